@@ -1,0 +1,113 @@
+"""Checkpoint files: written so that a crash leaves the old one whole, read without running code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+#: Ending of the temporary file beside the one that is being written.
+TEMPORARY = ".tmp"
+
+
+@contextmanager
+def atomic_writer(path: str) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of ``path`` only when the block has ended without error.
+
+    The content is on the disk before the rename, and the rename before the function returns.
+    """
+    temporary = path + TEMPORARY
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+    _sync_folder(os.path.dirname(path) or ".")
+
+
+def _sync_folder(folder: str) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened; the rename is journaled there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_checkpoint(data: Mapping[str, Any], path: str) -> None:
+    """Writes ``data`` atomically, as something that ``torch.load(weights_only=True)`` reads.
+
+    Raises:
+        ValueError: an entry is neither a tensor nor a number, text, or container of these.
+    """
+    plain = _plain(data, ())
+    with atomic_writer(path) as file:
+        torch.save(plain, file)
+
+
+def _plain(value: Any, place: tuple[str, ...]) -> Any:
+    """The same content in builtin containers and numbers, and tensors."""
+    if isinstance(value, DictConfig | ListConfig):
+        value = OmegaConf.to_container(value, resolve=True)
+    if isinstance(value, Mapping):
+        return {key: _plain(item, (*place, str(key))) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_plain(item, (*place, str(i))) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, torch.Tensor | bool | int | float | str):
+        return value
+    raise ValueError(
+        f"checkpoint entry {'.'.join(place)} is a {type(value).__name__}: only tensors, numbers, "
+        "text and containers of these can be read back safely"
+    )
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Reads a ``.pth``, ``.pt`` or ``.safetensors`` file onto the CPU; code in it is refused.
+
+    Returns:
+        The file's dict; bare weights and those under ``state_dict`` come as ``{"model": weights}``.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is none of these formats.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"checkpoint {path!r} does not exist")
+    if path.endswith(".safetensors"):
+        return {"model": _read_safetensors(path)}
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path!r} is not a checkpoint that can be read safely: {error}. It must be a "
+            ".safetensors file, or one that torch.load(..., weights_only=True) reads"
+        ) from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path!r} holds a {type(data).__name__}, not a dict of weights")
+    if "model" in data:
+        return data
+    return {"model": data.get("state_dict", data)}
+
+
+def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ValueError(
+            f"reading {path!r} needs the safetensors package: pip install safetensors"
+        ) from error
+    return load_file(path)

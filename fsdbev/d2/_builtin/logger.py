@@ -1,0 +1,87 @@
+"""Built-in side of ``detectron2.utils.logger``."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import time
+
+from termcolor import colored
+
+_DATE = "%m/%d %H:%M:%S"
+_COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+
+
+class _ConsoleFormatter(logging.Formatter):
+    """Warnings and errors name their level; ``color`` paints the prefix and the level."""
+
+    def __init__(self, *, color: bool) -> None:
+        super().__init__()
+        self._paint = colored if color else lambda text, *_, **__: text
+
+    def format(self, record: logging.LogRecord) -> str:
+        where = f"[{self.formatTime(record, _DATE)} {record.name}]:"
+        level = ""
+        if record.levelno in _COLORS:
+            level = self._paint(record.levelname, _COLORS[record.levelno], attrs=["bold"]) + " "
+        return f"{self._paint(where, 'green')} {level}{super().format(record)}"
+
+
+@functools.cache
+def _file_handler(path: str) -> logging.Handler:
+    """One handler a file, so that loggers that share the file do not overwrite each other."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(
+        logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s", datefmt=_DATE)
+    )
+    return handler
+
+
+@functools.cache
+def setup_logger(
+    output: str | None = None,
+    distributed_rank: int = 0,
+    *,
+    color: bool = True,
+    name: str = "fsdbev",
+) -> logging.Logger:
+    """Lets the logger ``name`` write all levels to the console (rank 0) and to a file (every rank).
+
+    Args:
+        output: a ``.txt`` or ``.log`` file, or a folder that gets ``log.txt``; ranks above 0 add
+            ``.rank<r>`` to it. No file if None.
+        distributed_rank: rank of this process.
+        color: ANSI colours on the console.
+        name: root of the loggers to set up. The same arguments again change nothing.
+    """
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    if distributed_rank == 0:
+        console = logging.StreamHandler(sys.stdout)
+        console.setFormatter(_ConsoleFormatter(color=color))
+        logger.addHandler(console)
+    if output is not None:
+        path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+        path += f".rank{distributed_rank}" if distributed_rank > 0 else ""
+        logger.addHandler(_file_handler(os.path.abspath(path)))
+    return logger
+
+
+_last_logged: dict[tuple[str, int], float] = {}
+
+
+def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = None) -> None:
+    """Logs if the calling line has not done so in the last ``n`` seconds.
+
+    The record goes to the logger ``name``, or to the one named as the calling module.
+    """
+    caller = sys._getframe(1)
+    key = (caller.f_code.co_filename, caller.f_lineno)
+    now = time.monotonic()
+    if key not in _last_logged or now - _last_logged[key] >= n:
+        logging.getLogger(name or caller.f_globals["__name__"]).log(lvl, msg)
+        _last_logged[key] = now

@@ -1,0 +1,120 @@
+"""Built-in side of ``detectron2.structures``: a table of per-instance fields of equal length."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+
+class Instances:
+    """Fields of the M instances of one sample, read and written as attributes.
+
+    A field is anything with a length that can be indexed: a tensor, a list, boxes. Names that begin
+    with an underscore are plain attributes.
+    """
+
+    def __init__(self, image_size: tuple[int, int], **fields: Any) -> None:
+        """``image_size`` is (height, width) in pixels; ``fields`` become fields."""
+        self._image_size = image_size
+        self._fields: dict[str, Any] = {}
+        for name, value in fields.items():
+            self.set(name, value)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._image_size
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+        else:
+            self.set(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        fields = self.__dict__.get("_fields", {})
+        if name not in fields:
+            raise AttributeError(f"Instances has no field {name!r}, only {sorted(fields)}")
+        return fields[name]
+
+    def set(self, name: str, value: Any) -> None:
+        """Sets a field; its length must be that of the fields there are."""
+        if self._fields and len(value) != len(self):
+            raise ValueError(
+                f"field {name!r} has length {len(value)}, but these Instances have {len(self)}"
+            )
+        self._fields[name] = value
+
+    def has(self, name: str) -> bool:
+        return name in self._fields
+
+    def get(self, name: str) -> Any:
+        return self._fields[name]
+
+    def remove(self, name: str) -> None:
+        del self._fields[name]
+
+    def get_fields(self) -> dict[str, Any]:
+        """The fields themselves, by name; changing the dict changes the Instances."""
+        return self._fields
+
+    def to(self, *args: Any, **kwargs: Any) -> Instances:
+        """New Instances; the fields that have a ``to`` are moved or cast by it."""
+        moved = {
+            name: value.to(*args, **kwargs) if hasattr(value, "to") else value
+            for name, value in self._fields.items()
+        }
+        return Instances(self._image_size, **moved)
+
+    def __getitem__(self, item: int | slice | torch.Tensor) -> Instances:
+        """Those instances of every field; an integer keeps the fields' leading dimension."""
+        if isinstance(item, int):
+            if not -len(self) <= item < len(self):
+                raise IndexError(f"instance {item} of {len(self)}")
+            item = slice(item, item + 1 or None)
+        chosen = {name: value[item] for name, value in self._fields.items()}
+        return Instances(self._image_size, **chosen)
+
+    def __len__(self) -> int:
+        for value in self._fields.values():
+            return len(value)
+        raise TypeError("Instances without a field have no length")
+
+    def __iter__(self) -> Iterator:
+        raise TypeError("Instances cannot be iterated; iterate one of its fields")
+
+    @staticmethod
+    def cat(instance_lists: Sequence[Instances]) -> Instances:
+        """One Instances with the instances of all, in order; they have the same fields and
+        image size."""
+        first = instance_lists[0]
+        if any(other.image_size != first.image_size for other in instance_lists):
+            sizes = [other.image_size for other in instance_lists]
+            raise ValueError(f"Instances of different image sizes cannot be joined: {sizes}")
+        joined = Instances(first.image_size)
+        for name in first.get_fields():
+            joined.set(name, _cat([other.get(name) for other in instance_lists]))
+        return joined
+
+    def __repr__(self) -> str:
+        length = len(self) if self._fields else 0
+        fields = ", ".join(f"{name}: {value}" for name, value in self._fields.items())
+        return (
+            f"Instances(num_instances={length}, image_size={self._image_size}, fields=[{fields}])"
+        )
+
+
+def _cat(values: list) -> Any:
+    kind = type(values[0])
+    if isinstance(values[0], torch.Tensor):
+        return torch.cat(values)
+    if isinstance(values[0], list):
+        return list(itertools.chain.from_iterable(values))
+    if hasattr(kind, "cat"):
+        return kind.cat(values)
+    raise ValueError(
+        f"a field of type {kind} cannot be joined: it is no tensor, list, or has no cat"
+    )

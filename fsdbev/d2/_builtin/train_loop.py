@@ -1,0 +1,213 @@
+"""Built-in side of ``detectron2.engine.train_loop``: the loop, its hooks and one iteration."""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import comm
+from .events import EventStorage, get_event_storage
+
+logger = logging.getLogger(__name__)
+
+
+class HookBase:
+    """Code around the iterations; ``self.trainer`` is the trainer it is registered with."""
+
+    trainer: TrainerBase
+
+    def before_train(self) -> None:
+        """Before the first iteration."""
+
+    def after_train(self) -> None:
+        """After the last iteration, or after one that failed."""
+
+    def before_step(self) -> None:
+        """Before each iteration."""
+
+    def after_backward(self) -> None:
+        """Between backward pass and optimizer step."""
+
+    def after_step(self) -> None:
+        """After each iteration."""
+
+    def state_dict(self) -> dict:
+        """What a checkpoint should hold; a hook with a state also has ``load_state_dict``."""
+        return {}
+
+
+class TrainerBase(ABC):
+    """An iteration loop with hooks. ``iter`` counts from ``start_iter`` up to ``max_iter``."""
+
+    max_iter: int
+    storage: EventStorage
+
+    def __init__(self) -> None:
+        self.iter = self.start_iter = 0
+        self._hooks: list[HookBase] = []
+
+    def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
+        """Adds hooks, to be called in this order; None is left out."""
+        for hook in hooks:
+            if hook is not None:
+                hook.trainer = weakref.proxy(self)
+                self._hooks.append(hook)
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Runs iterations ``start_iter`` to ``max_iter - 1``; afterwards ``iter == max_iter``."""
+        logger.info("Starting training from iteration %d", start_iter)
+        self.iter = self.start_iter = start_iter
+        self.max_iter = max_iter
+        with EventStorage(start_iter) as self.storage:
+            try:
+                self.before_train()
+                for self.iter in range(start_iter, max_iter):  # noqa: B020
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                self.iter += 1
+            except Exception:
+                logger.exception("Exception during training:")
+                raise
+            finally:
+                self.after_train()
+
+    @abstractmethod
+    def run_step(self) -> None:
+        """One iteration."""
+
+    def before_train(self) -> None:
+        self._call("before_train")
+
+    def after_train(self) -> None:
+        self.storage.iter = self.iter
+        self._call("after_train")
+
+    def before_step(self) -> None:
+        self.storage.iter = self.iter
+        self._call("before_step")
+
+    def after_backward(self) -> None:
+        self._call("after_backward")
+
+    def after_step(self) -> None:
+        self._call("after_step")
+
+    def _call(self, moment: str) -> None:
+        for hook in self._hooks:
+            getattr(hook, moment)()
+
+    def state_dict(self) -> dict[str, Any]:
+        states = {type(hook).__qualname__: hook.state_dict() for hook in self._hooks}
+        states = {name: state for name, state in states.items() if state}
+        return {"iteration": self.iter, **({"hooks": states} if states else {})}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.iter = state_dict["iteration"]
+        hooks = {type(hook).__qualname__: hook for hook in self._hooks}
+        for name, state in state_dict.get("hooks", {}).items():
+            if name in hooks:
+                hooks[name].load_state_dict(state)
+            else:
+                logger.warning("The state of hook %s is ignored: there is no such hook", name)
+
+
+class SimpleTrainer(TrainerBase):
+    """One optimizer, one loader, a model that takes a batch and returns a dict of losses."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        data_loader: Iterable,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        super().__init__()
+        model.train()
+        self.model = model
+        self.data_loader = data_loader
+        self.optimizer = optimizer
+
+    @cached_property
+    def _data_loader_iter(self) -> Iterator:
+        return iter(self.data_loader)  # at the first step: workers start only where one trains
+
+    def run_step(self) -> None:
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        losses = self.model(data)
+        self.optimizer.zero_grad()
+        sum(losses.values()).backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.optimizer.step()
+
+    def _write_metrics(self, losses: dict[str, Tensor], data_time: float) -> None:
+        """Stores the losses averaged over processes; FloatingPointError if they are not finite."""
+        metrics = {name: loss.item() for name, loss in losses.items()}
+        gathered = comm.gather({**metrics, "data_time": data_time})
+        if not comm.is_main_process():
+            return
+        storage = get_event_storage()
+        slowest = max(rank.pop("data_time") for rank in gathered)
+        means = {name: float(np.mean([rank[name] for rank in gathered])) for name in metrics}
+        if not np.isfinite(sum(means.values())):
+            raise FloatingPointError(
+                f"Loss became infinite or NaN at iteration={self.iter}!\nloss_dict = {means}"
+            )
+        storage.put_scalars(data_time=slowest, total_loss=sum(means.values()))
+        if len(means) > 1:
+            storage.put_scalars(**means)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.optimizer.load_state_dict(state_dict["optimizer"])
+
+
+class AMPTrainer(SimpleTrainer):
+    """``SimpleTrainer`` under automatic mixed precision."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        data_loader: Iterable,
+        optimizer: torch.optim.Optimizer,
+        *,
+        grad_scaler: torch.amp.GradScaler | None = None,
+        precision: torch.dtype = torch.float16,
+    ) -> None:
+        super().__init__(model, data_loader, optimizer)
+        self.grad_scaler = grad_scaler or torch.amp.GradScaler()
+        self.precision = precision
+
+    def run_step(self) -> None:
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast(next(self.model.parameters()).device.type, self.precision):
+            losses = self.model(data)
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(sum(losses.values())).backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

@@ -1,0 +1,10 @@
+"""Names of ``detectron2.structures``."""
+
+from . import BACKEND
+
+if BACKEND == "detectron2":
+    from detectron2.structures import Instances
+else:
+    from ._builtin.structures import Instances
+
+__all__ = ["Instances"]

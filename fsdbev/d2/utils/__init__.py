@@ -1,0 +1,1 @@
+"""Names of ``detectron2.utils``."""

@@ -1,0 +1,57 @@
+"""BEV augmentation: a random transform of the key ego frame, for points and boxes alike."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def bev_transform(
+    *, rotation: float, scale: float, flip_x: bool, flip_y: bool
+) -> NDArray[np.float64]:
+    """(4, 4) key ego -> augmented key ego: ``flip @ (scale * rotation about z)``.
+
+    Args:
+        rotation: degrees counter-clockwise.
+        scale: factor of all three axes.
+        flip_x, flip_y: negate x, y.
+    """
+    angle = math.radians(rotation)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    matrix = np.diag([1, 1, scale, 1.0])
+    matrix[:2, :2] = np.diag([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0]) @ (scale * turn)
+    return matrix
+
+
+class BEVAugmentation:
+    """Draws BEV transforms.
+
+    Args:
+        max_rotation: rotation about z is drawn from +- this many degrees.
+        scale: range of the uniform scale.
+        flip_prob: probability of a flip, for x and y each.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_rotation: float = 22.5,
+        scale: tuple[float, float] = (0.95, 1.05),
+        flip_prob: float = 0.5,
+    ) -> None:
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"scale must be an increasing positive range, got {tuple(scale)}")
+        self.max_rotation = max_rotation
+        self.scale = tuple(scale)
+        self.flip_prob = flip_prob
+
+    def sample(self, generator: np.random.Generator) -> NDArray[np.float64]:
+        """A random (4, 4) transform."""
+        return bev_transform(
+            rotation=generator.uniform(-self.max_rotation, self.max_rotation),
+            scale=generator.uniform(*self.scale),
+            flip_x=bool(generator.random() < self.flip_prob),
+            flip_y=bool(generator.random() < self.flip_prob),
+        )

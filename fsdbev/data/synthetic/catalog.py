@@ -1,0 +1,147 @@
+"""nuScenes' categories, attributes and visibility levels, and the sizes of the ten classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fsdbev.structures import CLASS_NAMES
+
+#: nuScenes' 32 categories; the position is the general class index of nuScenes-lidarseg.
+CATEGORIES = (
+    "noise",
+    "animal",
+    "human.pedestrian.adult",
+    "human.pedestrian.child",
+    "human.pedestrian.construction_worker",
+    "human.pedestrian.personal_mobility",
+    "human.pedestrian.police_officer",
+    "human.pedestrian.stroller",
+    "human.pedestrian.wheelchair",
+    "movable_object.barrier",
+    "movable_object.debris",
+    "movable_object.pushable_pullable",
+    "movable_object.trafficcone",
+    "static_object.bicycle_rack",
+    "vehicle.bicycle",
+    "vehicle.bus.bendy",
+    "vehicle.bus.rigid",
+    "vehicle.car",
+    "vehicle.construction",
+    "vehicle.emergency.ambulance",
+    "vehicle.emergency.police",
+    "vehicle.motorcycle",
+    "vehicle.trailer",
+    "vehicle.truck",
+    "flat.driveable_surface",
+    "flat.other",
+    "flat.sidewalk",
+    "flat.terrain",
+    "static.manmade",
+    "static.other",
+    "static.vegetation",
+    "vehicle.ego",
+)
+
+ATTRIBUTES = (
+    "vehicle.moving",
+    "vehicle.stopped",
+    "vehicle.parked",
+    "cycle.with_rider",
+    "cycle.without_rider",
+    "pedestrian.sitting_lying_down",
+    "pedestrian.standing",
+    "pedestrian.moving",
+)
+
+#: Visibility token -> level; level k holds visible fractions from the k-th of these bounds on.
+VISIBILITY_LEVELS = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
+_VISIBILITY_BOUNDS = (0.4, 0.6, 0.8)
+
+#: Mean (length, width, height) in metres, close to nuScenes' own means.
+MEAN_SIZES = {
+    "car": (4.6, 1.95, 1.70),
+    "truck": (7.0, 2.50, 2.90),
+    "construction_vehicle": (6.4, 2.80, 3.20),
+    "bus": (10.8, 2.90, 3.45),
+    "trailer": (10.0, 2.70, 3.60),
+    "barrier": (0.50, 2.50, 1.00),
+    "motorcycle": (2.10, 0.80, 1.25),
+    "bicycle": (1.75, 0.60, 1.15),
+    "pedestrian": (0.72, 0.66, 1.75),
+    "traffic_cone": (0.42, 0.42, 1.02),
+}
+#: Height in metres of a two-wheeler with its rider, replacing the mean above.
+RIDDEN_HEIGHT = {"motorcycle": 1.62, "bicycle": 1.75}
+#: Length in metres of a pedestrian who stands: no stride.
+STANDING_LENGTH = 0.45
+
+_CATEGORY_OF_CLASS = {
+    "car": "vehicle.car",
+    "truck": "vehicle.truck",
+    "construction_vehicle": "vehicle.construction",
+    "bus": "vehicle.bus.rigid",
+    "trailer": "vehicle.trailer",
+    "barrier": "movable_object.barrier",
+    "motorcycle": "vehicle.motorcycle",
+    "bicycle": "vehicle.bicycle",
+    "traffic_cone": "movable_object.trafficcone",
+}
+PEDESTRIAN_CATEGORIES = {
+    "human.pedestrian.adult": 0.75,
+    "human.pedestrian.child": 0.12,
+    "human.pedestrian.construction_worker": 0.13,
+}
+#: Above this speed in m/s an object counts as moving.
+MOVING_SPEED = 0.2
+
+if set(MEAN_SIZES) != set(CLASS_NAMES):
+    raise ValueError("MEAN_SIZES must hold exactly the classes of fsdbev.structures.CLASS_NAMES")
+
+
+def category_index(name: str) -> int:
+    """General lidarseg class index of a category name."""
+    return CATEGORIES.index(name)
+
+
+def draw_category(class_name: str, rng: np.random.Generator) -> str:
+    """A nuScenes category that maps to this detection class."""
+    if class_name == "pedestrian":
+        names = tuple(PEDESTRIAN_CATEGORIES)
+        return names[int(rng.choice(len(names), p=tuple(PEDESTRIAN_CATEGORIES.values())))]
+    return _CATEGORY_OF_CLASS[class_name]
+
+
+def draw_size(
+    class_name: str, category: str, rng: np.random.Generator, *, ridden: bool, moving: bool
+) -> tuple[float, float, float]:
+    """(length, width, height) in metres, rounded to millimetres: about 6 % of variation."""
+    length, width, height = MEAN_SIZES[class_name]
+    if class_name == "pedestrian" and not moving:
+        length = STANDING_LENGTH
+    if ridden:
+        height = RIDDEN_HEIGHT[class_name]
+    common = 0.7 if category.endswith(".child") else 1.0
+    factors = common * np.clip(rng.normal(1.0, 0.06, size=3), 0.86, 1.14)
+    return tuple(round(float(v), 3) for v in np.array((length, width, height)) * factors)
+
+
+def attribute(class_name: str, speed: float, *, ridden: bool, on_road: bool) -> str | None:
+    """The attribute of an annotation, or None for the classes that have none.
+
+    A standing vehicle is ``stopped`` on the road and for buses, else ``parked``.
+    """
+    moving = speed > MOVING_SPEED
+    if class_name == "pedestrian":
+        return "pedestrian.moving" if moving else "pedestrian.standing"
+    if class_name in ("motorcycle", "bicycle"):
+        return "cycle.with_rider" if ridden else "cycle.without_rider"
+    if class_name in ("barrier", "traffic_cone"):
+        return None
+    if moving:
+        return "vehicle.moving"
+    return "vehicle.stopped" if on_road or class_name == "bus" else "vehicle.parked"
+
+
+def visibility_token(visible_fraction: float) -> str:
+    """Token of the level that holds this fraction, ``"1"`` .. ``"4"``."""
+    return str(1 + int(np.searchsorted(_VISIBILITY_BOUNDS, visible_fraction, side="right")))

@@ -1,0 +1,86 @@
+"""The sensor rig: six cameras and a lidar with nuScenes-like calibration and trigger times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .trajectory import rotation_x, rotation_z
+
+LIDAR = "LIDAR_TOP"
+#: Image size (width, height) that the focal lengths below are for.
+_REFERENCE_SIZE = (1600, 900)
+#: Turns camera axes (x right, y down, z forward) to ego axes for a camera that looks ahead.
+_CAMERA_AXES = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """A camera at 1600x900: yaw from straight ahead in degrees, position in the ego frame in
+    metres, focal length and principal point in pixels, trigger time before the lidar's in s."""
+
+    channel: str
+    yaw: float
+    position: tuple[float, float, float]
+    focal: float
+    center: tuple[float, float]
+    lead: float
+
+
+#: In nuScenes' firing order: the cameras follow the lidar's turn.
+CAMERA_SPECS = (
+    CameraSpec("CAM_FRONT_LEFT", 55.2, (1.52, 0.49, 1.51), 1272.6, (826.6, 479.8), 0.0431),
+    CameraSpec("CAM_FRONT", 0.3, (1.70, 0.02, 1.51), 1266.4, (816.3, 491.5), 0.0355),
+    CameraSpec("CAM_FRONT_RIGHT", -56.4, (1.55, -0.49, 1.50), 1260.8, (808.0, 495.3), 0.0276),
+    CameraSpec("CAM_BACK_RIGHT", -110.8, (1.02, -0.48, 1.56), 1259.5, (807.3, 501.2), 0.0200),
+    CameraSpec("CAM_BACK", 179.9, (0.03, 0.00, 1.58), 809.2, (829.2, 481.8), 0.0104),
+    CameraSpec("CAM_BACK_LEFT", 108.6, (1.04, 0.48, 1.59), 1256.7, (792.1, 492.8), 0.0005),
+)
+_LIDAR_POSITION = (0.944, 0.0, 1.84)
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """A mounted sensor: (4, 4) sensor2ego, (3, 3) intrinsics or None for the lidar, trigger time
+    before the lidar's in seconds."""
+
+    channel: str
+    sensor2ego: np.ndarray
+    intrinsics: np.ndarray | None
+    lead: float
+
+    @property
+    def is_camera(self) -> bool:
+        return self.intrinsics is not None
+
+
+def draw_rig(image_size: tuple[int, int], rng: np.random.Generator) -> list[Sensor]:
+    """The rig of one vehicle: nuScenes-like, each mounting off by some tenths of a degree and up
+    to a centimetre. The lidar is last."""
+    scale = np.array(image_size) / np.array(_REFERENCE_SIZE)
+    sensors = []
+    for spec in CAMERA_SPECS:
+        yaw, pitch, roll = np.radians((spec.yaw, 0.0, 0.0) + rng.uniform(-0.6, 0.6, size=3))
+        rotation = rotation_z(yaw) @ _CAMERA_AXES @ rotation_x(pitch) @ rotation_z(roll)
+        focal = spec.focal * rng.uniform(0.995, 1.005)
+        intrinsics = np.array(
+            [
+                [focal * scale[0], 0.0, spec.center[0] * scale[0]],
+                [0.0, focal * scale[1], spec.center[1] * scale[1]],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+        position = np.array(spec.position) + rng.uniform(-0.01, 0.01, size=3)
+        sensors.append(Sensor(spec.channel, _mount(rotation, position), intrinsics, spec.lead))
+    tilt = rotation_x(np.radians(rng.uniform(-0.8, 0.8)))
+    lidar = rotation_z(np.radians(-90.0 + rng.uniform(-0.5, 0.5))) @ tilt
+    sensors.append(Sensor(LIDAR, _mount(lidar, np.array(_LIDAR_POSITION)), None, 0.0))
+    return sensors
+
+
+def _mount(rotation: np.ndarray, position: np.ndarray) -> np.ndarray:
+    sensor2ego = np.eye(4)
+    sensor2ego[:3, :3] = rotation
+    sensor2ego[:3, 3] = position
+    return sensor2ego

@@ -1,0 +1,27 @@
+"""Operators: typed functions over compiled kernels, each with a twin in plain PyTorch.
+
+The kernels are built on installation where there is a compiler (``csrc/``); without them the twins
+take over, with one warning.
+"""
+
+from ._extension import EXTENSION_BUILT
+from ._reference import (
+    circle_nms_reference,
+    lift_splat_reference,
+    rotated_iou_reference,
+    rotated_nms_reference,
+)
+from .lift_splat import lift_splat
+from .nms import circle_nms, rotated_iou, rotated_nms
+
+__all__ = [
+    "EXTENSION_BUILT",
+    "circle_nms",
+    "circle_nms_reference",
+    "lift_splat",
+    "lift_splat_reference",
+    "rotated_iou",
+    "rotated_iou_reference",
+    "rotated_nms",
+    "rotated_nms_reference",
+]

@@ -1,0 +1,6 @@
+"""Image branch: ResNet and feature pyramid."""
+
+from .fpn import FPN
+from .resnet import ResNet, resnet_channels
+
+__all__ = ["FPN", "ResNet", "resnet_channels"]

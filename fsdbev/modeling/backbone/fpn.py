@@ -1,0 +1,42 @@
+"""Feature pyramid: laterals on C2..C5, outputs at strides 4, 8 and 16.
+
+Letters: V images, C channels, H, W image size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..blocks import conv3x3
+
+
+class FPN(nn.Module):
+    """Top-down pyramid without norm or activation; the coarsest map only feeds the finer ones.
+
+    Args:
+        in_channels: channels of the backbone's maps, fine to coarse.
+        out_channels: channels of every pyramid map.
+    """
+
+    def __init__(self, *, in_channels: Sequence[int], out_channels: int = 512) -> None:
+        super().__init__()
+        self.lateral_convs = nn.ModuleList(nn.Conv2d(c, out_channels, 1) for c in in_channels)
+        self.output_convs = nn.ModuleList(
+            conv3x3(out_channels, out_channels, bias=True) for _ in in_channels[:-1]
+        )
+        for conv in [*self.lateral_convs, *self.output_convs]:
+            nn.init.xavier_uniform_(conv.weight)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """[C2, C3, C4, C5] -> [F4, F8, F16], each (V, C, H / stride, W / stride)."""
+        if len(features) != len(self.lateral_convs):
+            raise ValueError(f"FPN takes {len(self.lateral_convs)} maps, got {len(features)}")
+        merged = [conv(x) for conv, x in zip(self.lateral_convs, features, strict=True)]
+        for level in range(len(merged) - 1, 0, -1):
+            finer = merged[level - 1]
+            merged[level - 1] = finer + F.interpolate(merged[level], size=finer.shape[-2:])
+        return [conv(x) for conv, x in zip(self.output_convs, merged[:-1], strict=True)]

@@ -1,0 +1,59 @@
+"""Convolution blocks that several parts share.
+
+Letters: B batch (any stacked images or maps), C channels, H, W size of the map.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    """3x3 convolution that keeps the size at stride 1."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=bias)
+
+
+def kaiming_init(module: nn.Module) -> None:
+    """Kaiming-normal weights for a ReLU behind every convolution in ``module``, biases zero."""
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+
+
+class BasicBlock(nn.Module):
+    """conv3x3-BN-ReLU-conv3x3-BN plus shortcut, ReLU; parameter names as torchvision's.
+
+    Args:
+        downsample: the shortcut; the identity if None, which needs equal channels and stride 1.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        bn_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if downsample is None and (in_channels != channels or stride != 1):
+            raise ValueError(
+                f"BasicBlock {in_channels} -> {channels} with stride {stride} needs a downsample"
+            )
+        self.conv1 = conv3x3(in_channels, channels, stride)
+        self.bn1 = nn.BatchNorm2d(channels, momentum=bn_momentum)
+        self.conv2 = conv3x3(channels, channels)
+        self.bn2 = nn.BatchNorm2d(channels, momentum=bn_momentum)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C, H / stride, W / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(x)) + shortcut, inplace=True)

@@ -1,0 +1,7 @@
+"""Center head: maps, targets, losses, decoding."""
+
+from .decode import CENTER_TASKS, CenterTask, CircleNMS, RotatedNMS
+from .head import CenterHead
+from .targets import TaskTargets
+
+__all__ = ["CENTER_TASKS", "CenterHead", "CenterTask", "CircleNMS", "RotatedNMS", "TaskTargets"]

@@ -1,0 +1,180 @@
+"""CenterHead: a center-based detection head on the BEV grid (CenterPoint; SPEC section 8).
+
+Letters: B batch, C channels, Y, X BEV cells, M boxes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fsdbev.d2.structures import Instances
+from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
+
+from ..blocks import conv3x3, kaiming_init
+from .decode import CENTER_TASKS, CenterTask, detect
+from .losses import center_losses
+from .targets import REGRESSION, TaskTargets, center_targets
+
+#: Initial bias of the heatmap: every cell starts at a probability of 0.1.
+HEATMAP_BIAS = -2.19
+
+
+class CenterHead(nn.Module):
+    """Predicts heatmaps of object centers and a box at every cell, a set of branches for each task.
+
+    Args:
+        in_channels: channels of the BEV features.
+        grid: the BEV grid; the head predicts on its cells.
+        shared_channels: width of the convolution that the tasks share.
+        branch_channels: hidden width of every branch.
+        tasks: classes of each task and their NMS.
+        class_names: what ``gt_classes`` and ``pred_classes`` index.
+        box_weight: weight of the box losses beside the heatmap's.
+        min_radius: smallest radius of a target Gaussian, cells.
+        min_overlap: overlap that sets the radius, see :func:`.targets.gaussian_radius`.
+        max_boxes: at most so many target boxes a task and sample.
+        max_candidates: cells of a task and sample that become boxes.
+        score_threshold: boxes must score higher.
+        center_range: x, y, z lower, then upper bounds of predicted centers, metres.
+
+    Raises:
+        ValueError: ``class_names`` is not what the tasks hold together, each once.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        grid: BEVGrid,
+        shared_channels: int = 64,
+        branch_channels: int = 64,
+        tasks: Sequence[CenterTask] = CENTER_TASKS,
+        class_names: Sequence[str] = CLASS_NAMES,
+        box_weight: float = 0.25,
+        min_radius: int = 2,
+        min_overlap: float = 0.1,
+        max_boxes: int = 500,
+        max_candidates: int = 500,
+        score_threshold: float = 0.1,
+        center_range: Sequence[float] = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0),
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.tasks = tuple(tasks)
+        self.class_ids = _class_ids(self.tasks, class_names)
+        self.box_weight = box_weight
+        self.min_radius, self.min_overlap, self.max_boxes = min_radius, min_overlap, max_boxes
+        self.max_candidates, self.score_threshold = max_candidates, score_threshold
+        self.center_range = tuple(center_range)
+
+        self.shared_conv = _conv_bn_relu(in_channels, shared_channels)
+        self.task_heads = nn.ModuleList(
+            _task_head(shared_channels, branch_channels, len(task.class_names))
+            for task in self.tasks
+        )
+        kaiming_init(self)
+        for branches in self.task_heads:
+            nn.init.constant_(branches["heatmap"][-1].bias, HEATMAP_BIAS)
+
+    def forward(self, bev_feats: Tensor) -> list[dict[str, Tensor]]:
+        """(B, C, Y, X) BEV features -> for each task its maps (B, channels, Y, X): ``reg`` 2,
+        ``height`` 1, ``dim`` 3 (log metres), ``rot`` 2 (sine, cosine), ``vel`` 2 (m/s),
+        ``heatmap`` (one logit a class)."""
+        if bev_feats.shape[-2:] != self.grid.shape:
+            raise ValueError(
+                f"bev_feats must be on the head's grid of {self.grid.shape} cells (Y, X), "
+                f"got {tuple(bev_feats.shape)}"
+            )
+        shared = self.shared_conv(bev_feats)
+        return [
+            {name: branch(shared) for name, branch in branches.items()}
+            for branches in self.task_heads
+        ]
+
+    def targets(self, instances: Sequence[Instances]) -> list[TaskTargets]:
+        """Targets of every task from the ``gt_boxes_3d`` and ``gt_classes`` of B samples."""
+        return center_targets(
+            instances,
+            tasks=self.class_ids,
+            grid=self.grid,
+            min_radius=self.min_radius,
+            min_overlap=self.min_overlap,
+            max_boxes=self.max_boxes,
+            device=self.shared_conv.conv.weight.device,
+        )
+
+    def losses(
+        self, predictions: Sequence[dict[str, Tensor]], targets: Sequence[TaskTargets]
+    ) -> dict[str, Tensor]:
+        """Weighted losses ``task{i}.loss_{heatmap,xy,z,dim,yaw,vel}`` against :meth:`targets`.
+
+        Predictions of a stacked batch (student, then teacher) are all held against the targets
+        of its B samples, which repeat.
+        """
+        stacked, batch = len(predictions[0]["heatmap"]), len(targets[0].heatmap)
+        if stacked % batch:
+            raise ValueError(
+                f"predictions of {stacked} samples do not stack targets of {batch} samples"
+            )
+        if stacked != batch:
+            targets = [target.repeat(stacked // batch) for target in targets]
+        return center_losses(predictions, targets, box_weight=self.box_weight)
+
+    @torch.no_grad()
+    def decode(self, predictions: Sequence[dict[str, Tensor]]) -> list[Instances]:
+        """Detections of each sample: ``pred_boxes_3d`` (Boxes3D in the frame of the grid),
+        ``scores`` (M,), ``pred_classes`` (M,) int64 into ``class_names``; by task, and by
+        descending score within a task."""
+        per_task = [
+            detect(
+                prediction,
+                task,
+                grid=self.grid,
+                max_candidates=self.max_candidates,
+                score_threshold=self.score_threshold,
+                center_range=self.center_range,
+            )
+            for prediction, task in zip(predictions, self.tasks, strict=True)
+        ]
+        return [self._gather(found) for found in zip(*per_task, strict=True)]
+
+    def _gather(self, found) -> Instances:
+        """Detections of one sample, one entry a task, as one ``Instances``."""
+        classes = [
+            torch.tensor(ids, device=f.classes.device)[f.classes]
+            for ids, f in zip(self.class_ids, found, strict=True)
+        ]
+        result = Instances(self.grid.shape)
+        result.pred_boxes_3d = Boxes3D(torch.cat([f.boxes for f in found]))
+        result.scores = torch.cat([f.scores for f in found])
+        result.pred_classes = torch.cat(classes)
+        return result
+
+
+def _class_ids(tasks: Sequence[CenterTask], class_names: Sequence[str]) -> list[list[int]]:
+    """Ids into ``class_names`` of the classes of each task."""
+    in_tasks = [name for task in tasks for name in task.class_names]
+    if sorted(in_tasks) != sorted(class_names):
+        raise ValueError(
+            f"every class must be in exactly one task: the classes are {sorted(class_names)}, "
+            f"the tasks hold {sorted(in_tasks)}"
+        )
+    return [[list(class_names).index(name) for name in task.class_names] for task in tasks]
+
+
+def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+    conv, bn = conv3x3(in_channels, out_channels), nn.BatchNorm2d(out_channels)
+    return nn.Sequential(OrderedDict(conv=conv, bn=bn, relu=nn.ReLU(inplace=True)))
+
+
+def _task_head(in_channels: int, hidden_channels: int, num_classes: int) -> nn.ModuleDict:
+    """The branches of a task by name, each (B, in_channels, Y, X) -> (B, channels, Y, X)."""
+    branches = nn.ModuleDict()
+    for name, out_channels in {**REGRESSION, "heatmap": num_classes}.items():
+        output = conv3x3(hidden_channels, out_channels, bias=True)
+        branches[name] = nn.Sequential(_conv_bn_relu(in_channels, hidden_channels), output)
+    return branches

@@ -1,0 +1,141 @@
+"""Camera-aware depth and context network (BEVDepth, section 3.2; SPEC section 5).
+
+Letters: B samples, N cameras, V = B N images, C context channels, D depth bins,
+(h, w) = (H, W) / 16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fsdbev.structures import DepthBins
+
+from .blocks import BasicBlock, conv3x3, kaiming_init
+from .precision import full_precision
+
+#: Length of ``Cameras.camera_vector``.
+CAMERA_VECTOR_SIZE = 27
+
+
+class CameraGate(nn.Module):
+    """Scales channels by what an MLP makes of the camera vector (squeeze and excitation)."""
+
+    def __init__(self, *, camera_channels: int, channels: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(camera_channels, channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(channels, channels),
+        )
+        self.reduce = nn.Conv2d(channels, channels, 1)
+        self.expand = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, camera: Tensor) -> Tensor:
+        """(V, channels, h, w) and (V, camera_channels) -> (V, channels, h, w)."""
+        gate = self.mlp(camera)[..., None, None]
+        return x * self.expand(F.relu(self.reduce(gate))).sigmoid()
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: 1x1, dilated 3x3 and global branches, then one 1x1.
+
+    Args:
+        in_channels: of input and output.
+        channels: of each branch.
+        dilations: one 3x3 branch each.
+        dropout: probability, on the output.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        channels: int,
+        dilations: Sequence[int] = (6, 12, 18),
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([_conv_bn_relu(in_channels, channels, 1)])
+        self.branches.extend(_conv_bn_relu(in_channels, channels, 3, d) for d in dilations)
+        self.global_branch = _conv_bn_relu(in_channels, channels, 1)
+        self.project = _conv_bn_relu(channels * (len(dilations) + 2), in_channels, 1)
+        self.dropout = nn.Dropout(dropout)
+        kaiming_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(V, in_channels, h, w) -> (V, in_channels, h, w)."""
+        whole = self.global_branch(F.adaptive_avg_pool2d(x, 1)).expand(-1, -1, *x.shape[-2:])
+        x = torch.cat([*(branch(x) for branch in self.branches), whole], dim=1)
+        return self.dropout(self.project(x))
+
+
+def _conv_bn_relu(
+    in_channels: int, out_channels: int, kernel: int, dilation: int = 1
+) -> nn.Sequential:
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False
+        ),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class DepthNet(nn.Module):
+    """Predicts a depth distribution and context features, knowing the camera. Runs in float32.
+
+    Args:
+        in_channels: of the image features.
+        mid_channels: inside the network.
+        context_channels: C.
+        depth_bins: D comes from here.
+        aspp_channels: of each ASPP branch.
+        dropout: of the ASPP.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        mid_channels: int = 512,
+        context_channels: int = 80,
+        depth_bins: DepthBins,
+        aspp_channels: int = 96,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.camera_norm = nn.BatchNorm1d(CAMERA_VECTOR_SIZE)
+        self.reduce = nn.Sequential(
+            conv3x3(in_channels, mid_channels, bias=True),
+            nn.BatchNorm2d(mid_channels),
+            nn.ReLU(inplace=True),
+        )
+        gate = {"camera_channels": CAMERA_VECTOR_SIZE, "channels": mid_channels}
+        self.context_gate = CameraGate(**gate)
+        self.context_conv = nn.Conv2d(mid_channels, context_channels, 1)
+        self.depth_gate = CameraGate(**gate)
+        self.depth_blocks = nn.Sequential(
+            *(BasicBlock(in_channels=mid_channels, channels=mid_channels) for _ in range(3))
+        )
+        self.aspp = ASPP(in_channels=mid_channels, channels=aspp_channels, dropout=dropout)
+        self.depth_conv = nn.Conv2d(mid_channels, depth_bins.count, 1)
+        kaiming_init(self.reduce)
+        kaiming_init(self.depth_blocks)
+
+    @full_precision
+    def forward(self, features: Tensor, camera_vector: Tensor) -> tuple[Tensor, Tensor]:
+        """(V, in_channels, h, w) features and (B, N, 27) camera vector of the key frame.
+
+        Returns:
+            (V, D, h, w) depth probability, (V, C, h, w) context; float32.
+        """
+        camera = self.camera_norm(camera_vector.flatten(0, 1))
+        x = self.reduce(features)
+        context = self.context_conv(self.context_gate(x, camera))
+        depth = self.aspp(self.depth_blocks(self.depth_gate(x, camera)))
+        return self.depth_conv(depth).softmax(dim=1), context

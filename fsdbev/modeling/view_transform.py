@@ -1,0 +1,112 @@
+"""View transform: lift by depth, mask the background, splat into BEV (SPEC section 6).
+
+Letters: B samples, N cameras, V = B N views, P splats, S weight sets (student, teacher),
+C channels, D depth bins, (H, W) image size, (h, w) = (H, W) / 16, (Y, X) BEV grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fsdbev.layers import lift_splat
+from fsdbev.structures import BEVGrid, Cameras, DepthBins
+
+from .precision import full_precision
+
+
+@dataclass(frozen=True)
+class Splats:
+    """Which view is splat into which sample's BEV map, and where it lies there.
+
+    Attributes:
+        view: (P,) int64 view.
+        sample: (P,) int64 sample whose map receives it.
+        undo_image_aug: (P, 4, 4) network image (u, v, depth) -> original image (u, v, depth).
+        image2bev: (P, 4, 4) original image (u depth, v depth, depth) -> BEV frame, metres.
+        num_samples: B.
+        image_size: (H, W) of the network image.
+    """
+
+    view: Tensor
+    sample: Tensor
+    undo_image_aug: Tensor
+    image2bev: Tensor
+    num_samples: int
+    image_size: tuple[int, int]
+
+    @classmethod
+    def of_frame(cls, cameras: Cameras, frame: int, image_size: tuple[int, int]) -> Splats:
+        """Every view into its own sample, by its own pose at ``frame``."""
+        image2bev = cameras.image2bev(frame)
+        num_samples, num_cameras = image2bev.shape[:2]
+        view = torch.arange(num_samples * num_cameras, device=image2bev.device)
+        return cls(
+            view=view,
+            sample=view // num_cameras,
+            undo_image_aug=cameras.undo_image_aug().flatten(0, 1),
+            image2bev=image2bev.flatten(0, 1),
+            num_samples=num_samples,
+            image_size=tuple(image_size),
+        )
+
+
+class ViewTransform(nn.Module):
+    """Pools lifted features into BEV maps; has no parameters. Runs in float32.
+
+    A frustum point takes part if its depth weight is at least 1 / D and its pixel's foreground
+    probability at least ``foreground_threshold``.
+
+    Args:
+        grid: the BEV grid.
+        depth_bins: depths of the frustum.
+        foreground_threshold: least foreground probability of a pixel.
+    """
+
+    def __init__(
+        self, *, grid: BEVGrid, depth_bins: DepthBins, foreground_threshold: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.depth_bins = depth_bins
+        self.foreground_threshold = foreground_threshold
+
+    @full_precision
+    def forward(
+        self,
+        weights: Tensor,
+        foreground: Tensor,
+        context: Tensor,
+        splats: Splats,
+    ) -> Tensor:
+        """Pools one frame.
+
+        Args:
+            weights: (S, V, D, h, w) depth weights.
+            foreground: (S, V, h, w) foreground probability; a mask, it takes no gradient.
+            context: (V, C, h, w).
+            splats: where the views go.
+
+        Returns:
+            (S, B, C, Y, X) float32 BEV maps.
+        """
+        return lift_splat(
+            weights,
+            foreground,
+            context,
+            undo_image_aug=splats.undo_image_aug,
+            image2bev=splats.image2bev,
+            view=splats.view,
+            output=splats.sample,
+            num_outputs=splats.num_samples,
+            image_size=splats.image_size,
+            depth_start=self.depth_bins.start,
+            depth_step=self.depth_bins.step,
+            lower=self.grid.lower,
+            size=self.grid.size,
+            count=self.grid.count,
+            depth_threshold=1 / self.depth_bins.count,
+            foreground_threshold=self.foreground_threshold,
+        )

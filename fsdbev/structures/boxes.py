@@ -1,0 +1,123 @@
+"""Boxes3D: 3D boxes with velocity, in the key ego frame unless said otherwise.
+
+Letters: M boxes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .transforms import rotation_z, transform_points
+
+BOX_DIM = 9
+
+
+class Boxes3D:
+    """(M, 9) boxes ``x, y, z, l, w, h, yaw, vx, vy``.
+
+    Centre of gravity and size (length along the heading) in metres, yaw in rad counter-clockwise
+    from +x, velocity in m/s along the axes of the same frame. Works as a field of ``Instances``.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        tensor = torch.as_tensor(tensor)
+        if not tensor.is_floating_point():
+            tensor = tensor.float()
+        if tensor.numel() == 0:
+            tensor = tensor.reshape(0, BOX_DIM)
+        if tensor.dim() != 2 or tensor.shape[1] != BOX_DIM:
+            raise ValueError(f"Boxes3D needs an (M, 9) tensor, got {tuple(tensor.shape)}")
+        self.tensor = tensor
+
+    @property
+    def centers(self) -> Tensor:
+        """(M, 3) centres of gravity, metres."""
+        return self.tensor[:, 0:3]
+
+    @property
+    def dims(self) -> Tensor:
+        """(M, 3) length, width, height, metres."""
+        return self.tensor[:, 3:6]
+
+    @property
+    def yaw(self) -> Tensor:
+        """(M,) heading, rad."""
+        return self.tensor[:, 6]
+
+    @property
+    def velocity(self) -> Tensor:
+        """(M, 2) vx, vy, m/s."""
+        return self.tensor[:, 7:9]
+
+    @property
+    def bev(self) -> Tensor:
+        """(M, 5) x, y, l, w, yaw: what rotated NMS takes."""
+        return self.tensor[:, [0, 1, 3, 4, 6]]
+
+    def corners(self) -> Tensor:
+        """(M, 8, 3) corners; bits of the index choose the +l, +w, +h side (4, 2, 1)."""
+        signs = torch.tensor(
+            [[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)],
+            dtype=self.tensor.dtype,
+            device=self.tensor.device,
+        )
+        local = (signs - 0.5) * self.dims[:, None, :]
+        return local @ rotation_z(self.yaw).mT + self.centers[:, None, :]
+
+    def transformed(self, a2b: Tensor) -> Boxes3D:
+        """Boxes seen through a (4, 4) similarity that keeps z upright: rotation about z, uniform
+        scale, flips of x or y, translation. Centre, size, yaw and velocity follow."""
+        a2b = a2b.to(self.tensor)
+        linear = a2b[:2, :2]
+        scale = a2b[2, 2].abs()
+        heading = torch.stack([self.yaw.cos(), self.yaw.sin()], dim=-1) @ linear.mT
+        out = torch.empty_like(self.tensor)
+        out[:, 0:3] = transform_points(self.centers, a2b)
+        out[:, 3:6] = self.dims * scale
+        out[:, 6] = torch.atan2(heading[:, 1], heading[:, 0])
+        out[:, 7:9] = self.velocity @ linear.mT
+        return Boxes3D(out)
+
+    def contain(self, points: Tensor) -> Tensor:
+        """(P, 3) points of the same frame -> (P, M) bool, true on and inside the surface."""
+        local = (points[:, None, :] - self.centers[None]).unsqueeze(-2) @ rotation_z(self.yaw)
+        return (local.squeeze(-2).abs() <= self.dims / 2).all(dim=-1)
+
+    def with_yaw_in_range(self) -> Boxes3D:
+        """Same boxes with yaw in [-pi, pi)."""
+        out = self.tensor.clone()
+        out[:, 6] = torch.remainder(out[:, 6] + math.pi, 2 * math.pi) - math.pi
+        return Boxes3D(out)
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensor.device
+
+    def to(self, *args, **kwargs) -> Boxes3D:
+        return Boxes3D(self.tensor.to(*args, **kwargs))
+
+    def clone(self) -> Boxes3D:
+        return Boxes3D(self.tensor.clone())
+
+    @staticmethod
+    def cat(boxes: Sequence[Boxes3D]) -> Boxes3D:
+        """Boxes of all of them, in order; none gives no boxes."""
+        return Boxes3D(torch.cat([b.tensor for b in boxes]) if boxes else torch.zeros(0, BOX_DIM))
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def __getitem__(self, item: int | slice | Tensor) -> Boxes3D:
+        if isinstance(item, int):
+            return Boxes3D(self.tensor[item][None])
+        return Boxes3D(self.tensor[item])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.tensor)
+
+    def __repr__(self) -> str:
+        return f"Boxes3D({self.tensor})"

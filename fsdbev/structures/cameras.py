@@ -1,0 +1,102 @@
+"""Cameras: the calibration of a batch and the transforms composed from it.
+
+Letters: B batch, T frames (0 is the key frame), N cameras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .transforms import invert, make_transform
+
+#: Which camera carries the key ego pose when a sample does not say: CAM_FRONT of nuScenes.
+DEFAULT_REFERENCE_CAMERA = 1
+
+
+def reference_camera(sample: dict) -> int:
+    """Index of the camera whose key-frame ego pose is the key ego frame.
+
+    ``sample["reference_camera"]`` where the data set states it (the mapper always does), else the
+    second camera, CAM_FRONT in nuScenes' order, or the only one.
+    """
+    num_cameras = sample["ego2global"].shape[-3]
+    index = int(sample.get("reference_camera", min(DEFAULT_REFERENCE_CAMERA, num_cameras - 1)))
+    if not 0 <= index < num_cameras:
+        raise ValueError(f"reference_camera is {index}, but the rig has {num_cameras} cameras")
+    return index
+
+
+def key_ego2global(sample: dict) -> Tensor:
+    """(4, 4) float64 key ego -> global of one sample dict."""
+    return torch.as_tensor(sample["ego2global"])[0, reference_camera(sample)].double()
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Calibration of a batch. All matrices take column vectors.
+
+    Attributes:
+        cam2keyego: (B, T, N, 4, 4) camera to key ego, metres.
+        intrinsics: (B, T, N, 3, 3) of the original image, pixels.
+        image_aug: (B, N, 4, 4) affine on (u, v, depth): original image to network image.
+        bev_aug: (B, 4, 4) affine on key ego points.
+    """
+
+    cam2keyego: Tensor
+    intrinsics: Tensor
+    image_aug: Tensor
+    bev_aug: Tensor
+
+    @classmethod
+    def from_samples(cls, samples: Sequence[dict], device: torch.device | str = "cpu") -> Cameras:
+        """Composes ``inv(key_ego2global) @ ego2global @ cam2ego`` in float64, stores float32."""
+
+        def stack(key: str) -> Tensor:
+            return torch.stack([torch.as_tensor(s[key]) for s in samples])
+
+        global2keyego = invert(torch.stack([key_ego2global(s) for s in samples]))
+        cam2global = stack("ego2global").double() @ stack("cam2ego").double()
+        cam2keyego = global2keyego[:, None, None] @ cam2global
+        parts = (cam2keyego, stack("intrinsics"), stack("image_aug"), stack("bev_aug"))
+        return cls(*(p.to(device=device, dtype=torch.float32, non_blocking=True) for p in parts))
+
+    @property
+    def num_frames(self) -> int:
+        return self.cam2keyego.shape[1]
+
+    @property
+    def num_cameras(self) -> int:
+        return self.cam2keyego.shape[2]
+
+    def with_bev_aug(self, bev_aug: Tensor) -> Cameras:
+        """The same cameras with (B, 4, 4) ``bev_aug`` in place of their own."""
+        return replace(self, bev_aug=bev_aug)
+
+    def undo_image_aug(self) -> Tensor:
+        """(B, N, 4, 4) network image (u, v, depth) -> original image (u, v, depth)."""
+        return invert(self.image_aug.double()).float()
+
+    def image2bev(self, frame: int) -> Tensor:
+        """(B, N, 4, 4) ``(u * depth, v * depth, depth)`` of the original image of one frame ->
+        augmented key ego, metres: ``bev_aug @ cam2keyego @ inv(intrinsics)``."""
+        image2cam = make_transform(torch.linalg.inv(self.intrinsics[:, frame].double()))
+        cam2bev = self.bev_aug.double()[:, None] @ self.cam2keyego[:, frame].double()
+        return (cam2bev @ image2cam).float()
+
+    def camera_vector(self) -> Tensor:
+        """(B, N, 27) input of the camera-aware depth network, the key frame's for every frame.
+
+        fx, fy, cx, cy; a00, a01, tu, a10, a11, tv of image_aug; m00, m01, m10, m11, m22 of bev_aug;
+        rows 0..2 of cam2keyego (BEVDepth's vector, SPEC section 5).
+        """
+        k, a, m = self.intrinsics[:, 0], self.image_aug, self.bev_aug[:, None]
+        m = m.expand(-1, self.num_cameras, -1, -1)
+        intrinsics = (k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2])
+        image_aug = tuple(a[..., i, j] for i, j in ((0, 0), (0, 1), (0, 3), (1, 0), (1, 1), (1, 3)))
+        bev_aug = tuple(m[..., i, j] for i, j in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 2)))
+        pose = self.cam2keyego[:, 0, :, :3, :].flatten(-2)
+        return torch.cat([torch.stack(intrinsics + image_aug + bev_aug, dim=-1), pose], dim=-1)

@@ -1,0 +1,40 @@
+"""Homogeneous 4x4 transforms. ``a2b`` takes column vectors of frame a to frame b.
+
+Every function works on leading batch dimensions and keeps dtype and device of its input.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def make_transform(rotation: Tensor, translation: Tensor | None = None) -> Tensor:
+    """(..., 3, 3) linear part and (..., 3) translation (zero if not given) -> (..., 4, 4)."""
+    if rotation.shape[-2:] != (3, 3):
+        raise ValueError(f"rotation must be (..., 3, 3), got {tuple(rotation.shape)}")
+    a2b = rotation.new_zeros(*rotation.shape[:-2], 4, 4)
+    a2b[..., :3, :3] = rotation
+    a2b[..., 3, 3] = 1
+    if translation is not None:
+        a2b[..., :3, 3] = translation
+    return a2b
+
+
+def rotation_z(angle: Tensor) -> Tensor:
+    """(...) counter-clockwise angles in rad -> (..., 3, 3) rotations about z."""
+    cos, sin = angle.cos(), angle.sin()
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    rows = (cos, -sin, zero, sin, cos, zero, zero, zero, one)
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+
+
+def transform_points(points: Tensor, a2b: Tensor) -> Tensor:
+    """(..., M, 3) points of frame a, (..., 4, 4) -> (..., M, 3) points of frame b."""
+    return points @ a2b[..., :3, :3].mT + a2b[..., None, :3, 3]
+
+
+def invert(a2b: Tensor) -> Tensor:
+    """(..., 4, 4) affine a2b -> b2a, exactly affine (last row 0 0 0 1)."""
+    linear = torch.linalg.inv(a2b[..., :3, :3])
+    return make_transform(linear, -(linear @ a2b[..., :3, 3:]).squeeze(-1))

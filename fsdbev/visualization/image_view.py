@@ -1,0 +1,114 @@
+"""3D boxes drawn over a camera's picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+
+from fsdbev.structures import invert, transform_points
+
+from .drawing import BoxStyle, LabelPlacer, label_text, outline
+from .palette import TEXT_COLOR
+from .projection import box_edges_on_image, front_face_on_image
+from .views import CameraView, LabelledBoxes
+
+NEAR_PLANE = 0.1  # metres
+_FONT_SIZE = 5.5
+# Extents as fractions of the image's height: smaller boxes get thinner lines, or no label.
+_FULL_WIDTH_EXTENT, _LABELLED_EXTENT = 0.25, 0.05
+
+
+def draw_image(ax: Axes, view: CameraView) -> LabelPlacer:
+    """Shows the camera's picture with its name; returns the placer for further labels."""
+    height, width = view.image.shape[:2]
+    ax.imshow(view.image, extent=(0, width, height, 0), interpolation="antialiased")
+    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    placer = LabelPlacer(ax)
+    corner = (0.01 * width, 0.015 * height, "left", "top")
+    placer.place(view.name.replace("_", " "), [corner], TEXT_COLOR, 7.5, on_plate=True)
+    return placer
+
+
+def draw_boxes_on_image(
+    ax: Axes,
+    view: CameraView,
+    detections: LabelledBoxes,
+    *,
+    style: BoxStyle,
+    class_names: Sequence[str],
+    placer: LabelPlacer,
+    near: float = NEAR_PLANE,
+) -> int:
+    """Draws the boxes that the camera sees, edges cut at the near plane and the image border.
+
+    The face that heads forward is filled and its edges are wider.
+
+    Args:
+        ax: axes that :func:`draw_image` prepared.
+        placer: what :func:`draw_image` returned; labels without room are left out.
+        near: depth of the near plane, metres.
+
+    Returns:
+        How many boxes have a visible edge.
+    """
+    height, width = view.image.shape[:2]
+    keyego2cam = invert(view.cam2keyego.double())
+    corners = transform_points(detections.boxes.corners().double(), keyego2cam).cpu().numpy()
+    intrinsics = view.intrinsics.double().cpu().numpy()
+    colors = style.colors(detections.labels.tolist(), class_names)
+    segments, owner, in_front_face = box_edges_on_image(corners, intrinsics, width, height, near)
+    lower, upper = _extents(segments, owner, len(detections))
+    visible = np.flatnonzero((upper >= lower).all(axis=1))
+    extent = np.maximum(0, upper - lower).max(axis=1) / height
+
+    slimness = np.clip(extent[owner] / _FULL_WIDTH_EXTENT, 0.5, 1)
+    lines = LineCollection(
+        list(segments),
+        colors=[colors[i] for i in owner],
+        linewidths=style.width * slimness * np.where(in_front_face, 1.5, 1),
+        linestyles=[style.dashes],
+        path_effects=outline(0.7 * style.width),
+        zorder=style.order,
+        capstyle="butt",
+    )
+    ax.add_collection(lines, autolim=False)
+    if style.fill:
+        faces = {
+            i: front_face_on_image(corners[i], intrinsics, width, height, near) for i in visible
+        }
+        shown = [i for i, face in faces.items() if face is not None]
+        fill = PolyCollection(
+            [faces[i] for i in shown],
+            facecolors=[colors[i] for i in shown],
+            alpha=style.fill,
+            zorder=style.order - 0.5,
+        )
+        ax.add_collection(fill, autolim=False)
+    if style.labelled:
+        large = {i for i in visible if extent[i] >= _LABELLED_EXTENT}
+        for i in (i for i in detections.by_priority() if i in large):
+            anchors = _anchors(lower[i], upper[i])
+            placer.place(label_text(detections, i, class_names), anchors, colors[i], _FONT_SIZE)
+    return len(visible)
+
+
+def _extents(
+    segments: np.ndarray, owner: np.ndarray, num_boxes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of each box's segments: (M, 2) lower and upper; inf and -inf where there are none."""
+    lower, upper = np.full((num_boxes, 2), np.inf), np.full((num_boxes, 2), -np.inf)
+    np.minimum.at(lower, owner, segments.min(axis=1))
+    np.maximum.at(upper, owner, segments.max(axis=1))
+    return lower, upper
+
+
+def _anchors(lower: np.ndarray, upper: np.ndarray) -> list[tuple[float, float, str, str]]:
+    """Where a box's label may stand: above it or below it, from its left, right or middle."""
+    (left, top), (right, bottom) = lower, upper
+    sides = ((left, "left"), (right, "right"), ((left + right) / 2, "center"))
+    above = [(x, top, align, "bottom") for x, align in sides]
+    return above + [(x, bottom, align, "top") for x, align in sides]

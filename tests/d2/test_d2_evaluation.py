@@ -1,0 +1,103 @@
+"""What the evaluation loop promises, whichever side of the door it comes from."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from fsdbev.d2.evaluation import (
+    DatasetEvaluator,
+    DatasetEvaluators,
+    inference_context,
+    inference_on_dataset,
+    print_csv_format,
+)
+
+
+class Recorder(DatasetEvaluator):
+    """Keeps what it is given and says so."""
+
+    def __init__(self, task="task", results=True):
+        self.calls = []
+        self._task, self._results = task, results
+
+    def reset(self):
+        self.calls = ["reset"]
+
+    def process(self, inputs, outputs):
+        self.calls.append((inputs, outputs))
+
+    def evaluate(self):
+        return {self._task: {"count": len(self.calls) - 1}} if self._results else None
+
+
+class Probe(nn.Module):
+    """Returns the modes it runs in."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = nn.Dropout()
+
+    def forward(self, inputs):
+        return self.training, self.part.training, torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_loop(training):
+    model, recorder = Probe().train(training), Recorder()
+    results = inference_on_dataset(model, ["a", "b", "c"], recorder)
+    assert results == {"task": {"count": 3}}
+    modes = (False, False, False)
+    assert recorder.calls == ["reset", ("a", modes), ("b", modes), ("c", modes)]
+    assert model.training is training and model.part.training is training
+    assert torch.is_grad_enabled()
+
+
+def test_any_callable_is_a_model():
+    recorder = Recorder()
+    inference_on_dataset(lambda x: 2 * x, [1], recorder)
+    assert recorder.calls == ["reset", (1, 2)]
+
+
+@pytest.mark.parametrize("evaluator", [None, [], Recorder(results=False)])
+def test_no_results_are_an_empty_dict(evaluator):
+    assert inference_on_dataset(Probe(), [1], evaluator) == {}
+
+
+def test_a_list_of_evaluators():
+    results = inference_on_dataset(Probe(), [1], [Recorder("a"), Recorder("b"), Recorder("c", False)])
+    assert results == {"a": {"count": 1}, "b": {"count": 1}}
+
+
+def test_two_evaluators_cannot_give_the_same_task():
+    both = DatasetEvaluators([Recorder("same"), Recorder("same")])
+    both.reset()
+    with pytest.raises((AssertionError, ValueError), match="same"):
+        both.evaluate()
+
+
+def test_progress_is_logged(caplog):
+    with caplog.at_level(logging.INFO):
+        inference_on_dataset(Probe(), list(range(20)), None)
+    assert "Start inference on 20 batches" in caplog.text
+    assert "ETA=" in caplog.text
+    assert "Total inference time" in caplog.text
+
+
+def test_inference_context_gives_the_mode_back():
+    model = Probe().train()
+    with inference_context(model):
+        assert not model.training
+    assert model.training
+
+
+def test_csv_lines(caplog):
+    with caplog.at_level(logging.INFO):
+        print_csv_format({"detection": {"mAP": 0.25, "NDS": 1, "AP-car": 0.5}, "seconds": 3})
+    assert caplog.messages == [
+        "copypaste: Task: detection",
+        "copypaste: mAP,NDS",
+        "copypaste: 0.2500,1.0000",
+        "copypaste: seconds=3",
+    ]

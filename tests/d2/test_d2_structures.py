@@ -1,0 +1,128 @@
+"""What Instances promise, whichever side of the door they come from."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from fsdbev.d2.structures import Instances
+
+
+class Track:
+    """A field type of one's own: has a length, can be indexed and joined, but not moved."""
+
+    def __init__(self, names):
+        self.names = list(names)
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, item):
+        return Track(self.names[item])
+
+    @staticmethod
+    def cat(tracks):
+        return Track(sum((track.names for track in tracks), []))
+
+
+@pytest.fixture
+def three():
+    return Instances((4, 6), scores=torch.tensor([0.1, 0.2, 0.3]), tags=["a", "b", "c"])
+
+
+def test_fields_are_attributes(three):
+    assert three.image_size == (4, 6)
+    assert three.tags == ["a", "b", "c"]
+    three.classes = torch.tensor([1, 2, 3])
+    assert three.get("classes") is three.classes
+    assert three.has("classes") and not three.has("boxes")
+    assert list(three.get_fields()) == ["scores", "tags", "classes"]
+    three.remove("classes")
+    assert not three.has("classes")
+    with pytest.raises(AttributeError, match="boxes"):
+        _ = three.boxes
+
+
+def test_all_fields_have_one_length(three):
+    assert len(three) == 3
+    with pytest.raises((AssertionError, ValueError)):
+        three.classes = torch.zeros(2)
+    three.remove("scores")
+    three.remove("tags")
+    three.classes = torch.zeros(2)  # the first field decides
+    assert len(three) == 2
+
+
+def test_without_a_field_there_is_no_length():
+    with pytest.raises((TypeError, NotImplementedError)):
+        len(Instances((1, 1)))
+
+
+def test_cannot_be_iterated(three):
+    with pytest.raises((TypeError, NotImplementedError)):
+        iter(three)
+
+
+@pytest.mark.parametrize(
+    ("item", "scores"),
+    [
+        (0, [0.1]),
+        (-1, [0.3]),
+        (slice(1, None), [0.2, 0.3]),
+        (slice(0, 0), []),
+    ],
+)
+def test_indexing_takes_every_field_along(three, item, scores):
+    chosen = three[item]
+    assert chosen.scores.tolist() == pytest.approx(scores)
+    assert len(chosen.tags) == len(scores)
+    assert chosen.image_size == (4, 6)
+    assert len(three) == 3
+
+
+def test_indexing_by_tensors(three):
+    three.remove("tags")
+    assert three[torch.tensor([2, 0])].scores.tolist() == pytest.approx([0.3, 0.1])
+    assert three[torch.tensor([False, True, False])].scores.tolist() == pytest.approx([0.2])
+
+
+@pytest.mark.parametrize("item", [3, -4])
+def test_index_out_of_range(three, item):
+    with pytest.raises(IndexError):
+        three[item]
+
+
+def test_to_moves_the_fields_that_can_move(three):
+    double = three.to(torch.float64)
+    assert double.scores.dtype == torch.float64
+    assert double.tags == three.tags
+    assert three.scores.dtype == torch.float32
+
+
+def test_cat_joins_in_order(three):
+    three.track = Track("xyz")
+    joined = Instances.cat([three, three[:1]])
+    assert joined.scores.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.1])
+    assert joined.tags == ["a", "b", "c", "a"]
+    assert joined.track.names == ["x", "y", "z", "x"]
+    assert joined.image_size == (4, 6)
+
+
+def test_cat_refuses_what_does_not_fit(three):
+    with pytest.raises((AssertionError, ValueError)):
+        Instances.cat([three, Instances((9, 9), scores=torch.zeros(1), tags=["d"])])
+    with pytest.raises(ValueError, match="range"):
+        Instances.cat([Instances((1, 1), ids=range(2))] * 2)
+
+
+def test_copies_and_pickles(three):
+    for twin in (copy.deepcopy(three), pickle.loads(pickle.dumps(three))):
+        twin.scores[0] = 9
+        assert twin.tags == ["a", "b", "c"] and twin.image_size == (4, 6)
+    assert three.scores[0] != 9
+
+
+def test_repr_names_the_fields(three):
+    assert "num_instances=3" in repr(three) and "scores" in repr(three)
+    assert "num_instances=0" in repr(Instances((1, 1)))

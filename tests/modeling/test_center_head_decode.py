@@ -1,0 +1,186 @@
+"""Decoding: perfect maps give the boxes back; ranges, thresholds, limits and NMS."""
+
+import math
+
+import pytest
+import torch
+
+from fsdbev.d2.structures import Instances
+from fsdbev.modeling.center_head import CenterHead, CircleNMS, RotatedNMS
+from fsdbev.modeling.center_head.decode import NMS_OUTPUT, top_candidates
+from fsdbev.modeling.center_head.targets import REGRESSION
+from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
+
+GRID = BEVGrid(x_range=(-40.0, 40.0), y_range=(-30.0, 30.0), cell=1.0)
+SILENT = -10.0
+
+
+def make_head(grid=GRID, **overrides):
+    return CenterHead(in_channels=2, shared_channels=2, branch_channels=2, grid=grid, **overrides)
+
+
+def silent_maps(head, batch=1):
+    """Maps that predict nothing anywhere."""
+    maps = []
+    for task in head.tasks:
+        widths = {**REGRESSION, "heatmap": len(task.class_names)}
+        one = {k: torch.zeros(batch, w, *head.grid.shape) for k, w in widths.items()}
+        one["heatmap"] += SILENT
+        maps.append(one)
+    return maps
+
+
+def perfect_maps(head, instances):
+    """Maps that say exactly what the targets of the head say."""
+    maps = silent_maps(head, len(instances))
+    for prediction, target in zip(maps, head.targets(instances), strict=True):
+        prediction["heatmap"] = torch.where(target.heatmap == 1, 5.0, SILENT)
+        columns = target.regression.split(list(REGRESSION.values()), dim=1)
+        for branch, values in zip(REGRESSION, columns, strict=True):
+            prediction[branch].flatten(2)[target.sample, :, target.cell] = values
+    return maps
+
+
+def random_instances(seed):
+    """Two boxes of every class, far enough apart to survive NMS."""
+    generator = torch.Generator().manual_seed(seed)
+    count = 2 * len(CLASS_NAMES)
+    boxes = torch.rand(count, 9, generator=generator) * 2 - 1
+    slots = torch.randperm(35, generator=generator)[:count]
+    boxes[:, 0] = (slots % 7 - 3) * 10 + boxes[:, 0]
+    boxes[:, 1] = (slots // 7 - 2) * 10 + boxes[:, 1]
+    boxes[:, 3:6] = 1.5 + 0.5 * boxes[:, 3:6]
+    boxes[:, 6] *= math.pi
+    boxes[:, 7:9] *= 10
+    classes = torch.arange(count) % len(CLASS_NAMES)
+    return Instances((1, 1), gt_boxes_3d=Boxes3D(boxes), gt_classes=classes)
+
+
+def test_perfect_maps_give_the_boxes_back():
+    head = make_head()
+    truth = [random_instances(0), random_instances(1)]
+    for sample, found in zip(truth, head.decode(perfect_maps(head, truth)), strict=True):
+        assert len(found) == len(sample)
+        assert (found.scores > 0.99).all() and found.pred_classes.dtype == torch.int64
+        distance = torch.cdist(found.pred_boxes_3d.centers, sample.gt_boxes_3d.centers)
+        match = distance.argmin(dim=1)
+        assert sorted(match.tolist()) == list(range(len(sample)))
+        assert torch.equal(found.pred_classes, sample.gt_classes[match])
+        assert torch.allclose(
+            found.pred_boxes_3d.tensor, sample.gt_boxes_3d.tensor[match], atol=1e-4
+        )
+
+
+def test_nothing_found():
+    head = make_head()
+    found, _ = head.decode(silent_maps(head, batch=2))
+    assert len(found) == 0 and found.pred_boxes_3d.tensor.shape == (0, 9)
+    assert found.pred_classes.dtype == torch.int64
+
+
+def test_score_threshold_is_exclusive():
+    head = make_head(score_threshold=0.5)
+    maps = silent_maps(head)
+    maps[0]["heatmap"][0, 0, 5, 5] = 0.0  # a probability of exactly 1/2
+    maps[0]["heatmap"][0, 0, 5, 15] = 0.01
+    (found,) = head.decode(maps)
+    assert found.pred_boxes_3d.centers[:, :2].tolist() == [[-25.0, -25.0]]
+
+
+def test_centers_out_of_range_are_dropped():
+    head = make_head(center_range=(-20.0, -20.0, -10.0, 20.0, 20.0, 10.0))
+    maps = silent_maps(head)
+    for column, height in ((30, 0.0), (50, 10.5), (60, 10.0), (61, 0.0)):
+        maps[3]["heatmap"][0, 0, 30, column] = 3.0  # x = column - 40
+        maps[3]["height"][0, 0, 30, column] = height
+    (found,) = head.decode(maps)
+    assert sorted(found.pred_boxes_3d.tensor[:, 0].tolist()) == [-10.0, 20.0]
+
+
+def test_candidates_are_the_best_over_classes():
+    """The published order, best of each class and then best of those, gives the same."""
+    torch.manual_seed(0)
+    prediction = {k: torch.randn(2, w, *GRID.shape) for k, w in REGRESSION.items()}
+    prediction["heatmap"] = torch.randn(2, 3, *GRID.shape)
+    found = top_candidates(prediction, grid=GRID, max_candidates=50)
+    per_class = prediction["heatmap"].sigmoid().flatten(2).topk(50).values
+    assert torch.equal(found.scores, per_class.flatten(1).topk(50).values)
+    assert found.boxes.shape == (2, 50, 9) and set(found.classes.unique().tolist()) == {0, 1, 2}
+
+
+def test_more_candidates_than_cells():
+    grid = BEVGrid(x_range=(0.0, 2.0), y_range=(0.0, 3.0), cell=1.0)
+    prediction = {k: torch.zeros(1, w, *grid.shape) for k, w in REGRESSION.items()}
+    prediction["heatmap"] = torch.zeros(1, 2, *grid.shape)
+    assert top_candidates(prediction, grid=grid, max_candidates=500).boxes.shape == (1, 12, 9)
+
+
+def test_at_most_83_boxes_a_task():
+    head = make_head()
+    maps = silent_maps(head)
+    for task in (0, 3):
+        maps[task]["heatmap"] += torch.linspace(8, 14, GRID.shape[0] * GRID.shape[1]).reshape(
+            GRID.shape
+        )
+        maps[task]["dim"] -= 3.0  # small boxes, none overlaps
+        maps[task]["reg"][:, 0] = 0.0
+    maps[3]["heatmap"][..., ::2] = SILENT  # barriers two metres apart
+    (found,) = head.decode(maps)
+    assert (found.pred_classes == CLASS_NAMES.index("car")).sum() == NMS_OUTPUT
+    assert (found.pred_classes == CLASS_NAMES.index("barrier")).sum() == NMS_OUTPUT
+
+
+def boxes_along_x(positions, length=4.0):
+    rows = [[x, 0, 0, length, 2, 1.5, 0, 0, 0] for x in positions]
+    return Boxes3D(torch.tensor(rows))
+
+
+def test_rotated_nms_scales_by_class():
+    """Two boxes of 4 m, 3 m apart: IoU 1/7. Halved they part, doubled they overlap more."""
+    boxes, scores = boxes_along_x([0.0, 3.0]), torch.tensor([0.5, 0.9])
+    classes = torch.tensor([0, 0])
+    assert RotatedNMS(0.1, (1.0,))(boxes, scores, classes).tolist() == [1]
+    assert RotatedNMS(0.1, (0.5,))(boxes, scores, classes).tolist() == [1, 0]
+    assert RotatedNMS(0.2, (1.0,))(boxes, scores, classes).tolist() == [1, 0]
+    assert RotatedNMS(0.2, (2.0,))(boxes, scores, classes).tolist() == [1]
+
+
+def test_rotated_nms_takes_each_box_by_its_own_class():
+    boxes, scores = boxes_along_x([0.0, 3.0]), torch.tensor([0.5, 0.9])
+    nms = RotatedNMS(0.1, (1.0, 0.25))
+    assert nms(boxes, scores, torch.tensor([1, 1])).tolist() == [1, 0]
+    assert nms(boxes, scores, torch.tensor([0, 0])).tolist() == [1]
+    assert torch.equal(boxes.tensor, boxes_along_x([0.0, 3.0]).tensor)  # not scaled in place
+
+
+def test_nms_goes_across_the_classes_of_a_task():
+    head = make_head()
+    maps = silent_maps(head)
+    maps[1]["heatmap"][0, 0, 10, 10], maps[1]["heatmap"][0, 1, 10, 10] = 1.0, 2.0
+    maps[2]["heatmap"][0, 1, 10, 10] = 1.5  # another task is on its own
+    (found,) = head.decode(maps)
+    names = [CLASS_NAMES[c] for c in found.pred_classes]
+    assert names == ["construction_vehicle", "trailer"]
+
+
+def test_circle_nms_reaches_to_its_distance():
+    boxes, scores = boxes_along_x([0.0, 1.0, 2.5]), torch.tensor([0.9, 0.8, 0.7])
+    assert CircleNMS(1.0)(boxes, scores, torch.zeros(3, dtype=torch.int64)).tolist() == [0, 2]
+
+
+def test_predictions_must_stack_the_targets():
+    head = make_head()
+    targets = head.targets([random_instances(0), random_instances(1)])
+    with pytest.raises(ValueError, match="3 samples do not stack targets of 2"):
+        head.losses(silent_maps(head, batch=3), targets)
+
+
+def test_stacked_predictions_take_the_targets_again():
+    head = make_head()
+    samples = [random_instances(0), random_instances(1)]
+    maps = perfect_maps(head, samples * 2)
+    losses = head.losses(maps, head.targets(samples))
+    explicit = head.losses(maps, head.targets(samples * 2))
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(explicit[name].item()), name
+        assert loss.item() < 1e-3, name

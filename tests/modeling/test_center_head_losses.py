@@ -1,0 +1,99 @@
+"""Losses of the center head against numbers worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from fsdbev.modeling.center_head import losses as module
+from fsdbev.modeling.center_head.losses import center_losses, gaussian_focal_loss, regression_error
+from fsdbev.modeling.center_head.targets import REGRESSION, TaskTargets
+
+
+def make_targets(heatmap, cells=((0, 0),), value=1.0):
+    return TaskTargets(
+        heatmap=heatmap,
+        regression=torch.full((len(cells), 10), value),
+        sample=torch.tensor([c[0] for c in cells], dtype=torch.int64),
+        cell=torch.tensor([c[1] for c in cells], dtype=torch.int64),
+    )
+
+
+def make_prediction(batch=1, classes=1, rows=2, columns=3, value=0.0):
+    widths = {**REGRESSION, "heatmap": classes}
+    return {k: torch.full((batch, w, rows, columns), value) for k, w in widths.items()}
+
+
+def test_focal_loss_by_hand():
+    probability, target = [0.9, 0.2, 0.3], [1.0, 0.5, 0.0]
+    logits = torch.tensor(probability).logit().reshape(1, 1, 1, 3)
+    expected = -(0.1**2 * math.log(0.9) + 0.5**4 * 0.2**2 * math.log(0.8) + 0.3**2 * math.log(0.7))
+    loss = gaussian_focal_loss(logits, torch.tensor(target).reshape(1, 1, 1, 3))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_focal_loss_is_clamped_where_it_would_explode():
+    loss = gaussian_focal_loss(torch.tensor([-80.0]), torch.tensor([1.0]))
+    assert loss.item() == pytest.approx(-math.log(1e-4) * (1 - 1e-4) ** 2, rel=1e-5)
+
+
+def test_regression_reads_the_center_cells():
+    prediction = make_prediction(batch=2)
+    for offset, maps in enumerate(prediction.values()):
+        maps += offset
+    prediction["reg"][1, 0, 1, 2] = 5.0
+    targets = make_targets(torch.zeros(2, 1, 2, 3), cells=((0, 0), (1, 5)))
+    error = regression_error(prediction, targets)
+    # reg is 0 but for the 5; height, dim, rot, vel are 1, 2, 3, 4; the target is 1 everywhere.
+    assert error.tolist() == [1 + 4, 1 + 1, 0, 2, 2, 2, 4, 4, 6, 6]
+
+
+def test_unknown_targets_do_not_count_and_pass_no_gradient():
+    prediction = {k: v.requires_grad_() for k, v in make_prediction().items()}
+    targets = make_targets(torch.zeros(1, 1, 2, 3))
+    targets.regression[0, 8:] = math.nan
+    error = regression_error(prediction, targets)
+    assert error.tolist() == [1] * 8 + [0] * 2
+    error.sum().backward()
+    assert not prediction["vel"].grad.any()
+    assert prediction["dim"].grad[0, :, 0, 0].tolist() == [-1, -1, -1]
+
+
+def test_names_weights_and_averages():
+    heatmap = torch.zeros(1, 1, 2, 3)
+    heatmap[0, 0, 0, 0] = heatmap[0, 0, 1, 1] = 1
+    targets = make_targets(heatmap, cells=((0, 0), (0, 4), (0, 4)))
+    losses = center_losses([make_prediction()], [targets], box_weight=0.25)
+    parts = {"xy": 2, "z": 1, "dim": 3, "yaw": 2, "vel": 2}
+    assert set(losses) == {"task0.loss_heatmap"} | {f"task0.loss_{p}" for p in parts}
+    for part, width in parts.items():
+        # Three boxes, each an error of 1 in every channel, over three boxes.
+        expected = 0.25 * 3 * width / (3 + 1e-4)
+        assert losses[f"task0.loss_{part}"].item() == pytest.approx(expected, rel=1e-6)
+    # Two peaks, four empty cells, all at a probability of 1/2.
+    assert losses["task0.loss_heatmap"].item() == pytest.approx(6 * 0.25 * math.log(2) / 2)
+
+
+def test_no_boxes_give_finite_losses():
+    prediction = {k: v.requires_grad_() for k, v in make_prediction().items()}
+    targets = make_targets(torch.zeros(1, 1, 2, 3), cells=())
+    losses = center_losses([prediction], [targets], box_weight=0.25)
+    assert losses["task0.loss_heatmap"].item() == pytest.approx(6 * 0.25 * math.log(2))
+    assert all(losses[f"task0.loss_{n}"] == 0 for n in ("xy", "z", "dim", "yaw", "vel"))
+    sum(losses.values()).backward()
+    assert all(v.grad is not None and v.grad.isfinite().all() for v in prediction.values())
+
+
+def test_counts_are_averaged_over_ranks(monkeypatch):
+    """Another rank holds no box: this one's count halves, its losses double."""
+    heatmap = torch.zeros(1, 1, 2, 3)
+    heatmap[0, 0, 0, :2] = 1
+    targets = [make_targets(heatmap, cells=((0, 0), (0, 1)))]
+    alone = center_losses([make_prediction()], targets, box_weight=1.0)
+    reduced = []
+    monkeypatch.setattr(module.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(module.dist, "all_reduce", reduced.append)
+    together = center_losses([make_prediction()], targets, box_weight=1.0)
+    assert len(reduced) == 1 and reduced[0].tolist() == [[2.0], [2.0]]
+    for name, loss in together.items():
+        assert loss.item() == pytest.approx(2 * alone[name].item(), rel=1e-3), name

@@ -1,0 +1,173 @@
+"""Targets of the center head against a drawing by hand and a naive one, box by box."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsdbev.d2.structures import Instances
+from fsdbev.modeling.center_head import targets as module
+from fsdbev.modeling.center_head.targets import center_targets, draw_gaussians, gaussian_radius
+from fsdbev.structures import BEVGrid, Boxes3D
+
+GRID = BEVGrid(x_range=(-8.0, 8.0), y_range=(-6.0, 6.0), cell=0.5)
+TASKS = [[0], [2, 1], [3]]
+
+
+def instances(*rows):
+    """Rows of class and 9 box numbers."""
+    table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 10)
+    return Instances((1, 1), gt_boxes_3d=Boxes3D(table[:, 1:]), gt_classes=table[:, 0].long())
+
+
+def make(samples, **overrides):
+    settings = dict(min_radius=2, min_overlap=0.1, max_boxes=500)
+    return center_targets(
+        samples, tasks=TASKS, grid=GRID, device="cpu", **{**settings, **overrides}
+    )
+
+
+def cornernet_radius(length, width, overlap):
+    """The smallest of the three radii, as center heads compute them."""
+    total, area = length + width, length * width
+    cases = [
+        (1, total, area * (1 - overlap) / (1 + overlap)),
+        (4, 2 * total, (1 - overlap) * area),
+        (4 * overlap, -2 * overlap * total, (overlap - 1) * area),
+    ]
+    return min((b + math.sqrt(b * b - 4 * a * c)) / 2 for a, b, c in cases)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(0.1, 60.0),
+    st.floats(0.1, 60.0),
+    st.floats(0.02, 0.98),
+)
+def test_radius_is_the_smallest_of_cornernets_three(length, width, overlap):
+    ours = gaussian_radius(torch.tensor([[length, width]], dtype=torch.float64), overlap)
+    assert ours.item() == pytest.approx(cornernet_radius(length, width, overlap), rel=1e-9)
+
+
+def test_one_box_by_hand():
+    # x = 1.3 lies in cell (1.3 + 8) / 0.5 = 18.6, y = -0.9 in cell 10.2.
+    car, *_ = make([instances((0, 1.3, -0.9, 0.4, 4.0, 2.0, 1.5, math.pi / 6, 3.0, -1.0))])
+    expected = [0.6, 0.2, 0.4, math.log(4), math.log(2), math.log(1.5), 0.5, math.sqrt(0.75), 3, -1]
+    assert car.regression[0].tolist() == pytest.approx(expected, abs=1e-5)
+    assert car.cell.tolist() == [10 * 32 + 18] and car.sample.tolist() == [0]
+    assert car.heatmap.shape == (1, 1, 24, 32)
+    heatmap = car.heatmap[0, 0]
+    assert heatmap[10, 18] == 1
+    # Radius 2: sigma = 5 / 6, cut beyond two cells.
+    assert heatmap[10, 20].item() == pytest.approx(math.exp(-4 / (2 * 25 / 36)), rel=1e-5)
+    assert heatmap[12, 20].item() == pytest.approx(math.exp(-8 / (2 * 25 / 36)), rel=1e-5)
+    assert heatmap[10, 21] == 0 and (heatmap > 0).sum() == 25
+
+
+def test_same_as_box_by_box():
+    generator = torch.Generator().manual_seed(3)
+
+    def sample(count):
+        low = torch.tensor([-9.0, -7.0, -1.0, 0.3, 0.3, 0.5, -3.1, -5.0, -5.0])
+        high = torch.tensor([9.0, 7.0, 1.0, 14.0, 4.0, 3.0, 3.1, 5.0, 5.0])
+        boxes = low + (high - low) * torch.rand(count, 9, generator=generator)
+        classes = torch.randint(0, 4, (count, 1), generator=generator)
+        return instances(*torch.cat([classes, boxes], dim=1).tolist())
+
+    samples = [sample(30), sample(0), sample(45)]
+    for class_ids, target in zip(TASKS, make(samples), strict=True):
+        heatmap, cells = naive_targets(samples, class_ids)
+        assert torch.allclose(target.heatmap, heatmap, atol=1e-6)
+        assert list(zip(target.sample.tolist(), target.cell.tolist(), strict=True)) == cells
+
+
+def naive_targets(samples, class_ids):
+    rows, columns = GRID.shape
+    heatmap = torch.zeros(len(samples), len(class_ids), rows, columns)
+    cells = []
+    for b, sample in enumerate(samples):
+        for box, cls in zip(sample.gt_boxes_3d, sample.gt_classes.tolist(), strict=True):
+            column = math.floor((box[0].item() + 8.0) / 0.5)
+            row = math.floor((box[1].item() + 6.0) / 0.5)
+            if cls not in class_ids or not (0 <= column < columns and 0 <= row < rows):
+                continue
+            cells.append((b, row * columns + column))
+            radius = max(2, int(cornernet_radius(box[3].item() / 0.5, box[4].item() / 0.5, 0.1)))
+            sigma = (2 * radius + 1) / 6
+            for i in range(max(0, row - radius), min(rows, row + radius + 1)):
+                for j in range(max(0, column - radius), min(columns, column + radius + 1)):
+                    value = math.exp(-((i - row) ** 2 + (j - column) ** 2) / (2 * sigma**2))
+                    k = class_ids.index(cls)
+                    heatmap[b, k, i, j] = max(heatmap[b, k, i, j].item(), value)
+    return heatmap, cells
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "kept"),
+    [(-8.0, -6.0, 1), (-8.01, 0.0, 0), (7.99, 5.99, 1), (8.0, 0.0, 0), (0.0, 6.0, 0), (0, -6.2, 0)],
+)
+def test_center_off_the_grid_is_dropped(x, y, kept):
+    car, *_ = make([instances((0, x, y, 0, 4, 2, 1.5, 0, 0, 0))])
+    assert len(car.cell) == kept
+    assert (car.heatmap == 1).sum() == kept
+
+
+def test_large_boxes_draw_beyond_the_smallest_radius():
+    car, *_ = make([instances((0, 0, 0, 0, 12, 3, 3, 0, 0, 0))])
+    radius = int(cornernet_radius(24, 6, 0.1))
+    assert radius > 2 and (car.heatmap > 0).sum() == (2 * radius + 1) ** 2
+
+
+def test_drawing_in_chunks_changes_nothing(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    xy = torch.randint(0, 24, (20, 2), generator=generator)
+    radius = torch.randint(2, 6, (20,), generator=generator)
+    plane = torch.randint(0, 3, (20,), generator=generator)
+    whole = draw_gaussians(xy, radius, plane, planes=3, grid=GRID)
+    monkeypatch.setattr(module, "_DRAW_CHUNK", 7)
+    assert torch.equal(draw_gaussians(xy, radius, plane, planes=3, grid=GRID), whole)
+
+
+def test_at_most_max_boxes_a_task_and_sample():
+    row = (1, 0.3, 0.3, 0, 4, 2, 1.5, 0, 0, 0)
+    samples = [instances(row, row, row), instances(row), instances(row, row)]
+    _, target, _ = make(samples, max_boxes=2)
+    assert target.sample.tolist() == [0, 0, 1, 2, 2]
+
+
+def test_no_boxes_at_all():
+    for class_ids, target in zip(TASKS, make([instances(), instances()]), strict=True):
+        assert target.heatmap.shape == (2, len(class_ids), 24, 32) and not target.heatmap.any()
+        assert target.regression.shape == (0, 10) and len(target.cell) == 0
+
+
+def test_repeat_is_the_targets_of_the_repeated_samples():
+    samples = [
+        instances((1, 0, 0, 0, 4, 2, 1.5, 0, 0, 0), (2, 3, 2, 0, 4, 2, 1.5, 0, 0, 0)),
+        instances((2, 1, 1, 0, 4, 2, 1.5, 0, 0, 0)),
+    ]
+    for once, twice in zip(make(samples), make(samples * 2), strict=True):
+        repeated = once.repeat(2)
+        for name in ("heatmap", "regression", "sample", "cell"):
+            assert torch.equal(getattr(repeated, name), getattr(twice, name)), name
+
+
+def test_unknown_class_is_refused():
+    for bad in (-1, 7):
+        with pytest.raises(ValueError, match=f"class {bad}, which no task"):
+            make([instances((bad, 0, 0, 0, 4, 2, 1.5, 0, 0, 0))])
+
+
+def test_box_without_size_is_refused():
+    for width in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="positive sizes"):
+            make([instances((0, 0, 0, 0, 4, width, 1.5, 0, 0, 0))])
+
+
+def test_inputs_are_left_alone():
+    sample = instances((0, 1.3, -0.9, 0.4, 4.0, 2.0, 1.5, 0.5, 3.0, -1.0))
+    before = sample.gt_boxes_3d.tensor.clone()
+    make([sample])
+    assert torch.equal(sample.gt_boxes_3d.tensor, before)

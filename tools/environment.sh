@@ -1,0 +1,32 @@
+# Sourced by quickstart.sh and run_tests.sh: the environment in .venv with the project installed in it.
+# PYTHON picks the interpreter (3.10 to 3.13), VENV another folder.
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+VENV="${VENV:-$ROOT/.venv}"
+
+# Everything an install depends on; the environment is made anew when one of them changes.
+environment_stamp() {
+    (cd "$ROOT" && cat setup.py pyproject.toml constraints.txt tools/environment.sh \
+        $(find fsdbev/layers/csrc -type f | LC_ALL=C sort)
+        "$1" --version) | cksum
+}
+
+# prepare_environment: makes .venv, installs the pinned dependencies and builds the extension; a no-op when done.
+prepare_environment() {
+    local base="${PYTHON:-python3}" stamp
+    if ! "$base" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))'; then
+        echo "error: $base is $("$base" --version 2>&1); Python 3.10 to 3.13 is needed (set PYTHON=...)" >&2
+        return 1
+    fi
+    stamp="$(environment_stamp "$base")"
+    if [ "$(cat "$VENV/.fsdbev-stamp" 2>/dev/null)" != "$stamp" ]; then
+        "$base" -m venv "$VENV"
+        # Torch first: the extension is built against it, so the build must not be isolated.
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+            -c "$ROOT/constraints.txt" torch setuptools wheel ninja
+        (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+            -c constraints.txt --no-build-isolation -e ".[test]")
+        echo "$stamp" >"$VENV/.fsdbev-stamp"
+    fi
+    export PATH="$VENV/bin:$PATH"
+}

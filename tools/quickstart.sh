@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# From a fresh clone to a trained and evaluated FSD-BEV on an embedded synthetic data set.
+# Needs Python 3.10 to 3.13 and a C++ compiler; about ten minutes on two CPU cores.
+# Run it again and it goes on where it stopped. Everything lands under output/quickstart/.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+cd "$ROOT"
+
+CONFIG=configs/fsdbev_tiny_synthetic.py
+OUT=output/quickstart
+DATA=$OUT/data
+mkdir -p "$OUT"
+
+# Typical seconds of each step on two cores: what "about N min left" is computed from.
+NAMES=("environment, install, build" "synthetic data" "index and point labels" "training" "evaluation" "pictures")
+SECONDS_TYPICAL=(150 60 20 330 40 20)
+step=0
+
+# run_step RESULT COMMAND...: runs the step unless its result is there already.
+run_step() {
+    local result="$1" left=0 i started=$SECONDS
+    shift
+    for ((i = step; i < ${#NAMES[@]}; i++)); do left=$((left + SECONDS_TYPICAL[i])); done
+    step=$((step + 1))
+    local title="[$step/${#NAMES[@]}] ${NAMES[step - 1]}"
+    if [ -n "$result" ] && [ -e "$result" ]; then
+        echo "$title: done before ($result)"
+        return
+    fi
+    echo "$title (about $(((left + 59) / 60)) min left in all)"
+    "$@"
+    echo "$title: $((SECONDS - started)) s"
+}
+
+train() {
+    python tools/train_net.py --config-file $CONFIG --resume \
+        train.output_dir="$OUT/train" dataloader.dataroot="$DATA"
+}
+
+evaluate() {
+    python tools/train_net.py --config-file $CONFIG --eval-only \
+        train.init_checkpoint="$OUT/train/model_final.pth" \
+        train.output_dir="$OUT/evaluation" dataloader.dataroot="$DATA"
+}
+
+pictures() {
+    python tools/visualize.py results --dataroot "$DATA" \
+        --index "$DATA/fsdbev/v1.0-synth/synth_val.arrow" \
+        --results "$OUT/evaluation/results_nusc.json" --out "$OUT/pictures.partial" --samples 6
+    rm -rf "$OUT/pictures"
+    mv "$OUT/pictures.partial" "$OUT/pictures"
+}
+
+run_step "" prepare_environment
+run_step "$DATA" python tools/make_synthetic_nuscenes.py --out "$DATA"
+run_step "$DATA/fsdbev/v1.0-synth/synth_val.arrow" \
+    python tools/prepare_nuscenes.py --dataroot "$DATA" --version v1.0-synth
+run_step "$OUT/train/model_final.pth" train
+run_step "$OUT/evaluation/evaluation.json" evaluate
+run_step "$OUT/pictures" pictures
+
+python - "$OUT/evaluation/evaluation.json" "$OUT/metrics.json" <<'PY'
+import json, os, sys
+
+metrics = json.load(open(sys.argv[1]))["nuscenes"]
+with open(sys.argv[2] + ".partial", "w") as file:
+    json.dump(metrics, file, indent=2)
+os.replace(sys.argv[2] + ".partial", sys.argv[2])
+print(f"held-out synthetic scenes: mAP {metrics['mAP']:.3f}  NDS {metrics['NDS']:.3f}")
+PY
+echo "metrics: $OUT/metrics.json   pictures: $OUT/pictures/   model: $OUT/train/model_final.pth   ($SECONDS s in all)"
