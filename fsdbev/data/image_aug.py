@@ -55,7 +55,7 @@ class ImageTransform:
         return matrix
 
     def apply(self, image: Image.Image) -> NDArray[np.uint8]:
-        """RGB image -> (3, H, W) uint8; what lies outside of it is black."""
+        """RGB image -> (3, H, W) uint8 (a view, channels last in memory); black outside of it."""
         left, top = self.crop
         width, height = self.output
         image = image.resize(self.resized, Image.Resampling.BICUBIC)
@@ -63,7 +63,7 @@ class ImageTransform:
         if self.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         image = image.rotate(self.rotation, Image.Resampling.NEAREST)
-        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+        return np.asarray(image).transpose(2, 0, 1)
 
 
 class ImageAugmentation:
@@ -91,6 +91,7 @@ class ImageAugmentation:
             raise ValueError(f"image_size must be a positive (H, W), got {tuple(image_size)}")
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(f"scale must be an increasing positive range, got {tuple(scale)}")
+        self.image_size = (int(height), int(width))
         self.output = (int(width), int(height))
         self.scale = tuple(scale)
         self.flip_prob = flip_prob

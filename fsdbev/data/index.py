@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -37,30 +38,30 @@ _ANNOTATION_STRINGS = ("tokens", "instance_tokens", "attributes")
 _STRINGS = (*_FRAME_STRINGS, "lidar_path", "lidarseg_path")
 _INTEGERS = (*_FRAME_INTEGERS, "lidar_timestamp")
 _STRING_LISTS = _CAMERA_STRINGS + _ANNOTATION_STRINGS
-#: Column of numbers -> (Arrow type, shape of one camera's, sweep's or object's entry).
-_NUMBER_LISTS: dict[str, tuple[pa.DataType, tuple[int, ...]]] = {
-    "image_sizes": (pa.int32(), (2,)),
-    "camera_timestamps": (pa.int64(), ()),
-    "intrinsics": (pa.float64(), (3, 3)),
-    "cam2ego": (pa.float64(), (4, 4)),
-    "ego2global": (pa.float64(), (4, 4)),
-    "lidar2ego": (pa.float64(), (4, 4)),
-    "lidar_ego2global": (pa.float64(), (4, 4)),
-    "class_ids": (pa.int8(), ()),
-    "visibility": (pa.int8(), ()),
-    "num_lidar_points": (pa.int32(), ()),
-    "num_radar_points": (pa.int32(), ()),
-    "center": (pa.float32(), (3,)),
-    "size": (pa.float32(), (3,)),
-    "rotation": (pa.float32(), (3, 3)),
-    "velocity": (pa.float32(), (2,)),
+#: Column of numbers -> (type, shape of one camera's, sweep's or object's entry).
+_NUMBER_LISTS: dict[str, tuple[type[np.number], tuple[int, ...]]] = {
+    "image_sizes": (np.int32, (2,)),
+    "camera_timestamps": (np.int64, ()),
+    "intrinsics": (np.float64, (3, 3)),
+    "cam2ego": (np.float64, (4, 4)),
+    "ego2global": (np.float64, (4, 4)),
+    "lidar2ego": (np.float64, (4, 4)),
+    "lidar_ego2global": (np.float64, (4, 4)),
+    "class_ids": (np.int8, ()),
+    "visibility": (np.int8, ()),
+    "num_lidar_points": (np.int32, ()),
+    "num_radar_points": (np.int32, ()),
+    "center": (np.float32, (3,)),
+    "size": (np.float32, (3,)),
+    "rotation": (np.float32, (3, 3)),
+    "velocity": (np.float32, (2,)),
 }
 _ANNOTATION_NUMBERS = tuple(f.name for f in fields(Annotations) if f.name in _NUMBER_LISTS)
 _SCHEMA = pa.schema(
     [(name, pa.string()) for name in _STRINGS]
     + [(name, pa.int64()) for name in _INTEGERS]
     + [(name, pa.list_(pa.string())) for name in _STRING_LISTS]
-    + [(name, pa.list_(kind)) for name, (kind, _) in _NUMBER_LISTS.items()]
+    + [(name, pa.list_(pa.from_numpy_dtype(kind))) for name, (kind, _) in _NUMBER_LISTS.items()]
 )
 
 
@@ -109,6 +110,12 @@ def _check(frame: Frame, row: int) -> None:
     for matrix in (frame.intrinsics, frame.cam2ego, frame.ego2global, *lidar):
         if not (np.isfinite(matrix).all() and (np.abs(np.linalg.det(matrix)) > 1e-9).all()):
             raise ValueError(f"{where}: calibration is singular or not finite: {matrix}")
+    paths = [*frame.image_paths]
+    if frame.lidar is not None:
+        paths += [frame.lidar.path, frame.lidar.lidarseg_path or "."]
+    for path in map(PurePosixPath, paths):
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{where}: file {str(path)!r} must be relative and inside the data root")
     if os.path.basename(frame.sample_token) != frame.sample_token or not frame.sample_token:
         raise ValueError(f"{where}: a sample token names files, so it can't be empty or a path")
 
@@ -126,7 +133,7 @@ def _row(frame: Frame, annotations: Annotations) -> dict[str, Any]:
         lidar_ego2global=lidar.ego2global if lidar else np.zeros(0),
     )
     for name, (kind, shape) in _NUMBER_LISTS.items():
-        value = np.asarray(row[name], kind.to_pandas_dtype())
+        value = np.asarray(row[name], kind)
         if value.size % max(1, int(np.prod(shape))):
             raise ValueError(f"{name} must be (..., {shape}), got {value.shape}")
         row[name] = value.ravel()
@@ -177,6 +184,22 @@ class FrameIndex(Sequence):
             **{name: tuple(self._text[name][row].as_py()) for name in _ANNOTATION_STRINGS},
             **{name: self._numbers(name, row) for name in _ANNOTATION_NUMBERS},
         )
+
+    def frame_rows(self, row: int, num_frames: int, spacing: int = 1) -> list[int]:
+        """Rows of a sample and of those ``spacing``, 2 ``spacing``, ... samples before it in its
+        scene, ``num_frames`` in all. Where the scene has none, the sample stands in for it."""
+        rows = [self._checked(row)]
+        earlier = rows[0]
+        for _ in range(1, num_frames):
+            for _ in range(spacing):
+                earlier = int(self._integer["previous"][earlier]) if earlier >= 0 else -1
+            rows.append(earlier if earlier >= 0 else rows[0])
+        return rows
+
+    @property
+    def num_annotations(self) -> int:
+        """Objects in all rows together; 0 in a test set."""
+        return len(self._values["class_ids"])
 
     @cached_property
     def classes_with_points(self) -> NDArray[np.bool_]:

@@ -11,11 +11,12 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.nuscenes import NuScenes
-from nuscenes.utils import splits as nuscenes_splits
+from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
 from pyquaternion import Quaternion
 
 from fsdbev.structures import CLASS_NAMES
@@ -34,7 +35,7 @@ CAMERA_ORDER = (
 )
 REFERENCE_CHANNEL = "CAM_FRONT"
 LIDAR_CHANNEL = "LIDAR_TOP"
-_PREDEFINED = {
+_OFFICIAL_SPLITS = {
     "trainval": ("train", "val"),
     "mini": ("mini_train", "mini_val"),
     "test": ("test",),
@@ -58,12 +59,8 @@ _TABLES = (
 logger = logging.getLogger(__name__)
 
 
-def load_nuscenes(dataroot: str | os.PathLike, version: str) -> NuScenes:
-    """Loads the tables of ``<dataroot>/<version>``.
-
-    Raises:
-        FileNotFoundError: a table is missing; the message lists which.
-    """
+def check_tables(dataroot: str | os.PathLike, version: str) -> None:
+    """Raises FileNotFoundError that lists the tables missing in ``<dataroot>/<version>``."""
     folder = Path(dataroot) / version
     missing = [f"{name}.json" for name in _TABLES if not (folder / f"{name}.json").is_file()]
     if missing:
@@ -71,6 +68,11 @@ def load_nuscenes(dataroot: str | os.PathLike, version: str) -> NuScenes:
             f"{folder}: missing {', '.join(missing)}; unpack the metadata of {version} there, or "
             "name another --dataroot or --version"
         )
+
+
+def load_nuscenes(dataroot: str | os.PathLike, version: str) -> NuScenes:
+    """Loads the tables of ``<dataroot>/<version>``, which must be complete (:func:`check_tables`)."""
+    check_tables(dataroot, version)
     return NuScenes(version=version, dataroot=str(dataroot), verbose=False)
 
 
@@ -87,29 +89,34 @@ def tables_fingerprint(dataroot: str | os.PathLike, version: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def available_splits(nusc: NuScenes) -> list[str]:
-    """Splits of this version that hold at least one of its scenes: official ones, then custom."""
-    names = [s for end, own in _PREDEFINED.items() if nusc.version.endswith(end) for s in own]
-    custom = Path(nusc.dataroot) / nusc.version / "splits.json"
+def available_splits(dataroot: str | os.PathLike, version: str) -> list[str]:
+    """Splits that hold at least one scene of this version: official ones first, then custom ones.
+
+    Reads only the scene table.
+    """
+    folder = Path(dataroot) / version
+    scenes = {scene["name"] for scene in json.loads((folder / "scene.json").read_text())}
+    names = [s for end, own in _OFFICIAL_SPLITS.items() if version.endswith(end) for s in own]
+    custom = folder / "splits.json"
     if custom.is_file():
         names += [name for name in json.loads(custom.read_text()) if name not in names]
-    return [name for name in names if scenes_of_split(nusc, name)]
+    return [name for name in names if scenes & _scene_names(dataroot, version, name)]
 
 
-def scenes_of_split(nusc: NuScenes, split: str) -> list[dict]:
-    """Scene records of a split, by name; the devkit decides what the split is.
+def _scene_names(dataroot: str | os.PathLike, version: str, split: str) -> set[str]:
+    """Names of a split's scenes, from the devkit, which asks of the tables only where they are.
 
     Raises:
         ValueError: the devkit doesn't know the split.
     """
+    where = SimpleNamespace(dataroot=str(dataroot), version=version)
     try:
-        names = set(nuscenes_splits.get_scenes_of_split(split, nusc))
+        return set(get_scenes_of_split(split, where))
     except ValueError as error:
         raise ValueError(
-            f"split {split!r} of {nusc.version}: {error} Official splits are "
-            f"{sorted(nuscenes_splits.create_splits_scenes())}; others come from splits.json"
+            f"{version} has no split {split!r}: {error} Official splits are "
+            f"{sorted(create_splits_scenes())}; any other must be in splits.json"
         ) from error
-    return sorted((s for s in nusc.scene if s["name"] in names), key=lambda s: s["name"])
 
 
 def build_index(
@@ -133,7 +140,8 @@ def build_index(
     Raises:
         ValueError: unknown split, no scene of it in this version, or a sample without a camera.
     """
-    scenes = scenes_of_split(nusc, split)
+    names = _scene_names(nusc.dataroot, nusc.version, split)
+    scenes = sorted((s for s in nusc.scene if s["name"] in names), key=lambda s: s["name"])
     if not scenes:
         raise ValueError(f"{nusc.version} at {nusc.dataroot} holds no scene of split {split!r}")
     channels = list(channels or camera_channels(nusc))

@@ -149,8 +149,9 @@ def _converted(current: Any, value: Any) -> Any:
     if type(current) not in (bool, int, float, str):
         raise _WrongType("it can only be changed in the config file")
     if type(value) is not type(current):
-        quotes = " (a number as text needs quotes: key='\"1\"')" if type(current) is str else ""
-        raise _WrongType(f"expected {type(current).__name__}{quotes}")
+        is_number_for_text = type(current) is str and type(value) in (int, float)
+        remedy = " (quote a number that is text: 'key=\"1\"')" if is_number_for_text else ""
+        raise _WrongType(f"expected {type(current).__name__}{remedy}")
     return value
 
 
@@ -170,8 +171,7 @@ def _converted_item(models: list, item: Any) -> Any:
             return _converted(model, item)
         except _WrongType:
             continue
-    kinds = sorted({type(model).__name__ for model in models})
-    raise _WrongType(f"expected a list of {' or '.join(kinds)}")
+    raise _WrongType("expected a list of items of the types that are there")
 
 
 def _describe(value: Any) -> str:

@@ -5,6 +5,7 @@ from .bev_encoder import BEVEncoder, TemporalStage
 from .bev_paste import BEVPaste
 from .center_head import CenterHead
 from .depth_net import DepthNet
+from .foreground_branch import ForegroundBranch
 from .meta_arch import FSDBEV
 from .msfe import MSFE
 from .view_transform import ViewTransform
@@ -16,6 +17,7 @@ __all__ = [
     "DepthNet",
     "FPN",
     "FSDBEV",
+    "ForegroundBranch",
     "MSFE",
     "ResNet",
     "TemporalStage",

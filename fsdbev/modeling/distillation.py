@@ -18,7 +18,6 @@ from .precision import full_precision
 TEACHER_FILLS = ("paper", "release")
 
 
-
 def teacher_weights(
     labels: DepthLabels,
     depth_prob: Tensor,
@@ -28,6 +27,8 @@ def teacher_weights(
     foreground_threshold: float,
 ) -> tuple[Tensor, Tensor]:
     """Weights of the teacher's pooling: hard labels, with the student's soft ones in their holes.
+
+    Gradients flow into ``depth_prob`` where it fills a hole.
 
     Args:
         labels: of the frame.

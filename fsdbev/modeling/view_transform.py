@@ -6,7 +6,7 @@ C channels, D depth bins, (H, W) image size, (h, w) = (H, W) / 16, (Y, X) BEV gr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,11 @@ class Splats:
             num_samples=num_samples,
             image_size=tuple(image_size),
         )
+
+    def to(self, device: torch.device | str) -> Splats:
+        """The same on another device."""
+        tensors = {n: v for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **{n: v.to(device, non_blocking=True) for n, v in tensors.items()})
 
 
 class ViewTransform(nn.Module):

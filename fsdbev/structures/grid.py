@@ -22,7 +22,7 @@ def _count(lower: float, upper: float, step: float, what: str) -> int:
 class BEVGrid:
     """Bird's-eye-view grid in the key ego frame (metres), cells of equal size in x and y.
 
-    A BEV map is (..., Y, X); cell (y, x) begins at ``lower + index * cell`` and ends before the next.
+    A BEV map is (..., Y, X); cell (y, x) begins at ``lower + index * cell`` of either axis.
     """
 
     x_range: tuple[float, float] = (-51.2, 51.2)

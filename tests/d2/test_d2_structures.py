@@ -125,4 +125,3 @@ def test_copies_and_pickles(three):
 
 def test_repr_names_the_fields(three):
     assert "num_instances=3" in repr(three) and "scores" in repr(three)
-    assert "num_instances=0" in repr(Instances((1, 1)))

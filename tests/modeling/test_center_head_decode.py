@@ -11,6 +11,8 @@ from fsdbev.modeling.center_head.decode import NMS_OUTPUT, top_candidates
 from fsdbev.modeling.center_head.targets import REGRESSION
 from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
 
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)]
 GRID = BEVGrid(x_range=(-40.0, 40.0), y_range=(-30.0, 30.0), cell=1.0)
 SILENT = -10.0
 
@@ -22,9 +24,11 @@ def make_head(grid=GRID, **overrides):
 def silent_maps(head, batch=1):
     """Maps that predict nothing anywhere."""
     maps = []
+    device = next(head.parameters()).device
     for task in head.tasks:
         widths = {**REGRESSION, "heatmap": len(task.class_names)}
-        one = {k: torch.zeros(batch, w, *head.grid.shape) for k, w in widths.items()}
+        shapes = {k: (batch, w, *head.grid.shape) for k, w in widths.items()}
+        one = {k: torch.zeros(shape, device=device) for k, shape in shapes.items()}
         one["heatmap"] += SILENT
         maps.append(one)
     return maps
@@ -56,10 +60,13 @@ def random_instances(seed):
     return Instances((1, 1), gt_boxes_3d=Boxes3D(boxes), gt_classes=classes)
 
 
-def test_perfect_maps_give_the_boxes_back():
-    head = make_head()
+@pytest.mark.parametrize("device", DEVICES)
+def test_perfect_maps_give_the_boxes_back(device):
+    """The truth stays on the CPU, as loaders leave it; the head may be elsewhere."""
+    head = make_head().to(device)
     truth = [random_instances(0), random_instances(1)]
     for sample, found in zip(truth, head.decode(perfect_maps(head, truth)), strict=True):
+        found = found.to("cpu")
         assert len(found) == len(sample)
         assert (found.scores > 0.99).all() and found.pred_classes.dtype == torch.int64
         distance = torch.cdist(found.pred_boxes_3d.centers, sample.gt_boxes_3d.centers)
@@ -175,8 +182,9 @@ def test_predictions_must_stack_the_targets():
         head.losses(silent_maps(head, batch=3), targets)
 
 
-def test_stacked_predictions_take_the_targets_again():
-    head = make_head()
+@pytest.mark.parametrize("device", DEVICES)
+def test_stacked_predictions_take_the_targets_again(device):
+    head = make_head().to(device)
     samples = [random_instances(0), random_instances(1)]
     maps = perfect_maps(head, samples * 2)
     losses = head.losses(maps, head.targets(samples))

@@ -49,14 +49,14 @@ def test_regression_reads_the_center_cells():
 
 
 def test_unknown_targets_do_not_count_and_pass_no_gradient():
-    prediction = {k: v.requires_grad_() for k, v in make_prediction().items()}
+    prediction = {k: v.requires_grad_() for k, v in make_prediction(value=3.0).items()}
     targets = make_targets(torch.zeros(1, 1, 2, 3))
     targets.regression[0, 8:] = math.nan
     error = regression_error(prediction, targets)
-    assert error.tolist() == [1] * 8 + [0] * 2
+    assert error.tolist() == [2] * 8 + [0] * 2
     error.sum().backward()
     assert not prediction["vel"].grad.any()
-    assert prediction["dim"].grad[0, :, 0, 0].tolist() == [-1, -1, -1]
+    assert prediction["dim"].grad[0, :, 0, 0].tolist() == [1, 1, 1]
 
 
 def test_names_weights_and_averages():

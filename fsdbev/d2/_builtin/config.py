@@ -73,8 +73,8 @@ def instantiate(cfg: Any) -> Any:
             raise TypeError(f"_target_ must be callable, got {target!r}")
         return target(**arguments)
     except Exception:
-        place = (cfg._get_full_key(None) if isinstance(cfg, DictConfig) else "") or "the config"
-        logger.error("instantiating %s (%s) failed", place, target)
+        place = cfg._get_full_key("_target_") if isinstance(cfg, DictConfig) else "_target_"
+        logger.error("%s: calling %s failed", place, target)
         raise
 
 

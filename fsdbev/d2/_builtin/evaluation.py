@@ -125,7 +125,7 @@ def inference_on_dataset(
 
 
 def print_csv_format(results: Mapping[str, Any]) -> None:
-    """Logs metrics as lines to copy into a spreadsheet; those with a "-" (per class) are left out."""
+    """Logs metrics as lines to copy into a spreadsheet, without those with a "-" (per class)."""
     for task, metrics in results.items():
         if not isinstance(metrics, Mapping):
             logger.info("copypaste: %s=%s", task, metrics)

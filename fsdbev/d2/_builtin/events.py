@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.utils.events``: scalars of a run and the writers that report them."""
+"""Built-in side of ``detectron2.utils.events``: scalars of a run and writers that report them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class EventWriter(ABC):
     def write(self) -> None:
         """Called periodically, inside the storage's ``with``."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  a writer without resources has nothing to do
         """Called once, at the end of training."""
 
 

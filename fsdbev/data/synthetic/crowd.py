@@ -37,11 +37,14 @@ class Actor:
 
 
 class Crowd:
-    """Collects actors that do not overlap each other, the ego vehicle, or what is reserved."""
+    """Collects actors that do not overlap each other, the ego vehicle, or what is reserved.
+
+    ``times`` are the moments, in seconds, at which overlaps are looked for.
+    """
 
     def __init__(self, times: np.ndarray, rng: np.random.Generator) -> None:
         self.actors: list[Actor] = []
-        self._times = times
+        self.times = times
         self._rng = rng
         self._poses: list[np.ndarray] = []
         self._halves: list[tuple[float, float]] = []
@@ -63,7 +66,7 @@ class Crowd:
         """Adds an object with this motion unless it would come closer than ``gap`` metres to
         another one; says whether it did."""
         size, category = self._draw(class_name, motion, ridden)
-        pose = np.stack(motion.pose(self._times))
+        pose = np.stack(motion.pose(self.times))
         half = (size[0] / 2 + gap, size[1] / 2 + gap)
         if self._overlaps(pose, half):
             return False

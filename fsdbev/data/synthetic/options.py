@@ -34,7 +34,9 @@ class SyntheticOptions:
         if self.scenes_train + self.scenes_val < 1:
             raise ValueError("scenes_train + scenes_val is 0; ask for at least one scene")
         if len(self.image_size) != 2 or not all(16 <= v <= 4096 for v in self.image_size):
-            raise ValueError(f"image_size must be (width, height) in 16..4096, got {self.image_size}")
+            raise ValueError(
+                f"image_size must be (width, height) in 16..4096, got {self.image_size}"
+            )
         if not 0.0 <= self.density <= 4.0:
             raise ValueError(f"density must be within 0..4, got {self.density}")
         if not 16 <= self.lidar_azimuths <= 4096:

@@ -66,9 +66,7 @@ class Parts:
     @staticmethod
     def cat(parts: Sequence[Parts]) -> Parts:
         """All of them, in order; at least one."""
-        return Parts(
-            *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Parts))
-        )
+        return Parts(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Parts)))
 
 
 class ShapeBuilder:

@@ -52,12 +52,13 @@ def hit_box(origin: np.ndarray, half: np.ndarray, direction: np.ndarray) -> np.n
     (3,) ray origin outside the box, (3,) half extents, (3, ...) directions -> (...) ray parameter,
     inf for a miss.
     """
-    inverse = np.reciprocal(direction)
     shape = (3,) + (1,) * (direction.ndim - 1)
-    middle = inverse * -origin.reshape(shape)
-    reach = np.abs(inverse, out=inverse)
-    reach *= half.reshape(shape)
-    enter = (middle - reach).max(axis=0)
-    middle += reach
-    leave = middle.min(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.reciprocal(direction)
+        middle = inverse * -origin.reshape(shape)
+        reach = np.abs(inverse, out=inverse)
+        reach *= half.reshape(shape)
+        enter = (middle - reach).max(axis=0)
+        middle += reach
+        leave = middle.min(axis=0)
     return np.where((enter < leave) & (enter > NEAR), enter, np.float32(np.inf))

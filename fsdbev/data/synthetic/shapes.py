@@ -48,14 +48,16 @@ def _pick(colors: tuple[Color, ...], rng: np.random.Generator) -> Color:
 
 
 def _wheels(shape: ShapeBuilder, axles: tuple[float, ...], radius: float, top: float) -> None:
+    """Tyres that stand out of a body whose sides are at y +- 0.96."""
     for x in axles:
-        for side in (-1.0, 0.72):
+        for side in (-0.985, 0.705):
             shape.box((x - radius, x + radius), (side, side + 0.28), (0.0, top), _TYRE)
 
 
 def car(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
     paint = _pick(_CAR_COLORS, rng)
-    shape.box((-1, 1), (-0.97, 0.97), (0.14, 0.56), paint)
+    shape.box((-0.985, 0.985), (-0.96, 0.96), (0.14, 0.54), paint)
+    shape.box((-0.97, 0.97), (-1, 1), (0.40, 0.56), paint)
     hatch = rng.uniform() < 0.4
     rear, front = (-0.97, 0.34) if hatch else (-0.66, 0.30)
     shape.box((rear, front), (-0.86, 0.86), (0.56, 0.94), _GLASS)
@@ -64,43 +66,43 @@ def car(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
         shape.box((x, x + 0.05), (-0.88, 0.88), (0.56, 0.95), paint)
     _wheels(shape, (-0.60, 0.62), 0.15, 0.38)
     for y in (-0.92, 0.58):
-        shape.box((0.97, 1.0), (y, y + 0.34), (0.36, 0.48), _LAMP)
-        shape.box((-1.0, -0.97), (y, y + 0.34), (0.38, 0.52), _TAIL)
+        shape.box((0.96, 1.0), (y, y + 0.34), (0.36, 0.48), _LAMP)
+        shape.box((-1.0, -0.96), (y, y + 0.34), (0.38, 0.52), _TAIL)
 
 
 def truck(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
     cab = _pick(_CAB_COLORS, rng)
     cargo = _pick((_WHITE, (0.75, 0.76, 0.78), (0.85, 0.80, 0.65)), rng)
-    shape.box((-1, 0.94), (-0.6, 0.6), (0.14, 0.24), (0.16, 0.16, 0.17))
-    shape.box((-1, 0.42), (-1, 1), (0.24, 1.0), cargo)
-    shape.box((0.48, 1), (-0.94, 0.94), (0.16, 0.80), cab)
+    shape.box((-0.99, 0.94), (-0.6, 0.6), (0.14, 0.34), (0.16, 0.16, 0.17))
+    shape.box((-0.985, 0.42), (-1, 1), (0.33, 1.0), cargo)
+    shape.box((0.48, 0.985), (-0.94, 0.94), (0.16, 0.80), cab)
     shape.box((0.84, 1.0), (-0.84, 0.84), (0.48, 0.74), _GLASS)
     shape.box((0.64, 0.84), (-0.96, 0.96), (0.48, 0.72), _GLASS)
     _wheels(shape, (-0.62, 0.70), 0.14, 0.32)
     for y in (-0.86, 0.58):
-        shape.box((0.985, 1.0), (y, y + 0.28), (0.22, 0.30), _LAMP)
-        shape.box((-1.0, -0.985), (y, y + 0.28), (0.25, 0.32), _TAIL)
+        shape.box((0.975, 1.0), (y, y + 0.28), (0.22, 0.30), _LAMP)
+        shape.box((-1.0, -0.98), (y, y + 0.28), (0.33, 0.40), _TAIL)
 
 
 def bus(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
     paint = _pick(_BUS_COLORS, rng)
-    shape.box((-1, 1), (-0.98, 0.98), (0.09, 0.97), paint)
+    shape.box((-0.985, 0.985), (-0.97, 0.97), (0.09, 0.97), paint)
     shape.box((-0.9, 0.86), (-1, 1), (0.48, 0.80), paint, pattern=WINDOWS, color2=_GLASS, scale=1.4)
-    shape.box((-0.96, 0.96), (-0.99, 0.99), (0.36, 0.42), _WHITE)
-    shape.box((0.99, 1.0), (-0.88, 0.88), (0.40, 0.84), _GLASS)
-    shape.box((-1.0, -0.99), (-0.7, 0.7), (0.52, 0.80), _GLASS)
-    shape.box((0.985, 1.0), (-0.6, 0.6), (0.86, 0.95), (1.0, 0.75, 0.20))
+    shape.box((-0.96, 0.96), (-0.985, 0.985), (0.36, 0.42), _WHITE)
+    shape.box((0.975, 1.0), (-0.88, 0.88), (0.40, 0.84), _GLASS)
+    shape.box((-1.0, -0.975), (-0.7, 0.7), (0.52, 0.80), _GLASS)
+    shape.box((0.975, 0.995), (-0.6, 0.6), (0.86, 0.95), (1.0, 0.75, 0.20))
     shape.box((-0.5, 0.1), (-0.6, 0.6), (0.97, 1.0), (0.80, 0.80, 0.80))
     _wheels(shape, (-0.55, 0.62), 0.09, 0.27)
     for y in (-0.9, 0.62):
-        shape.box((0.99, 1.0), (y, y + 0.28), (0.16, 0.24), _LAMP)
-        shape.box((-1.0, -0.99), (y, y + 0.28), (0.20, 0.30), _TAIL)
+        shape.box((0.975, 0.995), (y, y + 0.28), (0.16, 0.24), _LAMP)
+        shape.box((-0.995, -0.975), (y, y + 0.28), (0.20, 0.30), _TAIL)
 
 
 def trailer(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
     side = _pick(((0.62, 0.64, 0.68), (0.72, 0.70, 0.62), (0.50, 0.55, 0.62)), rng)
     rib = tuple(0.72 * v for v in side)
-    shape.box((-1, 1), (-1, 1), (0.30, 1.0), side, pattern=STRIPES, color2=rib, scale=0.9)
+    shape.box((-0.985, 1), (-1, 1), (0.30, 1.0), side, pattern=STRIPES, color2=rib, scale=0.9)
     shape.box((-0.98, 0.98), (-1, 1), (0.26, 0.30), _RED, pattern=STRIPES, color2=_WHITE, scale=0.8)
     shape.box((-0.98, 0.6), (-0.5, 0.5), (0.18, 0.26), (0.15, 0.15, 0.16))
     for x in (0.50, 0.56):
@@ -108,7 +110,7 @@ def trailer(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
         shape.box((x, x + 0.02), (0.5, 0.6), (0.0, 0.26), _METAL)
     _wheels(shape, (-0.82, -0.62, -0.42), 0.085, 0.25)
     for y in (-0.9, 0.6):
-        shape.box((-1.0, -0.99), (y, y + 0.3), (0.30, 0.36), _TAIL)
+        shape.box((-1.0, -0.975), (y, y + 0.3), (0.30, 0.36), _TAIL)
 
 
 def construction_vehicle(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
@@ -191,9 +193,7 @@ def _spoked_wheel(shape: ShapeBuilder, x: float, reach: float, middle: float) ->
     """An open ring of eight beams; its outer edge reaches x +- reach and z 0 .. 2 middle."""
     angles = np.pi / 8 + np.arange(9) * np.pi / 4
     inner = 0.93
-    rim = [
-        (x + reach * inner * np.cos(a), 0.0, middle * (1 + inner * np.sin(a))) for a in angles
-    ]
+    rim = [(x + reach * inner * np.cos(a), 0.0, middle * (1 + inner * np.sin(a))) for a in angles]
     for start, end in zip(rim[:-1], rim[1:], strict=True):
         shape.beam(start, end, (0.05, 0.05), _TYRE)
 

@@ -9,16 +9,16 @@ import numpy as np
 from .catalog import category_index
 from .trajectory import Road
 
-LANE_CENTER = 1.75
-LANE_EDGE = 3.4
-CYCLE_CENTER = 4.5
-CYCLE_EDGE = 5.6
-PARKING_CENTER = 7.1
-KERB = 8.6
-SIDEWALK_CENTER = 10.6
-SIDEWALK_EDGE = 12.6
-YARD_CENTER = 18.5
-BUILDING_LINE = 28.0
+LANE_CENTER = 2.2
+LANE_EDGE = 4.2
+CYCLE_CENTER = 5.5
+CYCLE_EDGE = 6.7
+PARKING_CENTER = 8.2
+KERB = 9.8
+SIDEWALK_CENTER = 11.7
+SIDEWALK_EDGE = 13.6
+YARD_CENTER = 19.5
+BUILDING_LINE = 29.0
 CROSSING_HALF_WIDTH = 5.0
 
 ROAD, SIDEWALK, TERRAIN = range(3)
@@ -61,7 +61,9 @@ class Street:
         self._paint(color, s, lateral, zone)
         size = len(self.grain) - 1
         fine = self.grain[(s * 9).astype(np.int32) & size, (lateral * 9).astype(np.int32) & size]
-        coarse = self.grain[(s * 0.7).astype(np.int32) & size, (lateral * 0.7).astype(np.int32) & size]
+        coarse = self.grain[
+            (s * 0.7).astype(np.int32) & size, (lateral * 0.7).astype(np.int32) & size
+        ]
         roughness = np.array((0.05, 0.06, 0.14), dtype=np.float32)[zone]
         roughness *= np.minimum(1.0, 14.0 / distance)
         color *= (1 + roughness * (fine + 0.6 * coarse))[:, None]

@@ -127,16 +127,17 @@ class FSDBEV(nn.Module):
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Instances]]:
         images = self.stack_images(batched_inputs)
-        cameras = Cameras.from_samples(batched_inputs, self.device)
         labels = self.make_labels(batched_inputs)
+        cameras = Cameras.from_samples(batched_inputs)
+        camera_vector = cameras.camera_vector().to(self.device)
         transforms = self.sample_paste_transforms(len(batched_inputs))
         splats = self.place_views(cameras, images.shape[-2:], transforms)
 
-        key_frame = self.perceive(images[:, 0], cameras)
+        key_frame = self.perceive(images[:, 0], camera_vector)
         bev_maps = [self.pool(key_frame, splats[0], labels[0])]
         with torch.no_grad():
             for t in range(1, self.num_frames):
-                frame = self.perceive(images[:, t], cameras)
+                frame = self.perceive(images[:, t], camera_vector)
                 bev_maps.append(self.pool(frame, splats[t], labels[t]))
         bev_feats = self.bev_encoder(torch.cat(bev_maps, dim=1))
         predictions = self.head(bev_feats)
@@ -152,10 +153,11 @@ class FSDBEV(nn.Module):
         images = (images.flatten(0, 1).float() - self.pixel_mean) / self.pixel_std
         return self.msfe(self.neck(self.backbone(images)))
 
-    def perceive(self, images: Tensor, cameras: Cameras) -> Frame:
-        """(B, N, 3, H, W) images of one frame -> features, foreground, depth and context."""
+    def perceive(self, images: Tensor, camera_vector: Tensor) -> Frame:
+        """(B, N, 3, H, W) images of one frame and the key frame's (B, N, 27) camera vector ->
+        features, foreground, depth and context."""
         image = self.extract_image_features(images)
-        depth_prob, context = self.depth_net(image.features, cameras.camera_vector())
+        depth_prob, context = self.depth_net(image.features, camera_vector)
         return Frame(image=image, depth_prob=depth_prob, context=context)
 
     def pool(self, frame: Frame, splats: Splats, labels: DepthLabels | None) -> Tensor:
@@ -230,7 +232,7 @@ class FSDBEV(nn.Module):
         ]
 
     def sample_paste_transforms(self, batch_size: int) -> Tensor | None:
-        """(B, 4, 4) random transforms of BEV-paste in training, None where nothing is pasted."""
+        """(B, 4, 4) random transforms of BEV-paste in training, else None; on the CPU."""
         if not self.training or self.bev_paste is None:
             return None
         return self.bev_paste.sample_transforms(batch_size)
@@ -238,11 +240,14 @@ class FSDBEV(nn.Module):
     def place_views(
         self, cameras: Cameras, image_size: tuple[int, int], transforms: Tensor | None
     ) -> list[Splats]:
-        """Where every frame's views go in BEV, pasted by ``transforms`` if given."""
+        """Where every frame's views go in BEV, pasted by ``transforms`` if given.
+
+        Small float64 matrices, composed on the CPU: there the device need not wait for them.
+        """
         splats = [Splats.of_frame(cameras, t, image_size) for t in range(self.num_frames)]
-        if transforms is None:
-            return splats
-        return [self.bev_paste.paste_splats(s, transforms) for s in splats]
+        if transforms is not None:
+            splats = [self.bev_paste.paste_splats(s, transforms) for s in splats]
+        return [s.to(self.device) for s in splats]
 
     def _stack(self, batched_inputs: list[dict], key: str) -> Tensor:
         """(B, ...) values of all samples on the model's device."""

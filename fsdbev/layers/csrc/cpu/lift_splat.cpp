@@ -1,12 +1,11 @@
 // CPU kernels of lift_splat. Threads share the work by output planes (forward) and by image rows
 // (backward), and every sum runs in one thread in a fixed order: results do not depend on the
 // number of threads.
-#include "../lift_splat.h"
+#include "lift_splat_inputs.h"
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
@@ -20,11 +19,6 @@ namespace {
 // Channels are handled in blocks of this many, a fixed length that the compiler turns into vectors.
 constexpr int64_t kBlock = 16;
 
-// A pixel of one view that a weight set's foreground lets through.
-struct LivePixel {
-  int32_t set, pixel;
-};
-
 // A frustum point that takes part, with its BEV cell.
 template <typename T>
 struct KeptPoint {
@@ -32,87 +26,24 @@ struct KeptPoint {
   T weight;
 };
 
-// All inputs of one call but the context, contiguous and in the type of the sums. Loops read through
-// plain pointers; the tensors keep the memory.
-template <typename T>
-class Inputs {
- public:
-  const LiftSplatShape shape;
-  const Frustum frustum;
-  const T depth_threshold, foreground_threshold;
-
-  Inputs(
-      const LiftSplatShape& shape,
-      const Frustum& frustum,
-      const at::Tensor& weights,
-      const at::Tensor& foreground,
-      const at::Tensor& undo_image_aug,
-      const at::Tensor& image2bev,
-      const at::Tensor& view,
-      const at::Tensor& output,
-      double depth_threshold,
-      double foreground_threshold)
-      : shape(shape),
-        frustum(frustum),
-        depth_threshold(static_cast<T>(depth_threshold)),
-        foreground_threshold(static_cast<T>(foreground_threshold)),
-        weights_(keep<T>(weights)),
-        foreground_(keep<T>(foreground)),
-        undo_image_aug_(keep<double>(undo_image_aug)),
-        image2bev_(keep<double>(image2bev)),
-        view_(keep<int64_t>(view)),
-        output_(keep<int64_t>(output)) {}
-
-  int64_t view(int64_t splat) const { return view_[splat]; }
-  int64_t output(int64_t splat) const { return output_[splat]; }
-  // (pixels,) weights of one depth bin.
-  const T* weights(int64_t set, int64_t v, int64_t k) const {
-    return weights_ + ((set * shape.views + v) * shape.bins + k) * shape.pixels();
-  }
-  bool is_foreground(int64_t set, int64_t v, int64_t pixel) const {
-    return foreground_[(set * shape.views + v) * shape.pixels() + pixel] >= foreground_threshold;
-  }
-  int64_t cell(int64_t splat, int64_t k, int64_t pixel) const {
-    return frustum.cell(
-        undo_image_aug_ + splat * 16, image2bev_ + splat * 16, k, pixel / shape.width, pixel % shape.width);
-  }
-
- private:
-  template <typename U>
-  const U* keep(const at::Tensor& tensor) {
-    kept_.push_back(tensor.to(c10::CppTypeToScalarType<U>::value).contiguous());
-    return kept_.back().template const_data_ptr<U>();
-  }
-
-  std::vector<at::Tensor> kept_;
-  const T *weights_, *foreground_;
-  const double *undo_image_aug_, *image2bev_;
-  const int64_t *view_, *output_;
-};
-
-// Lists the positions of each value 0 .. limit - 1 of an index, in order.
-std::vector<std::vector<int64_t>> group(const at::Tensor& index, int64_t limit, const char* name) {
-  std::vector<std::vector<int64_t>> groups(limit);
-  const int64_t* values = index.const_data_ptr<int64_t>();
-  for (int64_t p = 0; p < index.numel(); ++p) {
-    TORCH_CHECK_VALUE(
-        values[p] >= 0 && values[p] < limit, name, "[", p, "] must be in 0 .. ", limit - 1, ", got ", values[p]);
-    groups[values[p]].push_back(p);
-  }
-  return groups;
-}
-
 // Transposes up to kBlock x kBlock values: to[c * to_stride + r] = from[r * from_stride + c].
 template <typename T>
 void transpose_tile(const T* from, int64_t from_stride, int64_t rows, int64_t columns, T* to, int64_t to_stride) {
   T tile[kBlock][kBlock];
-  for (int64_t r = 0; r < rows; ++r) {
-    std::copy_n(from + r * from_stride, columns, tile[r]);
-  }
-  for (int64_t c = 0; c < columns; ++c) {
+  const auto transpose = [&](int64_t rows, int64_t columns) {
     for (int64_t r = 0; r < rows; ++r) {
-      to[c * to_stride + r] = tile[r][c];
+      std::copy_n(from + r * from_stride, columns, tile[r]);
     }
+    for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t r = 0; r < rows; ++r) {
+        to[c * to_stride + r] = tile[r][c];
+      }
+    }
+  };
+  if (rows == kBlock && columns == kBlock) {
+    transpose(kBlock, kBlock);  // sizes that the compiler knows
+  } else {
+    transpose(rows, columns);
   }
 }
 
@@ -140,52 +71,20 @@ at::Tensor channels_last_blocks(const at::Tensor& tensor) {
   return out;
 }
 
-// Appends the kept points of one splat to one list per weight set. Geometry comes last and once: only
-// for points that some set's masks let through.
-template <typename T>
-void list_kept_points(const Inputs<T>& in, int64_t splat, std::vector<KeptPoint<T>>* lists) {
-  const auto& shape = in.shape;
-  const int64_t v = in.view(splat), pixels = shape.pixels();
-  std::vector<LivePixel> live;  // sorted by pixel
-  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-    for (int64_t set = 0; set < shape.sets; ++set) {
-      if (in.is_foreground(set, v, pixel)) {
-        live.push_back({static_cast<int32_t>(set), static_cast<int32_t>(pixel)});
-      }
-    }
-  }
-  for (int64_t k = 0; k < shape.bins; ++k) {
-    int64_t known_pixel = -1, cell = -1;
-    for (const auto [set, pixel] : live) {
-      const T weight = in.weights(set, v, k)[pixel];
-      if (!(weight >= in.depth_threshold)) {
-        continue;
-      }
-      if (pixel != known_pixel) {
-        cell = in.cell(splat, k, pixel);
-        known_pixel = pixel;
-      }
-      if (cell >= 0) {
-        lists[set].push_back({static_cast<int32_t>(cell), static_cast<int32_t>(pixel), weight});
-      }
-    }
-  }
-}
-
 // Sums one block of channels of one output and writes its planes. context: (V, pixels, padded C).
 template <typename T>
 void splat_block(
-    const Inputs<T>& in,
+    const LiftSplatInputs<T>& in,
     const T* context,
     int64_t first_channel,
     int64_t padded,
-    const std::vector<int64_t>& splats,
+    int64_t output,
     const std::vector<KeptPoint<T>>* lists,
     std::vector<T>& sums,
     T* planes) {
   const auto& shape = in.shape;
   sums.assign(shape.cells * kBlock, T(0));
-  for (const int64_t splat : splats) {
+  for (const int64_t splat : in.splats_of_output(output)) {
     const int64_t v = in.view(splat);
     const T* features = context + v * shape.pixels() * padded + first_channel;
     for (const auto& point : lists[splat * shape.sets]) {
@@ -204,16 +103,18 @@ void splat_block(
 }
 
 template <typename T>
-void forward(const Inputs<T>& in, const at::Tensor& context, at::Tensor& bev) {
+void forward(const LiftSplatInputs<T>& in, const at::Tensor& context, at::Tensor& bev) {
   const auto& shape = in.shape;
-  const auto splats_of = group(in.output, shape.outputs, "output");
   const at::Tensor features = channels_last_blocks<T>(context.flatten(2));
   const int64_t padded = features.size(-1), blocks = padded / kBlock;
 
   std::vector<std::vector<KeptPoint<T>>> lists(shape.splats * shape.sets);
   at::parallel_for(0, shape.splats, 1, [&](int64_t begin, int64_t end) {
     for (int64_t splat = begin; splat < end; ++splat) {
-      list_kept_points(in, splat, &lists[splat * shape.sets]);
+      in.for_each_point(splat, 0, shape.pixels(), [&](int64_t set, int64_t, int64_t pixel, int64_t cell, T weight) {
+        lists[splat * shape.sets + set].push_back(
+            {static_cast<int32_t>(cell), static_cast<int32_t>(pixel), weight});
+      });
     }
   });
 
@@ -224,7 +125,7 @@ void forward(const Inputs<T>& in, const at::Tensor& context, at::Tensor& bev) {
       const int64_t block = task % blocks, plane = task / blocks;
       const int64_t set = plane / shape.outputs, output = plane % shape.outputs;
       splat_block(
-          in, features.const_data_ptr<T>(), block * kBlock, padded, splats_of[output], lists.data() + set,
+          in, features.const_data_ptr<T>(), block * kBlock, padded, output, lists.data() + set,
           sums, planes + (plane * shape.channels + block * kBlock) * shape.cells);
     }
   });
@@ -251,50 +152,36 @@ T backward_point(const T* context, const T* grad, T weight, int64_t padded, T* g
 // (S, B, cells, padded C); row_sums: (w, padded C), zero.
 template <typename T>
 void backward_row(
-    const Inputs<T>& in,
+    const LiftSplatInputs<T>& in,
     const T* context,
     const T* grad,
     int64_t padded,
-    const std::vector<int64_t>& splats,
     int64_t v,
     int64_t row,
     T* grad_weights,
     T* row_sums) {
   const auto& shape = in.shape;
   const int64_t pixels = shape.pixels(), first = row * shape.width;
-  for (const int64_t splat : splats) {
+  for (const int64_t splat : in.splats_of_view(v)) {
     const int64_t output = in.output(splat);
-    for (int64_t k = 0; k < shape.bins; ++k) {
-      for (int64_t pixel = first; pixel < first + shape.width; ++pixel) {
-        int64_t cell = -2;  // not computed yet
-        for (int64_t set = 0; set < shape.sets; ++set) {
-          const T weight = in.weights(set, v, k)[pixel];
-          if (!(weight >= in.depth_threshold) || !in.is_foreground(set, v, pixel)) {
-            continue;
-          }
-          cell = cell == -2 ? in.cell(splat, k, pixel) : cell;
-          if (cell < 0) {
-            break;
-          }
-          grad_weights[((set * shape.views + v) * shape.bins + k) * pixels + pixel] += backward_point(
-              context + (v * pixels + pixel) * padded,
-              grad + ((set * shape.outputs + output) * shape.cells + cell) * padded,
-              weight, padded, row_sums + (pixel - first) * padded);
-        }
-      }
-    }
+    const auto add = [&](int64_t set, int64_t k, int64_t pixel, int64_t cell, T weight) {
+      grad_weights[((set * shape.views + v) * shape.bins + k) * pixels + pixel] += backward_point(
+          context + (v * pixels + pixel) * padded,
+          grad + ((set * shape.outputs + output) * shape.cells + cell) * padded,
+          weight, padded, row_sums + (pixel - first) * padded);
+    };
+    in.for_each_point(splat, first, first + shape.width, add);
   }
 }
 
 template <typename T>
 void backward(
-    const Inputs<T>& in,
+    const LiftSplatInputs<T>& in,
     const at::Tensor& context,
     const at::Tensor& grad,
     at::Tensor& grad_weights,
     at::Tensor& grad_context) {
   const auto& shape = in.shape;
-  const auto splats_of = group(in.view, shape.views, "view");
   const at::Tensor features = channels_last_blocks<T>(context.flatten(2));
   const at::Tensor grads = channels_last_blocks<T>(grad.flatten(3).flatten(0, 1));
   const int64_t padded = features.size(-1);
@@ -305,7 +192,7 @@ void backward(
       const int64_t v = task / shape.height, row = task % shape.height;
       sums.assign(shape.width * padded, T(0));
       backward_row(
-          in, features.const_data_ptr<T>(), grads.const_data_ptr<T>(), padded, splats_of[v], v, row,
+          in, features.const_data_ptr<T>(), grads.const_data_ptr<T>(), padded, v, row,
           grad_weights.mutable_data_ptr<T>(), sums.data());
       for (int64_t c = 0; c < shape.channels; ++c) {
         for (int64_t column = 0; column < shape.width; ++column) {
@@ -336,11 +223,10 @@ at::Tensor lift_splat_cpu(
   const auto shape = check_lift_splat(
       weights, foreground, context, undo_image_aug, image2bev, view, output, num_outputs, count);
   const auto frustum = make_frustum(shape, image_size, depth_start, depth_step, lower, size, count);
-  group(view, shape.views, "view");  // checks the range
   const auto dtype = sum_type(weights, context);
   auto bev = at::empty({shape.sets, num_outputs, shape.channels, count[1], count[0]}, context.options().dtype(dtype));
   AT_DISPATCH_FLOATING_TYPES(dtype, "lift_splat_cpu", [&] {
-    const Inputs<scalar_t> inputs(
+    const LiftSplatInputs<scalar_t> inputs(
         shape, frustum, weights, foreground, undo_image_aug, image2bev, view, output,
         depth_threshold, foreground_threshold);
     forward(inputs, context, bev);
@@ -370,12 +256,11 @@ std::tuple<at::Tensor, at::Tensor> lift_splat_backward_cpu(
       weights, foreground, context, undo_image_aug, image2bev, view, output, grad.size(1), count);
   check_lift_splat_grad(grad, shape, count);
   const auto frustum = make_frustum(shape, image_size, depth_start, depth_step, lower, size, count);
-  group(output, shape.outputs, "output");  // checks the range
   const auto dtype = sum_type(weights, context);
   auto grad_weights = at::zeros(weights.sizes(), weights.options().dtype(dtype));
   auto grad_context = at::empty(context.sizes(), context.options().dtype(dtype));
   AT_DISPATCH_FLOATING_TYPES(dtype, "lift_splat_backward_cpu", [&] {
-    const Inputs<scalar_t> inputs(
+    const LiftSplatInputs<scalar_t> inputs(
         shape, frustum, weights, foreground, undo_image_aug, image2bev, view, output,
         depth_threshold, foreground_threshold);
     backward(inputs, context, grad, grad_weights, grad_context);

@@ -1,0 +1,19 @@
+"""Settings of the loop. The names are Detectron2's where it has the same setting."""
+
+train = dict(
+    output_dir="./output",
+    init_checkpoint="",  # weights to start from or to evaluate; "": from scratch
+    max_iter=90000,
+    seed=0,  # -1: a new one each time
+    device="cuda",  # the CPU where there is no GPU
+    amp=dict(enabled=False, dtype="bfloat16"),  # mixed precision; or "float16"
+    ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    clip_grad=dict(enabled=True, max_norm=5.0),
+    # evaluated are the averaged weights: decay * (1 - exp(-updates / warmup)) of the average stays
+    ema=dict(enabled=True, decay=0.999, warmup=2000, start_updates=10560),
+    checkpointer=dict(period=5000, max_to_keep=5),
+    eval_period=5000,  # 0: only at the end
+    log_period=20,
+    cudnn_benchmark=False,
+    float32_precision="",  # "": torch's default; "highest", "high", "medium"
+)

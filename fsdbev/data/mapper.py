@@ -1,0 +1,182 @@
+"""One row of a data set -> the sample dict that the model takes.
+
+Letters: T frames (0 is the key frame), N cameras, M boxes, H x W network image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fsdbev.d2.structures import Instances
+from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
+
+from .bev_aug import BEVAugmentation
+from .dataset import FrameDataset
+from .image_aug import ImageAugmentation, ImageTransform
+from .records import Annotations, Frame
+from .targets import depth_maps, heatmaps, image_boxes
+
+
+class MultiViewMapper:
+    """Loads and augments the images of a sample and the samples before it, and makes targets.
+
+    The result holds ``images`` (T, N, 3, H, W) uint8 RGB; ``cam2ego``, ``ego2global`` (T, N, 4, 4)
+    and ``intrinsics`` (T, N, 3, 3) float64; ``image_aug`` (N, 4, 4) and ``bev_aug`` (4, 4) float32;
+    ``reference_camera``, ``sample_token``, ``scene_token``, ``timestamp``. In training also
+    ``gt_depth`` (T, N, H, W) float32, ``gt_foreground`` (T, N, H, W) bool, ``gt_heatmap``
+    (N, C, H/4, W/4) float32 and ``instances`` with ``gt_boxes_3d``, ``gt_classes``.
+
+    Args:
+        image_aug: draws the image transforms and knows the network image's size.
+        bev_aug: draws the BEV transforms.
+        grid: boxes whose centre leaves its x or y range are dropped in training.
+        num_frames: T.
+        frame_spacing: samples from one frame to the next.
+        training: random augmentation and targets; else the fixed transforms and no targets.
+        with_boxes: ``instances`` also when not training, to be drawn.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_aug: ImageAugmentation,
+        bev_aug: BEVAugmentation,
+        grid: BEVGrid,
+        training: bool,
+        num_frames: int = 2,
+        frame_spacing: int = 1,
+        with_boxes: bool = False,
+    ) -> None:
+        if num_frames < 1 or frame_spacing < 1:
+            raise ValueError(
+                f"num_frames and frame_spacing start at 1, got {num_frames} and {frame_spacing}"
+            )
+        self.image_aug = image_aug
+        self.bev_aug = bev_aug
+        self.grid = grid
+        self.training = training
+        self.num_frames = num_frames
+        self.frame_spacing = frame_spacing
+        self.with_boxes = with_boxes
+
+    def __call__(
+        self, dataset: FrameDataset, row: int, generator: np.random.Generator | None = None
+    ) -> dict[str, Any]:
+        """The sample of ``row``; in training all randomness comes from ``generator``."""
+        if self.training and generator is None:
+            raise ValueError("a training sample needs a random generator")
+        rows = dataset.index.frame_rows(row, self.num_frames, self.frame_spacing)
+        frames = [dataset.index[r] for r in rows]
+        key = frames[0]
+        for frame in frames:
+            if frame.channels != key.channels:
+                raise ValueError(
+                    f"sample {frame.sample_token} has cameras {frame.channels}, but its scene's "
+                    f"sample {key.sample_token} has {key.channels}"
+                )
+        transforms = self._image_transforms(key, generator)
+        image_aug = np.stack([transform.matrix() for transform in transforms])
+        bev_aug = self.bev_aug.sample(generator) if self.training else np.eye(4)
+        sample = {
+            "images": self._images(dataset, frames, transforms),
+            "cam2ego": _stacked(frame.cam2ego for frame in frames),
+            "ego2global": _stacked(frame.ego2global for frame in frames),
+            "intrinsics": _stacked(frame.intrinsics for frame in frames),
+            "image_aug": torch.from_numpy(image_aug).float(),
+            "bev_aug": torch.from_numpy(bev_aug).float(),
+            "reference_camera": key.reference_camera,
+            "sample_token": key.sample_token,
+            "scene_token": key.scene_token,
+            "timestamp": key.timestamp,
+        }
+        if self.training or self.with_boxes:
+            annotations = dataset.index.annotations(row)
+            annotations = annotations.select(annotations.has_points)
+            sample["instances"] = self._instances(annotations, sample["bev_aug"])
+        if self.training:
+            sample["gt_depth"], sample["gt_foreground"] = self._depth(dataset, frames, image_aug)
+            sample["gt_heatmap"] = self._heatmaps(key, annotations, image_aug)
+        return sample
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the network image."""
+        return self.image_aug.image_size
+
+    def _image_transforms(
+        self, key: Frame, generator: np.random.Generator | None
+    ) -> list[ImageTransform]:
+        if self.training:
+            return [self.image_aug.sample(size, generator) for size in key.image_sizes]
+        return [self.image_aug.fixed(size) for size in key.image_sizes]
+
+    def _images(
+        self, dataset: FrameDataset, frames: Sequence[Frame], transforms: Sequence[ImageTransform]
+    ) -> Tensor:
+        images = np.empty((len(frames), len(transforms), 3, *self.image_size), np.uint8)
+        for time, frame in enumerate(frames):
+            if time and frame.sample_token == frames[0].sample_token:
+                images[time] = images[0]  # the key frame stands in
+                continue
+            for camera, transform in enumerate(transforms):
+                images[time, camera] = transform.apply(dataset.image(frame, camera))
+        return torch.from_numpy(images)
+
+    def _depth(
+        self, dataset: FrameDataset, frames: Sequence[Frame], image_aug: NDArray[np.float64]
+    ) -> tuple[Tensor, Tensor]:
+        shape = (len(frames), len(image_aug), *self.image_size)
+        depth, foreground = np.empty(shape, np.float32), np.empty(shape, np.bool_)
+        for time, frame in enumerate(frames):
+            for camera, points in enumerate(dataset.point_labels(frame)):
+                depth[time, camera], foreground[time, camera] = depth_maps(
+                    points, image_aug[camera], self.image_size
+                )
+        return torch.from_numpy(depth), torch.from_numpy(foreground)
+
+    def _heatmaps(
+        self, key: Frame, annotations: Annotations, image_aug: NDArray[np.float64]
+    ) -> Tensor:
+        corners = annotations.corners().astype(np.float64)
+        maps = []
+        for camera, keyego2cam in enumerate(key.global2cam @ key.key_ego2global):
+            size = tuple(key.image_sizes[camera])
+            in_camera = corners @ keyego2cam[:3, :3].T + keyego2cam[:3, 3]
+            boxes, owners = image_boxes(in_camera, key.intrinsics[camera], size)
+            maps.append(
+                heatmaps(
+                    boxes,
+                    annotations.class_ids[owners],
+                    image_aug[camera],
+                    num_classes=len(CLASS_NAMES),
+                    image_size=self.image_size,
+                    source_size=size,
+                )
+            )
+        return torch.from_numpy(np.stack(maps))
+
+    def _instances(self, annotations: Annotations, bev_aug: Tensor) -> Instances:
+        """Boxes through the BEV transform; in training those whose centre left the grid are gone."""
+        boxes = Boxes3D(torch.from_numpy(annotations.boxes)).transformed(bev_aug)
+        classes = torch.from_numpy(annotations.class_ids.astype(np.int64))
+        if self.training:
+            lower = boxes.tensor.new_tensor([self.grid.x_range[0], self.grid.y_range[0]])
+            upper = boxes.tensor.new_tensor([self.grid.x_range[1], self.grid.y_range[1]])
+            center = boxes.centers[:, :2]
+            inside = ((center > lower) & (center < upper)).all(dim=1)
+            boxes, classes = boxes[inside], classes[inside]
+        instances = Instances(self.image_size)
+        instances.gt_boxes_3d = boxes
+        instances.gt_classes = classes
+        return instances
+
+
+def _stacked(matrices) -> Tensor:
+    """(T, N, ...) float64 tensor of a (N, ...) array a frame."""
+    return torch.from_numpy(np.stack(list(matrices)))

@@ -1,0 +1,126 @@
+"""What is not annotated: buildings behind the yards, trees and lamp posts by the sidewalks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .catalog import category_index
+from .parts import WINDOWS, Color, Parts, ShapeBuilder
+from .street import BUILDING_LINE, CROSSING_HALF_WIDTH, KERB, SIDEWALK_EDGE, Street
+from .trajectory import LineMotion, rotation_z
+
+#: Buildings and trees go on this far (m) beyond the stretch with objects.
+_BEYOND = 35.0
+_SPACING = 13.0
+_CROWN = 2.8
+_POST_PLACE = 0.5
+_WALLS = ((0.62, 0.50, 0.42), (0.72, 0.68, 0.60), (0.55, 0.56, 0.58), (0.66, 0.42, 0.34))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A square of ``extent`` metres that is taken."""
+
+    stand: LineMotion
+    extent: float
+
+    def pose(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x, y, heading at all times."""
+        return self.stand.pose(times)
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """The boxes in the street frame, and the ground that trees and posts take."""
+
+    parts: Parts
+    places: list[Place]
+
+
+@dataclass
+class _Collector:
+    street: Street
+    parts: list[Parts] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+
+    def add(self, shape: Parts, s: float, lateral: float, turn: float, taken: float = 0.0) -> None:
+        """Stands a shape at road coordinates, turned from the road's direction (rad)."""
+        x, y, heading = (float(v) for v in self.street.road.pose(s, lateral))
+        self.parts.append(shape.moved(rotation_z(heading + turn), np.array((x, y, 0.0))))
+        if taken:
+            self.places.append(Place(LineMotion(x, y, heading + turn), taken))
+
+    def crossed(self, start: float, stop: float) -> bool:
+        """Whether the side street runs between start and stop."""
+        crossing, reach = self.street.crossing, CROSSING_HALF_WIDTH + 1.5
+        return crossing is not None and start < crossing + reach and stop > crossing - reach
+
+
+def draw_scenery(street: Street, span: tuple[float, float], rng: np.random.Generator) -> Scenery:
+    """Scenery along the span (s in metres) and beyond its ends."""
+    start, stop = span[0] - _BEYOND, span[1] + _BEYOND
+    collector = _Collector(street)
+    for side in (-1.0, 1.0):
+        _add_buildings(collector, side, start, stop, rng)
+        _add_trees_and_posts(collector, side, start, stop, rng)
+    return Scenery(Parts.cat(collector.parts), collector.places)
+
+
+def _add_buildings(
+    collector: _Collector, side: float, start: float, stop: float, rng: np.random.Generator
+) -> None:
+    s = start
+    while s < stop:
+        length = rng.uniform(12.0, 24.0)
+        size = (length * 0.94, rng.uniform(8.0, 14.0), rng.uniform(5.0, 18.0))
+        lateral = side * (BUILDING_LINE + size[1] / 2 + rng.uniform(0.0, 4.0))
+        if not collector.crossed(s, s + length):
+            collector.add(_building(size, rng), s + length / 2, lateral, 0.0)
+        s += length
+
+
+def _add_trees_and_posts(
+    collector: _Collector, side: float, start: float, stop: float, rng: np.random.Generator
+) -> None:
+    for s in np.arange(start, stop, _SPACING) + rng.uniform(0.0, _SPACING):
+        if collector.crossed(s - _CROWN / 2, s + _CROWN / 2):
+            continue
+        if rng.uniform() < 0.6:
+            lateral = side * (SIDEWALK_EDGE + 0.8 + rng.uniform(0.0, 1.0))
+            collector.add(_tree(rng), s, lateral, rng.uniform(0.0, 1.5), _CROWN)
+        else:
+            collector.add(_lamp_post(), s, side * (KERB + 0.5), -side * np.pi / 2, _POST_PLACE)
+
+
+def _building(size: tuple[float, float, float], rng: np.random.Generator) -> Parts:
+    wall = _shaded(_WALLS[int(rng.integers(len(_WALLS)))], rng.uniform(0.85, 1.15))
+    glass, scale = (0.28, 0.33, 0.40), float(rng.uniform(2.4, 3.4))
+    builder = ShapeBuilder(size, margin=0.0)
+    builder.box((-1, 1), (-1, 1), (0, 1), wall, pattern=WINDOWS, color2=glass, scale=scale)
+    return builder.build(owner=-1, label=category_index("static.manmade"))
+
+
+def _tree(rng: np.random.Generator) -> Parts:
+    height = rng.uniform(4.5, 7.0)
+    green = _shaded((0.16, 0.36, 0.12), rng.uniform(0.8, 1.3))
+    builder = ShapeBuilder((_CROWN, _CROWN, height), margin=0.0)
+    builder.box((-0.08, 0.08), (-0.08, 0.08), (0.0, 0.5), (0.30, 0.22, 0.15))
+    builder.box((-0.7, 0.7), (-1.0, 1.0), (0.45, 0.85), green)
+    builder.box((-1.0, 1.0), (-0.7, 0.7), (0.50, 0.80), _shaded(green, 0.9))
+    builder.box((-0.6, 0.6), (-0.6, 0.6), (0.80, 1.0), _shaded(green, 1.1))
+    return builder.build(owner=-1, label=category_index("static.vegetation"))
+
+
+def _lamp_post() -> Parts:
+    gray = (0.35, 0.36, 0.38)
+    builder = ShapeBuilder((2.4, 0.4, 6.5), margin=0.0)
+    builder.box((-0.06, 0.06), (-0.35, 0.35), (0.0, 1.0), gray)
+    builder.box((0.06, 1.0), (-0.3, 0.3), (0.975, 1.0), gray)
+    return builder.build(owner=-1, label=category_index("static.manmade"))
+
+
+def _shaded(color: Color, level: float) -> Color:
+    red, green, blue = (float(v) for v in np.clip(np.array(color) * level, 0.0, 1.0))
+    return red, green, blue

@@ -1,0 +1,66 @@
+"""Exponential moving average of a model's weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class ModelEMA:
+    """A copy of a model that follows it slowly; the copy is what one evaluates.
+
+    After update n (counted from ``start_updates``) of decay ``d = decay * (1 - exp(-n / warmup))``,
+    each float weight and buffer is ``d * average + (1 - d) * current``; integer buffers are copied.
+
+    Attributes:
+        model: the copy, in eval mode, without gradients.
+        updates: n.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        decay: float = 0.999,
+        warmup: float = 2000,
+        start_updates: int = 10560,
+    ) -> None:
+        if not 0 <= decay < 1 or warmup <= 0 or start_updates < 0:
+            raise ValueError(
+                "EMA needs 0 <= decay < 1, warmup > 0 and start_updates >= 0, got "
+                f"{decay}, {warmup} and {start_updates}"
+            )
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.updates = start_updates
+        self._decay = decay
+        self._warmup = warmup
+
+    def decay(self) -> float:
+        """Weight of the average at the update ``updates``."""
+        return self._decay * (1 - math.exp(-self.updates / self._warmup))
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Takes one step towards ``model``."""
+        self.updates += 1
+        averages, currents = self.model.state_dict(), model.state_dict()
+        floats = [name for name, value in averages.items() if value.is_floating_point()]
+        follow = get_ema_multi_avg_fn(self.decay())
+        follow([averages[n] for n in floats], [currents[n] for n in floats], self.updates)
+        for name in averages.keys() - set(floats):
+            averages[name].copy_(currents[name])
+
+    def reset(self, model: nn.Module) -> None:
+        """Makes the average equal to ``model``; the count of updates stays."""
+        self.model.load_state_dict(model.state_dict())
+
+    def state_dict(self) -> dict:
+        return {"model": self.model.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.model.load_state_dict(state_dict["model"])
+        self.updates = state_dict["updates"]

@@ -1,0 +1,158 @@
+"""The trainer of a LazyConfig."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import weakref
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from omegaconf import DictConfig
+from torch import nn
+from torch.utils.data import DataLoader
+
+from fsdbev.checkpoint import TrainingCheckpointer, load_weights
+from fsdbev.d2.config import instantiate
+from fsdbev.d2.engine import (
+    DefaultTrainer,
+    HookBase,
+    TrainerBase,
+    create_ddp_model,
+    default_writers,
+    hooks,
+)
+from fsdbev.d2.utils import comm
+from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
+
+from .device import resolve_device
+from .ema import ModelEMA
+from .evaluation import evaluate
+from .hooks import EMAUpdate, GradientClipping, IterationSeed, PeriodicCheckpointer, Preemption
+from .optim import build_optimizer
+from .train_step import TrainStep
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's ``DefaultTrainer``, built from a LazyConfig.
+
+    Args:
+        cfg: has ``model``, ``optimizer``, ``lr_multiplier``, ``dataloader.{train, test,
+            evaluator}`` and ``train``, as described in ``configs/common/train.py``.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        TrainerBase.__init__(self)  # DefaultTrainer's own constructor takes a yacs config
+        self.cfg = cfg
+        train = cfg.train
+        device = resolve_device(train.device)
+        model = instantiate(cfg.model).to(device)
+        self.ema = _build_ema(train.ema, model)
+        self._trainer = TrainStep(
+            _distributed(model, device, train.ddp),
+            instantiate(cfg.dataloader.train),
+            build_optimizer(cfg.optimizer, model),
+            device=device,
+            precision=_precision(train.amp),
+        )
+        self.scheduler = instantiate(cfg.lr_multiplier)
+        parts = {"trainer": weakref.proxy(self)} | ({"ema": self.ema} if self.ema else {})
+        self.checkpointer = TrainingCheckpointer(model, train.output_dir, **parts)
+        self.start_iter, self.max_iter = 0, train.max_iter
+        self.results: dict[str, Any] = {}
+        self.register_hooks(self.build_hooks())
+
+    @property
+    def eval_model(self) -> nn.Module:
+        """What is evaluated: the average of the weights, or the model where there is none."""
+        return self.ema.model if self.ema else self.checkpointer.model
+
+    def build_hooks(self) -> list[HookBase | None]:
+        train = self.cfg.train
+        is_main = comm.is_main_process()
+        save = PeriodicCheckpointer(self.checkpointer, **train.checkpointer) if is_main else None
+        write = hooks.PeriodicWriter(self.build_writers(), train.log_period) if is_main else None
+        return [
+            hooks.IterationTimer(),
+            IterationSeed(train.seed) if train.seed >= 0 else None,
+            hooks.LRScheduler(),
+            GradientClipping(train.clip_grad.max_norm) if train.clip_grad.enabled else None,
+            EMAUpdate(self.ema, self.checkpointer.model) if self.ema else None,
+            save,
+            Preemption(self.checkpointer),
+            hooks.EvalHook(train.eval_period, self._evaluate),
+            write,
+        ]
+
+    def build_writers(self) -> list[EventWriter]:
+        """Console, ``metrics.json``, and TensorBoard where it is installed."""
+        writers = default_writers(self.cfg.train.output_dir, self.max_iter)
+        if importlib.util.find_spec("tensorboard") is not None:
+            return writers
+        return [writer for writer in writers if not isinstance(writer, TensorboardXWriter)]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Goes on from the last checkpoint of the output folder if there is one and ``resume`` is
+        set; else starts from the weights of ``train.init_checkpoint``, or from scratch if that is
+        empty."""
+        path = self.cfg.train.init_checkpoint
+        if resume and self.checkpointer.has_checkpoint():
+            self.checkpointer.resume_or_load("", resume=True)
+            self.start_iter = self.iter + 1  # the checkpoint has the iteration that was finished
+            _start_at(self.data_loader, self.start_iter)
+        elif path:
+            load_weights(self.checkpointer.model, path, strict=False)
+            if self.ema:
+                self.ema.reset(self.checkpointer.model)
+
+    def train(self) -> dict[str, Any]:
+        """Trains and evaluates; returns the metrics of the last evaluation."""
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+        return self.results
+
+    def _evaluate(self) -> dict[str, Any]:
+        model = self.eval_model
+        if comm.get_world_size() > 1:  # BatchNorm statistics are each rank's own
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+        self.results = self.test(self.cfg, model)
+        return self.results
+
+    @classmethod
+    def test(cls, cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+        return evaluate(cfg, model)
+
+
+def _build_ema(cfg: DictConfig, model: nn.Module) -> ModelEMA | None:
+    options = {key: value for key, value in cfg.items() if key != "enabled"}
+    return ModelEMA(model, **options) if cfg.enabled else None
+
+
+def _precision(cfg: DictConfig) -> torch.dtype | None:
+    """``train.amp`` as the type of autocast; None where it is off."""
+    if not cfg.enabled:
+        return None
+    if cfg.dtype not in ("bfloat16", "float16"):
+        raise ValueError(f"train.amp.dtype is {cfg.dtype!r}; it must be 'bfloat16' or 'float16'")
+    return getattr(torch, cfg.dtype)
+
+
+def _distributed(model: nn.Module, device: torch.device, cfg: DictConfig) -> nn.Module:
+    """The model in DistributedDataParallel where there are several processes."""
+    device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
+    return create_ddp_model(model, device_ids=device_ids, **cfg)
+
+
+def _start_at(loader: DataLoader, iteration: int) -> None:
+    """Lets a training loader begin with the batch of an iteration, loading none before it.
+
+    Samplers of ``fsdbev.data`` can: ``start`` is their first draw, counted over all ranks.
+    """
+    sampler = getattr(loader, "sampler", None)
+    if hasattr(sampler, "start"):
+        sampler.start = iteration * loader.batch_size * comm.get_world_size()
+    else:
+        logger.warning("The order of the data starts anew: the loader's sampler has no `start`")

@@ -1,0 +1,324 @@
+"""What lazy configs promise, whichever side of the door they come from."""
+
+import builtins
+import logging
+from datetime import timedelta
+from fractions import Fraction
+
+import pytest
+import torch
+import yaml
+from omegaconf import DictConfig, ListConfig
+from torch import nn
+
+from fsdbev.d2 import BACKEND
+from fsdbev.d2.config import LazyCall as L
+from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.structures import BEVGrid
+
+only_builtin = pytest.mark.skipif(BACKEND != "builtin", reason="Detectron2 does it its own way")
+
+COMMON = """
+from fractions import Fraction
+from fsdbev.d2.config import LazyCall as L
+
+settings = dict(steps=3, nested=dict(widths=[1, 2]))
+call = L(Fraction)(numerator=1, denominator="${..settings.steps}")
+"""
+LEAF = """
+from .common.base import call, settings
+from .common.base import settings as again
+
+settings.steps = 4
+model = L = call
+plain = {"a": 1}
+numbers = [1, 2]
+_hidden = {"a": 1}
+same = settings is again
+def function():
+    from .common.base import settings
+    return settings.steps
+late = dict(steps=function())
+"""
+DEEP = """
+from ..common.base import settings
+from ..leaf import model
+settings.nested.widths.append(3)
+"""
+
+
+def collect(**arguments):
+    return arguments
+
+
+@pytest.fixture
+def configs(tmp_path):
+    """A folder with config files that import each other; no packages."""
+    for name, text in {"common/base": COMMON, "leaf": LEAF, "deep/er": DEEP}.items():
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def write(folder, text, name="config.py"):
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+# LazyCall and instantiate
+
+
+def test_a_call_is_a_node_that_can_be_edited():
+    node = L(nn.Linear)(in_features=2, out_features=3)
+    assert isinstance(node, DictConfig) and node._target_ is nn.Linear
+    node.out_features = 5
+    node.bias = False
+    layer = instantiate(node)
+    assert (layer.in_features, layer.out_features, layer.bias) == (2, 5, None)
+    assert instantiate(node) is not layer
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "result"),
+    [
+        (Fraction, {"numerator": 3, "denominator": 6}, Fraction(1, 2)),
+        (Fraction.from_float, {"f": 0.5}, Fraction(1, 2)),
+        ("fractions.Fraction", {"numerator": 2}, Fraction(2)),
+        ("fractions.Fraction.from_float", {"f": 0.25}, Fraction(1, 4)),
+        (BEVGrid, {"cell": 0.4}, BEVGrid(cell=0.4)),
+        (collect, {}, {}),
+        (lambda x: x + 1, {"x": 1}, 2),
+    ],
+)
+def test_targets(target, arguments, result):
+    assert instantiate(L(target)(**arguments)) == result
+
+
+@pytest.mark.parametrize("target", [3, None])
+def test_what_cannot_be_called_is_no_target(target):
+    with pytest.raises(TypeError):
+        L(target)
+
+
+def test_arguments_are_made_first():
+    inner = L(Fraction)(numerator=1, denominator=2)
+    made = instantiate(L(collect)(one=inner, several=[inner, 3], deep=L(collect)(one=inner)))
+    half = Fraction(1, 2)
+    assert made == {"one": half, "several": [half, 3], "deep": {"one": half}}
+
+
+def test_interpolations_are_resolved():
+    cfg = DictConfig({"width": 8, "layer": L(nn.Linear)(in_features="${..width}", out_features=1)})
+    assert instantiate(cfg.layer).in_features == 8
+
+
+def test_what_a_callable_receives():
+    """Constructors must take omegaconf's lists; a mapping that is no call stays as it is."""
+    inner = L(Fraction)(numerator=1)
+    made = instantiate(L(collect)(items=[1, 2], mapping={"inner": inner}))
+    assert isinstance(made["items"], ListConfig)
+    assert isinstance(made["mapping"], DictConfig)
+    assert made["mapping"].inner._target_ is Fraction
+
+
+@pytest.mark.parametrize("value", [3, "text", None, {"a": 1}])
+def test_values_are_returned_as_they_are(value):
+    assert instantiate(value) == value
+
+
+def test_a_list_of_calls():
+    assert instantiate([L(Fraction)(numerator=1), 2]) == [Fraction(1), 2]
+
+
+def test_errors_of_a_call_are_raised_on(caplog):
+    with pytest.raises(TypeError, match="wrong"), caplog.at_level(logging.ERROR):
+        instantiate(L(nn.Linear)(in_features=1, out_features=1, wrong=1))
+    assert "Linear" in caplog.text
+
+
+@only_builtin
+def test_errors_name_the_place_in_the_config(caplog):
+    cfg = DictConfig({"model": L(collect)(parts=[1, L(nn.Linear)(in_features=-1, wrong=2)])})
+    cfg._set_flag("allow_objects", True)
+    with pytest.raises(TypeError):
+        instantiate(cfg.model)
+    assert caplog.messages == [
+        "model.parts[1]._target_: calling <class 'torch.nn.modules.linear.Linear'> failed"
+    ]
+
+
+@only_builtin
+@pytest.mark.parametrize("name", ["torch.nn.NoSuchLayer", "no_such_package.Layer"])
+def test_a_name_that_leads_nowhere(name, caplog):
+    with pytest.raises(ImportError, match=name.split(".")[-2]):
+        instantiate({"_target_": name})
+    assert name in caplog.text
+
+
+# LazyConfig.load
+
+
+def test_load_returns_the_configs_of_a_file(configs):
+    cfg = LazyConfig.load(str(configs / "leaf.py"))
+    assert isinstance(cfg, DictConfig)
+    assert {"call", "settings", "model", "plain", "late"} <= set(cfg)
+    assert not {"_hidden", "numbers", "function", "same"} & set(cfg)
+    assert isinstance(cfg.plain, DictConfig)
+    assert instantiate(cfg.model) == Fraction(1, 4)  # sees the leaf's settings
+
+
+def test_load_keys(configs):
+    path = str(configs / "leaf.py")
+    assert isinstance(LazyConfig.load(path, "plain"), DictConfig)
+    plain, numbers = LazyConfig.load(path, ("plain", "numbers"))
+    assert plain == {"a": 1} and numbers == [1, 2]
+    with pytest.raises(KeyError, match="nothing"):
+        LazyConfig.load(path, "nothing")
+
+
+def test_relative_imports_share_nothing(configs):
+    leaf = LazyConfig.load(str(configs / "leaf.py"))
+    assert LazyConfig.load(str(configs / "leaf.py"), "same") is False
+    assert leaf.late.steps == 3  # an import in a function
+    base = LazyConfig.load(str(configs / "common" / "base.py"))
+    assert (leaf.settings.steps, base.settings.steps) == (4, 3)
+
+
+def test_imports_from_the_parent_folder(configs):
+    cfg = LazyConfig.load(str(configs / "deep" / "er.py"))
+    assert cfg.settings == {"steps": 3, "nested": {"widths": [1, 2, 3]}}
+    assert set(cfg.model) == {"_target_", "numerator", "denominator"}
+
+
+def test_paths_may_be_relative(configs, monkeypatch):
+    monkeypatch.chdir(configs)
+    assert LazyConfig.load("deep/er.py").settings.steps == 3
+    assert LazyConfig.load("./leaf.py").settings.steps == 4
+
+
+@only_builtin
+def test_paths_may_lead_above_the_working_directory(configs, monkeypatch):
+    monkeypatch.chdir(configs / "deep")
+    assert LazyConfig.load("er.py").settings.steps == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from .nothing import x", "from .common import base", "from . import leaf"],
+)
+def test_relative_imports_name_config_files(configs, line):
+    with pytest.raises(ImportError):
+        LazyConfig.load(write(configs, line))
+
+
+@only_builtin
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("from .common.base import nothing", "there is no 'nothing' in .*base.py"),
+        ("from .common.base import *", "there is no '\\*' in"),
+        ("from .common import base", "common.py is no file"),
+    ],
+)
+def test_import_errors_say_what_is_wrong(configs, line, message):
+    with pytest.raises(ImportError, match=message):
+        LazyConfig.load(write(configs, line))
+
+
+def test_import_is_left_as_it_was(configs):
+    before = builtins.__import__
+    LazyConfig.load(str(configs / "leaf.py"))
+    assert builtins.__import__ is before
+
+
+def test_errors_in_a_file(tmp_path):
+    with pytest.raises(SyntaxError):
+        LazyConfig.load(write(tmp_path, "a = ="))
+    with pytest.raises(ValueError, match="json"):
+        LazyConfig.load(write(tmp_path, "{}", "config.json"))
+
+
+def test_load_rel():
+    """Relative to the calling file, which is not where the test runs."""
+    with pytest.raises(FileNotFoundError, match="d2/no_such_file.py"):
+        LazyConfig.load_rel("no_such_file.py")
+
+
+def test_load_rel_in_a_config(configs):
+    text = (
+        "from fsdbev.d2.config import LazyConfig\nx = LazyConfig.load_rel('../leaf.py', 'plain')\n"
+    )
+    (configs / "deep" / "rel.py").write_text(text)
+    assert LazyConfig.load(str(configs / "deep" / "rel.py")).x == {"a": 1}
+
+
+# LazyConfig.save
+
+
+def saved(cfg, folder):
+    path = str(folder / "saved.yaml")
+    LazyConfig.save(cfg, path)
+    return LazyConfig.load(path)
+
+
+def test_a_saved_config_is_the_same_config(tmp_path):
+    cfg = DictConfig(
+        {
+            "layer": L(nn.Linear)(in_features="${..train.width}", out_features=3),
+            "grid": L(BEVGrid)(x_range=(-8.0, 8.0), y_range=(-8.0, 8.0), cell=0.5),
+            "calls": [L(Fraction.from_float)(f=0.5), L("fractions.Fraction")(numerator=1)],
+            "train": {"width": 2, "lr": 1e-5, "name": "1", "none": None, "flag": True},
+        },
+        flags={"allow_objects": True},
+    )
+    again = saved(cfg, tmp_path)
+    assert cfg.layer._target_ is nn.Linear  # the input is as before
+    assert again.train == cfg.train
+    assert type(again.train.lr) is float and type(again.train.name) is str
+    assert isinstance(again.layer._target_, str)
+    assert instantiate(again.layer).in_features == 2
+    assert instantiate(again.grid) == instantiate(cfg.grid)
+    assert list(instantiate(again.calls)) == [Fraction(1, 2), Fraction(1)]
+    assert saved(again, tmp_path) == again
+
+
+@only_builtin
+def test_functions_and_types_as_arguments(tmp_path):
+    cfg = L(collect)(function=nn.functional.relu, dtype=torch.float16, kind=nn.ReLU)
+    cfg._target_ = "builtins.dict"
+    made = instantiate(saved(cfg, tmp_path))
+    assert made == {"function": nn.functional.relu, "dtype": torch.float16, "kind": nn.ReLU}
+
+
+def test_dataclass_instances(tmp_path):
+    cfg = DictConfig({"grid": BEVGrid(cell=0.4)}, flags={"allow_objects": True})
+    assert instantiate(saved(cfg, tmp_path).grid) == BEVGrid(cell=0.4)
+
+
+@only_builtin
+def test_saved_files_are_plain_and_resolved(tmp_path):
+    cfg = DictConfig({"a": 1, "b": "${a}", "call": L(nn.ReLU)(inplace=True)})
+    saved(cfg, tmp_path)
+    values = yaml.safe_load((tmp_path / "saved.yaml").read_text())
+    target = "torch.nn.modules.activation.ReLU"
+    assert values == {"a": 1, "b": 1, "call": {"inplace": True, "_target_": target}}
+
+
+@only_builtin
+def test_what_has_no_name_cannot_be_saved(tmp_path):
+    cfg = DictConfig({"a": {"b": [1, L(lambda: 1)()]}}, flags={"allow_objects": True})
+    with pytest.raises(ValueError, match=r"a\.b\.1\._target_: .*<lambda>.* cannot be imported"):
+        saved(cfg, tmp_path)
+    cfg = DictConfig({"a": timedelta(1)}, flags={"allow_objects": True})
+    with pytest.raises(ValueError, match="a: .*timedelta.* cannot be imported"):
+        saved(cfg, tmp_path)
+
+
+# LazyConfig.apply_overrides: Detectron2's own, unchecked
+
+
+def test_overrides_in_place():
+    cfg = DictConfig({"a": {"b": 1, "c": [1, 2]}})
+    assert LazyConfig.apply_overrides(cfg, ["a.b=2.5", "a.c=[3]", "a.d=text"]) is cfg
+    assert cfg == {"a": {"b": 2.5, "c": [3], "d": "text"}}

@@ -1,0 +1,199 @@
+import json
+
+import pytest
+import torch
+from pyquaternion import Quaternion
+
+from fsdbev.evaluation import (
+    attribute_of,
+    boxes_from_submission,
+    boxes_to_submission,
+    check_boxes,
+    read_submission,
+    write_submission,
+)
+from fsdbev.evaluation.submission import write_json
+from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform
+
+POSE = make_transform(
+    torch.tensor(
+        (
+            Quaternion(axis=(0, 0, 1), degrees=110)
+            * Quaternion(axis=(1, 0, 0), degrees=2)
+            * Quaternion(axis=(0, 1, 0), degrees=-1)
+        ).rotation_matrix
+    ),
+    torch.tensor([1700.0, 420.0, 3.0], dtype=torch.float64),
+)
+
+
+def some_boxes(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    boxes = torch.randn(count, 9, generator=generator)
+    boxes[:, :2] *= 20
+    boxes[:, 3:6] = boxes[:, 3:6].abs() + 0.5
+    scores = torch.rand(count, generator=generator)
+    labels = torch.randint(0, 10, (count,), generator=generator)
+    return Boxes3D(boxes), scores, labels
+
+
+def submit(boxes, scores, labels, pose=POSE, token="abc", **kwargs):
+    return boxes_to_submission(
+        token, boxes, scores, labels, key_ego2global=pose, class_names=CLASS_NAMES, **kwargs
+    )
+
+
+def test_a_box_by_hand():
+    """A quarter turn to the left and a shift: forward becomes global y."""
+    pose = make_transform(
+        torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), torch.tensor([100.0, 200.0, 5.0])
+    )
+    box = Boxes3D(torch.tensor([[10.0, 2.0, 0.5, 4.0, 2.0, 1.5, 0.0, 3.0, 0.0]]))
+    (result,) = submit(box, torch.tensor([0.75]), torch.tensor([0]), pose)
+    assert result["translation"] == pytest.approx([98.0, 210.0, 5.5])
+    assert result["size"] == pytest.approx([2.0, 4.0, 1.5])
+    assert result["rotation"] == pytest.approx([0.5**0.5, 0, 0, 0.5**0.5])
+    assert result["velocity"] == pytest.approx([0.0, 3.0])
+    assert result["detection_name"] == "car"
+    assert result["detection_score"] == 0.75
+    assert result["attribute_name"] == "vehicle.moving"
+    assert result["sample_token"] == "abc"
+
+
+def test_there_and_back():
+    boxes, scores, labels = some_boxes(40)
+    order = torch.sort(scores, descending=True, stable=True).indices
+    back, back_scores, back_labels = boxes_from_submission(
+        json.loads(json.dumps(submit(boxes, scores, labels))),
+        key_ego2global=POSE,
+        class_names=CLASS_NAMES,
+    )
+    expected = boxes[order].with_yaw_in_range().tensor
+    # The submission drops the velocity's vertical part, 2 degrees' worth.
+    torch.testing.assert_close(back.tensor[:, :7], expected[:, :7], atol=1e-4, rtol=0)
+    torch.testing.assert_close(back.tensor[:, 7:], expected[:, 7:], atol=1e-2, rtol=0)
+    torch.testing.assert_close(back_scores, scores[order])
+    assert torch.equal(back_labels, labels[order])
+
+
+def test_nothing_there_and_back():
+    empty = submit(Boxes3D(torch.zeros(0, 9)), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    assert empty == []
+    boxes, scores, labels = boxes_from_submission([], key_ego2global=POSE, class_names=CLASS_NAMES)
+    assert boxes.tensor.shape == (0, 9)
+    assert scores.shape == labels.shape == (0,)
+
+
+def test_the_best_500_are_kept():
+    boxes, scores, labels = some_boxes(640)
+    result = submit(boxes, scores, labels)
+    kept = [box["detection_score"] for box in result]
+    assert kept == pytest.approx(scores.sort(descending=True).values[:500].tolist())
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (0, float("nan"), "translation must be 3 finite"),
+        (2, float("inf"), "translation must be 3 finite"),
+        (3, 0.0, "size must be positive"),
+        (4, -1.0, "size must be positive"),
+        (5, float("nan"), "size must be 3 finite"),
+        (6, float("nan"), "rotation must be 4 finite"),
+        (8, float("nan"), "velocity must be 2 finite"),
+    ],
+)
+def test_malformed_boxes_name_the_sample(column, value, message):
+    boxes, scores, labels = some_boxes(5)
+    boxes.tensor[3, column] = value
+    with pytest.raises(ValueError, match=f"sample abc, box [0-4]: {message}"):
+        submit(boxes, scores, labels)
+
+
+def test_malformed_scores_labels_lengths_and_pose_name_the_sample():
+    boxes, scores, labels = some_boxes(5)
+    bad = scores.clone()
+    bad[2] = float("nan")
+    with pytest.raises(ValueError, match="sample abc, box .*detection_score must be finite"):
+        submit(boxes, bad, labels)
+    with pytest.raises(ValueError, match="sample abc: labels must be 0 to 9, got .* to 10"):
+        submit(boxes, scores, labels.index_fill(0, torch.tensor([4]), 10))
+    with pytest.raises(ValueError, match="sample abc: 5 boxes, 4 scores and 5 labels"):
+        submit(boxes, scores[:4], labels)
+    with pytest.raises(ValueError, match="sample abc: the pose's linear part must be a rotation"):
+        submit(boxes, scores, labels, pose=2 * POSE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rotation": [1.0, 0.0, 0.0, 0.1]}, "unit quaternion"),
+        ({"rotation": [1.0, 0.0, 0.0]}, "rotation must be 4 finite"),
+        ({"detection_name": "tram"}, "detection_name must be one of"),
+        ({"attribute_name": "pedestrian.moving"}, "attribute_name of a car must be one of"),
+        ({"attribute_name": ""}, "attribute_name of a car must be one of"),
+        ({"detection_name": "barrier"}, r"attribute_name of a barrier must be one of \[''\]"),
+        ({"sample_token": "other"}, "sample_token other"),
+    ],
+)
+def test_check_boxes(change, message):
+    boxes, scores, _ = some_boxes(2)
+    good = submit(boxes, scores, torch.zeros(2, dtype=torch.int64))
+    check_boxes("abc", good)
+    with pytest.raises(ValueError, match=f"sample abc, box 1: .*{message}"):
+        check_boxes("abc", [good[0], good[1] | change])
+
+
+def test_check_boxes_count_and_fields():
+    boxes, scores, labels = some_boxes(1)
+    (good,) = submit(boxes, scores, labels)
+    with pytest.raises(ValueError, match="sample abc has 501 boxes"):
+        check_boxes("abc", [good] * 501)
+    del good["velocity"]
+    with pytest.raises(ValueError, match=r"it lacks \['velocity'\]"):
+        check_boxes("abc", [good])
+
+
+def test_attribute_rules():
+    """SPEC section 8."""
+    moving = {name: attribute_of(name, 0.21) for name in CLASS_NAMES}
+    still = {name: attribute_of(name, 0.2) for name in CLASS_NAMES}
+    vehicles = ("car", "truck", "construction_vehicle", "trailer")
+    for name in vehicles:
+        assert (still[name], moving[name]) == ("vehicle.parked", "vehicle.moving")
+    assert (still["bus"], moving["bus"]) == ("vehicle.stopped", "vehicle.moving")
+    for name in ("motorcycle", "bicycle"):
+        assert (still[name], moving[name]) == ("cycle.without_rider", "cycle.with_rider")
+    assert still["pedestrian"] == "pedestrian.standing"
+    assert moving["pedestrian"] == "pedestrian.moving"
+    for name in ("barrier", "traffic_cone"):
+        assert (still[name], moving[name]) == ("", "")
+    with pytest.raises(ValueError, match="'tram'"):
+        attribute_of("tram", 1.0)
+
+
+def test_file_there_and_back(tmp_path):
+    boxes, scores, labels = some_boxes(3)
+    results = {"abc": submit(boxes, scores, labels), "def": []}
+    path = tmp_path / "deep" / "results.json"
+    write_submission(results, path)
+    assert read_submission(path) == results
+    meta = json.loads(path.read_text())["meta"]
+    assert meta.pop("use_camera") is True
+    assert set(meta.values()) == {False} and len(meta) == 4
+
+
+def test_read_submission_refuses_other_files(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"mean_ap": 0.1}))
+    with pytest.raises(ValueError, match="metrics.json is no nuScenes submission"):
+        read_submission(path)
+
+
+def test_writing_is_all_or_nothing(tmp_path):
+    path = tmp_path / "results.json"
+    write_json({"a": 1}, path)
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, path)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]

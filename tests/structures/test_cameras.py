@@ -1,0 +1,158 @@
+"""Cameras of rigs of any size: composed transforms, camera vector, reference camera."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fsdbev.structures import Cameras, key_ego2global, reference_camera
+
+RIGS = [1, 6, 7]
+
+
+def make_sample(num_cameras=6, num_frames=2, seed=0):
+    """A rig far from the origin, where float32 poses alone would be decimetres wrong."""
+    r = np.random.RandomState(seed)
+
+    def pose(scale, offset):
+        yaw, tilt = r.uniform(-3, 3), r.uniform(-0.1, 0.1)
+        a, b, c, d = math.cos(yaw), math.sin(yaw), math.cos(tilt), math.sin(tilt)
+        m = np.eye(4)
+        m[:3, :3] = np.array([[a, -b, 0], [b, a, 0], [0, 0, 1]]) @ [
+            [1, 0, 0],
+            [0, c, -d],
+            [0, d, c],
+        ]
+        m[:3, 3] = r.uniform(-scale, scale, 3) + offset
+        return m
+
+    def poses(scale, offset):
+        every = [[pose(scale, offset) for _ in range(num_cameras)] for _ in range(num_frames)]
+        return torch.from_numpy(np.array(every))
+
+    intrinsics = np.zeros((num_frames, num_cameras, 3, 3), np.float32)
+    intrinsics[:] = [[1260, 0, 800], [0, 1250, 450], [0, 0, 1]]
+    intrinsics[..., :2, 2] += r.uniform(-10, 10, (num_frames, num_cameras, 2))
+    image_aug = np.tile(np.eye(4, dtype=np.float32), (num_cameras, 1, 1))
+    image_aug[:, :2, :2] = 0.44 * np.eye(2) + r.uniform(-0.02, 0.02, (num_cameras, 2, 2))
+    image_aug[:, 2, 2] = 0.9
+    image_aug[:, :2, 3] = r.uniform(-50, 50, (num_cameras, 2))
+    bev_aug = np.eye(4, dtype=np.float32)
+    bev_aug[:2, :2] = [[0.9, -0.3], [0.3, 0.9]]
+    bev_aug[2, 2] = 0.95
+    return {
+        "cam2ego": poses(2, 0),
+        "ego2global": poses(3, [600.0, 1600.0, 0.0]),
+        "intrinsics": torch.from_numpy(intrinsics),
+        "image_aug": torch.from_numpy(image_aug),
+        "bev_aug": torch.from_numpy(bev_aug),
+    }
+
+
+@pytest.mark.parametrize(("cameras", "expected"), [(1, 0), (2, 1), (6, 1), (7, 1)])
+def test_reference_camera_by_default(cameras, expected):
+    sample = {"ego2global": torch.zeros(2, cameras, 4, 4)}
+    assert reference_camera(sample) == expected
+
+
+def test_reference_camera_as_the_sample_says():
+    sample = {"ego2global": torch.zeros(2, 7, 4, 4), "reference_camera": 4}
+    assert reference_camera(sample) == 4
+
+
+@pytest.mark.parametrize("index", [-1, 7])
+def test_reference_camera_out_of_the_rig(index):
+    sample = {"ego2global": torch.zeros(2, 7, 4, 4), "reference_camera": index}
+    with pytest.raises(ValueError, match=f"is {index}, but the rig has 7"):
+        reference_camera(sample)
+
+
+@pytest.mark.parametrize("reference", [0, 5])
+def test_key_ego2global(reference):
+    sample = make_sample() | {"reference_camera": reference}
+    assert key_ego2global(sample).equal(sample["ego2global"][0, reference])
+    assert key_ego2global(sample).dtype == torch.float64
+
+
+@pytest.mark.parametrize("num_cameras", RIGS)
+def test_cam2keyego_by_hand(num_cameras):
+    samples = [make_sample(num_cameras, seed=s) for s in (0, 1)]
+    samples[1]["reference_camera"] = num_cameras - 1
+    cameras = Cameras.from_samples(samples)
+    assert (cameras.num_frames, cameras.num_cameras) == (2, num_cameras)
+    assert cameras.cam2keyego.shape == (2, 2, num_cameras, 4, 4)
+    assert cameras.cam2keyego.dtype == torch.float32
+    for b, reference in enumerate((min(1, num_cameras - 1), num_cameras - 1)):
+        cam2ego, ego2global = (samples[b][k].numpy() for k in ("cam2ego", "ego2global"))
+        for t in range(2):
+            for n in range(num_cameras):
+                expected = (
+                    np.linalg.inv(ego2global[0, reference]) @ ego2global[t, n] @ cam2ego[t, n]
+                )
+                np.testing.assert_allclose(cameras.cam2keyego[b, t, n], expected, atol=2e-6)
+
+
+def test_the_reference_camera_of_the_key_frame_keeps_its_own_mounting():
+    sample = make_sample()
+    cameras = Cameras.from_samples([sample])
+    assert torch.allclose(cameras.cam2keyego[0, 0, 1].double(), sample["cam2ego"][0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("num_cameras", RIGS)
+def test_undo_image_aug(num_cameras):
+    cameras = Cameras.from_samples([make_sample(num_cameras)])
+    both = cameras.undo_image_aug() @ cameras.image_aug
+    assert torch.allclose(both, torch.eye(4).expand_as(both), atol=1e-4)
+
+
+@pytest.mark.parametrize("num_cameras", RIGS)
+def test_image2bev_follows_a_point_through_camera_and_ego(num_cameras):
+    sample = make_sample(num_cameras)
+    cameras = Cameras.from_samples([sample])
+    point = np.array([1.5, -0.7, 20.0])  # camera frame
+    for t in range(2):
+        image2bev = cameras.image2bev(t)
+        assert image2bev.shape == (1, num_cameras, 4, 4)
+        for n in range(num_cameras):
+            # What the pinhole makes of it: (u depth, v depth, depth).
+            projected = sample["intrinsics"][t, n].double().numpy() @ point
+            keyego = cameras.cam2keyego[0, t, n].double().numpy() @ [*point, 1]
+            expected = sample["bev_aug"].double().numpy() @ keyego
+            ours = image2bev[0, n].double().numpy() @ [*projected, 1]
+            np.testing.assert_allclose(ours, expected, atol=1e-3)
+
+
+def test_camera_vector_in_order():
+    """fx fy cx cy | a00 a01 tu a10 a11 tv | m00 m01 m10 m11 m22 | rows of cam2keyego."""
+    samples = [make_sample(7, seed=s) for s in (0, 1)]
+    cameras = Cameras.from_samples(samples)
+    vector = cameras.camera_vector()
+    assert vector.shape == (2, 7, 27)
+    for b, sample in enumerate(samples):
+        for n in range(7):
+            k, a, m = sample["intrinsics"][0, n], sample["image_aug"][n], sample["bev_aug"]
+            expected = [k[0, 0], k[1, 1], k[0, 2], k[1, 2]]
+            expected += [a[0, 0], a[0, 1], a[0, 3], a[1, 0], a[1, 1], a[1, 3]]
+            expected += [m[0, 0], m[0, 1], m[1, 0], m[1, 1], m[2, 2]]
+            expected += cameras.cam2keyego[b, 0, n, :3].flatten().tolist()
+            assert vector[b, n].tolist() == pytest.approx([float(e) for e in expected])
+
+
+def test_camera_vector_is_the_key_frame_s():
+    sample = make_sample(num_frames=3)
+    cameras = Cameras.from_samples([sample])
+    key_only = {k: v[:1] if v.dim() == 4 else v for k, v in sample.items() if k != "image_aug"}
+    key_only["image_aug"] = sample["image_aug"]
+    assert cameras.num_frames == 3
+    assert torch.equal(cameras.camera_vector(), Cameras.from_samples([key_only]).camera_vector())
+
+
+def test_with_bev_aug():
+    cameras = Cameras.from_samples([make_sample(), make_sample(seed=1)])
+    other = torch.eye(4).repeat(2, 1, 1)
+    changed = cameras.with_bev_aug(other)
+    assert changed.bev_aug is other and changed.intrinsics is cameras.intrinsics
+    assert not torch.equal(changed.image2bev(0), cameras.image2bev(0))
+    assert torch.allclose(cameras.bev_aug[:, None] @ changed.image2bev(1), cameras.image2bev(1))
+    assert not torch.equal(cameras.bev_aug, other), "the first keeps its own"

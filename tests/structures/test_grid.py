@@ -1,0 +1,97 @@
+"""BEV grid and depth bins: derived sizes, label bins, refused ranges."""
+
+import pytest
+import torch
+
+from fsdbev.structures import BEVGrid, DepthBins
+
+
+def test_default_grid_is_that_of_the_r50_model():
+    grid = BEVGrid()
+    assert grid.count == (128, 128, 1) and grid.shape == (128, 128)
+    assert grid.lower == (-51.2, -51.2, -5.0)
+    assert grid.size == (0.8, 0.8, 8.0)
+    assert BEVGrid(cell=0.4).shape == (256, 256)
+
+
+def test_x_and_y_may_differ():
+    grid = BEVGrid(x_range=(0, 10), y_range=(-3, 3), z_range=(-1, 2), cell=0.5)
+    assert grid.count == (20, 12, 1)
+    assert grid.shape == (12, 20), "a BEV map is (Y, X)"
+    assert grid.lower == (0.0, -3.0, -1.0) and grid.size == (0.5, 0.5, 3.0)
+
+
+def test_ranges_may_be_lists_and_grids_are_values():
+    """Configs hold lists; equal grids are equal and can be keys."""
+    assert BEVGrid(x_range=[-51.2, 51.2]) == BEVGrid()
+    assert len({BEVGrid(), BEVGrid(x_range=[-51.2, 51.2])}) == 1
+    with pytest.raises(AttributeError):
+        BEVGrid().cell = 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (dict(cell=0.7), "x_range.*-51.2.*0.7"),
+        (dict(cell=0.0), "x_range.*step 0.0"),
+        (dict(cell=-0.8), "step -0.8"),
+        (dict(y_range=(-51.2, 51.0)), "y_range.*51.0"),
+        (dict(x_range=(51.2, -51.2)), "x_range"),
+        (dict(z_range=(3.0, -5.0)), "z_range"),
+    ],
+)
+def test_ranges_that_do_not_fit_are_refused(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        BEVGrid(**arguments)
+
+
+def test_default_bins_are_those_of_the_r50_model():
+    bins = DepthBins()
+    assert bins.count == 118
+    assert bins.centers.dtype == torch.float32
+    assert bins.centers[[0, 1, -1]].tolist() == [1.0, 1.5, 59.5]
+    assert DepthBins(step=0.25).count == 236
+
+
+def test_the_last_bin_may_end_beyond_stop():
+    bins = DepthBins(start=1.0, stop=60.0, step=2.0)
+    assert bins.count == 30 and bins.centers[-1] == 59.0
+    assert bins.index(torch.tensor([59.0, 60.0, 60.99, 61.0])).tolist() == [29, 29, 29, -1]
+    assert bins.contains(torch.tensor([60.0, 60.5])).tolist() == [True, False]
+
+
+def test_label_bins_by_hand():
+    """bin = trunc((d - 0.5) / 0.5), valid for 1 .. 118, stored one lower."""
+    depths = torch.tensor([1.0, 1.49, 1.5, 2.3, 59.49, 59.5, 59.99])
+    assert DepthBins().index(depths).tolist() == [0, 0, 1, 2, 116, 117, 117]
+
+
+def test_depths_without_a_bin():
+    """Below the first bin, beyond the last, and nowhere near: -1, negative numbers truncate too."""
+    depths = torch.tensor([0.99, 0.5, 0.2, 0.0, -0.2, -7.0, 60.0, 100.0])
+    assert DepthBins().index(depths).tolist() == [-1] * 8
+
+
+def test_bins_of_centers_are_their_own():
+    bins = DepthBins(start=2.0, stop=18.0, step=0.25)
+    assert bins.index(bins.centers).tolist() == list(range(bins.count))
+    assert bins.index(bins.centers.reshape(8, 8)).shape == (8, 8)
+
+
+def test_contains_is_inclusive():
+    depths = torch.tensor([0.999, 1.0, 30.0, 60.0, 60.01])
+    assert DepthBins().contains(depths).tolist() == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (dict(step=0.0), "step 0.0"),
+        (dict(step=-0.5), "step -0.5"),
+        (dict(start=0.0), "start must be positive.*0.0"),
+        (dict(start=60.0, stop=1.0), "60.0"),
+    ],
+)
+def test_bins_that_do_not_fit_are_refused(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        DepthBins(**arguments)

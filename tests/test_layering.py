@@ -1,0 +1,182 @@
+"""The code flows one way: who may import whom, read off the imports themselves.
+
+``ALLOWED`` is the architecture. A package not named in it is an error, so that a new one is placed.
+"""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+#: The reading side of the frame index: the index and the plain rows it gives.
+INDEX_READING = {"data.index", "data.records"}
+
+#: Package of ``fsdbev`` -> what of ours it may import beside itself: whole packages or one module.
+ALLOWED = {
+    "structures": set(),
+    "layers": set(),
+    "d2": set(),
+    "modeling": {"layers", "structures", "d2"},
+    "data": {"structures", "d2"},
+    "evaluation": {"structures", "d2"} | INDEX_READING,
+    "visualization": {"structures", "d2"} | INDEX_READING,
+    "checkpoint": {"structures", "d2"},
+    "engine": {
+        "structures",
+        "layers",
+        "d2",
+        "modeling",
+        "data",
+        "evaluation",
+        "visualization",
+        "checkpoint",
+    },
+}
+
+#: Top-level packages that no file of fsdbev imports, and the one home of Detectron2's name.
+NEVER = {"projects", "tools", "tests", "configs"}
+DETECTRON2_HOME = "d2"
+
+
+def imported_modules(source, module, is_package=False):
+    """Absolute dotted names that the source of ``module`` imports, relative ones resolved.
+
+    ``from a import b`` counts as ``a.b``, because b may be a module.
+    """
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = base + (node.module.split(".") if node.module else [])
+            found |= {".".join([*base, alias.name]) for alias in node.names}
+        elif isinstance(node, ast.Call) and _called_name(node) in ("import_module", "__import__"):
+            argument = node.args[0] if node.args else None
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                found.add(argument.value)
+    return found
+
+
+def _called_name(call):
+    return getattr(call.func, "attr", getattr(call.func, "id", None))
+
+
+def violations(source, module, is_package=False):
+    """Imports of the module that the architecture does not allow, each as a sentence."""
+    parts = module.split(".")
+    package = parts[1] if len(parts) > 2 or (is_package and len(parts) > 1) else None
+    bad = []
+    for name in sorted(imported_modules(source, module, is_package)):
+        target = name.split(".")
+        if target[0] in NEVER:
+            bad.append(f"{module} imports {name}: nothing in fsdbev imports {target[0]}/")
+        elif target[0] == "detectron2" and package != DETECTRON2_HOME:
+            bad.append(f"{module} imports {name}: only fsdbev.d2 knows Detectron2")
+        elif target[0] == "fsdbev" and package is not None and not _may_import(package, target):
+            bad.append(f"{module} imports {name}: {package} may import {sorted(ALLOWED[package])}")
+    return bad
+
+
+def _may_import(package, target):
+    """Whether ``package`` may import the module whose parts are ``target``, which is ours."""
+    inner = target[1:]
+    if inner[:1] in ([package], ["__version__"]):
+        return True
+    return any(inner[: len(edge.split("."))] == edge.split(".") for edge in ALLOWED[package])
+
+
+def modules_of(folder):
+    """(path, dotted name, whether it is a package) of every Python file below fsdbev/``folder``;
+    without a folder, of those directly in fsdbev/."""
+    files = (ROOT / "fsdbev" / folder).glob("**/*.py" if folder else "*.py")
+    for path in sorted(files):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        yield path, ".".join(parts[:-1] if is_package else parts), is_package
+
+
+def test_every_package_has_its_place():
+    packages = {p.parent.name for p in (ROOT / "fsdbev").glob("*/*.py")}
+    assert packages <= set(ALLOWED), f"place these in ALLOWED: {sorted(packages - set(ALLOWED))}"
+
+
+def test_there_is_something_to_check():
+    assert len(list(modules_of("structures"))) > 3 and len(list(modules_of("modeling"))) > 3
+
+
+@pytest.mark.parametrize("package", [*ALLOWED, ""])
+def test_imports_follow_the_architecture(package):
+    """The empty name stands for the files directly in fsdbev/, which may tie the parts."""
+    bad = []
+    for path, module, is_package in modules_of(package):
+        bad += violations(path.read_text(encoding="utf-8"), module, is_package)
+    assert not bad, "\n".join(bad)
+
+
+def test_the_architecture_has_no_cycle():
+    order = {}
+
+    def depth(package, above=()):
+        assert package not in above, f"cycle: {' -> '.join([*above, package])}"
+        if package not in order:
+            below = {edge.split(".")[0] for edge in ALLOWED[package]}
+            order[package] = 1 + max((depth(b, (*above, package)) for b in below), default=0)
+        return order[package]
+
+    assert max(ALLOWED, key=depth) == "engine"
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("fsdbev.structures.grid", "from fsdbev.layers import lift_splat"),
+        ("fsdbev.structures.grid", "from fsdbev.d2.structures import Instances"),
+        ("fsdbev.layers.nms", "import fsdbev.structures"),
+        ("fsdbev.layers.nms", "from ..structures import Boxes3D"),
+        ("fsdbev.layers.nms", "from .. import structures"),
+        ("fsdbev.modeling.msfe", "from fsdbev import data"),
+        ("fsdbev.modeling.center_head.head", "from ...data.index import FrameIndex"),
+        ("fsdbev.modeling.msfe", "def f():\n    from fsdbev.evaluation import report"),
+        ("fsdbev.modeling.msfe", "import importlib\nimportlib.import_module('fsdbev.data')"),
+        ("fsdbev.data.mapper", "from fsdbev.modeling import msfe"),
+        ("fsdbev.data.mapper", "from fsdbev.layers import rotated_nms"),
+        ("fsdbev.evaluation.nuscenes", "from fsdbev.data.mapper import MultiViewMapper"),
+        ("fsdbev.evaluation.nuscenes", "from fsdbev.data import index_of"),
+        ("fsdbev.visualization.bev", "from fsdbev.evaluation import NuScenesEvaluator"),
+        ("fsdbev.d2.engine", "from fsdbev.engine import trainer"),
+        ("fsdbev.d2.engine", "from ..structures import Boxes3D"),
+        ("fsdbev.engine.trainer", "import tools.train_net"),
+        ("fsdbev.engine.trainer", "from projects.other import model"),
+        ("fsdbev.engine.trainer", "from detectron2.engine import DefaultTrainer"),
+        ("fsdbev.structures.boxes", "import detectron2"),
+        ("fsdbev.extra", "from tools import train_net"),
+    ],
+)
+def test_the_rules_can_fail(module, source):
+    assert len(violations(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("fsdbev.structures.grid", "import torch\nfrom .transforms import invert"),
+        ("fsdbev.modeling.center_head.head", "from ..blocks import conv3x3\nimport math"),
+        ("fsdbev.modeling.center_head.head", "from fsdbev.layers import rotated_nms"),
+        ("fsdbev.evaluation.nuscenes", "from fsdbev.data.index import FrameIndex"),
+        ("fsdbev.visualization.bev", "from ..data import index"),
+        ("fsdbev.d2.engine", "from detectron2.engine import hooks\nfrom . import BACKEND"),
+        ("fsdbev.engine.trainer", "from fsdbev.data import build\nfrom fsdbev.d2 import engine"),
+    ],
+)
+def test_the_rules_can_pass(module, source):
+    assert violations(source, module) == []
+
+
+def test_relative_imports_of_a_package_resolve_from_itself():
+    source = "from .head import CenterHead\nfrom .. import blocks"
+    names = imported_modules(source, "fsdbev.modeling.center_head", is_package=True)
+    assert names == {"fsdbev.modeling.center_head.head.CenterHead", "fsdbev.modeling.blocks"}
