@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Writes a small synthetic data set in nuScenes' format (version ``v1.0-synth``).
 
     python tools/make_synthetic_nuscenes.py --out data/synth
@@ -15,10 +16,14 @@ import os
 import re
 import sys
 import time
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fsdbev.data.synthetic import SyntheticOptions, generate  # noqa: E402
+from fsdbev.data.synthetic import (  # noqa: E402  after the path is set, for use without installation
+    SyntheticOptions,
+    generate,
+)
 
 
 def _image_size(text: str) -> tuple[int, int]:

@@ -56,7 +56,7 @@ def predictions_of(frame: Frame, submission: dict[str, list], threshold: float) 
         )
     boxes, scores, labels = boxes_from_submission(
         submission[frame.sample_token],
-        key_ego2global=torch.as_tensor(frame.key_ego2global),
+        key_ego2global=torch.tensor(frame.key_ego2global),
         class_names=CLASS_NAMES,
     )
     return LabelledBoxes(boxes, labels, scores).at_least(threshold)

@@ -121,7 +121,8 @@ def build_train_loader(
         class_balanced: draw by CBGS; else every sample once an epoch.
         num_workers: of this rank; 0 loads in the main process.
         prefetch_factor: batches a worker loads ahead.
-        seed: of order and augmentation, the same on all ranks; None draws a shared one.
+        seed: of order and augmentation, the same on all ranks; None or a negative one draws a
+            shared one.
 
     ``loader.sampler`` is the sampler; set its ``start`` before iterating to continue a run.
     """

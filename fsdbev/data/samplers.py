@@ -29,7 +29,7 @@ class EpochSampler(Sampler):
 
     Args:
         size: number of rows.
-        seed: the same on all ranks; None draws a shared one.
+        seed: the same on all ranks; None or a negative one draws a shared one.
         start: number of the first draw, to go on where a run stopped.
     """
 
@@ -37,7 +37,7 @@ class EpochSampler(Sampler):
         if size < 1:
             raise ValueError(f"a sampler needs at least one row, got {size}")
         self.size = int(size)
-        self.seed = comm.shared_random_seed() if seed is None else int(seed)
+        self.seed = comm.shared_random_seed() if seed is None or seed < 0 else int(seed)
         self.start = start
         self.rank = comm.get_rank()
         self.world_size = comm.get_world_size()

@@ -97,9 +97,9 @@ def heatmaps(
 
     Each box is a Gaussian on the pixels of the original image, of peak 1 at int(centre), with radii
     (int(width / 2), int(height / 2)) and sigma (2 radius + 1) / 4 along each axis, cut at the radii
-    (where it is still above e^-4). Seen through ``image_aug`` with bilinear interpolation, then
-    again at a cell's centre, which is the mean of its four middle pixels. Only those pixels, and
-    only near the box, are ever evaluated; nothing is drawn at full resolution.
+    (where it is still above e^-4); of several the largest counts. That map is seen through
+    ``image_aug`` with bilinear interpolation, and a cell is the mean of its four middle pixels. Only
+    what these look at is evaluated, near the boxes; nothing is drawn at full resolution.
 
     Args:
         boxes: (M, 4) x1, y1, x2, y2, pixels of the original image.
@@ -111,35 +111,61 @@ def heatmaps(
     """
     rows, columns = image_size[0] // HEATMAP_STRIDE, image_size[1] // HEATMAP_STRIDE
     result = np.zeros((num_classes, rows, columns), np.float32)
-    network2source = np.linalg.inv(image_aug[[0, 1, 3]][:, [0, 1, 3]])
+    if not len(boxes):
+        return result
+    left, top, weights = _middles(image_aug, rows, columns)
     for class_id in np.unique(class_ids):
-        middles = np.zeros((2 * rows, 2 * columns), np.float32)
+        neighbours = np.zeros(weights.shape, np.float32)
         for box in boxes[class_ids == class_id]:
-            _draw(middles, box, image_aug, network2source, source_size)
-        upper, lower = middles[0::2], middles[1::2]
+            _draw(neighbours, box, left, top, image_aug, source_size)
+        pixels = (neighbours * weights).sum(axis=0)
+        upper, lower = pixels[0::2], pixels[1::2]
         result[class_id] = (upper[:, 0::2] + upper[:, 1::2] + lower[:, 0::2] + lower[:, 1::2]) / 4
     return result
 
 
+def _middles(
+    image_aug: NDArray[np.float64], rows: int, columns: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Where the middle 2 x 2 pixels of every cell look in the original image.
+
+    Returns:
+        (2 rows, 2 columns) ``left`` and ``top`` whole pixel of each, and (4, 2 rows, 2 columns)
+        weights of the neighbours (left, top), (right, top), (left, bottom), (right, bottom).
+    """
+    network2source = np.linalg.inv(image_aug[[0, 1, 3]][:, [0, 1, 3]])
+    row, column = (
+        (HEATMAP_STRIDE * np.arange(count)[:, None] + (1, 2)).ravel() for count in (rows, columns)
+    )
+    u, v = (a * column[None, :] + b * row[:, None] + c for a, b, c in network2source[:2])
+    left, top = np.floor(u), np.floor(v)
+    right_part, bottom_part = (u - left).astype(np.float32), (v - top).astype(np.float32)
+    weights = np.empty((4, *u.shape), np.float32)
+    weights[3] = right_part * bottom_part
+    weights[2] = bottom_part - weights[3]
+    weights[1] = right_part - weights[3]
+    weights[0] = 1 - right_part - weights[2]
+    return left.astype(np.int64), top.astype(np.int64), weights
+
+
 def _draw(
-    middles: NDArray[np.float32],
+    neighbours: NDArray[np.float32],
     box: NDArray[np.float32],
+    left: NDArray[np.int64],
+    top: NDArray[np.int64],
     image_aug: NDArray[np.float64],
-    network2source: NDArray[np.float64],
     source_size: tuple[int, int],
 ) -> None:
-    """Max-combines one box's Gaussian into ``middles``: of each cell's pixels the middle 2 x 2."""
+    """Max-combines one box's Gaussian into the neighbours, (4, 2 rows, 2 columns), it can reach."""
     x1, y1, x2, y2 = (float(value) for value in box)
     centre = (int((x1 + x2) / 2), int((y1 + y2) / 2))
     radius = (int((x2 - x1) / 2), int((y2 - y1) / 2))
-    window, columns, rows = _window(centre, radius, image_aug, middles.shape)
-    u, v = (
-        to_source[0] * columns[None, :] + to_source[1] * rows[:, None] + to_source[2]
-        for to_source in network2source[:2]
-    )
-    value = _profile(u, centre[0], radius[0], source_size[0])
-    value *= _profile(v, centre[1], radius[1], source_size[1])
-    np.maximum(middles[window], value, out=middles[window])
+    window = _window(centre, radius, image_aug, left.shape)
+    across = _profile(left[window], centre[0], radius[0], source_size[0])
+    down = _profile(top[window], centre[1], radius[1], source_size[1])
+    for corner, target in enumerate(neighbours):
+        value = across[corner % 2] * down[corner // 2]
+        np.maximum(target[window], value, out=target[window])
 
 
 def _window(
@@ -147,31 +173,26 @@ def _window(
     radius: tuple[int, int],
     image_aug: NDArray[np.float64],
     shape: tuple[int, int],
-) -> tuple[tuple[slice, slice], NDArray[np.int64], NDArray[np.int64]]:
-    """Part of the (2 H/4, 2 W/4) middle pixels a box can reach, and their columns and rows in the
-    network image (4 j + 1, 4 j + 2, ...)."""
+) -> tuple[slice, slice]:
+    """Rows and columns of the middle pixels that look at anything within the radii."""
     middle = image_aug[:2, :2] @ centre + image_aug[:2, 3]
     reach = np.abs(image_aug[:2, :2]) @ (np.array(radius) + 1.0)
-    first = np.floor((middle - reach) / HEATMAP_STRIDE).astype(int)
-    last = np.ceil((middle + reach) / HEATMAP_STRIDE).astype(int)
-    spans = [
-        np.arange(2 * min(max(first[axis], 0), size // 2), 2 * min(max(last[axis], 0), size // 2))
-        for axis, size in enumerate(shape[::-1])
-    ]
-    columns, rows = (span // 2 * HEATMAP_STRIDE + 1 + span % 2 for span in spans)
-    window = tuple(slice(s[0], s[-1] + 1) if len(s) else slice(0, 0) for s in spans[::-1])
-    return window, columns, rows
+    first = 2 * np.floor((middle - reach) / HEATMAP_STRIDE).astype(int)
+    last = 2 * np.ceil((middle + reach) / HEATMAP_STRIDE).astype(int)
+    columns, rows = (
+        slice(min(max(a, 0), size), min(max(b, 0), size))
+        for a, b, size in zip(first, last, shape[::-1], strict=True)
+    )
+    return rows, columns
 
 
 def _profile(
-    position: NDArray[np.float64], centre: int, radius: int, size: int
-) -> NDArray[np.float32]:
-    """Linear interpolation of a Gaussian of sigma (2 radius + 1) / 4 that stands on whole pixels,
-    0 beyond its radius and outside of 0 .. size - 1."""
-    pixels = np.arange(-radius - 1, radius + 3)
-    table = np.exp(-8.0 * (pixels / (2 * radius + 1)) ** 2, dtype=np.float32)
-    table[(np.abs(pixels) > radius) | (pixels + centre < 0) | (pixels + centre >= size)] = 0
-    place = np.clip(position - (centre - radius - 1), 0, 2 * radius + 2).astype(np.float32)
-    left = place.astype(np.int64)
-    low = table[left]
-    return low + (place - left) * (table[left + 1] - low)
+    position: NDArray[np.int64], centre: int, radius: int, size: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Gaussian of sigma (2 radius + 1) / 4 about ``centre`` at whole positions, and at the next
+    ones; 0 beyond its radius and outside of 0 .. size - 1."""
+    offset = np.arange(-radius - 2, radius + 3)
+    table = np.exp(-8.0 * (offset / (2 * radius + 1)) ** 2).astype(np.float32)
+    table[(np.abs(offset) > radius) | (offset + centre < 0) | (offset + centre >= size)] = 0
+    place = np.clip(position - (centre - radius - 2), 0, 2 * radius + 3)
+    return table[place], table[place + 1]

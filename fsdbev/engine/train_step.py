@@ -43,6 +43,11 @@ class TrainStep(AMPTrainer):
         self.precision = precision
         self._device = device
 
+    def start_loading(self) -> None:
+        """Makes the loader's iterator. That may draw a random number, which would otherwise happen
+        in whatever iteration is the first after a start or a resume."""
+        _ = self._data_loader_iter
+
     def run_step(self) -> None:
         start = time.perf_counter()
         batch = next(self._data_loader_iter)

@@ -113,6 +113,10 @@ class Trainer(DefaultTrainer):
         TrainerBase.train(self, self.start_iter, self.max_iter)
         return self.results
 
+    def before_train(self) -> None:
+        super().before_train()
+        self._trainer.start_loading()
+
     def _evaluate(self) -> dict[str, Any]:
         model = self.eval_model
         if comm.get_world_size() > 1:  # BatchNorm statistics are each rank's own

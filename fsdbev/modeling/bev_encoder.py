@@ -92,6 +92,12 @@ class BEVEncoder(nn.Module):
     @full_precision
     def forward(self, bev_feats: Tensor) -> Tensor:
         """(B, T C, Y, X) -> (B, out_channels, Y, X)."""
+        height, width = bev_feats.shape[-2:]
+        if height % 8 or width % 8:
+            raise ValueError(
+                f"BEV maps must be a multiple of 8 cells, got {height} x {width}; choose the "
+                "range or the cell of the BEVGrid accordingly"
+            )
         maps = []
         for stage in self.stages:
             bev_feats = stage(bev_feats)

@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import Circle, Polygon
 
 from .drawing import BoxStyle, LabelPlacer, label_text, outline
-from .palette import BACKGROUND, GRID_COLOR, TEXT_COLOR
+from .palette import BACKGROUND, GRID_COLOR, TEXT_COLOR, text_color
 from .views import LabelledBoxes
 
 RING_STEP = 10.0  # metres
@@ -84,7 +84,8 @@ def draw_boxes_on_bev(
         inside = set(shown.tolist())
         for i in (i for i in detections.by_priority() if i in inside):
             anchors = _anchors(footprints[i])
-            placer.place(label_text(detections, i, class_names), anchors, colors[i], _FONT_SIZE)
+            text = label_text(detections, i, class_names)
+            placer.place(text, anchors, text_color(colors[i]), _FONT_SIZE)
     return len(shown)
 
 

@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from fsdbev.structures import invert, transform_points
 
 from .drawing import BoxStyle, LabelPlacer, label_text, outline
-from .palette import TEXT_COLOR
+from .palette import TEXT_COLOR, text_color
 from .projection import box_edges_on_image, front_face_on_image
 from .views import CameraView, LabelledBoxes
 
@@ -92,7 +92,8 @@ def draw_boxes_on_image(
         large = {i for i in visible if extent[i] >= _LABELLED_EXTENT}
         for i in (i for i in detections.by_priority() if i in large):
             anchors = _anchors(lower[i], upper[i])
-            placer.place(label_text(detections, i, class_names), anchors, colors[i], _FONT_SIZE)
+            text = label_text(detections, i, class_names)
+            placer.place(text, anchors, text_color(colors[i]), _FONT_SIZE)
     return len(visible)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from matplotlib.colors import to_hex, to_rgb
+
 #: Found by search: CIE76 differences of at least 44 for normal sight and 20 under simulated
 #: protanopia and deuteranopia (Machado et al. 2009), between each two and to white.
 CLASS_COLORS = {
@@ -29,3 +32,8 @@ def colors_of(class_names: Sequence[str]) -> list[str]:
     """A colour for each class: its own for nuScenes' classes, else the palette in order."""
     spare = list(CLASS_COLORS.values())
     return [CLASS_COLORS.get(name, spare[i % len(spare)]) for i, name in enumerate(class_names)]
+
+
+def text_color(color: str) -> str:
+    """A lighter shade of ``color``, in which small letters can be read on a dark ground."""
+    return to_hex(0.6 * np.array(to_rgb(color)) + 0.4)

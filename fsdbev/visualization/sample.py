@@ -38,8 +38,8 @@ def rows_of(index: FrameIndex, sample_tokens: Sequence[str]) -> list[int]:
 
 def camera_views(frame: Frame, dataroot: str | os.PathLike) -> list[CameraView]:
     """The pictures of a sample's cameras, read from ``dataroot``, with their calibration."""
-    global2keyego = invert(torch.as_tensor(frame.key_ego2global))
-    cam2keyego = global2keyego @ torch.as_tensor(frame.ego2global @ frame.cam2ego)
+    global2keyego = invert(torch.tensor(frame.key_ego2global))
+    cam2keyego = global2keyego @ torch.tensor(frame.ego2global @ frame.cam2ego)
     views = []
     for i, name in enumerate(frame.channels):
         with Image.open(Path(dataroot) / frame.image_paths[i]) as image:

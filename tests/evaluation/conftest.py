@@ -48,7 +48,7 @@ def _pose(channel: int, time: float) -> dict:
 
 
 def _annotation(number: int, time: float) -> dict:
-    """Object ``number`` of class ``number % 10`` on a circle around the start; half of them move."""
+    """Object ``number`` of class ``number % 10``, around the start; some of them move."""
     class_id, angle = number % 10, 0.6 * number
     name = CLASS_NAMES[class_id]
     fixed = name in ("barrier", "traffic_cone") or number % 4 < 2
@@ -166,11 +166,12 @@ def truth_of() -> Callable[[NuScenes, str], tuple[dict, dict]]:
         poses = torch.stack([matrix(nusc.get("ego_pose", r["ego_pose_token"])) for r in records])
         rows, labels = [], []
         for annotation in (nusc.get("sample_annotation", a) for a in sample["anns"]):
-            (w, l, h), velocity = annotation["size"], nusc.box_velocity(annotation["token"])
+            width, length, height = annotation["size"]
+            velocity = nusc.box_velocity(annotation["token"])
             heading = matrix(annotation)[:2, 0]
             yaw = float(torch.atan2(heading[1], heading[0]))
             velocity = np.nan_to_num(velocity[:2])
-            rows.append([*annotation["translation"], l, w, h, yaw, *velocity])
+            rows.append([*annotation["translation"], length, width, height, yaw, *velocity])
             labels.append(
                 CLASS_NAMES.index(category_to_detection_name(annotation["category_name"]))
             )

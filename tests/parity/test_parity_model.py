@@ -1,8 +1,8 @@
 """The whole model computes what the public FSD-BEV release computed (README.md of this folder).
 
-One word on gradients: they are compared in float32 through some two hundred ReLUs. A weight change of
-1e-7 makes one or another of them switch and moves gradients by 1e-3 to 1e-2 of their norm, so that
-is how close they can be. Losses have no such jumps.
+Gradients are compared through ReLUs in float32: weights changed by 1e-7 make one unit or another
+switch, and that moves gradients by 1e-3 to 1e-2 of their norm. They cannot agree better than that;
+losses have no such jumps.
 """
 
 import json

@@ -1,6 +1,6 @@
 """A small street world that writes a valid nuScenes-format data set (version ``v1.0-synth``)."""
 
-from .generate import VERSION, generate
+from .generator import VERSION, generate
 from .options import SyntheticOptions
 
 __all__ = ["SyntheticOptions", "VERSION", "generate"]

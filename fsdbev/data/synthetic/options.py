@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 SPLITS = ("synth_train", "synth_val")
+#: The most scenes of a split; scene numbers of the splits are this far apart.
+MAX_SCENES = 5000
+#: The longest scene, 20 s as in nuScenes.
+MAX_FRAMES = 40
 
 
 @dataclass(frozen=True)
 class SyntheticOptions:
     """Attributes:
     scenes_train, scenes_val: number of scenes of the splits synth_train and synth_val.
-    frames: key frames a scene, at 2 Hz.
+    frames: key frames a scene, at 2 Hz, at most 40.
     image_size: (width, height) in pixels of every camera.
     density: factor on the number of objects; 1 gives about 30 visible ones a sample.
     lidar_azimuths: azimuth steps of a lidar turn; 32 beams each.
@@ -28,9 +32,15 @@ class SyntheticOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(int(v) for v in self.image_size))
-        for name, lowest in (("scenes_train", 0), ("scenes_val", 0), ("frames", 1), ("seed", 0)):
-            if getattr(self, name) < lowest:
-                raise ValueError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
+        for name in ("scenes_train", "scenes_val"):
+            if not 0 <= getattr(self, name) <= MAX_SCENES:
+                raise ValueError(
+                    f"{name} must be within 0..{MAX_SCENES}, got {getattr(self, name)}"
+                )
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        if not 1 <= self.frames <= MAX_FRAMES:
+            raise ValueError(f"frames must be within 1..{MAX_FRAMES}, got {self.frames}")
         if self.scenes_train + self.scenes_val < 1:
             raise ValueError("scenes_train + scenes_val is 0; ask for at least one scene")
         if len(self.image_size) != 2 or not all(16 <= v <= 4096 for v in self.image_size):

@@ -77,6 +77,7 @@ class ShapeBuilder:
     """
 
     def __init__(self, size: tuple[float, float, float], *, margin: float = MARGIN) -> None:
+        self.size = size
         self._half = np.array(size) / 2 - margin
         self._middle = size[2] / 2
         self._rows: list[tuple] = []

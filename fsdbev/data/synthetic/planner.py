@@ -88,11 +88,12 @@ class Planner:
                 self.crowd.add(self.drivers.draw(), motion, on_road=True)
 
     def _fill_oncoming_lane(self) -> None:
-        """A column of oncoming vehicles, all as fast."""
+        """A column of oncoming vehicles, all equally fast."""
         rng, road = self.rng, self.street.road
         speed = float(rng.uniform(2.0, 6.5)) if rng.uniform() < 0.85 else 0.0
         start = self.span[0] + rng.uniform(0.0, 10.0)
-        for _ in range(self._count((self.span[1] - self.span[0] + 4.0 * speed) / 24.0)):
+        way = self.span[1] - self.span[0] + speed * self.crowd.times[-1]
+        for _ in range(self._count(way / 24.0)):
             lateral = LANE_CENTER + rng.uniform(-0.2, 0.2)
             self.crowd.add(
                 self.drivers.draw(),

@@ -224,14 +224,15 @@ def pedestrian(
     shirt, trousers, skin = _pick(_CLOTHES, rng), _pick(_CLOTHES, rng), _pick(_SKINS, rng)
     if worker:
         shirt, trousers = (0.95, 0.55, 0.05), (0.12, 0.14, 0.25)
+    leg, arm = ((0.09 * shape.size[2], share * shape.size[2]) for share in (0.09, 0.05))
     stride, shoe_span = (0.78, (-0.22, 0.22)) if moving else (0.0, (-0.75, 1.0))
     back, chest = (-0.34, 0.34) if moving else (-1.0, 0.85)
     for y, swing in ((-0.32, stride), (0.32, -stride)):
         side = np.sign(y)
-        shape.beam((0, y, 0.48), (0.9 * swing, y, 0.06), (0.15, 0.16), trousers)
+        shape.beam((0, y, 0.48), (0.9 * swing, y, 0.06), leg, trousers)
         shoe = (swing + shoe_span[0], swing + shoe_span[1])
         shape.box(shoe, (y - 0.2, y + 0.2), (0.0, 0.05), (0.10, 0.08, 0.08))
-        shape.beam((0, side * 0.80, 0.82), (-0.7 * swing, side * 0.82, 0.46), (0.11, 0.09), shirt)
+        shape.beam((0, side * 0.78, 0.82), (-0.7 * swing, side * 0.80, 0.46), arm, shirt)
         shape.box((-0.14, 0.14), (0.78 * side, side), (0.72, 0.83), shirt)
     shape.box((back, chest), (-0.62, 0.62), (0.46, 0.84), shirt)
     if worker:

@@ -16,7 +16,7 @@ Pose2D = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Road:
-    """A centre line through the origin along x, of constant curvature (1/m, positive to the left)."""
+    """A centre line through the origin, of constant curvature (1/m, positive turns left)."""
 
     curvature: float
 

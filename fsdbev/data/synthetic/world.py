@@ -55,7 +55,7 @@ class World:
         if not self.actors:
             return self.scenery
         poses = self.poses_at(t)
-        rotations = np.stack([rotation_z(heading) for heading in poses[:, 2]])
+        rotations = _turns(poses)
         feet = np.column_stack([poses[:, :2], np.full(len(poses), CLEARANCE)])
         shapes = Parts.cat([actor.shape for actor in self.actors])
         moved = shapes.moved(rotations[shapes.owner], feet[shapes.owner])
@@ -64,7 +64,7 @@ class World:
     def shadows_at(self, t: float) -> Parts:
         """Flat boxes on the ground that darken it under the actors."""
         poses = self.poses_at(t)
-        sizes = np.array([actor.size for actor in self.actors])
+        sizes = np.array([actor.size for actor in self.actors]).reshape(-1, 3)
         count = len(poses)
         lean = -_SHADOW_LEAN * self.light.sun[:2] / self.light.sun[2]
         center = np.column_stack([poses[:, :2] + lean * sizes[:, 2:], np.zeros(count)])
@@ -73,7 +73,7 @@ class World:
         return Parts(
             center,
             half,
-            np.stack([rotation_z(heading) for heading in poses[:, 2]]),
+            _turns(poses),
             black,
             black,
             np.full(count, SHADOW, dtype=np.int8),
@@ -81,6 +81,11 @@ class World:
             np.full(count, -1, dtype=np.int32),
             np.zeros(count, dtype=np.uint8),
         )
+
+
+def _turns(poses: np.ndarray) -> np.ndarray:
+    """(A, 3) x, y, heading -> (A, 3, 3) rotations."""
+    return np.array([rotation_z(heading) for heading in poses[:, 2]]).reshape(-1, 3, 3)
 
 
 def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:

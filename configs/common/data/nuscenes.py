@@ -1,0 +1,79 @@
+"""nuScenes: loaders and evaluator. Folders, splits, sizes and augmentation stand once, at the top.
+
+Made to stand beside ``model`` (its grid and number of frames) and ``train`` (seed, output folder).
+"""
+
+from fsdbev.d2.config import LazyCall as L
+from fsdbev.data.bev_aug import BEVAugmentation
+from fsdbev.data.build import build_test_loader, build_train_loader, open_nuscenes
+from fsdbev.data.image_aug import ImageAugmentation
+from fsdbev.data.mapper import MultiViewMapper
+from fsdbev.evaluation import NuScenesEvaluator
+
+dataloader = dict(
+    # what tools/prepare_nuscenes.py was given as --dataroot, --version and --output
+    dataroot="data/nuscenes",
+    version="v1.0-trainval",
+    index_dir="${.dataroot}/fsdbev/${.version}",
+    train_split="train",
+    test_split="val",
+    # a sample: (H, W) of the network image, the frames before it, random transforms
+    image_size=[256, 704],
+    num_frames="${model.num_frames}",
+    frame_spacing=1,
+    grid="${model.grid}",
+    image_aug=L(ImageAugmentation)(
+        image_size="${..image_size}",
+        scale=[0.5, 1.25],
+        flip_prob=0.5,
+        max_rotation=5.4,
+        scale_depth=True,
+    ),
+    bev_aug=L(BEVAugmentation)(max_rotation=22.5, scale=[0.95, 1.05], flip_prob=0.5),
+    train=L(build_train_loader)(
+        dataset=L(open_nuscenes)(
+            dataroot="${...dataroot}",
+            version="${...version}",
+            split="${...train_split}",
+            index_dir="${...index_dir}",
+        ),
+        mapper=L(MultiViewMapper)(
+            image_aug="${...image_aug}",
+            bev_aug="${...bev_aug}",
+            grid="${...grid}",
+            num_frames="${...num_frames}",
+            frame_spacing="${...frame_spacing}",
+            training=True,
+        ),
+        total_batch_size=64,
+        class_balanced=True,
+        num_workers=4,
+        prefetch_factor=2,
+        seed="${train.seed}",
+    ),
+    test=L(build_test_loader)(
+        dataset=L(open_nuscenes)(
+            dataroot="${...dataroot}",
+            version="${...version}",
+            split="${...test_split}",
+            index_dir="${...index_dir}",
+        ),
+        mapper=L(MultiViewMapper)(
+            image_aug="${...image_aug}",
+            bev_aug="${...bev_aug}",
+            grid="${...grid}",
+            num_frames="${...num_frames}",
+            frame_spacing="${...frame_spacing}",
+            training=False,
+        ),
+        batch_size=1,
+        num_workers=4,
+        prefetch_factor=2,
+    ),
+    evaluator=L(NuScenesEvaluator)(
+        dataroot="${..dataroot}",
+        version="${..version}",
+        split="${..test_split}",
+        output_dir="${train.output_dir}",
+    ),
+)

@@ -1,0 +1,12 @@
+"""The embedded synthetic data set (tools/make_synthetic_nuscenes.py): nuScenes' loaders, small."""
+
+from .nuscenes import dataloader
+
+dataloader.dataroot = "data/synthetic"
+dataloader.version = "v1.0-synth"
+dataloader.train_split = "synth_train"
+dataloader.test_split = "synth_val"
+dataloader.image_size = [128, 352]
+dataloader.train.total_batch_size = 4
+dataloader.train.num_workers = 2
+dataloader.test.num_workers = 2

@@ -1,0 +1,19 @@
+"""What the tests of all packages share."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(tmp_path_factory) -> Path:
+    """Data root of a prepared synthetic set, version v1.0-synth: synth_train and synth_val, one scene
+    of three frames each, six cameras of 160 x 90. Shared by the session: read, don't write."""
+    from fsdbev.data.prepare import prepare_nuscenes
+    from fsdbev.data.synthetic import SyntheticOptions, generate
+
+    root = tmp_path_factory.mktemp("synthetic") / "data"
+    options = SyntheticOptions(scenes_train=1, scenes_val=1, frames=3, image_size=(160, 90))
+    generate(root, options)
+    prepare_nuscenes(dataroot=root, version="v1.0-synth")
+    return root

@@ -1,0 +1,108 @@
+"""Data sets for the tests of ``data``: the shared synthetic one, and rigs made up on the spot."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fsdbev.data.bev_aug import BEVAugmentation
+from fsdbev.data.build import open_nuscenes
+from fsdbev.data.dataset import FrameDataset
+from fsdbev.data.image_aug import ImageAugmentation
+from fsdbev.data.index import FrameIndex, write_index
+from fsdbev.data.mapper import MultiViewMapper
+from fsdbev.data.records import Annotations, Frame
+from fsdbev.structures import BEVGrid
+
+
+def _camera_pose(yaw: float) -> np.ndarray:
+    """cam2ego of a level camera that looks along ``yaw`` from 1.5 m above ground."""
+    forward = np.array([math.cos(yaw), math.sin(yaw), 0])
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([np.cross(forward, [0, 0, 1]), [0, 0, -1], forward], axis=1)
+    pose[:3, 3] = [0.5 * forward[0], 0.5 * forward[1], 1.5]
+    return pose
+
+
+def make_frame(row: int, count: int, sizes, reference: int = 0) -> Frame:
+    """Frame ``row`` of a scene of ``count``: cameras all around, 5 m from one frame to the next."""
+    cameras = len(sizes)
+    ego2global = np.tile(np.eye(4), (cameras, 1, 1))
+    ego2global[:, :3, 3] = [1000 + 5.0 * row, 500, 0]
+    ego2global[:, 0, 3] += 0.1 * np.arange(cameras)  # every camera fires at its own time
+    intrinsics = np.stack([[[w, 0, w / 2], [0, w, h / 2], [0, 0, 1.0]] for w, h in sizes])
+    return Frame(
+        sample_token=f"sample{row}",
+        scene_token="scene",
+        scene_name="scene-made-up",
+        timestamp=500_000 * row,
+        previous=row - 1,
+        next=row + 1 if row + 1 < count else -1,
+        channels=tuple(f"CAM_{n}" for n in range(cameras)),
+        image_paths=tuple(f"images/{row}_{n}.png" for n in range(cameras)),
+        image_sizes=np.array(sizes, np.int32),
+        camera_timestamps=500_000 * row + np.arange(cameras),
+        intrinsics=intrinsics,
+        cam2ego=np.stack([_camera_pose(2 * math.pi * n / cameras) for n in range(cameras)]),
+        ego2global=ego2global,
+        reference_camera=reference,
+    )
+
+
+@pytest.fixture
+def frames():
+    """Makes rows for ``write_index``: frames(count, sizes) with two objects each, one unseen."""
+
+    def make(count=3, sizes=((64, 48),), reference=0):
+        boxes = np.array(
+            [[10, 0, 1, 4, 2, 1.6, 0.3, 1, 0], [0, 12, 1, 0.7, 0.7, 1.8, 0, 0, 0]], np.float32
+        )
+        annotations = Annotations.from_boxes(
+            boxes,
+            [0, 8],
+            tokens=("a", "b"),
+            attributes=("vehicle.moving", ""),
+            num_lidar_points=np.array([7, 0], np.int32),
+        )
+        return [(make_frame(row, count, sizes, reference), annotations) for row in range(count)]
+
+    return make
+
+
+@pytest.fixture
+def rig(tmp_path, frames):
+    """Makes a data set of a rig: rig(sizes) writes images, of one colour a camera, and an index."""
+
+    def make(sizes, count=3, reference=0) -> FrameDataset:
+        rows = frames(count, sizes, reference)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        for frame, _ in rows:
+            for camera, path in enumerate(frame.image_paths):
+                Image.new("RGB", sizes[camera], (10 + camera, 100, 200)).save(tmp_path / path)
+        write_index(tmp_path / "rig.arrow", rows)
+        return FrameDataset("rig", FrameIndex(tmp_path / "rig.arrow"), tmp_path)
+
+    return make
+
+
+@pytest.fixture
+def synthetic(synthetic_root) -> FrameDataset:
+    """The training split of the shared synthetic set."""
+    return open_nuscenes(dataroot=synthetic_root, version="v1.0-synth", split="synth_train")
+
+
+@pytest.fixture
+def mapper():
+    """Makes a mapper to 64 x 176, or to another size."""
+
+    def make(training=True, image_size=(64, 176), **options) -> MultiViewMapper:
+        return MultiViewMapper(
+            image_aug=ImageAugmentation(image_size=image_size),
+            bev_aug=BEVAugmentation(),
+            grid=BEVGrid(),
+            training=training,
+            **options,
+        )
+
+    return make

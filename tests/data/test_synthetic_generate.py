@@ -1,0 +1,128 @@
+"""Generating: same files for the same options, all or nothing, nothing foreign overwritten."""
+
+import filecmp
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsdbev.data.synthetic import VERSION, SyntheticOptions, generate, generator
+from fsdbev.data.synthetic.options import MAX_FRAMES
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = SyntheticOptions(
+    scenes_train=1, scenes_val=1, frames=1, image_size=(96, 54), density=0.4, lidar_azimuths=60
+)
+
+
+def _files(root: Path) -> list[str]:
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("synthetic") / "set"
+    assert generate(str(out), TINY, workers=1)
+    return out
+
+
+def test_any_number_of_workers_writes_the_same_bytes(tiny, tmp_path):
+    assert generate(str(tmp_path / "two"), TINY, workers=2)
+    names = _files(tiny)
+    assert names == _files(tmp_path / "two") and len(names) > 30
+    _, different, errors = filecmp.cmpfiles(tiny, tmp_path / "two", names, shallow=False)
+    assert different == [] and errors == []
+
+
+def test_another_seed_gives_another_world(tiny, tmp_path):
+    other = SyntheticOptions(**{**TINY.as_dict(), "seed": 1})
+    generate(str(tmp_path / "seed1"), other)
+    tables = [
+        json.loads((root / VERSION / "sample_annotation.json").read_text())
+        for root in (tiny, tmp_path / "seed1")
+    ]
+    assert {r["token"] for r in tables[0]}.isdisjoint(r["token"] for r in tables[1])
+    assert [r["size"] for r in tables[0]] != [r["size"] for r in tables[1]]
+
+
+def test_a_split_does_not_depend_on_the_size_of_the_other(tiny, tmp_path):
+    only_val = SyntheticOptions(**{**TINY.as_dict(), "scenes_train": 0})
+    generate(str(tmp_path / "val"), only_val)
+    ours = _files(tmp_path / "val" / "samples")
+    assert ours and set(ours) < set(_files(tiny / "samples"))
+    _, different, errors = filecmp.cmpfiles(
+        tiny / "samples", tmp_path / "val" / "samples", ours, shallow=False
+    )
+    assert different == [] and errors == []
+
+
+def test_a_complete_set_is_kept(tiny):
+    before = {name: os.stat(tiny / name).st_mtime_ns for name in _files(tiny)}
+    assert not generate(str(tiny), TINY)
+    assert before == {name: os.stat(tiny / name).st_mtime_ns for name in _files(tiny)}
+
+
+def test_other_options_are_an_error_that_names_the_remedy(tiny):
+    other = SyntheticOptions(**{**TINY.as_dict(), "frames": 2})
+    with pytest.raises(ValueError, match="--overwrite"):
+        generate(str(tiny), other)
+
+
+def test_overwrite_replaces_a_synthetic_set(tmp_path):
+    out = tmp_path / "set"
+    first = SyntheticOptions(**{**TINY.as_dict(), "scenes_train": 0})
+    second = SyntheticOptions(**{**TINY.as_dict(), "scenes_val": 0})
+    generate(str(out), first)
+    generate(str(out), second, overwrite=True)
+    splits = json.loads((out / VERSION / "splits.json").read_text())
+    assert splits == {"synth_train": ["scene-0001"], "synth_val": []}
+    assert os.listdir(tmp_path) == ["set"]
+
+
+def test_other_peoples_files_are_never_overwritten(tmp_path):
+    (tmp_path / "precious.txt").write_text("x")
+    with pytest.raises(ValueError, match="no synthetic data set"):
+        generate(str(tmp_path), TINY, overwrite=True)
+    assert os.listdir(tmp_path) == ["precious.txt"]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(generator, "write_tables", fail)
+    with pytest.raises(OSError, match="disk full"):
+        generate(str(tmp_path / "set"), SyntheticOptions(**{**TINY.as_dict(), "scenes_val": 0}))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scenes_train": 0, "scenes_val": 0},
+        {"scenes_val": -1},
+        {"frames": 0},
+        {"frames": MAX_FRAMES + 1},
+        {"image_size": (8, 270)},
+        {"density": -0.1},
+        {"lidar_azimuths": 1},
+        {"seed": -1},
+    ],
+)
+def test_options_are_checked(wrong):
+    with pytest.raises(ValueError, match=str(list(wrong)[0])):
+        SyntheticOptions(**wrong)
+
+
+def test_the_tool_parses_and_explains(tiny):
+    tool = [sys.executable, str(ROOT / "tools" / "make_synthetic_nuscenes.py"), "--out", str(tiny)]
+    same = "--scenes-train 1 --scenes-val 1 --frames 1 --image-size 96x54 --density 0.4".split()
+    same += ["--lidar-azimuths", "60"]
+    kept = subprocess.run([*tool, *same], capture_output=True, text=True)
+    assert kept.returncode == 0 and "nothing to do" in kept.stderr
+    other = subprocess.run(tool, capture_output=True, text=True)
+    assert other.returncode == 2 and "--overwrite" in other.stderr
+    assert "Traceback" not in other.stderr

@@ -1,0 +1,157 @@
+"""Targets: maps from points, 2D boxes, heatmaps against a full-resolution drawing."""
+
+import numpy as np
+import pytest
+
+from fsdbev.data.image_aug import ImageAugmentation
+from fsdbev.data.point_labels import PixelPoints
+from fsdbev.data.records import Annotations
+from fsdbev.data.targets import depth_maps, heatmaps, image_boxes
+
+SOURCE = (320, 180)
+IMAGE = (64, 176)
+
+
+def points(*rows):
+    u, v, depth, class_ids = np.array(rows, np.float32).T
+    return PixelPoints(u, v, depth, class_ids.astype(np.int8))
+
+
+def test_the_later_point_wins_for_both_maps():
+    shared = points((5.2, 3.9, 10, 4), (5.9, 3.1, 20, -1), (7, 3, 30, -1), (7, 3, 40, 0))
+    depth, foreground = depth_maps(shared, np.eye(4), (8, 12))
+    assert depth[3, 5] == 20 and not foreground[3, 5]
+    assert depth[3, 7] == 40 and foreground[3, 7]
+    assert (depth > 0).sum() == 2 and foreground.sum() == 1
+
+
+def test_pixels_are_truncated_toward_zero():
+    border = points((-0.9, 0.5, 3, -1), (-1.0, 4.5, 4, -1), (11.99, 7.99, 5, 0), (12, 2, 6, -1))
+    depth, foreground = depth_maps(border, np.eye(4), (8, 12))
+    assert depth[0, 0] == 3 and depth[7, 11] == 5 and (depth > 0).sum() == 2
+    assert foreground.sum() == 1 and depth.dtype == np.float32 and foreground.dtype == bool
+
+
+def test_maps_follow_the_augmentation():
+    transform = ImageAugmentation(image_size=IMAGE).sample(SOURCE, np.random.default_rng(1))
+    matrix = transform.matrix()
+    u, v, scaled = (matrix @ [150.0, 140.0, 12.0, 1.0])[:3]
+    depth, _ = depth_maps(points((150, 140, 12, -1)), matrix, IMAGE)
+    assert depth[int(v), int(u)] == pytest.approx(scaled) and (depth > 0).sum() == 1
+
+
+def test_no_points_give_empty_maps():
+    depth, foreground = depth_maps(PixelPoints.empty(), np.eye(4), (8, 12))
+    assert depth.shape == foreground.shape == (8, 12) and not depth.any() and not foreground.any()
+
+
+INTRINSICS = np.array([[200, 0, 160], [0, 200, 90], [0, 0, 1.0]])
+
+
+def camera_corners(*boxes):
+    """Corners in a camera that looks along +x of the boxes' frame."""
+    corners = Annotations.from_boxes(np.array(boxes), [0] * len(boxes)).corners()
+    return corners[..., [1, 2, 0]] * [-1.0, -1, 1]
+
+
+def test_box_in_the_image_has_the_bounds_of_its_corners():
+    corners = camera_corners([20, 2, 0, 4, 2, 1.5, 0.4, 0, 0])
+    boxes, owners = image_boxes(corners, INTRINSICS, SOURCE)
+    uv = corners[0] @ INTRINSICS.T
+    uv = uv[:, :2] / uv[:, 2:]
+    assert owners.tolist() == [0]
+    np.testing.assert_allclose(boxes[0], [*uv.min(axis=0), *uv.max(axis=0)], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [20, 17, 0, 4, 2, 1.5, 0.4, 0, 0],  # over the left edge
+        [3, 2, 0, 12, 2, 1.5, 0.9, 0, 0],  # reaches behind the camera
+        [6, 0, 3, 4, 2, 1.5, 0, 0, 0],  # above, over the upper edge
+        [8, 6.5, -4, 9, 3, 3, 0.7, 0, 0],  # only a corner of its hull is in the image
+    ],
+)
+def test_cut_boxes_are_the_bounds_of_what_is_seen(box):
+    """Against the pixels that dense points of the box's faces fall on."""
+    corners = camera_corners(box)
+    boxes, owners = image_boxes(corners, INTRINSICS, SOURCE)
+    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 81)] * 3), axis=-1).reshape(-1, 3)
+    origin, axes = corners[0, 0], corners[0, [4, 2, 1]] - corners[0, 0]
+    solid = origin + grid @ axes
+    solid = solid[solid[:, 2] > 0.01] @ INTRINSICS.T
+    uv = solid[:, :2] / solid[:, 2:]
+    uv = uv[((uv >= 0) & (uv <= SOURCE)).all(axis=1)]
+    assert owners.tolist() == [0]
+    np.testing.assert_allclose(boxes[0], [*uv.min(axis=0), *uv.max(axis=0)], atol=4)
+
+
+def test_boxes_that_are_not_seen_have_none():
+    corners = camera_corners(
+        [-20, 0, 0, 4, 2, 1.5, 0, 0, 0],  # behind
+        [-0.5, 0, 0, 9, 2, 1.5, 0, 0, 0],  # centre behind, front before the camera
+        [20, 40, 0, 4, 2, 1.5, 0, 0, 0],  # beside the image
+        [20, 0, 0, 4, 2, 1.5, 0, 0, 0],
+    )
+    boxes, owners = image_boxes(corners, INTRINSICS, SOURCE)
+    assert owners.tolist() == [3] and boxes.shape == (1, 4)
+    boxes, owners = image_boxes(corners[:3], INTRINSICS, SOURCE)
+    assert boxes.shape == (0, 4) and len(owners) == 0
+    assert len(image_boxes(corners[:0], INTRINSICS, SOURCE)[1]) == 0
+
+
+def drawn_at_full_size(boxes, class_ids, image_aug):
+    """The definition, step by step: draw in the original image, warp every pixel, then reduce."""
+    width, height = SOURCE
+    full = np.zeros((10, height, width))
+    rows, columns = np.indices((height, width))
+    for (x1, y1, x2, y2), class_id in zip(boxes, class_ids, strict=True):
+        cx, cy, rx, ry = (int(n) for n in ((x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2))
+        sx, sy = (2 * rx + 1) / 4, (2 * ry + 1) / 4
+        value = np.exp(-((columns - cx) ** 2) / (2 * sx**2) - (rows - cy) ** 2 / (2 * sy**2))
+        value[(np.abs(columns - cx) > rx) | (np.abs(rows - cy) > ry)] = 0
+        full[class_id] = np.maximum(full[class_id], value)
+    padded = np.pad(full, ((0, 0), (1, 2), (1, 2)))
+    inverse = np.linalg.inv(image_aug)
+    v, u = np.indices(IMAGE)
+    source = np.einsum("ij,jhw->ihw", inverse, np.stack([u, v, 0 * u, 0 * u + 1]))
+    x, y = np.clip(source[0], -1, width) + 1, np.clip(source[1], -1, height) + 1
+    x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
+    warped = sum(
+        padded[:, y0 + j, x0 + i] * np.abs(1 - i - (x - x0)) * np.abs(1 - j - (y - y0))
+        for i in (0, 1)
+        for j in (0, 1)
+    )
+    return sum(warped[:, 1 + j :: 4, 1 + i :: 4] for i in (0, 1) for j in (0, 1)) / 4
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_heatmaps_equal_a_full_size_drawing(seed):
+    rng = np.random.default_rng(seed)
+    size = np.exp(rng.uniform(0, 5, (14, 2)))
+    lower = rng.uniform(0, np.array(SOURCE) - 2, (14, 2))
+    boxes = np.concatenate([lower, np.minimum(lower + size, SOURCE)], axis=1).astype(np.float32)
+    class_ids = rng.integers(0, 10, 14)
+    image_aug = ImageAugmentation(image_size=IMAGE).sample(SOURCE, rng).matrix()
+    found = heatmaps(
+        boxes, class_ids, image_aug, num_classes=10, image_size=IMAGE, source_size=SOURCE
+    )
+    expected = drawn_at_full_size(boxes, class_ids, image_aug)
+    assert found.shape == (10, 16, 44) and found.dtype == np.float32
+    assert expected.max() > 0.3
+    np.testing.assert_allclose(found, expected, atol=1e-2)
+    # Only overlapping boxes of one class can differ at all.
+    alone = np.bincount(class_ids, minlength=10) < 2
+    np.testing.assert_allclose(found[alone], expected[alone], atol=1e-4)
+
+
+def test_no_boxes_give_empty_heatmaps():
+    found = heatmaps(
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.int8),
+        np.eye(4),
+        num_classes=3,
+        image_size=(8, 16),
+        source_size=(16, 8),
+    )
+    assert found.shape == (3, 2, 4) and not found.any()

@@ -1,0 +1,23 @@
+"""A toy training: its model and data in toy_training.py, its config in toy_config.py."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # the config names its classes by module
+
+
+@pytest.fixture
+def toy_config(tmp_path):
+    """Makes the toy config with overrides, its output in a folder of the test."""
+    from fsdbev.d2.config import LazyConfig
+    from fsdbev.engine.overrides import apply_overrides
+
+    def make(*overrides, output="output"):
+        cfg = LazyConfig.load(str(HERE / "toy_config.py"))
+        cfg.train.output_dir = str(tmp_path / output)
+        return apply_overrides(cfg, overrides)
+
+    return make

@@ -1,0 +1,144 @@
+"""Hooks: gradient clipping, preemption, seeds."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsdbev.checkpoint import read_checkpoint
+from fsdbev.d2.engine import HookBase, SimpleTrainer, hooks
+from fsdbev.d2.utils.events import EventStorage
+from fsdbev.engine import Trainer
+from fsdbev.engine.hooks import GradientClipping, _ignore_sigterm
+
+
+class Lines(torch.nn.Module):
+    """loss = 3 a + 4 b: a gradient of (3, 4), of norm 5; ``slope`` times that."""
+
+    def __init__(self, slope):
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.zeros(1))
+        self.b = torch.nn.Parameter(torch.zeros(1))
+        self.slope = slope
+
+    def forward(self, batch):
+        return {"loss": self.slope * (3 * self.a + 4 * self.b).sum()}
+
+
+def one_step(slope, max_norm):
+    model = Lines(slope)
+    trainer = SimpleTrainer(model, [None], torch.optim.SGD(model.parameters(), lr=1.0))
+    trainer.register_hooks([GradientClipping(max_norm)])
+    trainer.train(0, 1)
+    return model.a.item(), model.b.item(), trainer.storage.latest()["grad_norm"]
+
+
+@pytest.mark.parametrize(
+    "slope, expected",
+    [(1.0, (-3.0, -4.0)), (2.0, (-3.0, -4.0)), (0.1, (-0.3, -0.4))],
+)
+def test_gradient_norm_is_clipped_and_logged(slope, expected):
+    a, b, logged = one_step(slope, max_norm=5.0)
+    assert (a, b) == pytest.approx(expected, rel=1e-5)
+    assert logged == (pytest.approx(5 * slope), 0)
+
+
+def test_gradient_that_is_not_finite_changes_nothing():
+    class Root(Lines):
+        def forward(self, batch):
+            return {"loss": self.a.sqrt().sum()}  # 0, with an infinite slope
+
+    model = Root(1.0)
+    trainer = SimpleTrainer(model, [None], torch.optim.SGD([model.a], lr=1.0))
+    trainer.register_hooks([GradientClipping(5.0)])
+    with pytest.raises(FloatingPointError, match="gradient norm is inf at iteration 0"):
+        trainer.train(0, 1)
+    assert model.a.item() == 0
+
+
+def test_max_norm_must_be_positive():
+    with pytest.raises(ValueError, match="positive, got 0"):
+        GradientClipping(0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_preempted_training_saves_and_goes_on(toy_config, number):
+    before = signal.getsignal(number)
+
+    def interrupt(trainer):
+        if trainer.iter == 2:
+            os.kill(os.getpid(), number)
+
+    cfg = toy_config()
+    trainer = Trainer(cfg)
+    trainer.register_hooks([hooks.CallbackHook(before_step=interrupt)])
+    with pytest.raises(SystemExit) as stopped:
+        trainer.train()
+    assert stopped.value.code == 0
+    assert signal.getsignal(number) is before
+    folder = Path(cfg.train.output_dir)
+    assert (folder / "last_checkpoint").read_text() == "model_0000002.pth"
+    assert not (folder / "evaluation.json").exists()
+
+    again = Trainer(cfg)
+    again.resume_or_load(resume=True)
+    assert again.start_iter == 3
+    again.train()
+    assert read_checkpoint(str(folder / "model_final.pth"))["iteration"] == 11
+
+
+def test_signal_in_the_last_iteration_lets_the_training_end(toy_config):
+    def interrupt(trainer):
+        if trainer.iter == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer = Trainer(toy_config("train.max_iter=4"))
+    trainer.register_hooks([hooks.CallbackHook(before_step=interrupt)])
+    assert trainer.train()["toy"]["count"] == 5
+
+
+def test_loader_workers_outlive_the_signal(toy_config):
+    trainer = Trainer(toy_config("dataloader.train.num_workers=1", "train.max_iter=1"))
+    trainer.train()
+    init = trainer.data_loader.worker_init_fn
+    assert init.func is _ignore_sigterm
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        init(0)
+        os.kill(os.getpid(), signal.SIGTERM)  # would end this process
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_random_numbers_follow_from_seed_and_iteration(toy_config):
+    class Draw(HookBase):
+        def __init__(self):
+            self.drawn = []
+
+        def before_step(self):
+            self.drawn.append(torch.rand(1).item())
+
+    def draws(*overrides):
+        hook = Draw()
+        trainer = Trainer(toy_config("train.max_iter=3", *overrides))
+        trainer.register_hooks([hook])
+        trainer.train()
+        return hook.drawn
+
+    first = draws("train.seed=1")
+    assert first == draws("train.seed=1")
+    assert len(set(first)) == 3
+    assert not set(first) & set(draws("train.seed=2"))
+    assert draws("train.seed=-1") != draws("train.seed=-1")
+
+
+def test_storage_is_closed_after_a_failure(toy_config):
+    from fsdbev.d2.utils.events import has_event_storage
+
+    with pytest.raises(FloatingPointError):
+        Trainer(toy_config("model.nan_at=0")).train()
+    assert not has_event_storage()
+    with EventStorage():
+        assert has_event_storage()

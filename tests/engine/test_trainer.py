@@ -1,0 +1,190 @@
+"""The trainer: whole runs of the toy training."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsdbev.checkpoint import read_checkpoint
+from fsdbev.d2.engine import DefaultTrainer, hooks
+from fsdbev.engine import Trainer
+
+
+def run(cfg, *, resume=False, extra_hooks=()):
+    trainer = Trainer(cfg)
+    trainer.register_hooks(extra_hooks)
+    trainer.resume_or_load(resume=resume)
+    torch.manual_seed(1234)  # what happened before must not matter
+    results = trainer.train()
+    return trainer, results
+
+
+def saved(cfg, name):
+    return read_checkpoint(str(Path(cfg.train.output_dir) / f"{name}.pth"))
+
+
+def assert_same(a, b):
+    """Nested containers with equal tensors and equal everything else."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    else:
+        assert a == b
+
+
+def metrics_of(cfg):
+    lines = (Path(cfg.train.output_dir) / "metrics.json").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_training_learns_and_reports(toy_config):
+    cfg = toy_config("train.max_iter=150", "train.ema.warmup=20", "train.ema.decay=0.9")
+    torch.manual_seed(0)
+    trainer, results = run(cfg)
+    assert isinstance(trainer, DefaultTrainer)
+    lines = metrics_of(cfg)
+    first, last = lines[0], next(x for x in reversed(lines) if "loss_main" in x)
+    assert last["loss_main"] < 0.5 * first["loss_main"]
+    assert first["total_loss"] == pytest.approx(first["loss_main"] + first["loss_small"], rel=1e-5)
+    assert {"lr", "grad_norm", "data_time", "iteration"} <= first.keys()
+    assert first["lr"] == pytest.approx(1e-2 * 1e-3)
+    assert results["toy"]["count"] == 5
+    written = json.loads((Path(cfg.train.output_dir) / "evaluation.json").read_text())
+    assert written["toy"]["error"] == results["toy"]["error"] and written["toy"]["never"] is None
+    assert any("toy/error" in line for line in lines)
+
+
+def test_resumed_run_equals_uninterrupted_run(toy_config):
+    whole = toy_config(output="whole")
+    torch.manual_seed(0)
+    run(whole)
+
+    class Stop(Exception):
+        pass
+
+    def stop(trainer):
+        if trainer.iter == 6:  # two iterations after the last checkpoint
+            raise Stop
+
+    parts = toy_config(output="parts")
+    torch.manual_seed(0)
+    with pytest.raises(Stop):
+        run(parts, extra_hooks=[hooks.CallbackHook(after_step=stop)])
+    torch.manual_seed(99)  # the resumed process starts from other weights
+    trainer, _ = run(parts, resume=True)
+    assert trainer.start_iter == 5
+    assert trainer.checkpointer.model.seen[0] == list(range(40, 48))
+    assert_same(saved(whole, "model_final"), saved(parts, "model_final"))
+
+
+def test_averaged_weights_are_evaluated(toy_config):
+    trainer, results = run(toy_config("train.ema.start_updates=0", "train.ema.warmup=5"))
+    assert trainer.eval_model is trainer.ema.model
+    raw, averaged = trainer.checkpointer.model, trainer.ema.model
+    assert not torch.equal(raw.out.weight, averaged.out.weight)
+    assert trainer.test(trainer.cfg, averaged)["toy"]["error"] == results["toy"]["error"]
+    assert trainer.test(trainer.cfg, raw)["toy"]["error"] != results["toy"]["error"]
+
+
+def test_without_average_the_model_itself_is_evaluated(toy_config):
+    cfg = toy_config("train.ema.enabled=false")
+    trainer, _ = run(cfg)
+    assert trainer.eval_model is trainer.checkpointer.model
+    assert "ema" not in saved(cfg, "model_final")
+
+
+def test_checkpoint_has_all_parts_and_no_objects(toy_config):
+    cfg = toy_config()
+    cfg.optimizer.betas = (0.8, 0.99)  # reaches the optimizer as omegaconf's list
+    trainer, _ = run(cfg)
+    path = Path(cfg.train.output_dir) / "model_final.pth"
+    data = torch.load(path, weights_only=True)
+    assert data.keys() == {"model", "trainer", "ema", "iteration"}
+    assert data["iteration"] == data["trainer"]["iteration"] == 11
+    assert data["ema"]["updates"] == 10560 + 12
+    assert list(data["trainer"]["_trainer"]["optimizer"]["param_groups"][0]["betas"]) == [0.8, 0.99]
+    assert torch.equal(data["model"]["out.weight"], trainer.checkpointer.model.out.weight)
+
+
+def test_initial_weights_are_the_averaged_ones_of_the_file(toy_config):
+    run(toy_config(output="first"))
+    first = toy_config(output="first")
+    path = f"{first.train.output_dir}/model_final.pth"
+    trainer = Trainer(toy_config(f"train.init_checkpoint={path}", output="second"))
+    trainer.resume_or_load(resume=True)  # nothing to resume there
+    averaged = saved(first, "model_final")["ema"]["model"]["out.weight"]
+    assert torch.equal(trainer.checkpointer.model.out.weight, averaged)
+    assert torch.equal(trainer.ema.model.out.weight, averaged)
+    assert trainer.start_iter == 0 and trainer.ema.updates == 10560
+
+
+def test_keeps_so_many_checkpoints_over_a_resume(toy_config):
+    keep = ("train.checkpointer.period=2", "train.checkpointer.max_to_keep=2")
+    run(toy_config(*keep, "train.max_iter=6"))
+    cfg = toy_config(*keep, "train.max_iter=10")
+    run(cfg, resume=True)
+    files = {path.name for path in Path(cfg.train.output_dir).glob("*.pth")}
+    assert files == {"model_0000007.pth", "model_0000009.pth", "model_final.pth"}
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_mixed_precision_on_the_cpu(toy_config, dtype):
+    cfg = toy_config("train.amp.enabled=true", f"train.amp.dtype={dtype}", "train.max_iter=6")
+    trainer = Trainer(cfg)
+    seen = []
+    trainer.checkpointer.model.net[0].register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    trainer.train()
+    assert seen[0] == getattr(torch, dtype)
+    scaler = saved(cfg, "model_final")["trainer"]["_trainer"]["grad_scaler"]
+    assert (scaler != {}) == (dtype == "float16")
+    # it goes on in another precision: the scaler starts anew, or is not needed any more
+    other = {"bfloat16": "float16", "float16": "bfloat16"}[dtype]
+    run(toy_config("train.amp.enabled=true", f"train.amp.dtype={other}"), resume=True)
+
+
+def test_unknown_precision(toy_config):
+    with pytest.raises(ValueError, match="'int8'.*'bfloat16' or 'float16'"):
+        Trainer(toy_config("train.amp.enabled=true", "train.amp.dtype=int8"))
+
+
+def test_loss_that_is_not_finite_is_named(toy_config):
+    cfg = toy_config("model.nan_at=3")
+    trainer = Trainer(cfg)
+    with pytest.raises(FloatingPointError, match="loss_small is nan at iteration 3 on rank 0"):
+        trainer.train()
+    assert all(p.isfinite().all() for p in trainer.checkpointer.model.parameters())
+
+
+def test_resume_refuses_another_model(toy_config):
+    cfg = toy_config()
+    run(cfg)
+    path = Path(cfg.train.output_dir) / "model_final.pth"
+    data = torch.load(path, weights_only=True)
+    data["model"]["extra.weight"] = data["model"].pop("out.weight")
+    torch.save(data, path)
+    with pytest.raises(ValueError, match=r"out.weight[\s\S]*extra.weight"):
+        Trainer(cfg).resume_or_load(resume=True)
+    torch.save({"model": {}, "iteration": 3}, path)
+    with pytest.raises(ValueError, match="no trainer and no ema"):
+        Trainer(cfg).resume_or_load(resume=True)
+
+
+def test_learning_rate_goes_on_after_a_resume(toy_config):
+    run(toy_config("train.max_iter=2"))
+    cfg = toy_config()
+    run(cfg, resume=True)
+    rates = {line["iteration"]: line["lr"] for line in metrics_of(cfg) if "lr" in line}
+    # the first two in a training of 2 iterations, whose warm-up has no more
+    expected = [1e-3 + (1 - 1e-3) * min(i / 4, 1) for i in range(12)]
+    for iteration in range(2, 12):
+        assert math.isclose(rates[iteration], 1e-2 * expected[iteration], rel_tol=1e-9)

@@ -1,0 +1,95 @@
+"""What toy_config.py names: a regression that trains in milliseconds."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from fsdbev.d2.data import trivial_batch_collator
+from fsdbev.d2.evaluation import DatasetEvaluator
+from fsdbev.d2.utils import comm
+
+
+class ToySampler(torch.utils.data.Sampler):
+    """Endless draw numbers; rank r of R gets every R-th."""
+
+    def __init__(self):
+        self.start = 0
+
+    def __iter__(self):
+        number = self.start + comm.get_rank()
+        while True:
+            yield number
+            number += comm.get_world_size()
+
+
+class ToyDataset(Dataset):
+    """Item i: x is random by i, y is the sum of x."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        if index >= self.length:
+            raise IndexError(index)
+        x = torch.randn(4, generator=torch.Generator().manual_seed(index))
+        return {"x": x, "y": x.sum(), "index": index}
+
+
+class ToyModel(nn.Module):
+    """Losses in training, a list of predictions in evaluation. Dropout makes it random."""
+
+    def __init__(self, *, nan_at=None):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.2))
+        self.out = nn.Linear(8, 1)
+        self.nan_at = nan_at
+        self.seen = []
+
+    def forward(self, batch):
+        y = self.out(self.net(torch.stack([s["x"] for s in batch]))).squeeze(1).float()
+        if not self.training:
+            return list(y)
+        self.seen.append([s["index"] for s in batch])
+        loss = (y - torch.stack([s["y"] for s in batch])).square().mean()
+        bad = float("nan") if self.nan_at == len(self.seen) - 1 else 0.0
+        return {"loss_main": loss, "loss_small": 1e-3 * y.square().mean() + bad}
+
+
+class ToyEvaluator(DatasetEvaluator):
+    """Mean squared error over all ranks, and one metric that is never a number."""
+
+    def reset(self):
+        self.errors = []
+
+    def process(self, inputs, outputs):
+        self.errors += [float((o - i["y"]) ** 2) for i, o in zip(inputs, outputs, strict=True)]
+
+    def evaluate(self):
+        errors = sum(comm.gather(self.errors), [])
+        if not comm.is_main_process():
+            return None
+        return {"toy": {"error": sum(errors) / len(errors), "count": len(errors), "never": float("nan")}}
+
+
+def train_loader(*, total_batch_size, num_workers=0):
+    return DataLoader(
+        ToyDataset(10**9),
+        batch_size=total_batch_size // comm.get_world_size(),
+        sampler=ToySampler(),
+        collate_fn=trivial_batch_collator,
+        num_workers=num_workers,
+    )
+
+
+def test_loader(*, length):
+    from fsdbev.d2.data import InferenceSampler
+
+    return DataLoader(
+        ToyDataset(length),
+        batch_size=1,
+        sampler=InferenceSampler(length),
+        collate_fn=trivial_batch_collator,
+    )

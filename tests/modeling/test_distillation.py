@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from fsdbev.modeling.depth_labels import DepthLabels
+from fsdbev.modeling.distillation import distillation_loss, teacher_weights
+
+#: Cells: labelled foreground, labelled background, foreground without depth, and without any label
+#: a strong and a weak student's foreground.
+LABELS = DepthLabels(
+    distribution=torch.tensor([[1.0, 0, 0, 0, 0], [0, 1, 0, 0, 0]]).view(1, 2, 1, 5),
+    foreground=torch.tensor([True, False, True, False, False]).view(1, 1, 5),
+    known=torch.tensor([True, True, False, False, False]).view(1, 1, 5),
+)
+FOREGROUND = torch.tensor([0.0, 0.9, 0.0, 0.1, 0.09]).view(1, 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("fill", "expected"), [("paper", [1, 0, 1, 1, 0]), ("release", [1, 0, 1, 0, 0])]
+)
+def test_which_cells_are_the_teachers_foreground(fill, expected):
+    depth_prob = torch.full((1, 2, 1, 5), 0.5)
+    _, foreground = teacher_weights(
+        LABELS, depth_prob, FOREGROUND, fill=fill, foreground_threshold=0.1
+    )
+    assert foreground.flatten().tolist() == expected
+
+
+def test_weights_are_labels_with_the_students_in_their_holes():
+    depth_prob = torch.full((1, 2, 1, 5), 0.5, requires_grad=True)
+    weights, _ = teacher_weights(
+        LABELS, depth_prob, FOREGROUND, fill="paper", foreground_threshold=0.1
+    )
+    assert weights[0, :, 0].T.tolist() == [[1, 0], [0, 1], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]
+    weights.sum().backward()
+    assert depth_prob.grad[0, 0, 0].tolist() == [0, 0, 1, 1, 1]
+
+
+def test_unknown_fill():
+    with pytest.raises(ValueError, match="got 'both'"):
+        teacher_weights(
+            LABELS, torch.zeros(1, 2, 1, 5), FOREGROUND, fill="both", foreground_threshold=0.1
+        )
+
+
+def test_distillation_loss_by_hand():
+    student, teacher = torch.zeros(1, 2, 1, 2), torch.zeros(1, 2, 1, 2)
+    teacher[0, :, 0, 0] = torch.tensor([3.0, 4.0])
+    teacher[0, :, 0, 1] = torch.tensor([0.0, 2.0])
+    student[0, :, 0, 1] = torch.tensor([1.0, 2.0])
+    # cell 0: |(0.6, 0.8)|^2 = 1; cell 1: |(0.5, 0)|^2 = 0.25; two cells
+    assert distillation_loss(student, teacher).item() == pytest.approx(1.25 / 2, rel=1e-5)
+
+
+def test_distillation_loss_moves_both():
+    student = torch.randn(2, 3, 4, 4, requires_grad=True)
+    teacher = torch.randn(2, 3, 4, 4, requires_grad=True)
+    distillation_loss(student, teacher).backward()
+    assert student.grad.abs().sum() > 0 and teacher.grad.abs().sum() > 0
+
+
+def test_distillation_loss_of_empty_cells_is_finite():
+    assert distillation_loss(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)).item() == 0

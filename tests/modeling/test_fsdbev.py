@@ -1,0 +1,164 @@
+import pytest
+import torch
+
+from fsdbev.d2.modeling import META_ARCH_REGISTRY
+from fsdbev.modeling import FSDBEV, ForegroundBranch
+from fsdbev.structures import Boxes3D
+
+BOX_LOSSES = ("heatmap", "xy", "z", "dim", "yaw", "vel")
+TASK_LOSSES = {f"task{i}.loss_{name}" for i in range(6) for name in BOX_LOSSES}
+
+
+def train_step(model, samples):
+    losses = model.train()(samples)
+    sum(losses.values()).backward()
+    return losses
+
+
+def test_is_registered():
+    assert META_ARCH_REGISTRY.get("FSDBEV") is FSDBEV
+
+
+def test_training_returns_every_loss(build_model, make_samples):
+    model = build_model()
+    losses = train_step(model, make_samples(training=True))
+    assert set(losses) == TASK_LOSSES | {"loss_depth", "loss_distill", "loss_foreground"}
+    assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_evaluation_returns_instances(build_model, make_samples):
+    model = build_model("model.head.score_threshold=0.0").eval()
+    outputs = model(make_samples())
+    assert [set(output) for output in outputs] == [{"instances"}] * 2
+    found = outputs[0]["instances"]
+    assert isinstance(found.pred_boxes_3d, Boxes3D) and len(found) > 0
+    assert found.scores.shape == found.pred_classes.shape == (len(found),)
+    assert found.pred_classes.dtype == torch.int64 and not found.scores.requires_grad
+
+
+@pytest.mark.parametrize("num_cameras", [1, 7])
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_any_rig_and_any_number_of_frames(build_model, make_samples, num_cameras, num_frames):
+    model = build_model(f"model.num_frames={num_frames}")
+    sizes = {"num_cameras": num_cameras, "num_frames": num_frames}
+    losses = train_step(model, make_samples(**sizes, training=True))
+    assert all(loss.isfinite() for loss in losses.values())
+    assert len(model.eval()(make_samples(batch_size=1, **sizes))) == 1
+
+
+def test_samples_do_not_mix_in_evaluation(build_model, make_samples):
+    model, samples = build_model("model.head.score_threshold=0.0").eval(), make_samples()
+    both = [output["instances"] for output in model(samples)]
+    for sample, together in zip(samples, both, strict=True):
+        alone = model([sample])[0]["instances"]
+        torch.testing.assert_close(alone.scores, together.scores, rtol=1e-4, atol=1e-5)
+
+
+def test_student_alone(build_model, make_samples):
+    model = build_model("model.teacher_fill=null")
+    batch_sizes = []
+    model.bev_encoder.register_forward_hook(lambda m, args, out: batch_sizes.append(len(out)))
+    losses = train_step(model, make_samples(training=True))
+    assert set(losses) == TASK_LOSSES | {"loss_depth", "loss_foreground"}
+    assert batch_sizes == [2]
+
+
+def test_foreground_branch_instead_of_msfe(build_model, make_samples):
+    model = build_model()
+    model.msfe = ForegroundBranch(in_channels=8)
+    losses = train_step(model, make_samples(training=True))
+    assert losses["loss_foreground"] > 0
+    model.eval()(make_samples())
+
+
+def test_other_frames_run_without_gradient_but_norms_see_them(build_model, make_samples):
+    model, graphs = build_model().train(), []
+    model.depth_net.register_forward_hook(lambda m, args, out: graphs.append(out[1].requires_grad))
+    model(make_samples(training=True))
+    assert graphs == [True, False]
+    assert model.backbone.bn1.num_batches_tracked == 2
+    assert model.temporal_stage.stage[0].bn1.num_batches_tracked == 2
+    assert model.bev_encoder.neck.merge[1].num_batches_tracked == 1
+
+
+def test_bev_paste_draws_anew_and_moves_boxes(build_model, make_samples):
+    model, samples = build_model().train(), make_samples(training=True)
+    targets, original = [], model.head.targets
+    model.head.targets = lambda instances: targets.append(instances) or original(instances)
+    model(samples)
+    model(samples)
+    assert [len(i) for step in targets for i in step] == [10] * 4
+    first, second = (step[0].gt_boxes_3d.tensor for step in targets)
+    assert not torch.allclose(first, second)
+    assert len(samples[0]["instances"]) == 5
+
+
+def test_given_paste_transforms_make_training_repeatable(build_model, make_samples):
+    model = build_model("model.depth_net.dropout=0.0").train()
+    model.bev_paste.sample_transforms = lambda batch_size: torch.eye(4).repeat(batch_size, 1, 1)
+    first, second = (model(make_samples(training=True)) for _ in range(2))
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-4)
+
+
+def test_loss_weights(build_model, make_samples):
+    plain = build_model("model.bev_paste=null", "model.depth_net.dropout=0.0")
+    heavy = build_model(
+        "model.bev_paste=null",
+        "model.depth_net.dropout=0.0",
+        "model.depth_loss_weight=6.0",
+        "model.distill_loss_weight=3.0",
+        "model.foreground_loss_weight=5.0",
+    )
+    samples = make_samples(training=True)
+    before, after = plain.train()(samples), heavy.train()(samples)
+    for name, factor in (("loss_depth", 2), ("loss_distill", 3), ("loss_foreground", 5)):
+        torch.testing.assert_close(after[name], factor * before[name], rtol=1e-4, atol=0)
+
+
+def test_mixed_precision_trains(build_model, make_samples):
+    model, dtypes = build_model().train(), {}
+
+    def record(name):
+        def hook(module, args, output):
+            dtypes[name] = (output if torch.is_tensor(output) else output[0]).dtype
+
+        getattr(model, name).register_forward_hook(hook)
+
+    for name in ("neck", "depth_net", "view_transform", "temporal_stage", "bev_encoder"):
+        record(name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model(make_samples(training=True))
+    assert dtypes.pop("neck") == torch.bfloat16 and set(dtypes.values()) == {torch.float32}
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    sum(losses.values()).backward()
+
+
+def test_float_images_are_as_good_as_bytes(build_model, make_samples):
+    model, samples = build_model().eval(), make_samples()
+    features = model.extract_image_features(samples[0]["images"][:1]).features
+    same = model.extract_image_features(samples[0]["images"][:1].float()).features
+    assert torch.equal(features, same)
+
+
+def test_number_of_frames_must_agree(build_model, make_samples):
+    with pytest.raises(ValueError, match="takes 2 frames, images hold 3"):
+        build_model().eval()(make_samples(num_frames=3))
+
+
+def test_shapes_of_a_batch_must_agree(build_model, make_samples):
+    samples = make_samples()
+    samples[1]["images"] = samples[1]["images"][..., :-16]
+    with pytest.raises(ValueError, match="agree in the shape of images"):
+        build_model().eval()(samples)
+
+
+def test_unknown_teacher_fill(build_model):
+    with pytest.raises(ValueError, match="got 'none'"):
+        build_model("model.teacher_fill=none")
+
+
+def test_mean_and_deviation_are_no_part_of_a_checkpoint(build_model):
+    assert not {"pixel_mean", "pixel_std"} & set(build_model().state_dict())

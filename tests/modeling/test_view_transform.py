@@ -1,0 +1,95 @@
+import math
+
+import pytest
+import torch
+
+from fsdbev.modeling import ViewTransform
+from fsdbev.modeling.view_transform import Splats
+from fsdbev.structures import BEVGrid, Cameras, DepthBins, make_transform, rotation_z
+
+GRID = BEVGrid(x_range=(-8.0, 8.0), y_range=(-4.0, 4.0), z_range=(-5.0, 3.0), cell=1.0)
+BINS = DepthBins(start=1.0, stop=9.0, step=1.0)
+IMAGE_SIZE = (64, 176)
+#: Camera axes in ego axes: it looks along x.
+FORWARD = torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+#: Where the cameras stand, metres; off the borders of the cells.
+POSITION = torch.tensor([0.3, 0.2, 0.0])
+
+
+def cameras(image_aug=None, bev_aug=None, headings=(0.0, math.pi / 2)):
+    """One sample, one frame, cameras that look along the headings; the optical axis hits feature
+    (i, j) = (1, 5) of a 4 x 11 map."""
+    intrinsics = torch.tensor([[100.0, 0, 88], [0, 100.0, 21], [0, 0, 1]])
+    rotation = rotation_z(torch.tensor(headings)) @ FORWARD
+    n = len(headings)
+    return Cameras(
+        cam2keyego=make_transform(rotation, POSITION.expand(n, 3))[None, None],
+        intrinsics=intrinsics.expand(1, 1, n, 3, 3),
+        image_aug=(torch.eye(4) if image_aug is None else image_aug).expand(1, n, 4, 4),
+        bev_aug=(torch.eye(4) if bev_aug is None else bev_aug)[None],
+    )
+
+
+def pool(rig, depth_bin=3, view=0, foreground=1.0, weight=1.0, cell=(1, 5)):
+    """Puts one unit of context on the ray of one feature cell."""
+    i, j = cell
+    num_views = rig.num_cameras
+    weights = torch.zeros(1, num_views, BINS.count, 4, 11)
+    weights[0, view, depth_bin, i, j] = weight
+    mask = torch.full((1, num_views, 4, 11), foreground)
+    context = torch.ones(num_views, 2, 4, 11)
+    transform = ViewTransform(grid=GRID, depth_bins=BINS)
+    return transform(weights, mask, context, Splats.of_frame(rig, 0, IMAGE_SIZE))
+
+
+def hit(bev):
+    """Cells (y, x) that are not empty."""
+    assert bev.shape == (1, 1, 2, 8, 16)
+    return [tuple(c) for c in bev[0, 0, 0].nonzero().tolist()]
+
+
+@pytest.mark.parametrize(
+    ("view", "depth_bin", "expected"),
+    [
+        (0, 3, [(4, 12)]),  # 4 m ahead of camera 0: (4.3, 0.2)
+        (1, 1, [(6, 8)]),  # 2 m ahead of camera 1: (0.3, 2.2)
+        (1, 3, []),  # 4 m ahead of camera 1: off the grid
+    ],
+)
+def test_point_on_the_optical_axis(view, depth_bin, expected):
+    assert hit(pool(cameras(), view=view, depth_bin=depth_bin)) == expected
+
+
+def test_image_aug_is_undone():
+    flip = torch.diag(torch.tensor([-1.0, 1, 1, 1]))
+    flip[0, 3] = IMAGE_SIZE[1]
+    plain, flipped = cameras(headings=(0.0,)), cameras(image_aug=flip, headings=(0.0,))
+    # column 0 of the flipped image is the right border of the original: to the right, y < 0
+    assert hit(pool(plain, cell=(1, 0))) == [(7, 12)]
+    assert hit(pool(flipped, cell=(1, 0))) == [(0, 12)]
+
+
+def test_bev_aug_is_applied_last():
+    turn = make_transform(rotation_z(torch.tensor(math.pi)))
+    assert hit(pool(cameras(bev_aug=turn), depth_bin=2)) == [(3, 4)]  # (-3.3, -0.2)
+
+
+def test_masks():
+    rig = cameras()
+    assert hit(pool(rig, weight=1 / BINS.count + 1e-3)) and hit(pool(rig, foreground=0.11))
+    assert not hit(pool(rig, weight=1 / BINS.count - 1e-3))
+    assert not hit(pool(rig, foreground=0.09))
+
+
+def test_float32_under_autocast_and_gradients():
+    rig = cameras()
+    splats = Splats.of_frame(rig, 0, IMAGE_SIZE)
+    weights = torch.rand(2, 2, BINS.count, 4, 11, requires_grad=True)
+    context = torch.rand(2, 3, 4, 11, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        bev = ViewTransform(grid=GRID, depth_bins=BINS)(
+            weights, torch.ones(2, 2, 4, 11), context, splats
+        )
+    assert bev.shape == (2, 1, 3, 8, 16) and bev.dtype == torch.float32
+    bev.square().sum().backward()
+    assert weights.grad.abs().sum() > 0 and context.grad.abs().sum() > 0

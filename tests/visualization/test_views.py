@@ -1,0 +1,277 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from fsdbev.structures import CLASS_NAMES, Boxes3D, invert, make_transform
+from fsdbev.visualization import (
+    CLASS_COLORS,
+    PREDICTION,
+    TRUTH,
+    TRUTH_ALONE,
+    CameraView,
+    LabelledBoxes,
+    draw_bev,
+    draw_boxes_on_bev,
+    draw_boxes_on_image,
+    draw_image,
+    mosaic,
+)
+from fsdbev.visualization.palette import TRUTH_COLOR, colors_of
+
+#: A camera at the ego's origin that looks forward.
+CAM2EGO = make_transform(torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]))
+INTRINSICS = torch.tensor([[200.0, 0, 100], [0, 200, 50], [0, 0, 1]])
+
+
+def view(width=200, height=100, name="CAM_FRONT", value=0):
+    image = np.full((height, width, 3), value, np.uint8)
+    return CameraView(name, image, CAM2EGO, INTRINSICS)
+
+
+def boxes(*rows, labels=None, scores=None):
+    labels = torch.zeros(len(rows), dtype=torch.int64) if labels is None else torch.tensor(labels)
+    scores = None if scores is None else torch.tensor(scores)
+    return LabelledBoxes(Boxes3D(torch.tensor(rows)), labels, scores)
+
+
+def axes(width=200, height=100, scale=2):
+    """Axes that fill a figure, ``scale`` figure pixels an image pixel."""
+    figure = Figure(figsize=(width * scale / 100, height * scale / 100), dpi=100)
+    FigureCanvasAgg(figure)
+    return figure.add_axes((0, 0, 1, 1))
+
+
+def pixels(ax):
+    ax.figure.canvas.draw()
+    return np.asarray(ax.figure.canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def count_color(picture, color, tolerance=40):
+    return int((np.abs(picture - 255 * np.array(to_rgb(color))).max(axis=-1) <= tolerance).sum())
+
+
+def overlaps(ax):
+    renderer = ax.figure.canvas.get_renderer()
+    areas = [text.get_window_extent(renderer) for text in ax.texts]
+    return [1 for a, b in itertools.combinations(areas, 2) if a.overlaps(b)]
+
+
+def test_box_lies_on_its_pixels():
+    """A 2 m cube 10 m ahead: its near face is 2 * 200 / 9 px wide, around the middle."""
+    ax = axes()
+    placer = draw_image(ax, view())
+    cube = boxes([10.0, 0, 0, 2, 2, 2, 0, 0, 0])
+    drawn = draw_boxes_on_image(
+        ax, view(), cube, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer
+    )
+    assert drawn == 1
+    picture = pixels(ax)
+    color = 255 * np.array(to_rgb(CLASS_COLORS["car"]))
+    for u in (100 - 200 / 9, 100 + 200 / 9):
+        column = picture[100, round(2 * u) - 2 : round(2 * u) + 3]
+        assert np.abs(column - color).max(axis=-1).min() < 60
+    assert picture[100, 200 + 2 * 30 :].max() < 30, "nothing to the right of the box"
+
+
+def test_heading_face_is_filled():
+    """Towards the camera the near face is filled, away from it only the far one."""
+    shares = []
+    for yaw in (0.0, np.pi):
+        ax = axes()
+        placer = draw_image(ax, view())
+        cube = boxes([10.0, 0, 0, 2, 2, 2, yaw, 0, 0])
+        draw_boxes_on_image(
+            ax, view(), cube, style=PREDICTION, class_names=CLASS_NAMES, placer=placer
+        )
+        # Between the two faces' left edges, at half height: near face only.
+        shares.append(pixels(ax)[100, 2 * 80 - 1].sum())
+    assert shares[0] < 30 < shares[1]
+
+
+def test_boxes_out_of_sight_are_not_drawn():
+    ax = axes()
+    placer = draw_image(ax, view())
+    hidden = boxes([-10.0, 0, 0, 2, 2, 2, 0, 0, 0], [10.0, 30, 0, 2, 2, 2, 0, 0, 0])
+    drawn = draw_boxes_on_image(
+        ax, view(), hidden, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer
+    )
+    assert drawn == 0
+    assert count_color(pixels(ax), CLASS_COLORS["car"]) == 0
+    assert [text.get_text() for text in ax.texts] == ["CAM FRONT"]
+
+
+def test_a_box_around_the_camera_does_not_break_the_picture():
+    ax = axes()
+    placer = draw_image(ax, view())
+    near = boxes([0.0, 1.5, 0, 8, 2, 2, 0.1, 0, 0], labels=[3])
+    drawn = draw_boxes_on_image(
+        ax, view(), near, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer
+    )
+    assert drawn == 1
+    assert count_color(pixels(ax), CLASS_COLORS["bus"]) > 50
+
+
+def test_labels_never_overlap_and_the_best_score_wins():
+    rows = [[12.0, 0.1 * i, 0, 2, 2, 2, 0, 0, 0] for i in range(-8, 8)]
+    scores = [0.3 + 0.01 * i for i in range(16)]
+    crowd = boxes(*rows, labels=[i % 10 for i in range(16)], scores=scores)
+    ax = axes(scale=4)
+    placer = draw_image(ax, view())
+    draw_boxes_on_image(ax, view(), crowd, style=PREDICTION, class_names=CLASS_NAMES, placer=placer)
+    texts = [text.get_text() for text in ax.texts]
+    assert not overlaps(ax)
+    assert "truck 40" not in texts and "barrier 45" in texts
+    assert 2 < len(texts) < 17
+    assert all(
+        ax.get_window_extent().contains(*point)
+        for text in ax.texts
+        for point in text.get_window_extent(ax.figure.canvas.get_renderer()).get_points()
+    )
+
+
+def test_far_boxes_carry_no_label():
+    ax = axes(scale=4)
+    placer = draw_image(ax, view())
+    far = boxes([300.0, 0, 0, 2, 2, 2, 0, 0, 0])
+    draw_boxes_on_image(ax, view(), far, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
+    assert [text.get_text() for text in ax.texts] == ["CAM FRONT"]
+
+
+def test_forward_is_up_and_left_is_left():
+    ax = axes(200, 200)
+    placer = draw_bev(ax, reach=50.0)
+    car = boxes([20.0, 30.0, 0, 4, 2, 1.5, 0, 5.0, 0], [80.0, 0, 0, 4, 2, 1.5, 0, 0, 0])
+    drawn = draw_boxes_on_bev(ax, car, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
+    assert drawn == 1, "the second lies outside"
+    picture = pixels(ax)
+    color = 255 * np.array(to_rgb(CLASS_COLORS["car"]))
+    rows, columns = np.nonzero(np.abs(picture - color).max(axis=-1) <= 40)
+    right = np.median(columns) / 400 * 100 - 50
+    forward = 50 - np.median(rows) / 400 * 100
+    assert right == pytest.approx(-30, abs=1.5)
+    assert forward == pytest.approx(22, abs=2.5)
+    # The velocity line reaches a second ahead of the centre, beyond the box's front at 22 m.
+    assert 50 - rows.min() / 400 * 100 == pytest.approx(25, abs=1)
+
+
+def test_bev_labels_do_not_overlap():
+    rows = [[10.0 + 0.5 * i, 5.0, 0, 4, 2, 1.5, 0, 0, 0] for i in range(20)]
+    ax = axes(200, 200)
+    placer = draw_bev(ax, reach=50.0)
+    draw_boxes_on_bev(ax, boxes(*rows), style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
+    assert not overlaps(ax)
+    assert sum(text.get_text() == "car" for text in ax.texts) >= 2
+
+
+@pytest.mark.parametrize("cameras", [1, 6, 7])
+def test_mosaic_of_any_rig(cameras):
+    views = [view(160 + 20 * i, 90, f"CAM_{i}", 60) for i in range(cameras)]
+    truth = boxes([10.0, 0, 0, 4, 2, 1.5, 0, 0, 0], labels=[6])
+    predictions = boxes([10.5, 0, 0, 4, 2, 1.5, 0, 0, 0], labels=[4], scores=[0.9])
+    before = truth.boxes.tensor.clone()
+    both = mosaic(views, truth=truth, predictions=predictions, title="sample")
+    assert both.dtype == np.uint8 and both.ndim == 3 and both.shape[2] == 3
+    blank = mosaic(views)
+    assert both.shape == blank.shape
+    assert torch.equal(truth.boxes.tensor, before)
+
+    def more(picture, color):
+        return count_color(picture.astype(int), color) - count_color(blank.astype(int), color)
+
+    assert more(both, CLASS_COLORS["trailer"]) > 100
+    assert more(both, TRUTH_COLOR) > 50
+    assert more(both, CLASS_COLORS["motorcycle"]) < 20, "beside predictions, truth is white"
+    alone = mosaic(views, truth=truth)
+    assert more(alone, CLASS_COLORS["motorcycle"]) > 100
+
+
+def test_mosaic_without_boxes():
+    none = LabelledBoxes(
+        Boxes3D(torch.zeros(0, 9)), torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+    )
+    assert mosaic([view()], truth=none, predictions=none).ndim == 3
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="at least one camera"):
+        mosaic([])
+    with pytest.raises(ValueError, match=r"CAM: image must be \(H, W, 3\), got \(4, 4\)"):
+        CameraView("CAM", np.zeros((4, 4), np.uint8), CAM2EGO, INTRINSICS)
+    with pytest.raises(ValueError, match="differ in length"):
+        LabelledBoxes(Boxes3D(torch.zeros(2, 9)), torch.zeros(1, dtype=torch.int64))
+
+
+def test_threshold_and_priority():
+    some = boxes(*np.eye(4, 9).tolist(), scores=[0.1, 0.9, 0.5, 0.9])
+    assert some.by_priority() == [1, 3, 2, 0]
+    kept = some.at_least(0.5)
+    assert kept.scores.tolist() == pytest.approx([0.9, 0.5, 0.9])
+    assert len(kept.boxes) == 3
+    near_last = boxes([30.0, *[0.0] * 8], [3.0, *[0.0] * 8])
+    assert near_last.by_priority() == [1, 0]
+    assert near_last.at_least(0.5) is near_last
+    assert TRUTH.order < PREDICTION.order
+
+
+# Machado, Oliveira, Fernandes 2009, severity 1: linear RGB -> what is seen.
+SIGHTS = {
+    "normal": np.eye(3),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+}
+
+
+def lab(color, sight):
+    """sRGB -> CIELAB (D65) as the eye with this sight has it."""
+    rgb = np.array(to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz = to_xyz @ np.clip(sight @ linear, 0, 1) / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize(
+    ("sight", "least"), [("normal", 40), ("deuteranopia", 20), ("protanopia", 20)]
+)
+def test_colors_stay_apart(sight, least):
+    assert tuple(CLASS_COLORS) == CLASS_NAMES
+    seen = [lab(color, SIGHTS[sight]) for color in (*CLASS_COLORS.values(), TRUTH_COLOR)]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) >= least
+
+
+def test_colors_of_other_classes():
+    assert colors_of(["tram", "car"])[1] == CLASS_COLORS["car"]
+    assert len(colors_of([f"class {i}" for i in range(25)])) == 25
+
+
+def test_camera_moves_the_boxes():
+    """A camera that looks back sees what is behind."""
+    turn = make_transform(torch.diag(torch.tensor([-1.0, -1.0, 1.0])))
+    back = CameraView("CAM_BACK", np.zeros((100, 200, 3), np.uint8), turn @ CAM2EGO, INTRINSICS)
+    assert torch.equal(invert(turn), turn)
+    behind = boxes([-10.0, 0, 0, 2, 2, 2, 0, 0, 0])
+    ax = axes()
+    drawn = draw_boxes_on_image(
+        ax, back, behind, style=TRUTH, class_names=CLASS_NAMES, placer=draw_image(ax, back)
+    )
+    assert drawn == 1

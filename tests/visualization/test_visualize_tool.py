@@ -1,0 +1,148 @@
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fsdbev.data.index import FrameIndex, write_index
+from fsdbev.data.records import Annotations, Frame
+from fsdbev.evaluation import boxes_to_submission, write_submission
+from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform, rotation_z, transform_points
+from fsdbev.visualization import camera_views, choose_rows, draw_sample, rows_of, true_boxes
+
+CAM2EGO = make_transform(torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=torch.float64))
+BOXES = np.array([[10, 0, 0, 4, 2, 1.5, 0, 3, 0], [15, 3, 0, 1, 1, 2, 1, 0, 0]], np.float32)
+
+
+def frame(number):
+    poses = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
+    poses[:, :3, :3] = rotation_z(torch.tensor(0.3 * number, dtype=torch.float64))
+    poses[:, 0, 3] = torch.tensor([100.0 + number, 100.5 + number])
+    return Frame(
+        sample_token=f"sample{number}",
+        scene_token="scene",
+        scene_name="scene-1",
+        timestamp=500_000 * number,
+        previous=number - 1,
+        next=number + 1 if number < 3 else -1,
+        channels=("CAM_A", "CAM_B"),
+        image_paths=("a.png", "b.png"),
+        image_sizes=np.array([[160, 90], [160, 90]], np.int32),
+        camera_timestamps=np.array([500_000 * number] * 2),
+        intrinsics=np.array([[[100.0, 0, 80], [0, 100, 45], [0, 0, 1]]] * 2),
+        cam2ego=CAM2EGO.numpy()[None].repeat(2, axis=0),
+        ego2global=poses.numpy(),
+        reference_camera=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, value in (("a.png", 40), ("b.png", 90)):
+        Image.new("RGB", (160, 90), (value, 0, 0)).save(folder / name)
+    annotations = Annotations.from_boxes(BOXES, np.array([0, 8]), num_lidar_points=np.array([3, 0]))
+    write_index(folder / "val.arrow", [(frame(i), annotations) for i in range(4)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(root):
+    return FrameIndex(root / "val.arrow")
+
+
+@pytest.fixture(scope="module")
+def tool():
+    path = Path(__file__).resolve().parents[2] / "tools" / "visualize.py"
+    spec = importlib.util.spec_from_file_location("visualize_tool", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def results(root, index, tmp_path):
+    """Submission of all samples but the last: the true boxes, scoring 0.9 and 0.1."""
+    path = tmp_path / "results.json"
+    boxes = {
+        index[row].sample_token: boxes_to_submission(
+            index[row].sample_token,
+            Boxes3D(torch.tensor(BOXES)),
+            torch.tensor([0.9, 0.1]),
+            torch.tensor([0, 8]),
+            key_ego2global=torch.tensor(index[row].key_ego2global),
+            class_names=CLASS_NAMES,
+        )
+        for row in range(3)
+    }
+    write_submission(boxes, path)
+    return path
+
+
+def test_choose_rows(index):
+    assert choose_rows(index, 2) == [0, 3]
+    assert choose_rows(index, 3) == [0, 1, 3]
+    assert choose_rows(index, 9) == [0, 1, 2, 3]
+    assert choose_rows(index, 1) == [0]
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        choose_rows(index, 0)
+
+
+def test_rows_of(index):
+    assert rows_of(index, ["sample2", "sample0"]) == [2, 0]
+    with pytest.raises(ValueError, match=r"no samples \['nope'\]"):
+        rows_of(index, ["sample2", "nope"])
+
+
+def test_camera_views(index, root):
+    """The second camera is the reference: its ego pose is key ego; the first stands 0.5 m back."""
+    first, second = camera_views(index[2], root)
+    assert (first.name, second.name) == ("CAM_A", "CAM_B")
+    assert first.image.shape == (90, 160, 3) and first.image[0, 0].tolist() == [40, 0, 0]
+    torch.testing.assert_close(second.cam2keyego, CAM2EGO)
+    eye = transform_points(torch.zeros(1, 3, dtype=torch.float64), first.cam2keyego)
+    back = -0.5 * rotation_z(torch.tensor(-0.6, dtype=torch.float64))[:, 0]
+    torch.testing.assert_close(eye[0], back)
+
+
+def test_true_boxes_are_those_with_points(index):
+    truth = true_boxes(index.annotations(0))
+    torch.testing.assert_close(truth.boxes.tensor, torch.tensor(BOXES[:1]))
+    assert truth.labels.tolist() == [0] and truth.scores is None
+
+
+def test_truth_pictures(tool, root, index, tmp_path, capsys):
+    arguments = ["--index", f"{root}/val.arrow", "--dataroot", str(root), "--out", f"{tmp_path}/o"]
+    tool.main(["truth", *arguments, "--samples", "2"])
+    names = sorted(path.name for path in (tmp_path / "o").iterdir())
+    assert names == ["scene-1_00000_sample0.png", "scene-1_00003_sample3.png"]
+    with Image.open(tmp_path / "o" / names[0]) as picture:
+        assert np.array_equal(np.asarray(picture), draw_sample(index, 0, root))
+    assert capsys.readouterr().out.count("scene-1_") == 2
+
+
+def test_result_pictures(tool, root, results, tmp_path):
+    arguments = ["--index", f"{root}/val.arrow", "--dataroot", str(root), "--out", f"{tmp_path}/o"]
+    arguments += ["--results", str(results)]
+    tool.main(["results", *arguments, "--samples", "sample1", "sample2"])
+    assert len(list((tmp_path / "o").iterdir())) == 2
+    with pytest.raises(ValueError, match="no sample sample3"):
+        tool.main(["results", *arguments, "--samples", "sample3"])
+
+
+def test_predictions_are_the_submitted_boxes(tool, index, results):
+    submission = tool.read_submission(results)
+    shown = tool.predictions_of(index[1], submission, 0.2)
+    torch.testing.assert_close(shown.boxes.tensor, torch.tensor(BOXES[:1]), atol=1e-4, rtol=0)
+    assert shown.labels.tolist() == [0]
+    assert len(tool.predictions_of(index[1], submission, 0.05)) == 2
+
+
+def test_modes_and_results_must_fit(tool, root, capsys):
+    arguments = ["--index", "i", "--dataroot", "d", "--out", "o"]
+    for wrong in (["results", *arguments], ["truth", *arguments, "--results", "r"]):
+        with pytest.raises(SystemExit):
+            tool.main(wrong)
+    assert "--results belongs to mode 'results'" in capsys.readouterr().err
