@@ -1,4 +1,4 @@
-"""Builds the compiled operators of ``fsdbev.layers`` by what the machine has; metadata: pyproject.toml.
+"""Builds the compiled operators of ``fsdbev.layers`` by what the machine has.
 
 - PyTorch and a C++ compiler: the CPU kernels.
 - A CUDA build of PyTorch and its CUDA toolkit as well: the CUDA kernels (TORCH_CUDA_ARCH_LIST says
@@ -6,7 +6,8 @@
 - Otherwise, or with FSDBEV_NO_EXT=1: none, and the operators run in plain PyTorch.
 
 FSDBEV_NO_CUDA=1 leaves the CUDA kernels out. An installation goes on without the extension when its
-build fails; ``python setup.py build_ext --inplace`` stops with the compiler's error.
+build fails; ``python setup.py build_ext --inplace`` stops with the compiler's error. The package's
+metadata is in pyproject.toml.
 """
 
 import logging
@@ -37,7 +38,7 @@ def is_set(name):
 def warn(reason):
     logger.warning(
         "fsdbev is installed WITHOUT its compiled operators: %s. It works, slower. To build them: "
-        "pip install -e . --no-build-isolation --no-deps",
+        "pip install -e . --no-build-isolation --no-deps (FSDBEV_NO_CUDA=1: for the CPU only)",
         reason,
     )
 
@@ -57,6 +58,7 @@ def make_extension():
     if sys.platform.startswith("linux"):
         cxx.append("-fopenmp")  # at::parallel_for runs on the OpenMP library that PyTorch loads
     arguments = {"sources": sources("*.cpp") + sources("cpu/*.cpp"), "py_limited_api": True}
+    arguments["depends"] = sources("**/*.h")
     arguments["extra_compile_args"] = {"cxx": cxx}
     if not with_cuda:
         return cpp_extension.CppExtension("fsdbev.layers._C", **arguments)

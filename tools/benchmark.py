@@ -20,7 +20,7 @@ from fsdbev.layers import EXTENSION_BUILT, lift_splat, lift_splat_reference
 
 
 def surround_view(args: argparse.Namespace, kept: float) -> dict:
-    """Arguments of ``lift_splat``: a ring of cameras over a grid of 102.4 m, ``kept`` of the points."""
+    """Arguments of ``lift_splat``: a ring of cameras, a grid of 102.4 m, the share ``kept`` kept."""
     height, width = args.image_size
     generator = torch.Generator().manual_seed(0)
     image2bev = torch.eye(4).repeat(args.views, 1, 1)

@@ -247,14 +247,23 @@ def _lidar(nusc: NuScenes, sample: dict) -> Lidar | None:
     if token is None:
         return None
     record = nusc.get("sample_data", token)
-    has_labels = hasattr(nusc, "lidarseg") and token in nusc._token2ind["lidarseg"]
     return Lidar(
         path=record["filename"],
         timestamp=record["timestamp"],
         lidar2ego=_pose(nusc.get("calibrated_sensor", record["calibrated_sensor_token"])),
         ego2global=_pose(nusc.get("ego_pose", record["ego_pose_token"])),
-        lidarseg_path=nusc.get("lidarseg", token)["filename"] if has_labels else None,
+        lidarseg_path=_lidarseg_path(nusc, token),
     )
+
+
+def _lidarseg_path(nusc: NuScenes, lidar_token: str) -> str | None:
+    """Label file of a sweep; None without lidarseg, or for sweeps it leaves out (the test set's)."""
+    if not hasattr(nusc, "lidarseg"):
+        return None
+    try:
+        return nusc.get("lidarseg", lidar_token)["filename"]
+    except KeyError:
+        return None
 
 
 def _annotations(nusc: NuScenes, sample: dict, key_ego2global: np.ndarray) -> Annotations:

@@ -103,13 +103,13 @@ def label_sample(
 
 def read_lidar(path: str | os.PathLike) -> NDArray[np.float32]:
     """(P, 3) float32 points of a nuScenes .pcd.bin file, LiDAR frame, metres."""
-    values = np.fromfile(path, np.float32)
-    if values.size % _POINT_VALUES:
+    content = np.fromfile(path, np.uint8)
+    if len(content) % (4 * _POINT_VALUES):
         raise ValueError(
-            f"{path}: {values.nbytes} bytes are no whole number of points of {_POINT_VALUES} "
+            f"{path}: {len(content)} bytes are no whole number of points of {_POINT_VALUES} "
             "float32; the file is cut short, fetch it again"
         )
-    return values.reshape(-1, _POINT_VALUES)[:, :3]
+    return content.view(np.float32).reshape(-1, _POINT_VALUES)[:, :3]
 
 
 def read_lidarseg(path: str | os.PathLike, num_points: int) -> NDArray[np.uint8]:

@@ -59,7 +59,9 @@ def lift_splat_reference(
             cells, inside = _cells(points, lower, size, count)
             bins, pixels = bins[inside], pixels[inside]
             rows = (set_index * num_outputs + this_output) * num_cells + cells
-            values = weights[set_index, this_view, bins, pixels, None] * context[this_view].T[pixels]
+            values = (
+                weights[set_index, this_view, bins, pixels, None] * context[this_view].T[pixels]
+            )
             bev.index_add_(0, rows, values)
     bev = bev.reshape(num_sets, num_outputs, count[1], count[0], -1)
     return bev.permute(0, 1, 4, 2, 3).contiguous()

@@ -35,12 +35,12 @@ def lift_splat(
     """Sums ``weight * context`` of every frustum point that takes part into its BEV cell.
 
     Frustum point (k, i, j) lies in the network image at ``u = j (W-1)/(w-1)``,
-    ``v = i (H-1)/(h-1)`` and depth ``depth_start + k * depth_step`` metres. ``undo_image_aug`` takes
-    (u, v, depth) to the original image, ``image2bev`` takes (u depth, v depth, depth) of that to
-    metres of the BEV frame. Its cell is ``trunc((p - lower) / size)``, toward zero, so that a point
-    up to one cell below ``lower`` lands in cell 0; points outside the grid are dropped. It takes
-    part in a weight set if its weight there is at least ``depth_threshold`` and the foreground of
-    its pixel there is at least ``foreground_threshold``.
+    ``v = i (H-1)/(h-1)`` and depth ``depth_start + k * depth_step`` metres. ``undo_image_aug``
+    takes (u, v, depth) to the original image, ``image2bev`` takes (u depth, v depth, depth) of that
+    to metres of the BEV frame. Its cell is ``trunc((p - lower) / size)``, toward zero, so that a
+    point up to one cell below ``lower`` lands in cell 0; points outside the grid are dropped. It
+    takes part in a weight set if its weight there is at least ``depth_threshold`` and the
+    foreground of its pixel there is at least ``foreground_threshold``.
 
     Splat p sends the features of ``view[p]`` through its own matrices to ``output[p]``. Geometry is
     computed in float64 and sums are float32 (float64 for float64 input), in an order that does
@@ -125,6 +125,4 @@ def _backward(ctx, grad):
 if EXTENSION_BUILT:
     torch.library.register_fake("fsdbev::lift_splat", _fake)
     torch.library.register_fake("fsdbev::lift_splat_backward", _fake_backward)
-    torch.library.register_autograd(
-        "fsdbev::lift_splat", _backward, setup_context=_setup_context
-    )
+    torch.library.register_autograd("fsdbev::lift_splat", _backward, setup_context=_setup_context)

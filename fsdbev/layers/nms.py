@@ -38,7 +38,8 @@ def rotated_nms(
     max_input: int | None = None,
     max_output: int | None = None,
 ) -> Tensor:
-    """Greedy suppression: a box goes if a better one that stays has IoU > ``iou_threshold`` with it.
+    """Greedy suppression: a box goes if a better one that stays overlaps it by more than
+    ``iou_threshold``.
 
     Of equal scores the one with the lower index counts as better. Boxes without area never suppress
     nor are suppressed. Boxes on another device are moved to the CPU and the result back.
@@ -61,7 +62,9 @@ def rotated_nms(
             boxes.detach().cpu(), scores.detach().cpu(), iou_threshold, max_input, max_output
         )
         return keep.to(boxes.device)
-    return rotated_nms_reference(boxes.detach(), scores.detach(), iou_threshold, max_input, max_output)
+    return rotated_nms_reference(
+        boxes.detach(), scores.detach(), iou_threshold, max_input, max_output
+    )
 
 
 def circle_nms(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import LineCollection
 from matplotlib.patches import Circle, Polygon
 
-from .drawing import BoxStyle, LabelPlacer, label_text, outline
+from .drawing import BoxStyle, LabelPlacer, add_filling, label_text, outline
 from .palette import BACKGROUND, GRID_COLOR, TEXT_COLOR, text_color
 from .views import LabelledBoxes
 
@@ -76,10 +76,7 @@ def draw_boxes_on_bev(
     _add_lines(ax, footprints[shown][:, 2:4], shown_colors, 2.2 * style.width, style)
     _add_velocities(ax, detections, shown, shown_colors, style)
     if style.fill:
-        fill = PolyCollection(
-            footprints[shown], facecolors=shown_colors, alpha=style.fill, zorder=style.order - 0.5
-        )
-        ax.add_collection(fill, autolim=False)
+        add_filling(ax, footprints[shown], shown_colors, style)
     if style.labelled:
         inside = set(shown.tolist())
         for i in (i for i in detections.by_priority() if i in inside):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.transforms import Bbox
 
 from .palette import BACKGROUND, TRUTH_COLOR, colors_of
@@ -53,6 +55,16 @@ TRUTH_ALONE = BoxStyle(color=None, dashes="solid", width=1.0, fill=0.30, labelle
 def outline(width: float) -> list[patheffects.AbstractPathEffect]:
     """A dark rim for lines and letters of ``width`` points, so that they show on any ground."""
     return [patheffects.withStroke(linewidth=width + 1.0, foreground=BACKGROUND, alpha=0.7)]
+
+
+def add_filling(
+    ax: Axes, polygons: Sequence[np.ndarray], colors: Sequence[str], style: BoxStyle
+) -> None:
+    """Fills (K, 2) polygons, just below the lines of their style."""
+    filling = PolyCollection(
+        polygons, facecolors=colors, alpha=style.fill, zorder=style.order - 0.5
+    )
+    ax.add_collection(filling, autolim=False)
 
 
 def label_text(detections: LabelledBoxes, index: int, class_names: Sequence[str]) -> str:

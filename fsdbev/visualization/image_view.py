@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import LineCollection
 
 from fsdbev.structures import invert, transform_points
 
-from .drawing import BoxStyle, LabelPlacer, label_text, outline
+from .drawing import BoxStyle, LabelPlacer, add_filling, label_text, outline
 from .palette import TEXT_COLOR, text_color
 from .projection import box_edges_on_image, front_face_on_image
 from .views import CameraView, LabelledBoxes
@@ -81,13 +81,7 @@ def draw_boxes_on_image(
             i: front_face_on_image(corners[i], intrinsics, width, height, near) for i in visible
         }
         shown = [i for i, face in faces.items() if face is not None]
-        fill = PolyCollection(
-            [faces[i] for i in shown],
-            facecolors=[colors[i] for i in shown],
-            alpha=style.fill,
-            zorder=style.order - 0.5,
-        )
-        ax.add_collection(fill, autolim=False)
+        add_filling(ax, [faces[i] for i in shown], [colors[i] for i in shown], style)
     if style.labelled:
         large = {i for i in visible if extent[i] >= _LABELLED_EXTENT}
         for i in (i for i in detections.by_priority() if i in large):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -161,25 +162,10 @@ def _add_texts(
         fontsize=8,
         va="center",
     )
-    lines = [
-        Line2D(
-            [0],
-            [0],
-            color=layer.style.color or TEXT_COLOR,
-            linestyle=layer.style.dashes,
-            linewidth=1.5 * layer.style.width,
-            label=f"{layer.name} ({len(layer.detections)})",
-        )
-        for layer in layers
-    ]
-    patches = [
-        Patch(facecolor=color, label=name.replace("_", " "))
-        for name, color in zip(class_names, colors_of(class_names), strict=True)
-    ]
     # On a rig of few cameras the entries need more than one row.
     columns = max(1, int(layout.cameras_width / 1.15))
     figure.legend(
-        handles=lines + patches,
+        handles=_legend_entries(layers, class_names),
         loc="center",
         bbox_to_anchor=(
             (_GAP + layout.cameras_width / 2) / layout.width,
@@ -195,3 +181,23 @@ def _add_texts(
         borderpad=0,
         labelspacing=0.25,
     )
+
+
+def _legend_entries(layers: Sequence[_Layer], class_names: Sequence[str]) -> list[Artist]:
+    """The line of each set of boxes with their number, then the classes' colours."""
+    lines = [
+        Line2D(
+            [0],
+            [0],
+            color=layer.style.color or TEXT_COLOR,
+            linestyle=layer.style.dashes,
+            linewidth=1.5 * layer.style.width,
+            label=f"{layer.name} ({len(layer.detections)})",
+        )
+        for layer in layers
+    ]
+    patches = [
+        Patch(facecolor=color, label=name.replace("_", " "))
+        for name, color in zip(class_names, colors_of(class_names), strict=True)
+    ]
+    return lines + patches

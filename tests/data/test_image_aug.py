@@ -34,8 +34,9 @@ def test_matrix_follows_the_pixels(seed):
         if not (8 < expected[0] < 168 and 8 < expected[1] < 56):
             continue
         found = centroid(transform.apply(spot_image(u, v)))
-        # Pixel centres are at whole numbers for the matrix and at halves for Pillow's resizing.
-        np.testing.assert_allclose(found, expected, atol=1.0)
+        # The matrix is up to about a pixel off, as the release's is: pixel centres are at whole
+        # numbers for it and at halves for Pillow, and the resized size is truncated to int.
+        np.testing.assert_allclose(found, expected, atol=1.8)
         inside += 1
     assert inside > 2
 

@@ -62,9 +62,9 @@ def test_points_a_camera_keeps(frames):
             [0, 0, 1.0],  # not deeper than 1 m
             [0, 0, 1.01],  # the image's centre
             [0, 0, -5],  # behind
-            [-4.9, 0, 10],  # u = 1: not inside the margin
+            [-4.91, 0, 10],  # u = 0.9: not inside the margin
             [-4.89, 0, 10],  # u = 1.1
-            [0, 2.45, 10],  # v = 49.5: beyond the margin
+            [0, 2.41, 10],  # v = 49.1: beyond the margin
             [0, 2.39, 10],  # v = 48.9
         ]
     )

@@ -1,0 +1,161 @@
+"""Catalogs and loaders."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.data import DatasetCatalog, MetadataCatalog
+from fsdbev.data import build
+from fsdbev.data.build import (
+    build_test_loader,
+    build_train_loader,
+    open_nuscenes,
+    register_nuscenes,
+)
+from fsdbev.structures import CLASS_NAMES
+
+ROOT = Path(__file__).parents[2]
+VERSION = "v1.0-synth"
+
+
+def batches(loader, count):
+    return list(islice(loader, count))
+
+
+def assert_same_batches(first, second):
+    for a, b in zip(first, second, strict=True):
+        assert [s["sample_token"] for s in a] == [s["sample_token"] for s in b]
+        for x, y in zip(a, b, strict=True):
+            for key in ("images", "image_aug", "bev_aug", "gt_depth", "gt_heatmap"):
+                assert torch.equal(x[key], y[key]), key
+
+
+def test_registered_in_the_catalogs(synthetic_root, tmp_path):
+    name = register_nuscenes(
+        dataroot=synthetic_root, version=VERSION, split="synth_val", index_dir=None
+    )
+    assert name == "nuscenes_v1.0-synth_synth_val"
+    dataset = DatasetCatalog.get(name)
+    assert len(dataset) == 3 and dataset.name == name
+    metadata = MetadataCatalog.get(name)
+    assert metadata.thing_classes == list(CLASS_NAMES) and metadata.split == "synth_val"
+    # Another place under the same name replaces it.
+    register_nuscenes(dataroot=tmp_path, version=VERSION, split="synth_val", index_dir=tmp_path)
+    assert MetadataCatalog.get(name).dataroot == str(tmp_path)
+    with pytest.raises(FileNotFoundError, match="prepare_nuscenes.py --dataroot .*synth_val"):
+        DatasetCatalog.get(name)
+
+
+def test_training_is_the_same_for_any_number_of_workers(synthetic, mapper):
+    def load(workers, seed=5):
+        loader = build_train_loader(
+            dataset=synthetic,
+            mapper=mapper(),
+            total_batch_size=2,
+            num_workers=workers,
+            seed=seed,
+        )
+        return batches(loader, 5)
+
+    single = load(0)
+    assert all(len(batch) == 2 for batch in single)
+    assert_same_batches(single, load(2))
+    other = load(0, seed=6)
+    assert not torch.equal(single[0][0]["image_aug"], other[0][0]["image_aug"])
+
+
+def test_a_run_continues_at_its_next_draw(synthetic, mapper):
+    def loader():
+        return build_train_loader(
+            dataset=synthetic, mapper=mapper(), total_batch_size=2, num_workers=0, seed=1
+        )
+
+    expected = batches(loader(), 5)
+    continued = loader()
+    continued.sampler.start = 3 * 2
+    assert_same_batches(batches(continued, 2), expected[3:])
+
+
+def test_the_same_sample_is_augmented_anew(synthetic, mapper):
+    dataset = build.MappedDataset(synthetic, mapper(), seed=0)
+    first, later = dataset[build.Draw(1, 10)], dataset[build.Draw(1, 11)]
+    assert first["sample_token"] == later["sample_token"]
+    assert not torch.equal(first["image_aug"], later["image_aug"])
+
+
+def test_batch_is_split_over_ranks(synthetic, mapper, monkeypatch):
+    monkeypatch.setattr(build.comm, "get_world_size", lambda: 2)
+    options = {"dataset": synthetic, "mapper": mapper(), "num_workers": 0, "seed": 0}
+    assert build_train_loader(**options, total_batch_size=6).batch_size == 3
+    for size in (5, 0):
+        with pytest.raises(ValueError, match=f"total_batch_size is {size}"):
+            build_train_loader(**options, total_batch_size=size)
+
+
+def test_class_balance_is_optional(synthetic, mapper):
+    loaders = [
+        build_train_loader(
+            dataset=synthetic,
+            mapper=mapper(),
+            total_batch_size=1,
+            class_balanced=balanced,
+            num_workers=0,
+            seed=0,
+        )
+        for balanced in (False, True)
+    ]
+    assert loaders[0].sampler.epoch_size == 3
+    assert loaders[1].sampler.epoch_size > 3
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_evaluation_sees_every_sample_once_in_order(synthetic, mapper, workers):
+    loader = build_test_loader(
+        dataset=synthetic, mapper=mapper(training=False), batch_size=2, num_workers=workers
+    )
+    tokens = [sample["sample_token"] for batch in loader for sample in batch]
+    assert tokens == [synthetic.index[row].sample_token for row in range(3)]
+    assert len(loader) == 2
+
+
+def test_index_of_another_split_is_not_found(synthetic_root):
+    with pytest.raises(FileNotFoundError, match="no index of v1.0-synth train"):
+        open_nuscenes(dataroot=synthetic_root, version=VERSION, split="train")
+
+
+@pytest.fixture
+def config():
+    """The synthetic data config beside the model's and the loop's, as in every leaf config."""
+    cfg = LazyConfig.load(str(ROOT / "configs/common/data/synthetic.py"))
+    cfg.model = LazyConfig.load(str(ROOT / "configs/common/models/fsdbev_r50.py"), "model")
+    cfg.train = LazyConfig.load(str(ROOT / "configs/common/train.py"), "train")
+    cfg.dataloader.train.num_workers = cfg.dataloader.test.num_workers = 0
+    return cfg
+
+
+def test_config_needs_one_key_for_each_fact(config, synthetic_root, tmp_path):
+    data = config.dataloader
+    data.dataroot, data.image_size = str(synthetic_root), [64, 176]
+    config.model.num_frames, config.train.output_dir = 3, str(tmp_path)
+    train, test = instantiate(data.train), instantiate(data.test)
+    batch = next(iter(train))
+    assert len(batch) == data.train.total_batch_size
+    assert batch[0]["images"].shape == (3, 6, 3, 64, 176)
+    assert next(iter(test))[0]["images"].shape == (3, 6, 3, 64, 176)
+    assert "gt_depth" in batch[0] and "gt_depth" not in next(iter(test))[0]
+    assert train.sampler.seed == config.train.seed
+    evaluator = instantiate(data.evaluator)
+    assert evaluator.dataroot == str(synthetic_root) and evaluator.split == "synth_val"
+
+
+def test_config_finds_an_index_elsewhere(config, synthetic_root):
+    data = config.dataloader
+    data.dataroot, data.index_dir = "/nowhere", str(synthetic_root / "fsdbev" / VERSION)
+    dataset = instantiate(data.test.dataset)
+    assert len(dataset) == 3 and dataset.dataroot == Path("/nowhere")
+    data.index_dir = "/nowhere/either"
+    with pytest.raises(FileNotFoundError, match="/nowhere/either/synth_val.arrow"):
+        instantiate(data.test.dataset)

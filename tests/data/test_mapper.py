@@ -1,0 +1,234 @@
+"""The mapper: one row -> the sample dict of SPEC section 2, for any rig."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fsdbev.data.dataset import FrameDataset
+from fsdbev.structures import BEVGrid, Boxes3D, Cameras, transform_points
+
+H, W = 64, 176
+ALWAYS = {
+    "images",
+    "cam2ego",
+    "ego2global",
+    "intrinsics",
+    "image_aug",
+    "bev_aug",
+    "reference_camera",
+    "sample_token",
+    "scene_token",
+    "timestamp",
+}
+TRAINING = ALWAYS | {"gt_depth", "gt_foreground", "gt_heatmap", "instances"}
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def check_shapes(sample, frames, cameras):
+    matrices = (frames, cameras, 4, 4)
+    expected = {
+        "images": ((frames, cameras, 3, H, W), torch.uint8),
+        "cam2ego": (matrices, torch.float64),
+        "ego2global": (matrices, torch.float64),
+        "intrinsics": ((frames, cameras, 3, 3), torch.float64),
+        "image_aug": ((cameras, 4, 4), torch.float32),
+        "bev_aug": ((4, 4), torch.float32),
+        "gt_depth": ((frames, cameras, H, W), torch.float32),
+        "gt_foreground": ((frames, cameras, H, W), torch.bool),
+        "gt_heatmap": ((cameras, 10, H // 4, W // 4), torch.float32),
+    }
+    for key, (shape, dtype) in expected.items():
+        if key in sample:
+            assert (tuple(sample[key].shape), sample[key].dtype) == (shape, dtype), key
+
+
+def test_training_sample(synthetic, mapper):
+    sample = mapper()(synthetic, 1, rng())
+    assert set(sample) == TRAINING
+    check_shapes(sample, 2, 6)
+    frame = synthetic.index[1]
+    assert sample["sample_token"] == frame.sample_token
+    assert sample["scene_token"] == frame.scene_token
+    assert sample["timestamp"] == frame.timestamp and sample["reference_camera"] == 1
+    np.testing.assert_array_equal(sample["ego2global"][1], synthetic.index[0].ego2global)
+    instances = sample["instances"]
+    assert len(instances.gt_boxes_3d) == len(instances.gt_classes) > 3
+    assert isinstance(instances.gt_boxes_3d, Boxes3D)
+    assert instances.gt_classes.dtype == torch.int64 and instances.image_size == (H, W)
+    assert (sample["gt_depth"] > 0).sum() > 1000 and sample["gt_foreground"].any()
+    assert sample["gt_heatmap"].max() > 0.5
+    assert (sample["gt_depth"][sample["gt_foreground"]] > 0).all()
+
+
+def test_evaluation_sample_has_no_truth(synthetic, mapper):
+    sample = mapper(training=False)(synthetic, 1)
+    assert set(sample) == ALWAYS
+    check_shapes(sample, 2, 6)
+    assert torch.equal(sample["bev_aug"], torch.eye(4))
+    assert (sample["image_aug"][:, 2, 2] == 1).all()
+
+
+def test_boxes_can_be_asked_for(synthetic, mapper):
+    sample = mapper(training=False, with_boxes=True)(synthetic, 1)
+    annotations = synthetic.index.annotations(1)
+    expected = annotations.boxes[annotations.has_points]
+    assert set(sample) == ALWAYS | {"instances"}
+    np.testing.assert_allclose(sample["instances"].gt_boxes_3d.tensor, expected, atol=1e-5)
+
+
+def test_generator_decides_everything(synthetic, mapper):
+    first, same, other = (mapper()(synthetic, 1, rng(seed)) for seed in (3, 3, 4))
+    for key in TRAINING - {"instances", "reference_camera", "sample_token", "scene_token", "timestamp"}:
+        assert torch.equal(first[key], same[key]), key
+    assert not torch.equal(first["image_aug"], other["image_aug"])
+    assert not torch.equal(first["bev_aug"], other["bev_aug"])
+    with pytest.raises(ValueError, match="random generator"):
+        mapper()(synthetic, 1)
+
+
+def test_a_scenes_first_sample_stands_in_for_the_one_before(synthetic, mapper):
+    sample = mapper()(synthetic, 0, rng())
+    for key in ("images", "gt_depth", "gt_foreground", "ego2global"):
+        assert torch.equal(sample[key][0], sample[key][1]), key
+
+
+@pytest.mark.parametrize(("frames", "spacing"), [(1, 1), (3, 1), (2, 2)])
+def test_number_and_spacing_of_frames(synthetic, mapper, frames, spacing):
+    sample = mapper(num_frames=frames, frame_spacing=spacing)(synthetic, 2, rng())
+    check_shapes(sample, frames, 6)
+    for time in range(frames):
+        expected = synthetic.index[2 - spacing * time].ego2global
+        np.testing.assert_array_equal(sample["ego2global"][time], expected)
+    with pytest.raises(ValueError, match="start at 1"):
+        mapper(num_frames=0)
+
+
+def test_frames_share_the_augmentation(rig, mapper):
+    """All pictures of a rig's camera are alike, so its augmented frames must be too."""
+    dataset = rig([(64, 48), (64, 48)])
+    images = mapper()(dataset, 1, rng())["images"]
+    assert torch.equal(images[0], images[1]) and not torch.equal(images[0, 0], images[0, 1])
+
+
+@pytest.mark.parametrize(
+    "sizes", [[(64, 48)], [(64, 48), (80, 45), (33, 70), (64, 48), (64, 48), (500, 20), (64, 64)]]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_any_rig(rig, mapper, sizes, training):
+    reference = len(sizes) - 1
+    dataset = pickle.loads(pickle.dumps(rig(sizes, reference=reference)))
+    sample = mapper(training=training)(dataset, 2, rng())
+    check_shapes(sample, 2, len(sizes))
+    assert sample["reference_camera"] == reference
+    if not training:  # resized to the network's width, whatever it was
+        factors = sample["image_aug"][:, 0, 0]
+        np.testing.assert_allclose(factors, [W / width for width, _ in sizes], rtol=1e-6)
+    else:
+        assert sample["gt_heatmap"].shape[0] == len(sizes)
+        assert not sample["gt_depth"].any()  # no LiDAR
+    cameras = Cameras.from_samples([sample])
+    key = cameras.cam2keyego[0, 0, reference]
+    np.testing.assert_allclose(key, dataset.index[2].cam2ego[reference], atol=1e-5)
+
+
+def test_only_objects_with_points_count(rig, mapper):
+    instances = mapper(training=False, with_boxes=True)(rig([(64, 48)]), 0)["instances"]
+    assert instances.gt_classes.tolist() == [0]
+
+
+def test_boxes_that_leave_the_grid_are_dropped(rig, mapper):
+    dataset = rig([(64, 48)])  # its object is at (10, 0)
+    make = mapper()
+    make.grid = BEVGrid(x_range=(-8.0, 8.0), y_range=(-8.0, 8.0), cell=0.8)
+    assert len(make(dataset, 0, rng())["instances"].gt_classes) == 0
+    make.grid = BEVGrid(x_range=(-16.0, 16.0), y_range=(-16.0, 16.0), cell=0.8)
+    assert len(make(dataset, 0, rng())["instances"].gt_classes) == 1
+
+
+def test_boxes_follow_the_bev_augmentation(synthetic, mapper):
+    sample = mapper()(synthetic, 1, rng(5))
+    annotations = synthetic.index.annotations(1)
+    boxes = Boxes3D(torch.from_numpy(annotations.boxes[annotations.has_points]))
+    moved = boxes.transformed(sample["bev_aug"]).tensor
+    inside = (moved[:, :2].abs() < 51.2).all(dim=1)
+    torch.testing.assert_close(sample["instances"].gt_boxes_3d.tensor, moved[inside])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_labelled_pixels_lift_into_the_boxes(synthetic, mapper, seed):
+    """Depth maps, image and BEV augmentation, calibration and boxes agree: foreground pixels, lifted
+    by the model's own geometry, lie in the augmented boxes."""
+    sample = mapper()(synthetic, 1, rng(seed))
+    cameras = Cameras.from_samples([sample])
+    boxes = sample["instances"].gt_boxes_3d.tensor.clone()
+    boxes[:, 3:6] = 1.05 * boxes[:, 3:6] + 0.2
+    inside = total = 0
+    for camera in range(6):
+        depth, foreground = (sample[k][0, camera] for k in ("gt_depth", "gt_foreground"))
+        row, column = foreground.nonzero().T
+        pixel = torch.stack([column + 0.5, row + 0.5, depth[row, column]], dim=-1)
+        original = transform_points(pixel, cameras.undo_image_aug()[0, camera])
+        original[:, :2] *= original[:, 2:]
+        points = transform_points(original, cameras.image2bev(0)[0, camera])
+        near = (points[:, :2].abs() < 45).all(dim=1)
+        inside += Boxes3D(boxes).contain(points[near]).any(dim=1).sum().item()
+        total += near.sum().item()
+    assert total > 50 and inside > 0.9 * total
+
+
+def test_heatmap_peaks_are_on_the_objects(rig, mapper):
+    """The car straight ahead of the camera: the peak is where its centre projects to."""
+    dataset = rig([(640, 480)])
+    sample = mapper()(dataset, 0, rng(2))
+    center = torch.tensor([[10.0, 0.0, 1.0]])
+    cameras = Cameras.from_samples([sample])
+    keyego2cam = torch.linalg.inv(cameras.cam2keyego[0, 0, 0])
+    u, v, depth = (transform_points(center, keyego2cam) @ sample["intrinsics"][0, 0].float().T)[0]
+    pixel = sample["image_aug"][0] @ torch.tensor([u / depth, v / depth, 1, 1])
+    heatmap = sample["gt_heatmap"][0, 0]
+    row, column = divmod(int(heatmap.argmax()), heatmap.shape[1])
+    assert heatmap.max() > 0.5
+    assert abs(4 * column + 1.5 - pixel[0]) < 8 and abs(4 * row + 1.5 - pixel[1]) < 8
+    assert not sample["gt_heatmap"][0, 1:].any()
+
+
+def test_unreadable_images_name_their_file(rig, mapper):
+    dataset = rig([(64, 48)])
+    path = dataset.dataroot / "images/0_0.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ValueError, match="0_0.png: can't be decoded"):
+        mapper()(dataset, 0, rng())
+    Image.new("RGB", (32, 48)).save(path)
+    with pytest.raises(ValueError, match=r"0_0.png: \(32, 48\) px, but the index says \(64, 48\)"):
+        mapper()(dataset, 0, rng())
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="0_0.png: no such image; is the data root right"):
+        mapper()(dataset, 0, rng())
+
+
+def test_grey_images_become_rgb(rig, mapper):
+    dataset = rig([(64, 48)])
+    Image.new("L", (64, 48), 77).save(dataset.dataroot / "images/0_0.png")
+    image = mapper(training=False, image_size=(48, 64))(dataset, 0)["images"][0, 0]
+    assert (image == 77).all()
+
+
+def test_missing_labels_say_what_to_run(synthetic, mapper, tmp_path):
+    dataset = replace(synthetic, label_dir=tmp_path)
+    with pytest.raises(FileNotFoundError, match=".arrow: no such point-labels.*prepare_nuscenes"):
+        mapper()(dataset, 0, rng())
+
+
+def test_labels_of_another_rig_are_refused(synthetic, rig, mapper):
+    dataset = rig([(64, 48)])
+    frame = replace(dataset.index[0], sample_token=synthetic.index[0].sample_token)
+    borrowed = FrameDataset("x", dataset.index, dataset.dataroot, synthetic.label_dir)
+    with pytest.raises(ValueError, match="labels of 6 cameras, but the index has 1"):
+        borrowed.point_labels(frame)

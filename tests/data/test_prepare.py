@@ -1,0 +1,99 @@
+"""Preparation: whole, repeatable, resumable, and by the command line."""
+
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsdbev.data import nuscenes, prepare
+from fsdbev.data.prepare import prepare_nuscenes
+
+VERSION = "v1.0-synth"
+TOOL = Path(__file__).parents[2] / "tools" / "prepare_nuscenes.py"
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def run(*arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["prepare_nuscenes.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path(str(TOOL), run_name="__main__")
+    return exit_.value.code
+
+
+@pytest.fixture
+def made(synthetic_root):
+    """What the session's preparation wrote."""
+    return contents(synthetic_root / "fsdbev" / VERSION)
+
+
+def test_files_of_a_preparation(made, synthetic):
+    names = {str(path) for path in made}
+    assert {"synth_train.arrow", "synth_val.arrow"} < names
+    assert len(names) == 2 + 6
+    for row in range(3):
+        assert f"point_labels/{synthetic.index[row].sample_token}.arrow" in names
+
+
+def test_again_it_is_the_same_and_loads_no_tables(synthetic_root, made, tmp_path, monkeypatch):
+    output = tmp_path / "elsewhere"
+    prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
+    assert contents(output) == made
+    monkeypatch.setattr(nuscenes, "load_nuscenes", lambda *_: pytest.fail("tables loaded"))
+    monkeypatch.setattr(prepare, "write_point_labels", lambda *_: pytest.fail("labels written"))
+    indices = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
+    assert {split: len(index) for split, index in indices.items()} == {
+        "synth_train": 3,
+        "synth_val": 3,
+    }
+
+
+def test_missing_and_broken_files_are_made_anew(synthetic_root, made, tmp_path):
+    source = synthetic_root / "fsdbev" / VERSION
+    shutil.copytree(source, tmp_path / "x")
+    labels = sorted((tmp_path / "x" / "point_labels").iterdir())
+    labels[0].unlink()
+    labels[1].write_bytes(labels[1].read_bytes()[:1000])
+    (tmp_path / "x" / "synth_val.arrow").write_bytes(b"")
+    prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path / "x")
+    assert contents(tmp_path / "x") == made
+
+
+def test_files_of_other_tables_are_made_anew(synthetic_root, tmp_path, monkeypatch):
+    output = tmp_path / "x"
+    with monkeypatch.context() as patch:
+        patch.setattr(nuscenes, "tables_fingerprint", lambda *_: "another data set")
+        prepare_nuscenes(
+            dataroot=synthetic_root, version=VERSION, splits=["synth_val"], output=output
+        )
+    old = contents(output)
+    prepare_nuscenes(dataroot=synthetic_root, version=VERSION, splits=["synth_val"], output=output)
+    new = contents(output)
+    assert old.keys() == new.keys() and all(old[path] != new[path] for path in old)
+
+
+def test_no_labels_without_annotations(synthetic_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare.FrameIndex, "num_annotations", property(lambda self: 0))
+    prepare_nuscenes(
+        dataroot=synthetic_root, version=VERSION, splits=["synth_val"], output=tmp_path
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["synth_val.arrow"]
+
+
+def test_command_line_with_workers(synthetic_root, made, tmp_path, monkeypatch, capsys):
+    arguments = ("--dataroot", synthetic_root, "--version", VERSION, "--output", tmp_path)
+    assert run(*arguments, "--workers", 2, monkeypatch=monkeypatch) == 0
+    assert contents(tmp_path) == made
+    assert "synth_train: 3 samples" in capsys.readouterr().out
+
+
+def test_command_line_errors_say_what_is_wrong(synthetic_root, tmp_path, monkeypatch, capsys):
+    arguments = ("--dataroot", synthetic_root, "--version", VERSION, "--output", tmp_path)
+    assert run(*arguments, "--splits", "tarin", monkeypatch=monkeypatch) == 1
+    assert "no split 'tarin'" in capsys.readouterr().err
+    assert run("--dataroot", tmp_path, "--version", "v9", monkeypatch=monkeypatch) == 1
+    assert "missing category.json" in capsys.readouterr().err

@@ -1,0 +1,341 @@
+"""lift_splat: by hand, against its twin, gradients, malformed input."""
+
+import math
+
+import pytest
+import torch
+
+from fsdbev.layers import EXTENSION_BUILT, lift_splat, lift_splat_reference
+
+needs_extension = pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def reference(weights, foreground, context, **keywords):
+    return lift_splat_reference(weights, foreground, context, **keywords)
+
+
+both = pytest.mark.parametrize("op", [lift_splat, reference], ids=["op", "twin"])
+
+
+def by_hand(**changes):
+    """One view of 1 x 3 features and two bins: u = 0, 2, 4 pixels, depth 1 and 3 m. The BEV frame is
+    x = depth, y = u depth, on a 4 x 4 grid of cells 2 m long and 4 m wide from (0, 0)."""
+    image2bev = torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0.5], [0, 0, 0, 1]])
+    arguments = dict(
+        weights=torch.tensor([0.5, 0.6, 0.7, 0.1, 0.2, 0.3]).reshape(1, 1, 2, 1, 3),
+        foreground=torch.ones(1, 1, 1, 3),
+        context=torch.tensor([[1.0, 10, 100], [-1, -10, -100]]).reshape(1, 2, 1, 3),
+        undo_image_aug=torch.eye(4)[None],
+        image2bev=image2bev[None],
+        view=torch.tensor([0]),
+        output=torch.tensor([0]),
+        num_outputs=1,
+        image_size=(1, 5),
+        depth_start=1.0,
+        depth_step=2.0,
+        lower=(0.0, 0.0, 0.0),
+        size=(2.0, 4.0, 1.0),
+        count=(4, 4, 1),
+        depth_threshold=0.0,
+        foreground_threshold=0.0,
+    )
+    return {**arguments, **changes}
+
+
+def cells_of(bev):
+    """{(y, x): value of channel 0} of the cells that are not zero."""
+    plane = bev[0, 0, 0]
+    return {tuple(c): round(plane[tuple(c)].item(), 5) for c in plane.nonzero().tolist()}
+
+
+@both
+def test_by_hand(op):
+    # depth 1: y = 0, 2, 4 m -> rows 0, 0, 1 of column 0; depth 3: y = 0, 6, 12 -> rows 0, 1, 3 of 1
+    bev = op(**by_hand())
+    assert bev.shape == (1, 1, 2, 4, 4) and bev.is_contiguous() and bev.dtype == torch.float32
+    assert cells_of(bev) == {(0, 0): 6.5, (1, 0): 70.0, (0, 1): 0.1, (1, 1): 2.0, (3, 1): 30.0}
+    torch.testing.assert_close(bev[:, :, 1], -bev[:, :, 0])
+
+
+@both
+def test_masks_keep_what_reaches_the_threshold(op):
+    foreground = torch.tensor([0.1, 0.0999, 1.0]).reshape(1, 1, 1, 3)
+    bev = op(**by_hand(foreground=foreground, foreground_threshold=0.1, depth_threshold=0.3))
+    assert cells_of(bev) == {(0, 0): 0.5, (1, 0): 70.0, (3, 1): 30.0}
+
+
+@both
+def test_uniform_weights_reach_one_over_bins(op):
+    # 1/118 is not a float32 number: a float32 weight must count as equal to it.
+    weights = torch.full((1, 1, 118, 1, 3), 1.0).softmax(dim=2)
+    bev = op(**by_hand(weights=weights, depth_threshold=1 / 118, depth_step=0.0))
+    torch.testing.assert_close(bev[0, 0, 0, 0, 0], torch.tensor(11.0), rtol=1e-4, atol=0)
+
+
+@both
+def test_truncates_toward_zero(op):
+    # y in cells of 4 m from lower: -1 cell is out, just above it is in cell 0, as is -0.5.
+    for lower, expected in ((4.0, {}), (3.999, {(0, 0): 0.5}), (2.0, {(0, 0): 0.5})):
+        weights = torch.zeros(1, 1, 2, 1, 3)
+        weights[..., 0, 0, 0] = 0.5
+        arguments = by_hand(weights=weights, depth_threshold=0.5, lower=(0.0, lower, 0.0))
+        assert cells_of(op(**arguments)) == expected
+    # The upper bound itself is out; so is a point above or below the single layer of z.
+    for z, inside in ((1.0, False), (0.999, True), (-0.999, True), (-1.0, False), (math.nan, False)):
+        image2bev = by_hand()["image2bev"].clone()
+        image2bev[0, 2, 3] = z
+        assert bool(cells_of(op(**by_hand(image2bev=image2bev)))) is inside
+
+
+@both
+def test_undoing_image_aug_scales_depth(op):
+    # The network image is the original at half size with depths doubled: u = 2 u', d = d' / 2.
+    undo = torch.diag(torch.tensor([2.0, 2.0, 0.5, 1.0]))[None]
+    # depth 0.5 and 1.5; u = 0, 4, 8: y = 0, 2, 4 and 0, 6, 12, all in column 0
+    bev = op(**by_hand(undo_image_aug=undo))
+    assert cells_of(bev) == {(0, 0): 6.6, (1, 0): 72.0, (3, 0): 30.0}
+
+
+@both
+def test_splats_share_a_view(op):
+    # BEV-paste: outputs 0 and 1 take views 0 and 1, and each other's.
+    context = torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1)
+    shift = torch.eye(4)
+    shift[0, 3] = 2.0  # one cell along x
+    base = torch.tensor([[0.0, 0, 0, 0.5], [0, 0, 0, 0.5], [0, 0, 0, 0.5], [0, 0, 0, 1]])
+    bev = op(
+        **by_hand(
+            weights=torch.ones(1, 2, 1, 1, 1),
+            foreground=torch.ones(1, 2, 1, 1),
+            context=context,
+            undo_image_aug=torch.eye(4).repeat(4, 1, 1),
+            image2bev=torch.stack([base, base, shift @ base, shift @ base]),
+            view=torch.tensor([0, 1, 1, 0]),
+            output=torch.tensor([0, 1, 0, 1]),
+            num_outputs=3,
+        )
+    )
+    assert bev[0, :, 0, 0].tolist() == [[1, 2, 0, 0], [2, 1, 0, 0], [0, 0, 0, 0]]
+
+
+def scene(
+    sets=2, views=3, bins=7, channels=5, height=3, width=4, outputs=2, dtype=torch.float32, seed=0
+):
+    """Random cameras over a 9 x 6 grid, BEV-paste pairs; about half of the points take part."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rand(*shape):
+        return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+    splats = 2 * views
+    undo = torch.eye(4).double() + 0.05 * (rand(splats, 4, 4) - 0.5)
+    undo[:, 3] = torch.tensor([0.0, 0, 0, 1])
+    image2bev = 2 * (rand(splats, 4, 4) - 0.5)
+    image2bev[:, :, :2] /= 10
+    return dict(
+        weights=rand(sets, views, bins, height, width).to(dtype),
+        foreground=rand(sets, views, height, width).to(dtype),
+        context=(rand(views, channels, height, width) - 0.5).to(dtype),
+        undo_image_aug=undo.float(),
+        image2bev=image2bev.float(),
+        view=torch.arange(splats) % views if views else torch.zeros(0, dtype=torch.int64),
+        output=torch.arange(splats) % outputs,
+        num_outputs=outputs,
+        image_size=(16 * height, 16 * width),
+        depth_start=1.0,
+        depth_step=0.5,
+        lower=(-9.0, -6.0, -5.0),
+        size=(2.0, 2.0, 8.0),
+        count=(9, 6, 1),
+        depth_threshold=0.3,
+        foreground_threshold=0.3,
+    )
+
+
+def gradients(op, arguments):
+    leaves = {k: arguments[k].clone().requires_grad_() for k in ("weights", "context")}
+    bev = op(**{**arguments, **leaves})
+    (bev * torch.linspace(-1, 1, bev.numel(), dtype=bev.dtype).view_as(bev)).sum().backward()
+    return bev.detach(), leaves["weights"].grad, leaves["context"].grad
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"sets": 1, "outputs": 1},
+        {"channels": 16, "height": 1},
+        {"channels": 37, "width": 1, "views": 1},
+        {"bins": 1, "sets": 3, "channels": 1},
+    ],
+    ids=str,
+)
+def test_op_equals_twin(sizes, dtype):
+    arguments = scene(**sizes, dtype=dtype, seed=sum(map(ord, str(sizes))))
+    results = zip(gradients(lift_splat, arguments), gradients(reference, arguments))
+    for name, (got, expected) in zip(("bev", "weights", "context"), results):
+        assert got.dtype == expected.dtype and got.shape == expected.shape
+        assert expected.abs().sum() > 0, name
+        torch.testing.assert_close(got, expected, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@needs_extension
+def test_mixed_dtypes_and_strided_memory():
+    plain = scene(channels=18)
+    expected = reference(**{**plain, "context": plain["context"].double()})
+    strided = {
+        **plain,
+        "weights": plain["weights"].mT.contiguous().mT,
+        "context": plain["context"].double().contiguous(memory_format=torch.channels_last),
+        "foreground": torch.stack([plain["foreground"]] * 2, dim=-1)[..., 0],
+        "undo_image_aug": plain["undo_image_aug"].mT.contiguous().mT,
+        "view": torch.stack([plain["view"]] * 2, dim=-1)[:, 0],
+    }
+    assert not any(strided[k].is_contiguous() for k in ("weights", "foreground", "view"))
+    got = lift_splat(**strided)
+    assert got.dtype == torch.float64
+    torch.testing.assert_close(got, expected)
+    # the gradient of an expanded or transposed output gradient, too
+    arguments = {**plain, "weights": plain["weights"].requires_grad_()}
+    lift_splat(**arguments).mT.sum().backward()
+    got, plain["weights"].grad = plain["weights"].grad, None
+    reference(**arguments).sum().backward()
+    torch.testing.assert_close(got, plain["weights"].grad)
+
+
+@both
+def test_gradcheck(op):
+    # Weights away from the threshold, where the mask would jump.
+    arguments = scene(dtype=torch.float64, channels=2, bins=3)
+    weights = arguments["weights"]
+    arguments["weights"] = torch.where(weights < 0.4, weights / 2, weights)
+    leaves = [arguments.pop(k).requires_grad_() for k in ("weights", "context")]
+    assert torch.autograd.gradcheck(lambda w, c: op(weights=w, context=c, **arguments), leaves)
+
+
+@both
+def test_no_gradient_to_foreground_and_points_left_out(op):
+    arguments = scene()
+    arguments["foreground"].requires_grad_()
+    arguments["weights"].requires_grad_()
+    op(**arguments).sum().backward()
+    assert arguments["foreground"].grad is None
+    dropped = (arguments["weights"] < 0.3) | (arguments["foreground"] < 0.3)[:, :, None]
+    assert arguments["weights"].grad[dropped].abs().max() == 0
+
+
+@both
+@pytest.mark.parametrize(
+    "sizes",
+    [{"views": 0}, {"sets": 0}, {"channels": 0}, {"bins": 0}, {"width": 0}],
+    ids=str,
+)
+def test_empty(op, sizes):
+    arguments = scene(**sizes)
+    bev, grad_weights, grad_context = gradients(op, arguments)
+    assert bev.shape == (sizes.get("sets", 2), 2, sizes.get("channels", 5), 6, 9)
+    assert bev.sum() == 0 and grad_weights.sum() == 0 and grad_context.sum() == 0
+
+
+@both
+def test_outputs_without_splats_are_zero(op):
+    arguments = scene(outputs=1)
+    bev = op(**{**arguments, "num_outputs": 3})
+    assert bev[:, 0].abs().sum() > 0 and bev[:, 1:].abs().sum() == 0
+
+
+@both
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda a: {"weights": a["weights"][0]}, r"weights must be \(S, V, D, h, w\)"),
+        (lambda a: {"foreground": a["foreground"][:1]}, r"foreground must be .*2, 3, 3, 4"),
+        (lambda a: {"context": a["context"][:2]}, r"context must be .*3, 5, 3, 4.* got .*2, 5, 3"),
+        (lambda a: {"image2bev": a["image2bev"][:5]}, r"image2bev must be .*6, 4, 4.* got .*5, 4"),
+        (lambda a: {"undo_image_aug": a["undo_image_aug"][:, :3]}, "undo_image_aug must be"),
+        (lambda a: {"view": a["view"].int()}, "int64"),
+        (lambda a: {"context": a["context"].long()}, "floating point"),
+        (lambda a: {"view": a["view"] + 1}, r"view.* must be in 0 \.\. 2, got"),
+        (lambda a: {"output": a["output"] - 1}, r"output.* must be in 0 \.\. 1, got -1"),
+        (lambda a: {"num_outputs": 1}, r"output.* must be in 0 \.\. 0, got"),
+        (lambda a: {"count": (9, 6, 2)}, r"count must be \(X, Y, 1\)"),
+        (lambda a: {"context": a["context"].to("meta")}, "context is on meta"),
+    ],
+)
+def test_malformed(op, change, message):
+    arguments = scene()
+    with pytest.raises(ValueError, match=message):
+        op(**{**arguments, **change(arguments)})
+
+
+@needs_extension
+def test_result_does_not_depend_on_threads():
+    arguments = scene(views=6, channels=40, height=8, width=11, bins=30)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = gradients(lift_splat, arguments)
+        for threads in (2, 3):
+            torch.set_num_threads(threads)
+            for got, want in zip(gradients(lift_splat, arguments), expected):
+                assert torch.equal(got, want)
+    finally:
+        torch.set_num_threads(before)
+
+
+POSITIONAL = list(by_hand())
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_opcheck(dtype):
+    arguments = scene(dtype=dtype)
+    for name in ("weights", "context"):
+        arguments[name].requires_grad_()
+    torch.library.opcheck(
+        torch.ops.fsdbev.lift_splat.default, tuple(arguments[k] for k in POSITIONAL)
+    )
+    grad = torch.rand(2, 2, 5, 6, 9, dtype=dtype)
+    inputs = [arguments[k] for k in POSITIONAL if k != "num_outputs"]
+    inputs = [i.detach() if isinstance(i, torch.Tensor) else i for i in inputs]
+    torch.library.opcheck(torch.ops.fsdbev.lift_splat_backward.default, (grad, *inputs))
+
+
+@needs_extension
+def test_compile_sees_one_node():
+    arguments = scene()
+    arguments["weights"].requires_grad_()
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compile(lambda a: lift_splat(**a) * 2, fullgraph=True, backend=backend)(arguments)
+    targets = [n.target for n in graphs[0].graph.nodes if n.op == "call_function"]
+    assert targets.count(torch.ops.fsdbev.lift_splat) + targets.count(
+        torch.ops.fsdbev.lift_splat.default
+    ) == 1
+    assert len(targets) == 2
+    compiled = torch.compile(lift_splat, fullgraph=True, backend="aot_eager")
+    for got, want in zip(gradients(compiled, arguments), gradients(lift_splat, arguments)):
+        torch.testing.assert_close(got, want)
+
+
+@needs_gpu
+@needs_extension
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_gpu_equals_twin(dtype):
+    arguments = scene(views=6, channels=140, height=8, width=11, bins=40, dtype=dtype)
+    expected = gradients(reference, arguments)
+    on_gpu = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
+    leaves = {k: on_gpu[k].clone().requires_grad_() for k in ("weights", "context")}
+    bev = lift_splat(**{**on_gpu, **leaves})
+    ramp = torch.linspace(-1, 1, bev.numel(), dtype=bev.dtype).view_as(bev)
+    (bev * ramp.cuda()).sum().backward()
+    got = (bev.detach(), leaves["weights"].grad, leaves["context"].grad)
+    for a, b in zip(got, expected):
+        torch.testing.assert_close(a.cpu(), b)
