@@ -12,8 +12,8 @@ DATA=$OUT/data
 mkdir -p "$OUT"
 
 # Typical seconds of each step on two cores: what "about N min left" is computed from.
-NAMES=("environment, install, build" "synthetic data" "index and point labels" "training" "evaluation" "pictures")
-SECONDS_TYPICAL=(150 60 20 330 40 20)
+NAMES=("environment, install, build" "synthetic data" "index and point labels" "training and evaluation" "pictures")
+SECONDS_TYPICAL=(120 50 20 400 20)
 step=0
 
 # run_step RESULT COMMAND...: runs the step unless its result is there already.
@@ -37,16 +37,10 @@ train() {
         train.output_dir="$OUT/train" dataloader.dataroot="$DATA"
 }
 
-evaluate() {
-    python tools/train_net.py --config-file $CONFIG --eval-only \
-        train.init_checkpoint="$OUT/train/model_final.pth" \
-        train.output_dir="$OUT/evaluation" dataloader.dataroot="$DATA"
-}
-
 pictures() {
     python tools/visualize.py results --dataroot "$DATA" \
         --index "$DATA/fsdbev/v1.0-synth/synth_val.arrow" \
-        --results "$OUT/evaluation/results_nusc.json" --out "$OUT/pictures.partial" --samples 6
+        --results "$OUT/train/results_nusc.json" --out "$OUT/pictures.partial" --samples 6
     rm -rf "$OUT/pictures"
     mv "$OUT/pictures.partial" "$OUT/pictures"
 }
@@ -55,11 +49,10 @@ run_step "" prepare_environment
 run_step "$DATA" python tools/make_synthetic_nuscenes.py --out "$DATA"
 run_step "$DATA/fsdbev/v1.0-synth/synth_val.arrow" \
     python tools/prepare_nuscenes.py --dataroot "$DATA" --version v1.0-synth
-run_step "$OUT/train/model_final.pth" train
-run_step "$OUT/evaluation/evaluation.json" evaluate
+run_step "$OUT/train/evaluation.json" train
 run_step "$OUT/pictures" pictures
 
-python - "$OUT/evaluation/evaluation.json" "$OUT/metrics.json" <<'PY'
+python - "$OUT/train/evaluation.json" "$OUT/metrics.json" <<'PY'
 import json, os, sys
 
 metrics = json.load(open(sys.argv[1]))["nuscenes"]

@@ -46,8 +46,9 @@ def register_nuscenes(
         path = index_path(output, split)
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path}: no index of {version} {split}; make it with: python tools/prepare_nuscenes"
-                f".py --dataroot {dataroot} --version {version} --splits {split} --output {output}"
+                f"{path}: no index of {version} {split}; make it with: "
+                f"python tools/prepare_nuscenes.py --dataroot {dataroot} --version {version} "
+                f"--splits {split} --output {output}"
             )
         return FrameDataset(name, FrameIndex(path), Path(dataroot), label_dir(output))
 
@@ -78,9 +79,7 @@ def open_nuscenes(
         FileNotFoundError: not prepared yet; the message says how.
         ValueError: prepared for another schema or convention.
     """
-    name = register_nuscenes(
-        dataroot=dataroot, version=version, split=split, index_dir=index_dir
-    )
+    name = register_nuscenes(dataroot=dataroot, version=version, split=split, index_dir=index_dir)
     return DatasetCatalog.get(name)
 
 

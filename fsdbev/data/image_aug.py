@@ -45,9 +45,7 @@ class ImageTransform:
             mirror = np.diag([-1.0, 1.0])
             linear, offset = mirror @ linear, mirror @ offset + (width, 0)
         angle, centre = math.radians(self.rotation), np.array([width, height]) / 2
-        turn = np.array(
-            [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
-        )
+        turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
         matrix = np.eye(4)
         matrix[:2, :2] = turn @ linear
         matrix[:2, 3] = turn @ (offset - centre) + centre
@@ -126,12 +124,11 @@ class ImageAugmentation:
             output=self.output,
         )
 
-    def _resize(
-        self, source_size: tuple[int, int], scale: float
-    ) -> tuple[float, tuple[int, int]]:
+    def _resize(self, source_size: tuple[int, int], scale: float) -> tuple[float, tuple[int, int]]:
         width, height = int(source_size[0]), int(source_size[1])
         resize = self.output[0] / width * scale
-        resized = (int(width * resize), int(height * resize))
+        # Truncated, but what is whole but for rounding (480 * (176 / 480)) stays so.
+        resized = tuple(int(side * resize + 1e-9) for side in (width, height))
         if min(resized) < 1:
             raise ValueError(f"an image of {(width, height)} px vanishes when resized by {resize}")
         return resize, resized

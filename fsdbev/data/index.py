@@ -24,9 +24,10 @@ from .arrow_file import FileFormat, read_table, write_table
 from .records import Annotations, Frame, Lidar
 
 CONVENTION = (
-    "key ego = ego pose of the reference camera; ego x forward, y left, z up; camera x right, y down, "
-    "z forward; a2b matrices on column vectors; boxes: centre of gravity, (l, w, h), rotation to key "
-    "ego, velocity (vx, vy); metres, m/s, microseconds; classes " + " ".join(CLASS_NAMES)
+    "key ego = ego pose of the reference camera; ego x forward, y left, z up; "
+    "camera x right, y down, z forward; a2b matrices on column vectors; "
+    "boxes: centre of gravity, (l, w, h), rotation to key ego, velocity (vx, vy); "
+    "metres, m/s, microseconds; classes " + " ".join(CLASS_NAMES)
 )
 INDEX_FORMAT = FileFormat(kind="frame-index", version=1, convention=CONVENTION)
 
@@ -81,9 +82,9 @@ def write_index(
         ValueError: no rows, or a row whose content does not fit together.
     """
     columns: dict[str, list] = {name: [] for name in _SCHEMA.names}
-    for frame, annotations in rows:
+    for frame, objects in rows:
         _check(frame, len(columns["sample_token"]))
-        for name, value in _row(frame, annotations).items():
+        for name, value in _row(frame, objects).items():
             columns[name].append(value)
     count = len(columns["sample_token"])
     if not count:
@@ -115,7 +116,9 @@ def _check(frame: Frame, row: int) -> None:
         paths += [frame.lidar.path, frame.lidar.lidarseg_path or "."]
     for path in map(PurePosixPath, paths):
         if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{where}: file {str(path)!r} must be relative and inside the data root")
+            raise ValueError(
+                f"{where}: file {str(path)!r} must be relative and inside the data root"
+            )
     if os.path.basename(frame.sample_token) != frame.sample_token or not frame.sample_token:
         raise ValueError(f"{where}: a sample token names files, so it can't be empty or a path")
 

@@ -162,7 +162,7 @@ class MultiViewMapper:
         return torch.from_numpy(np.stack(maps))
 
     def _instances(self, annotations: Annotations, bev_aug: Tensor) -> Instances:
-        """Boxes through the BEV transform; in training those whose centre left the grid are gone."""
+        """Boxes through the BEV transform; in training only those with their centre on the grid."""
         boxes = Boxes3D(torch.from_numpy(annotations.boxes)).transformed(bev_aug)
         classes = torch.from_numpy(annotations.class_ids.astype(np.int64))
         if self.training:

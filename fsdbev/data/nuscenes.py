@@ -1,6 +1,7 @@
-"""nuScenes tables, read through the devkit, -> frame index. Nothing else in ``data`` loads the devkit.
+"""nuScenes tables, read through the devkit, -> frame index.
 
 Any version, split (the official ones and those of ``splits.json``) and rig of the nuScenes format.
+Nothing else in ``data`` loads the devkit.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def check_tables(dataroot: str | os.PathLike, version: str) -> None:
 
 
 def load_nuscenes(dataroot: str | os.PathLike, version: str) -> NuScenes:
-    """Loads the tables of ``<dataroot>/<version>``, which must be complete (:func:`check_tables`)."""
+    """Loads the tables of ``<dataroot>/<version>``, which must be complete."""
     check_tables(dataroot, version)
     return NuScenes(version=version, dataroot=str(dataroot), verbose=False)
 
@@ -257,7 +258,7 @@ def _lidar(nusc: NuScenes, sample: dict) -> Lidar | None:
 
 
 def _lidarseg_path(nusc: NuScenes, lidar_token: str) -> str | None:
-    """Label file of a sweep; None without lidarseg, or for sweeps it leaves out (the test set's)."""
+    """Label file of a sweep; None where there is none: no lidarseg at all, or not of this sweep."""
     if not hasattr(nusc, "lidarseg"):
         return None
     try:
@@ -276,7 +277,9 @@ def _annotations(nusc: NuScenes, sample: dict, key_ego2global: np.ndarray) -> An
     poses = global2key @ np.stack([_pose(r) for r in records])
     velocity = np.stack([nusc.box_velocity(r["token"]) for r in records]) @ global2key[:3, :3].T
     width_length_height = np.array([r["size"] for r in records])
-    attributes = [[nusc.get("attribute", t)["name"] for t in r["attribute_tokens"]] for r in records]
+    attributes = [
+        [nusc.get("attribute", t)["name"] for t in r["attribute_tokens"]] for r in records
+    ]
     return Annotations(
         tokens=tuple(r["token"] for r in records),
         instance_tokens=tuple(r["instance_token"] for r in records),

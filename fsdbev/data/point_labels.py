@@ -27,8 +27,8 @@ from .records import Annotations, Frame
 LABEL_FORMAT = FileFormat(
     kind="point-labels",
     version=1,
-    convention="a row a camera; u, v: pixels of the original image times pixel_scale; depth: metres "
-    "times 256; class_id -1: background; classes " + " ".join(CLASS_NAMES),
+    convention="a row a camera; u, v: pixels of the original image times pixel_scale; "
+    "depth: metres times 256; class_id -1: background; classes " + " ".join(CLASS_NAMES),
 )
 BACKGROUND = -1
 MIN_DEPTH = 1.0
@@ -130,7 +130,7 @@ def classify(
     lidarseg: NDArray[np.uint8] | None,
     lidarseg_classes: Sequence[int],
 ) -> NDArray[np.int8]:
-    """(P,) class ids of global ``positions``: from lidarseg, or from the boxes where there is none."""
+    """(P,) class ids of global ``positions``: from lidarseg, or without it from the boxes."""
     if lidarseg is None:
         return classes_from_boxes(positions, frame.key_ego2global, annotations)
     if len(lidarseg) and lidarseg.max() >= len(lidarseg_classes):
@@ -144,7 +144,7 @@ def classify(
 def classes_from_boxes(
     positions: NDArray[np.float64], key_ego2global: NDArray[np.float64], annotations: Annotations
 ) -> NDArray[np.int8]:
-    """(P,) class of the box each global position is in, the nearest centre's where boxes overlap."""
+    """(P,) class of the box each global position is in; of several, the one centred nearest."""
     class_ids = np.full(len(positions), BACKGROUND, np.int8)
     nearest = np.full(len(positions), np.inf)
     key_points = _transform(positions, np.linalg.inv(key_ego2global))
@@ -194,8 +194,8 @@ def write_point_labels(
 ) -> None:
     """Writes a sample's labels atomically, 7 bytes a point.
 
-    u and v are rounded to 1/32 px at 1600 x 900 (finer for smaller images), depth to 1/256 m; points
-    beyond 255.99 m, deeper than any depth bin, are left out. ``source`` says of which data they are.
+    u and v are rounded to 1/32 px at 1600 x 900 (finer for smaller images), depth to 1/256 m.
+    Points beyond 255.99 m, deeper than any depth bin, are left out. ``source`` names the data.
     """
     rows = []
     for points, size in zip(labels, image_sizes, strict=True):

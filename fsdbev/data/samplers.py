@@ -1,7 +1,7 @@
 """Training samplers: endless, the same for a seed, split over ranks as Detectron2's.
 
-Every draw has a number that counts the draws of all ranks. Its random augmentation is seeded by that
-number, so a run is the same for any number of loader workers and can start again at any draw.
+Every draw has a number that counts the draws of all ranks. Its random augmentation is seeded by
+that number, so a run is the same for any number of loader workers and can start again at any draw.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class EpochSampler(Sampler):
 class ClassBalancedSampler(EpochSampler):
     """Class-balanced grouping and sampling (CBGS, Zhu et al. 2019).
 
-    A sample counts once for every class in it. Of the sum of these counts, each class that occurs at
-    all gets an equal share of draws, with replacement, among the samples it is in.
+    A sample counts once for every class in it. Of the sum of these counts, each class that occurs
+    at all gets an equal share of draws, with replacement, among the samples it is in.
 
     Args:
         classes: (rows, classes) bool, which classes are in which row.

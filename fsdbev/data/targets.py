@@ -98,8 +98,8 @@ def heatmaps(
     Each box is a Gaussian on the pixels of the original image, of peak 1 at int(centre), with radii
     (int(width / 2), int(height / 2)) and sigma (2 radius + 1) / 4 along each axis, cut at the radii
     (where it is still above e^-4); of several the largest counts. That map is seen through
-    ``image_aug`` with bilinear interpolation, and a cell is the mean of its four middle pixels. Only
-    what these look at is evaluated, near the boxes; nothing is drawn at full resolution.
+    ``image_aug`` with bilinear interpolation, and a cell is the mean of its four middle pixels.
+    Only what these look at is evaluated, near the boxes; nothing is drawn at full resolution.
 
     Args:
         boxes: (M, 4) x1, y1, x2, y2, pixels of the original image.

@@ -112,8 +112,8 @@ class Preemption(HookBase):
         for number in {signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}:
             self._previous[number] = signal.signal(number, self._receive)
         loader = self.trainer.data_loader
-        if getattr(loader, "num_workers", 0) > 0:
-            loader.worker_init_fn = partial(_ignore_sigterm, loader.worker_init_fn)
+        if getattr(loader, "num_workers", 0) > 0 and hasattr(os, "setpgid"):
+            loader.worker_init_fn = partial(_leave_group, loader.worker_init_fn)
 
     def after_train(self) -> None:
         for number, handler in self._previous.items():
@@ -140,9 +140,9 @@ class Preemption(HookBase):
         return bool(received)
 
 
-def _ignore_sigterm(init: Callable[[int], None] | None, worker_id: int) -> None:
-    """Start of a loader's worker. Schedulers send SIGTERM to all processes of a job at once, and
-    a training that loses its workers cannot finish its iteration. Workers end with the training."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _leave_group(init: Callable[[int], None] | None, worker_id: int) -> None:
+    """Start of a loader's worker. torchrun and shells send signals to whole process groups, and a
+    training that loses its workers cannot finish its iteration. Workers end with the training."""
+    os.setpgid(0, 0)
     if init is not None:
         init(worker_id)

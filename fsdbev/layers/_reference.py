@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+#: An overlap below this share of the two areas is rounding: the boxes do not overlap.
+_ROUNDING = 1e-12
+
 
 def lift_splat_reference(
     weights: Tensor,
@@ -49,7 +52,8 @@ def lift_splat_reference(
     kept = (weights >= depth_threshold) & (foreground >= foreground_threshold)[:, :, None]
     kept = kept.detach().flatten(3)
     weights, context = weights.flatten(3), context.flatten(2)
-    bev = weights.new_zeros(num_sets * num_outputs * num_cells, context.shape[1])
+    channels = context.shape[1]
+    bev = weights.new_zeros(num_sets * num_outputs * num_cells, channels)
     for splat, (this_view, this_output) in enumerate(zip(view.tolist(), output.tolist())):
         for set_index in range(num_sets):
             bins, pixels = kept[set_index, this_view].nonzero(as_tuple=True)
@@ -63,7 +67,7 @@ def lift_splat_reference(
                 weights[set_index, this_view, bins, pixels, None] * context[this_view].T[pixels]
             )
             bev.index_add_(0, rows, values)
-    bev = bev.reshape(num_sets, num_outputs, count[1], count[0], -1)
+    bev = bev.reshape(num_sets, num_outputs, count[1], count[0], channels)
     return bev.permute(0, 1, 4, 2, 3).contiguous()
 
 
@@ -162,8 +166,9 @@ def rotated_iou_reference(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     overlap = torch.zeros(a.shape[0], b.shape[1], dtype=torch.float64, device=a.device)
     for i in range(4):
         overlap -= _edge_integral(xs[i], ys[i], xs[i - 3], ys[i - 3], half[..., 0], half[..., 1])
-    area_a, area_b = a[..., 2] * a[..., 3], b[..., 2] * b[..., 3]
-    iou = overlap.clamp(min=0) / (area_a + area_b - overlap)
+    areas = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3]
+    overlap = torch.where(overlap > _ROUNDING * areas, overlap, 0.0)
+    iou = overlap / (areas - overlap)
     proper = _is_proper(boxes_a)[:, None] & _is_proper(boxes_b)[None]
     return torch.where(proper, iou, 0.0).to(torch.promote_types(boxes_a.dtype, torch.float32))
 

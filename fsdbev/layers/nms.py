@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._extension import has_kernels
+from ._extension import EXTENSION_BUILT, has_kernels
 from ._reference import circle_nms_reference, rotated_iou_reference, rotated_nms_reference
 
 _CPU = torch.device("cpu")
@@ -98,3 +98,19 @@ def circle_nms(
     return circle_nms_reference(
         centers.detach(), scores.detach(), squared_distance, max_input, max_output
     )
+
+
+def _fake_iou(boxes_a, boxes_b):
+    dtype = torch.promote_types(boxes_a.dtype, torch.float32)
+    return boxes_a.new_empty((boxes_a.shape[0], boxes_b.shape[0]), dtype=dtype)
+
+
+def _fake_nms(boxes, scores, threshold, max_input=None, max_output=None):
+    number_kept = torch.library.get_ctx().new_dynamic_size()
+    return boxes.new_empty(number_kept, dtype=torch.int64)
+
+
+if EXTENSION_BUILT:
+    torch.library.register_fake("fsdbev::rotated_iou", _fake_iou)
+    torch.library.register_fake("fsdbev::rotated_nms", _fake_nms)
+    torch.library.register_fake("fsdbev::circle_nms", _fake_nms)

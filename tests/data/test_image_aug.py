@@ -84,7 +84,11 @@ def test_same_generator_same_transform():
 
 @pytest.mark.parametrize(
     "options",
-    [{"image_size": (0, 4)}, {"image_size": (4, 4), "scale": (0, 1)}, {"image_size": (4, 4), "scale": (2, 1)}],
+    [
+        {"image_size": (0, 4)},
+        {"image_size": (4, 4), "scale": (0, 1)},
+        {"image_size": (4, 4), "scale": (2, 1)},
+    ],
 )
 def test_impossible_settings_are_refused(options):
     with pytest.raises(ValueError, match="must be"):

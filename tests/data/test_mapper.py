@@ -85,7 +85,13 @@ def test_boxes_can_be_asked_for(synthetic, mapper):
 
 def test_generator_decides_everything(synthetic, mapper):
     first, same, other = (mapper()(synthetic, 1, rng(seed)) for seed in (3, 3, 4))
-    for key in TRAINING - {"instances", "reference_camera", "sample_token", "scene_token", "timestamp"}:
+    for key in TRAINING - {
+        "instances",
+        "reference_camera",
+        "sample_token",
+        "scene_token",
+        "timestamp",
+    }:
         assert torch.equal(first[key], same[key]), key
     assert not torch.equal(first["image_aug"], other["image_aug"])
     assert not torch.equal(first["bev_aug"], other["bev_aug"])
@@ -163,8 +169,8 @@ def test_boxes_follow_the_bev_augmentation(synthetic, mapper):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_labelled_pixels_lift_into_the_boxes(synthetic, mapper, seed):
-    """Depth maps, image and BEV augmentation, calibration and boxes agree: foreground pixels, lifted
-    by the model's own geometry, lie in the augmented boxes."""
+    """Depth maps, image and BEV augmentation, calibration and boxes agree: foreground pixels,
+    lifted by the model's own geometry, lie in the augmented boxes."""
     sample = mapper()(synthetic, 1, rng(seed))
     cameras = Cameras.from_samples([sample])
     boxes = sample["instances"].gt_boxes_3d.tensor.clone()

@@ -65,7 +65,9 @@ def test_boxes_in_every_camera_are_the_devkits(tables, synthetic):
             theirs = box.corners().T
             distance = np.linalg.norm(box_corners[:, None] - theirs[None], axis=-1)
             assert distance.min(axis=1).max() < 1e-3 and distance.min(axis=0).max() < 1e-3
-            np.testing.assert_allclose(box_corners[4] - box_corners[0], theirs[0] - theirs[4], atol=1e-3)
+            np.testing.assert_allclose(
+                box_corners[4] - box_corners[0], theirs[0] - theirs[4], atol=1e-3
+            )
         np.testing.assert_array_equal(frame.intrinsics[camera], sensor["camera_intrinsic"])
 
 

@@ -31,7 +31,11 @@ def test_an_epoch_has_every_row_once():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda seed: EpochSampler(50, seed=seed), lambda seed: ClassBalancedSampler(presence([9, 40]), seed=seed)]
+    "make",
+    [
+        lambda seed: EpochSampler(50, seed=seed),
+        lambda seed: ClassBalancedSampler(presence([9, 40]), seed=seed),
+    ],
 )
 def test_the_seed_decides(make):
     assert take(make(5), 200) == take(make(5), 200)

@@ -109,7 +109,9 @@ def drawn_at_full_size(boxes, class_ids, image_aug):
     full = np.zeros((10, height, width))
     rows, columns = np.indices((height, width))
     for (x1, y1, x2, y2), class_id in zip(boxes, class_ids, strict=True):
-        cx, cy, rx, ry = (int(n) for n in ((x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2))
+        cx, cy, rx, ry = (
+            int(n) for n in ((x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2)
+        )
         sx, sy = (2 * rx + 1) / 4, (2 * ry + 1) / 4
         value = np.exp(-((columns - cx) ** 2) / (2 * sx**2) - (rows - cy) ** 2 / (2 * sy**2))
         value[(np.abs(columns - cx) > rx) | (np.abs(rows - cy) > ry)] = 0

@@ -47,7 +47,9 @@ def test_state_round_trip_and_reset():
     other = ModelEMA(model_at(9.0, steps=0))
     other.load_state_dict(ema.state_dict())
     assert other.updates == 1
-    for a, b in zip(other.model.state_dict().values(), ema.model.state_dict().values(), strict=True):
+    for a, b in zip(
+        other.model.state_dict().values(), ema.model.state_dict().values(), strict=True
+    ):
         assert torch.equal(a, b)
     other.reset(model_at(4.0, steps=3))
     assert other.model[0].weight.item() == 4.0 and other.updates == 1

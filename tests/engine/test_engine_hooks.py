@@ -1,5 +1,6 @@
 """Hooks: gradient clipping, preemption, seeds."""
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ from fsdbev.checkpoint import read_checkpoint
 from fsdbev.d2.engine import HookBase, SimpleTrainer, hooks
 from fsdbev.d2.utils.events import EventStorage
 from fsdbev.engine import Trainer
-from fsdbev.engine.hooks import GradientClipping, _ignore_sigterm
+from fsdbev.engine.hooks import GradientClipping
 
 
 class Lines(torch.nn.Module):
@@ -99,17 +100,16 @@ def test_signal_in_the_last_iteration_lets_the_training_end(toy_config):
     assert trainer.train()["toy"]["count"] == 5
 
 
-def test_loader_workers_outlive_the_signal(toy_config):
-    trainer = Trainer(toy_config("dataloader.train.num_workers=1", "train.max_iter=1"))
+def test_loader_workers_are_out_of_the_process_group(toy_config):
+    groups = []
+
+    def note(trainer):
+        groups.extend(os.getpgid(child.pid) for child in multiprocessing.active_children())
+
+    trainer = Trainer(toy_config("dataloader.train.num_workers=1", "train.max_iter=2"))
+    trainer.register_hooks([hooks.CallbackHook(after_step=note)])
     trainer.train()
-    init = trainer.data_loader.worker_init_fn
-    assert init.func is _ignore_sigterm
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        init(0)
-        os.kill(os.getpid(), signal.SIGTERM)  # would end this process
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert groups and os.getpgrp() not in groups
 
 
 def test_random_numbers_follow_from_seed_and_iteration(toy_config):

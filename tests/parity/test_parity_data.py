@@ -86,9 +86,7 @@ def test_depth_and_foreground_maps(case):
 @pytest.mark.parametrize("i", range(4))
 def test_bev_augmentation(components, i):
     rotation, scale, flip_x, flip_y = components[f"bda{i}.params"]
-    matrix = bev_transform(
-        rotation=rotation, scale=scale, flip_x=bool(flip_x), flip_y=bool(flip_y)
-    )
+    matrix = bev_transform(rotation=rotation, scale=scale, flip_x=bool(flip_x), flip_y=bool(flip_y))
     np.testing.assert_allclose(matrix[:3, :3], components[f"bda{i}.mat"], atol=1e-6)
     boxes = Boxes3D(torch.from_numpy(components[f"bda{i}.in"]))
     moved = boxes.transformed(torch.from_numpy(matrix)).with_yaw_in_range().tensor

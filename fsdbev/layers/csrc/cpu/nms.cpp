@@ -16,6 +16,9 @@
 namespace fsdbev {
 namespace {
 
+// An overlap below this share of the two areas is rounding: the boxes do not overlap.
+constexpr double kRounding = 1e-12;
+
 struct Box {
   double x, y, length, width, cos, sin, area;
   bool proper;  // all values finite, both sizes positive
@@ -81,8 +84,8 @@ double iou(const Box& a, const Box& b) {
     const int next = (i + 1) % 4;
     overlap -= edge_integral(xs[i], ys[i], xs[next], ys[next], b.length / 2, b.width / 2);
   }
-  overlap = std::max(overlap, 0.0);
-  return overlap / (a.area + b.area - overlap);
+  const double areas = a.area + b.area;
+  return overlap > kRounding * areas ? overlap / (areas - overlap) : 0.0;
 }
 
 void check_boxes(const at::Tensor& boxes, const char* name, int64_t columns) {

@@ -1,0 +1,9 @@
+"""FSD-BEV, ResNet-101, 512x1408, BEV 256x256, CBGS (48.8 mAP, 58.9 NDS published)."""
+
+from .fsdbev_r50_cbgs_bev256 import dataloader, lr_multiplier, model, optimizer, train
+
+model.backbone.depth = 101
+model.backbone.bn_momentum = 0.01
+model.bev_encoder.bn_momentum = 0.01
+model.depth_bins.step = 0.25
+dataloader.image_size = [512, 1408]

@@ -1,0 +1,34 @@
+"""FSD-BEV small enough for a laptop's CPU: the quick start, minutes on the synthetic data set."""
+
+from .common.data.synthetic import dataloader
+from .common.models.fsdbev_r50 import model
+from .common.optim import AdamW as optimizer
+from .common.schedule import cosine as lr_multiplier
+from .common.train import train
+
+model.grid.cell = 1.6
+model.depth_bins.step = 1.0
+model.backbone.depth = 18
+model.backbone.width = 16
+model.neck.out_channels = 32
+model.depth_net.mid_channels = 32
+model.depth_net.context_channels = 16
+model.depth_net.aspp_channels = 16
+model.depth_net.dropout = 0.1
+model.bev_encoder.out_channels = 32
+model.head.shared_channels = 16
+model.head.branch_channels = 16
+model.head.score_threshold = 0.03
+
+# A few hundred steps have no time for strong augmentation.
+dataloader.image_aug.scale = [0.85, 1.15]
+dataloader.image_aug.max_rotation = 0.0
+dataloader.bev_aug.max_rotation = 10.0
+dataloader.train.class_balanced = False
+
+optimizer.lr = 2e-3
+lr_multiplier.warmup_iters = 50
+train.max_iter = 375
+train.ema = dict(enabled=True, decay=0.99, warmup=20, start_updates=0)
+train.checkpointer.period = 100
+train.eval_period = 0

@@ -1,0 +1,126 @@
+"""Checkpoint files: atomic writing, safe reading."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import ListConfig
+
+from fsdbev.checkpoint import TrainingCheckpointer, atomic_writer, read_checkpoint, write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+KILLED_BEFORE_RENAME = """
+import os, sys, torch
+from fsdbev.checkpoint import TrainingCheckpointer
+model = torch.nn.Linear(2, 1)
+torch.nn.init.constant_(model.weight, 2.0)
+os.replace = lambda *_: os._exit(9)
+TrainingCheckpointer(model, sys.argv[1]).save(sys.argv[2], iteration=2)
+"""
+
+
+@pytest.fixture
+def checkpointer(tmp_path):
+    model = torch.nn.Linear(2, 1)
+    torch.nn.init.constant_(model.weight, 1.0)
+    return TrainingCheckpointer(model, str(tmp_path))
+
+
+def test_process_killed_before_the_rename_leaves_the_old_file_whole(checkpointer, tmp_path):
+    checkpointer.save("model", iteration=1)
+    command = [sys.executable, "-c", KILLED_BEFORE_RENAME, str(tmp_path), "model"]
+    assert subprocess.run(command, cwd=ROOT).returncode == 9
+    assert (tmp_path / "model.pth.tmp").exists()
+    old = read_checkpoint(str(tmp_path / "model.pth"))
+    assert old["iteration"] == 1 and torch.equal(old["model"]["weight"], torch.ones(1, 2))
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model.pth")
+
+    checkpointer.save("next", iteration=3)  # tidies up
+    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model.pth", "next.pth"]
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "next.pth")
+
+
+def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="disk"), atomic_writer(str(path)) as file:
+        file.write(b"new")
+        raise RuntimeError("disk full")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_content_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.fstat(fd)), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
+    with atomic_writer(str(tmp_path / "file")) as file:
+        file.write(b"1234")
+    content, rename, folder = calls
+    assert content.st_size == 4 and rename == "rename"
+    assert folder.st_ino == os.stat(tmp_path).st_ino
+
+
+def test_containers_are_stored_as_builtin_ones(tmp_path):
+    path = str(tmp_path / "a.pth")
+    data = {"list": ListConfig([1, 2.5]), "number": np.float64(0.5), "pair": (1, "b"), "none": None}
+    write_checkpoint({"model": {"w": torch.ones(1)}, "extra": data}, path)
+    extra = torch.load(path, weights_only=True)["extra"]
+    assert extra == {"list": [1, 2.5], "number": 0.5, "pair": (1, "b"), "none": None}
+    assert type(extra["list"]) is list and type(extra["number"]) is float
+
+
+def test_object_is_refused_when_writing(tmp_path):
+    with pytest.raises(ValueError, match=r"trainer\.hooks\.0 is a PosixPath"):
+        write_checkpoint({"trainer": {"hooks": [Path("a")]}}, str(tmp_path / "a.pth"))
+    assert not os.listdir(tmp_path)
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, (EVIL_FOLDER,))
+
+
+def test_code_in_a_file_is_refused_and_not_run(tmp_path):
+    global EVIL_FOLDER
+    EVIL_FOLDER = str(tmp_path / "evil")
+    torch.save({"model": Evil()}, tmp_path / "a.pth")
+    (tmp_path / "b.pth").write_bytes(pickle.dumps(Evil(), protocol=2))
+    (tmp_path / "c.pth").write_bytes(b"")
+    for name in "abc":
+        with pytest.raises(ValueError, match=f"{name}.pth.*is not a checkpoint"):
+            read_checkpoint(str(tmp_path / f"{name}.pth"))
+    assert not os.path.exists(EVIL_FOLDER)
+
+
+@pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"model": w}, lambda w: {"state_dict": w}])
+def test_weights_are_found_in_a_file(tmp_path, wrap):
+    torch.save(wrap({"w": torch.ones(2)}), tmp_path / "a.pt")
+    assert read_checkpoint(str(tmp_path / "a.pt"))["model"]["w"].tolist() == [1, 1]
+
+
+def test_missing_file_and_wrong_content(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.pth"):
+        read_checkpoint(str(tmp_path / "none.pth"))
+    torch.save([1], tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="holds a list"):
+        read_checkpoint(str(tmp_path / "a.pth"))
+
+
+def test_safetensors(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file({"w": torch.ones(2)}, str(tmp_path / "a.safetensors"))
+    assert read_checkpoint(str(tmp_path / "a.safetensors"))["model"]["w"].tolist() == [1, 1]
+
+
+def test_safetensors_without_the_package(tmp_path, monkeypatch):
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(ValueError, match="pip install safetensors"):
+        read_checkpoint(str(tmp_path / "a.safetensors"))

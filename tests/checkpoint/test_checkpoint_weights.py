@@ -1,0 +1,105 @@
+"""Loading weights: what fits, and what is said about the rest."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from fsdbev.checkpoint import load_weights
+
+
+class Backbone(nn.Module):
+    """The first names of torchvision's ResNets."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.layer1 = nn.Sequential(nn.Sequential())
+        self.layer1[0].add_module("conv1", nn.Conv2d(4, 4, 1, bias=False))
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = Backbone()
+        self.head = nn.Linear(4, 2)
+        self.head2 = nn.Linear(4, 2)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(data):
+        torch.save(data, tmp_path / "w.pth")
+        return str(tmp_path / "w.pth")
+
+    return save
+
+
+def test_everything_fits(save):
+    source, model = Model(), Model()
+    report = load_weights(model, save({"model": source.state_dict()}), strict=True)
+    assert not report.problems() and len(report.loaded) == len(source.state_dict())
+    assert torch.equal(model.head.weight, source.head.weight)
+
+
+def test_averaged_weights_come_first(save):
+    raw, averaged, model = Model(), Model(), Model()
+    data = {"model": raw.state_dict(), "ema": {"model": averaged.state_dict(), "updates": 3}}
+    load_weights(model, save(data), strict=True)
+    assert torch.equal(model.head.weight, averaged.head.weight)
+
+
+def test_names_of_a_distributed_model(save):
+    source, model = Model(), Model()
+    weights = {f"module.{k}": v for k, v in source.state_dict().items()}
+    load_weights(model, save(weights), strict=True)
+    assert torch.equal(model.head.weight, source.head.weight)
+
+
+def test_torchvision_weights_go_into_the_backbone(save, caplog):
+    source, model = Backbone(), Model()
+    nn.init.constant_(source.bn1.running_mean, 7.0)
+    weights = source.state_dict()
+    weights.pop("bn1.num_batches_tracked")  # torchvision's oldest files lack it
+    weights |= {"fc.weight": torch.zeros(5, 4), "fc.bias": torch.zeros(5)}
+    with caplog.at_level(logging.WARNING, logger="fsdbev.checkpoint.weights"):
+        report = load_weights(model, save(weights), strict=False)
+    assert torch.equal(model.backbone.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
+    assert model.backbone.bn1.running_mean.tolist() == [7.0] * 4
+    assert report.missing == ("head.weight", "head.bias", "head2.weight", "head2.bias")
+    assert report.unexpected == () and report.mismatched == ()
+    assert "not in the file: head 2 (head.weight, ...), head2 2" in caplog.text
+
+
+def test_what_does_not_fit_is_reported_and_left_as_it_was(save, caplog):
+    model = Model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    weights = Model().state_dict()
+    weights["head.weight"] = torch.zeros(3, 4)
+    weights["neck.weight"] = torch.zeros(1)
+    del weights["head2.bias"]
+    path = save(weights)
+    with pytest.raises(ValueError) as error:
+        load_weights(model, path, strict=True)
+    for part in (path, "head2 1 (head2.bias)", "head.weight: (3, 4), not (2, 4)", "neck 1"):
+        assert part in str(error.value)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+    with caplog.at_level(logging.WARNING, logger="fsdbev.checkpoint.weights"):
+        report = load_weights(model, path, strict=False)
+    assert report.missing == ("head2.bias",) and report.unexpected == ("neck.weight",)
+    assert torch.equal(model.head.weight, before["head.weight"])
+    assert torch.equal(model.head2.weight, weights["head2.weight"])
+    assert "head.weight: (3, 4), not (2, 4)" in caplog.text and "neck.weight" in caplog.text
+
+
+def test_unknown_names_may_be_left_over_in_a_strict_load(save):
+    weights = {**Model().state_dict(), "old.weight": torch.zeros(1)}
+    assert load_weights(Model(), save(weights), strict=True).unexpected == ("old.weight",)
+
+
+def test_nothing_in_common_is_an_error(save):
+    with pytest.raises(ValueError, match="does not fit the model"):
+        load_weights(Model(), save({"a": torch.zeros(1)}), strict=False)

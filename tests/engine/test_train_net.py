@@ -1,0 +1,134 @@
+"""tools/train_net.py as one runs it: one process, two spawned ones, two of torchrun."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsdbev.checkpoint import read_checkpoint
+
+HERE = Path(__file__).parent
+TOOL = HERE.parents[1] / "tools" / "train_net.py"
+CONFIG = HERE / "toy_config.py"
+
+
+def train_net(folder, *arguments, launcher=(), **environment):
+    """Runs the tool in ``folder``, where its output goes to ``output/``."""
+    env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "PYTHONPATH")}
+    env |= {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, *launcher, str(TOOL), "--config-file", str(CONFIG), *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=env | environment, text=True, capture_output=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Output folder of one training in one process, started somewhere else than the repository."""
+    folder = tmp_path_factory.mktemp("one")
+    done = train_net(folder, "train.max_iter=6", "train.eval_period=4")
+    assert done.returncode == 0, done.stderr
+    return folder / "output"
+
+
+def test_one_process(trained):
+    files = {path.name for path in trained.iterdir()}
+    assert {
+        "config.yaml",
+        "evaluation.json",
+        "last_checkpoint",
+        "log.txt",
+        "metrics.json",
+        "model_0000004.pth",
+        "model_final.pth",
+    } <= files
+    assert "max_iter: 6" in (trained / "config.yaml").read_text()
+    assert "toy/error" in (trained / "metrics.json").read_text()
+    log = (trained / "log.txt").read_text()
+    assert "eta: " in log and "loss_main" in log and "running on the CPU" in log
+
+
+def test_saved_config_and_weights_evaluate_to_the_same(trained, tmp_path):
+    again = train_net(
+        tmp_path,
+        "--eval-only",
+        "--config-file",  # the later one wins
+        str(trained / "config.yaml"),
+        f"train.init_checkpoint={trained / 'model_final.pth'}",
+        f"train.output_dir={tmp_path / 'output'}",
+    )
+    assert again.returncode == 0, again.stderr
+    results = [
+        json.loads((f / "evaluation.json").read_text()) for f in (trained, tmp_path / "output")
+    ]
+    assert results[0] == results[1] and results[0]["toy"]["count"] == 5
+
+
+def test_two_processes_stop_on_a_signal_and_go_on(tmp_path):
+    """Two spawned processes, whose starter gets SIGTERM in iteration 3; then two of torchrun."""
+    spawned = train_net(tmp_path, "--num-gpus", "2", "train.max_iter=6", TOY_STOP_AT="3")
+    assert spawned.returncode == 0, spawned.stderr
+    output = tmp_path / "output"
+    assert (output / "last_checkpoint").read_text() == "model_0000003.pth"
+    assert not (output / "evaluation.json").exists()
+
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    resumed = train_net(tmp_path, "--resume", "train.max_iter=6", launcher=torchrun)
+    assert resumed.returncode == 0, resumed.stderr
+    log = (output / "log.txt").read_text()
+    assert log.count("World size: 2") == 2 and "Starting training from iteration 4" in log
+    assert (output / "log.txt.rank1").exists()
+    assert json.loads((output / "evaluation.json").read_text())["toy"]["count"] == 5
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    losses = {line["iteration"]: line["loss_main"] for line in lines if "loss_main" in line}
+    assert list(losses) == [0, 1, 2, 3, 4, 5]
+    assert read_checkpoint(str(output / "model_final.pth"))["iteration"] == 5
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("train.max_itre=3", "train.max_iter"),
+        ("train.max_iter=many", "train.max_iter"),
+        ("model._target_=os.system", "_target_"),
+        ("--resume", "key=value"),
+    ],
+)
+def test_wrong_override_is_an_error_before_anything_runs(
+    tmp_path, monkeypatch, capsys, override, message
+):
+    from fsdbev.engine import run
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        run(["--config-file", str(CONFIG), "train.log_period=1", override])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not os.listdir(tmp_path)
+
+
+def test_command_line_errors(tmp_path, capsys):
+    from fsdbev.engine import run
+
+    wrong = {
+        "--config-file is needed": [],
+        "no_such.py": ["--config-file", str(tmp_path / "no_such.py")],
+        "--dist-url": ["--config-file", str(CONFIG), "--num-machines", "2"],
+    }
+    for message, arguments in wrong.items():
+        with pytest.raises(SystemExit):
+            run(arguments)
+        assert message in capsys.readouterr().err
+
+
+def test_evaluating_refuses_weights_of_another_model(toy_config, tmp_path):
+    from fsdbev.engine.main import evaluate_only
+
+    torch.save({"out.weight": torch.zeros(1, 8)}, tmp_path / "part.pth")
+    cfg = toy_config(f"train.init_checkpoint={tmp_path / 'part.pth'}")
+    with pytest.raises(ValueError, match="not in the file: net"):
+        evaluate_only(cfg, last=False)

@@ -1,0 +1,59 @@
+"""What holds with and without the compiled operators; and that the CUDA kernels compile."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+CUDA_SOURCES = sorted((ROOT / "fsdbev" / "layers" / "csrc" / "cuda").glob("*.cu"))
+
+WITHOUT_EXTENSION = """
+import sys, warnings
+sys.modules["fsdbev.layers._C"] = None  # importing it fails, as where it was not built
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import torch
+    import fsdbev
+    from fsdbev import layers
+    ours = lambda: [str(w.message) for w in caught if "fsdbev" in str(w.message)]
+    assert not layers.EXTENSION_BUILT and not ours(), ours()
+    boxes = torch.tensor([[0.0, 0, 2, 2, 0], [0.1, 0, 2, 2, 0]])
+    for _ in range(2):
+        assert layers.rotated_nms(boxes, torch.tensor([0.1, 0.2]), 0.2).tolist() == [1]
+        assert layers.circle_nms(boxes[:, :2], torch.tensor([0.1, 0.2]), 1.0).tolist() == [1]
+        assert layers.rotated_iou(boxes, boxes)[0, 0] == 1
+    weights = torch.full((1, 1, 1, 1, 1), 0.5, requires_grad=True)
+    bev = layers.lift_splat(
+        weights, torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 3.0),
+        undo_image_aug=torch.eye(4)[None], image2bev=torch.eye(4)[None],
+        view=torch.tensor([0]), output=torch.tensor([0]), num_outputs=1, image_size=(1, 1),
+        depth_start=0.5, depth_step=1.0, lower=(0.0, 0.0, 0.0), size=(1.0, 1.0, 1.0),
+        count=(2, 1, 1), depth_threshold=0.1, foreground_threshold=0.1)
+    bev.sum().backward()
+    assert bev.flatten().tolist() == [1.5, 0] and weights.grad.item() == 3
+    assert len(ours()) == 1, ours()
+    assert "pip install -e . --no-build-isolation" in ours()[0], ours()
+"""
+
+
+def test_without_the_extension_twins_take_over_and_one_warning_says_so():
+    command = [sys.executable, "-c", WITHOUT_EXTENSION]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+@pytest.mark.parametrize("source", CUDA_SOURCES, ids=lambda path: path.name)
+def test_cuda_kernels_compile(source, tmp_path):
+    include = Path(torch.__file__).parent / "include"
+    command = ["nvcc", "-c", str(source), "-o", str(tmp_path / "kernels.o"), "-O1", "--fmad=false"]
+    command += [f"-I{include}", f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}"]
+    command += ["-std=c++20", "--expt-relaxed-constexpr", "-arch=sm_80", "-Xcompiler=-fPIC"]
+    if torch.version.cuda is None:  # headers of a CPU build lack the file that CMake writes
+        command.append("-DC10_CUDA_NO_CMAKE_CONFIGURE_FILE")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]

@@ -1,0 +1,89 @@
+"""Every config file instantiates, and says what the paper's recipe says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.modeling import META_ARCH_REGISTRY
+from fsdbev.engine.optim import build_optimizer
+from fsdbev.engine.overrides import apply_overrides
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAVES = sorted((ROOT / "configs").glob("*.py"))
+
+
+def load(name: str):
+    return LazyConfig.load(str(ROOT / "configs" / f"{name}.py"))
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
+def test_every_config_instantiates(path):
+    cfg = LazyConfig.load(str(path))
+    model = instantiate(cfg.model)
+    assert type(model) is META_ARCH_REGISTRY.get("FSDBEV")
+    assert isinstance(build_optimizer(cfg.optimizer, model), torch.optim.AdamW)
+    scheduler = instantiate(cfg.lr_multiplier)
+    assert 0 < scheduler(0.0) < 0.1  # warm-up
+    mapper = instantiate(cfg.dataloader.train.mapper)
+    assert mapper.image_size == tuple(cfg.dataloader.image_size)
+    assert mapper.num_frames == model.num_frames
+    assert mapper.grid == model.grid
+    assert instantiate(cfg.dataloader.evaluator).reset() is None
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
+def test_leaf_configs_are_short(path):
+    assert len(path.read_text().splitlines()) <= 50
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
+def test_resolved_config_survives_saving(path, tmp_path):
+    cfg = LazyConfig.load(str(path))
+    saved = str(tmp_path / "config.yaml")
+    LazyConfig.save(cfg, saved)
+    model = instantiate(LazyConfig.load(saved).model)
+    expected = instantiate(cfg.model).state_dict()
+    assert {k: v.shape for k, v in model.state_dict().items()} == {
+        k: v.shape for k, v in expected.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "name, image_size, bev, depths",
+    [
+        ("fsdbev_r50_cbgs", (256, 704), (128, 128), 118),
+        ("fsdbev_r50_cbgs_bev256", (256, 704), (256, 256), 118),
+        ("fsdbev_r101_cbgs", (512, 1408), (256, 256), 236),
+    ],
+)
+def test_published_settings(name, image_size, bev, depths):
+    cfg = load(name)
+    assert tuple(cfg.dataloader.image_size) == image_size
+    assert instantiate(cfg.model.grid).shape == bev
+    assert instantiate(cfg.model.depth_bins).count == depths
+    assert cfg.model.head.grid == cfg.model.grid
+    assert cfg.dataloader.train.total_batch_size == 64
+    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay) == (2e-4, 1e-2)
+    assert cfg.train.clip_grad.max_norm == 5
+    scheduler = instantiate(cfg.lr_multiplier)
+    assert scheduler(0.0) == pytest.approx(1e-3)
+    assert scheduler(200 / cfg.train.max_iter) == pytest.approx(1.0)
+    assert scheduler(1.0) == pytest.approx(1.0)
+
+
+def test_grid_stands_once():
+    cfg = apply_overrides(load("fsdbev_r50_cbgs"), ["model.grid.cell=1.6"])
+    model = instantiate(cfg.model)
+    grids = {model.grid, model.view_transform.grid, model.head.grid}
+    assert {grid.shape for grid in grids} == {(64, 64)}
+    assert instantiate(cfg.dataloader.train.mapper).grid == model.grid
+
+
+def test_one_override_moves_the_data():
+    cfg = apply_overrides(load("fsdbev_r50_cbgs"), ["dataloader.dataroot=/elsewhere"])
+    assert cfg.dataloader.train.dataset.dataroot == "/elsewhere"
+    assert cfg.dataloader.test.dataset.dataroot == "/elsewhere"
+    assert cfg.dataloader.evaluator.dataroot == "/elsewhere"
+    assert cfg.dataloader.test.dataset.index_dir == "/elsewhere/fsdbev/v1.0-trainval"
