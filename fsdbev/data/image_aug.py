@@ -127,7 +127,7 @@ class ImageAugmentation:
     def _resize(self, source_size: tuple[int, int], scale: float) -> tuple[float, tuple[int, int]]:
         width, height = int(source_size[0]), int(source_size[1])
         resize = self.output[0] / width * scale
-        # Truncated, but what is whole but for rounding (480 * (176 / 480)) stays so.
+        # Truncated, but what is whole but for rounding (1600 * (464 / 1600)) stays so.
         resized = tuple(int(side * resize + 1e-9) for side in (width, height))
         if min(resized) < 1:
             raise ValueError(f"an image of {(width, height)} px vanishes when resized by {resize}")

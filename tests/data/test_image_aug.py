@@ -71,6 +71,12 @@ def test_test_time_is_centred_and_keeps_depth():
     assert transform.matrix()[2, 2] == 1
 
 
+def test_test_time_width_is_the_networks_in_spite_of_rounding():
+    assert int(1600 * (464 / 1600)) == 463
+    transform = ImageAugmentation(image_size=(64, 464)).fixed((1600, 900))
+    assert transform.resized == (464, 261)
+
+
 def test_depth_scaling_can_be_off():
     augmentation = ImageAugmentation(image_size=(64, 176), scale_depth=False)
     assert augmentation.sample(SOURCE, np.random.default_rng(0)).matrix()[2, 2] == 1

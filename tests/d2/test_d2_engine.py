@@ -1,0 +1,250 @@
+"""The training loop, its hooks and its set-up; the same with either side of the door."""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from fvcore.common.param_scheduler import ConstantParamScheduler, LinearParamScheduler
+from omegaconf import OmegaConf
+
+from fsdbev.d2.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
+from fsdbev.d2.config import LazyConfig
+from fsdbev.d2.engine import (
+    DefaultTrainer,
+    HookBase,
+    SimpleTrainer,
+    TrainerBase,
+    create_ddp_model,
+    default_argument_parser,
+    default_setup,
+    default_writers,
+    hooks,
+    launch,
+)
+from fsdbev.d2.solver import LRMultiplier, WarmupParamScheduler
+from fsdbev.d2.utils.events import EventWriter, get_event_storage
+
+
+class Square(torch.nn.Module):
+    """loss = w^2 + the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, batch):
+        return {"loss_w": self.w.square(), "loss_batch": torch.tensor(batch)}
+
+
+def trainer_of(batches, lr=0.25):
+    model = Square()
+    return SimpleTrainer(model, batches, torch.optim.SGD(model.parameters(), lr=lr))
+
+
+class Record(HookBase):
+    def __init__(self):
+        self.calls = []
+
+    def before_train(self):
+        self.calls.append("before_train")
+
+    def before_step(self):
+        self.calls.append(("before_step", self.trainer.iter, self.trainer.storage.iter))
+
+    def after_step(self):
+        self.calls.append(("after_step", self.trainer.iter, self.trainer.storage.iter))
+
+    def after_train(self):
+        self.calls.append(("after_train", self.trainer.iter, self.trainer.storage.iter))
+
+
+def test_order_of_the_loop():
+    trainer, record = trainer_of([0.0] * 2), Record()
+    trainer.register_hooks([None, record])
+    trainer.train(5, 7)
+    steps = [(name, i, i) for i in (5, 6) for name in ("before_step", "after_step")]
+    assert record.calls == ["before_train", *steps, ("after_train", 7, 7)]
+    assert (trainer.start_iter, trainer.max_iter) == (5, 7)
+
+
+def test_steps_lower_the_loss_and_are_stored():
+    trainer = trainer_of([10.0, 20.0])
+    trainer.train(0, 2)
+    assert trainer.model.w.item() == pytest.approx(0.25)  # halved by each step
+    history = trainer.storage.history("loss_w").values()
+    assert history == [(1.0, 0), (0.25, 1)]
+    assert trainer.storage.latest()["total_loss"] == (20.25, 1)
+    assert "data_time" in trainer.storage.latest()
+
+
+def test_loss_that_is_not_finite_stops_before_the_step():
+    trainer, record = trainer_of([0.0, float("inf")]), Record()
+    trainer.register_hooks([record])
+    with pytest.raises(FloatingPointError, match="iteration=1(.|\n)*loss_batch"):
+        trainer.train(0, 2)
+    assert trainer.model.w.item() == 0.5
+    assert record.calls[-1][0] == "after_train"
+
+
+def test_state_goes_through_a_checkpoint(tmp_path):
+    def build():
+        trainer = trainer_of([0.0] * 4)
+        trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=0.1)
+        trainer.scheduler = LRMultiplier(trainer.optimizer, LinearParamScheduler(1.0, 0.0), 4)
+        checkpointer = DetectionCheckpointer(trainer.model, str(tmp_path), trainer=trainer)
+        save = hooks.PeriodicCheckpointer(checkpointer, period=2)
+        assert isinstance(save, PeriodicCheckpointer)
+        trainer.register_hooks([hooks.LRScheduler(), save])
+        return trainer, checkpointer
+
+    whole, checkpointer = build()
+    whole.train(0, 4)
+    names = {Path(name).name for name in checkpointer.get_all_checkpoint_files()}
+    assert names == {"model_0000001.pth", "model_0000003.pth", "model_final.pth"}
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_final.pth")
+
+    second, checkpointer = build()
+    left = checkpointer.load(str(tmp_path / "model_0000001.pth"))
+    assert left == {"iteration": 1} and second.iter == 1
+    second.train(second.iter + 1, 4)
+    assert torch.equal(second.model.w, whole.model.w)
+    assert second.storage.latest()["lr"] == (pytest.approx(0.1 * 0.25), 3)
+
+
+def test_a_parameter_scheduler_is_a_multiple_of_the_rate():
+    trainer = trainer_of([0.0] * 4, lr=2.0)
+    trainer.register_hooks([hooks.LRScheduler(scheduler=LinearParamScheduler(1.0, 0.0))])
+    trainer.train(0, 4)
+    rates = [value for value, _ in trainer.storage.history("lr").values()]
+    assert rates == pytest.approx([2.0, 1.5, 1.0, 0.5])
+
+
+def test_warmup():
+    linear = WarmupParamScheduler(LinearParamScheduler(1.0, 0.0), 0.1, 0.5)
+    assert [linear(x) for x in (0, 0.25, 0.5, 0.75)] == pytest.approx([0.1, 0.3, 0.5, 0.25])
+    held = WarmupParamScheduler(ConstantParamScheduler(1.0), 0.1, 0.5, "constant")
+    assert [held(x) for x in (0, 0.4, 0.6)] == pytest.approx([0.1, 0.1, 1.0])
+    with pytest.raises(ValueError):
+        WarmupParamScheduler(ConstantParamScheduler(1.0), 0.1, 0.5, "other")
+
+
+def test_evaluation_is_periodic_and_at_the_end():
+    seen = []
+
+    def evaluate():
+        seen.append(get_event_storage().iter)
+        return {"box": {"AP": 2.0, "size": {"small": 1}}}
+
+    trainer = trainer_of([0.0] * 4)
+    trainer.register_hooks([hooks.EvalHook(2, evaluate)])
+    trainer.train(0, 4)
+    assert seen == [1, 4]
+    latest = trainer.storage.latest()
+    assert latest["box/AP"] == (2.0, 4) and latest["box/size/small"] == (1.0, 4)
+
+    trainer = trainer_of([0.0] * 4)
+    trainer.register_hooks([hooks.EvalHook(0, evaluate, eval_after_train=False)])
+    trainer.train(0, 4)
+    assert seen == [1, 4]
+
+
+def test_writers_are_called_periodically_and_closed():
+    class Writer(EventWriter):
+        calls = []
+
+        def write(self):
+            self.calls.append(get_event_storage().iter)
+
+        def close(self):
+            self.calls.append("closed")
+
+    trainer = trainer_of([0.0] * 5)
+    trainer.register_hooks(
+        [hooks.IterationTimer(warmup_iter=2), hooks.PeriodicWriter([Writer()], 2)]
+    )
+    trainer.train(0, 5)
+    assert Writer.calls == [1, 3, 4, 5, "closed"]
+    assert [i for _, i in trainer.storage.history("time").values()] == [1, 2, 3, 4]
+
+
+def test_callbacks():
+    calls = []
+    trainer = trainer_of([0.0])
+    names = ("before_train", "before_step", "after_step", "after_train")
+    callbacks = {n: lambda trainer, n=n: calls.append((n, trainer.iter)) for n in names}
+    trainer.register_hooks([hooks.CallbackHook(**callbacks), hooks.CallbackHook()])
+    trainer.train(0, 1)
+    assert calls == [("before_train", 0), ("before_step", 0), ("after_step", 0), ("after_train", 1)]
+
+
+def test_default_trainer_delegates():
+    class Trainer(DefaultTrainer):
+        def __init__(self):
+            TrainerBase.__init__(self)
+            self._trainer = trainer_of([0.0] * 3)
+
+    trainer = Trainer()
+    TrainerBase.train(trainer, 0, 3)
+    assert trainer.model is trainer._trainer.model and trainer.optimizer and trainer.data_loader
+    assert trainer._trainer.iter == 2
+    other = Trainer()
+    other.load_state_dict(trainer.state_dict())
+    assert other.iter == 3 and other._trainer.iter == 2
+    assert trainer.state_dict()["_trainer"].keys() == {"iteration", "optimizer"}
+
+
+def test_command_line():
+    parser = default_argument_parser()
+    line = "--config-file a.py --eval-only --num-gpus 2 --num-machines 3 --machine-rank 1"
+    args = parser.parse_args([*line.split(), "--dist-url", "tcp://h:1", "a.b=1", "c=2"])
+    assert vars(args) == {
+        "config_file": "a.py",
+        "resume": False,
+        "eval_only": True,
+        "num_gpus": 2,
+        "num_machines": 3,
+        "machine_rank": 1,
+        "dist_url": "tcp://h:1",
+        "opts": ["a.b=1", "c=2"],
+    }
+
+
+def test_set_up(tmp_path):
+    config = tmp_path / "a.yaml"
+    config.write_text("train: {}")
+    cfg = OmegaConf.create({"train": {"output_dir": str(tmp_path / "out"), "seed": 7}})
+    args = argparse.Namespace(config_file=str(config), eval_only=True)
+    names = ("fvcore", "fsdbev", "detectron2")
+    kept = {
+        name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate)
+        for name in names
+    }
+    hash_seed = os.environ.get("PYTHONHASHSEED")
+    try:
+        default_setup(cfg, args)
+        assert torch.initial_seed() == 7
+        assert LazyConfig.load(str(tmp_path / "out" / "config.yaml")).train.seed == 7
+        assert (
+            "PyTorch" in (tmp_path / "out" / "log.txt").read_text()
+            or "torch" in (tmp_path / "out" / "log.txt").read_text()
+        )
+    finally:
+        for name, (handlers, propagate) in kept.items():
+            logging.getLogger(name).handlers[:] = handlers
+            logging.getLogger(name).propagate = propagate
+        os.environ.pop("PYTHONHASHSEED", None)
+        if hash_seed is not None:
+            os.environ["PYTHONHASHSEED"] = hash_seed
+
+
+def test_one_process_needs_no_wrapper_and_no_spawn(tmp_path):
+    model, seen = Square(), []
+    assert create_ddp_model(model, broadcast_buffers=False, fp16_compression=False) is model
+    for processes in (0, 1):
+        launch(seen.append, processes, args=(processes,))
+    assert seen == [0, 1]
+    writers = default_writers(str(tmp_path / "new"), 5)
+    assert len(writers) == 3 and (tmp_path / "new").is_dir()

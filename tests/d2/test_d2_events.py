@@ -1,0 +1,103 @@
+"""Event storage and writers; the same with either side of the door."""
+
+import json
+import logging
+
+import pytest
+
+from fsdbev.d2.utils.events import (
+    CommonMetricPrinter,
+    EventStorage,
+    JSONWriter,
+    TensorboardXWriter,
+    get_event_storage,
+    has_event_storage,
+)
+
+
+def test_current_storage():
+    assert not has_event_storage()
+    with pytest.raises(AssertionError):
+        get_event_storage()
+    with EventStorage(3) as outer:
+        assert outer.iter == 3
+        with EventStorage() as inner:
+            assert get_event_storage() is inner
+        assert get_event_storage() is outer
+    assert not has_event_storage()
+
+
+def test_values_belong_to_iterations():
+    with EventStorage(10) as storage:
+        storage.put_scalar("a", 1)
+        storage.iter = 11
+        storage.put_scalars(a=3.0, b=5)
+        with storage.name_scope("val"):
+            storage.put_scalar("a", 7, cur_iter=4)
+    assert storage.latest() == {"a": (3.0, 11), "b": (5.0, 11), "val/a": (7.0, 4)}
+    assert storage.history("a").values() == [(1.0, 10), (3.0, 11)]
+    with pytest.raises(KeyError):
+        storage.history("c")
+
+
+def test_smoothing_is_a_median_over_the_last_iterations():
+    with EventStorage() as storage:
+        for storage.iter, value in enumerate([100.0, 1.0, 2.0, 9.0]):  # noqa: B020
+            storage.put_scalar("noisy", value)
+            storage.put_scalar("exact", value, smoothing_hint=False)
+    assert storage.count_samples("noisy", 3) == 3
+    smooth = storage.latest_with_smoothing_hint(3)
+    assert smooth == {"noisy": (2.0, 3), "exact": (9.0, 3)}
+    with pytest.raises(AssertionError):
+        storage.put_scalar("noisy", 1.0, smoothing_hint=False)
+
+
+def test_json_lines(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text('{"old": 1}\n')
+    with EventStorage() as storage:
+        writer = JSONWriter(str(path), window_size=2)
+        for storage.iter in range(4):
+            storage.put_scalar("loss", storage.iter)
+            storage.put_scalar("lr", 0.5 * storage.iter, smoothing_hint=False)
+            if storage.iter % 2 == 1:
+                writer.write()
+        writer.write()  # nothing is new
+        writer.close()
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"old": 1},
+        {"iteration": 1, "loss": 0.5, "lr": 0.5},
+        {"iteration": 3, "loss": 2.5, "lr": 1.5},
+    ]
+
+
+def test_console_line(caplog, monkeypatch):
+    printer = CommonMetricPrinter(max_iter=100)
+    monkeypatch.setattr(printer, "logger" if hasattr(printer, "logger") else "_logger", LOGGER)
+    with EventStorage() as storage, caplog.at_level(logging.INFO, logger=LOGGER.name):
+        storage.iter = 39
+        storage.put_scalars(loss_a=0.25, other=3.0, time=2.0, data_time=0.125)
+        storage.put_scalar("lr", 1e-4, smoothing_hint=False)
+        printer.write()
+        storage.iter = 100
+        printer.write()
+    (line,) = caplog.messages
+    for part in ("eta: 0:02:00", "iter: 39", "loss_a: 0.25", "time: 2.0000", "lr: 0.0001"):
+        assert part in line
+    assert "data_time: 0.1250" in line and "other" not in line
+    assert storage.latest()["eta_seconds"] == (120.0, 39)
+
+
+LOGGER = logging.getLogger("test_console_line")
+
+
+def test_tensorboard_file(tmp_path):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with EventStorage(5) as storage:
+        writer = TensorboardXWriter(str(tmp_path))
+        storage.put_scalar("loss", 2.0)
+        writer.write()
+        writer.write()
+        writer.close()
+    events = accumulators.EventAccumulator(str(tmp_path)).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(5, 2.0)]
