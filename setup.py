@@ -105,4 +105,4 @@ def extension_arguments():
     }
 
 
-setup(**extension_arguments())
+setup(license="Apache-2.0", **extension_arguments())

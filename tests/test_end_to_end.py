@@ -1,4 +1,4 @@
-"""The main job through its command line: train, save, resume, evaluate, in one and in two processes."""
+"""The main job by its command line: train, save, resume, evaluate, in one and in two processes."""
 
 import json
 import subprocess

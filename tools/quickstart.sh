@@ -47,7 +47,7 @@ pictures() {
 
 run_step "" prepare_environment
 run_step "$DATA" python tools/make_synthetic_nuscenes.py --out "$DATA"
-run_step "$DATA/fsdbev/v1.0-synth/synth_val.arrow" \
+run_step "" \
     python tools/prepare_nuscenes.py --dataroot "$DATA" --version v1.0-synth
 run_step "$OUT/train/evaluation.json" train
 run_step "$OUT/pictures" pictures

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Draws samples: all cameras with their boxes beside the view from above, one PNG a sample.
 
     python tools/visualize.py truth --index F.arrow --dataroot D --out DIR
@@ -9,12 +10,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+# ruff: noqa: E402  after the path is set, for use without installation
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Frame
 from fsdbev.evaluation import boxes_from_submission, read_submission
@@ -62,8 +67,8 @@ def predictions_of(frame: Frame, submission: dict[str, list], threshold: float) 
     return LabelledBoxes(boxes, labels, scores).at_least(threshold)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    args = parse_arguments(arguments)
+def draw(args: argparse.Namespace) -> None:
+    """Writes one picture a sample and prints its path."""
     index = FrameIndex(args.index)
     is_count = len(args.samples) == 1 and args.samples[0].isdigit() and len(args.samples[0]) < 9
     rows = choose_rows(index, int(args.samples[0])) if is_count else rows_of(index, args.samples)
@@ -79,5 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(path)
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    try:
+        draw(args)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
