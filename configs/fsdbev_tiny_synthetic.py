@@ -28,6 +28,7 @@ dataloader.train.class_balanced = False
 
 optimizer.lr = 2e-3
 lr_multiplier.warmup_iters = 50
+train.channels_last = True
 train.max_iter = 375
 train.ema = dict(enabled=True, decay=0.99, warmup=20, start_updates=0)
 train.checkpointer.period = 100

@@ -11,7 +11,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from fsdbev.layers import EXTENSION_BUILT, lift_splat, lift_splat_reference
 
 
 def surround_view(args: argparse.Namespace, kept: float) -> dict:
-    """Arguments of ``lift_splat``: a ring of cameras, a grid of 102.4 m, the share ``kept`` kept."""
+    """Arguments of ``lift_splat``: a ring of cameras, a grid of 102.4 m, masks keep ``kept``."""
     height, width = args.image_size
     generator = torch.Generator().manual_seed(0)
     image2bev = torch.eye(4).repeat(args.views, 1, 1)
@@ -67,11 +67,13 @@ def forward_backward(op: Callable[..., Tensor], arguments: dict) -> tuple[float,
     return middle - start, time.perf_counter() - middle
 
 
-def medians(op: Callable[..., Tensor], arguments: dict, repeat: int) -> list[float]:
-    """Median milliseconds of forward and backward, after one warm-up."""
-    forward_backward(op, arguments)
-    times = [forward_backward(op, arguments) for _ in range(repeat)]
-    return [1000 * statistics.median(column) for column in zip(*times)]
+def medians(
+    ops: Sequence[Callable[..., Tensor]], arguments: dict, repeat: int
+) -> list[list[float]]:
+    """Median milliseconds of forward and backward of each operator, after one warm-up. They take
+    turns, so that whatever else the machine does slows all of them."""
+    times = [[forward_backward(op, arguments) for op in ops] for _ in range(1 + repeat)][1:]
+    return [[1000 * statistics.median(column) for column in zip(*rows)] for rows in zip(*times)]
 
 
 def main() -> None:
@@ -93,8 +95,7 @@ def main() -> None:
         torch.set_num_threads(threads)
         for kept in args.kept:
             arguments = surround_view(args, kept)
-            compiled = medians(lift_splat, arguments, args.repeat)
-            twin = medians(lift_splat_reference, arguments, args.repeat)
+            compiled, twin = medians((lift_splat, lift_splat_reference), arguments, args.repeat)
             for name, a, b in zip(("forward", "backward"), compiled, twin):
                 print(f"{threads:7d}  {kept:4.2f}  {name:8s}  {a:11.1f}  {b:11.1f}  {b / a:6.1f}")
 

@@ -6,6 +6,7 @@ train = dict(
     max_iter=90000,
     seed=0,  # -1: a new one each time
     device="cuda",  # the CPU where there is no GPU
+    channels_last=False,  # convolution weights in channels-last layout: faster on most machines
     amp=dict(enabled=False, dtype="bfloat16"),  # mixed precision; or "float16"
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
     clip_grad=dict(enabled=True, max_norm=5.0),

@@ -2,8 +2,7 @@
 
 from .ema import ModelEMA
 from .evaluation import evaluate
-from .launch import launch
-from .main import main, run
+from .main import run
 from .trainer import Trainer
 
-__all__ = ["ModelEMA", "Trainer", "evaluate", "launch", "main", "run"]
+__all__ = ["ModelEMA", "Trainer", "evaluate", "run"]

@@ -10,14 +10,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights
-from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.config import LazyConfig
 from fsdbev.d2.engine import default_argument_parser, default_setup
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.logger import setup_logger
 
-from .device import resolve_device
 from .evaluation import evaluate
 from .launch import launch
+from .model import build_model
 from .overrides import apply_overrides
 from .trainer import Trainer
 
@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
 def evaluate_only(cfg: DictConfig, *, last: bool) -> dict[str, Any]:
     """Evaluates ``train.init_checkpoint``, or the output folder's last checkpoint with ``last``."""
-    model = instantiate(cfg.model).to(resolve_device(cfg.train.device))
+    model = build_model(cfg)
     path = cfg.train.init_checkpoint
     if last:
         path = TrainingCheckpointer(model, cfg.train.output_dir).get_checkpoint_file() or path

@@ -26,10 +26,10 @@ from fsdbev.d2.engine import (
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
 
-from .device import resolve_device
 from .ema import ModelEMA
 from .evaluation import evaluate
 from .hooks import EMAUpdate, GradientClipping, IterationSeed, PeriodicCheckpointer, Preemption
+from .model import build_model
 from .optim import build_optimizer
 from .train_step import TrainStep
 
@@ -48,11 +48,12 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)  # DefaultTrainer's own constructor takes a yacs config
         self.cfg = cfg
         train = cfg.train
-        device = resolve_device(train.device)
-        model = instantiate(cfg.model).to(device)
-        self.ema = _build_ema(train.ema, model)
+        model = build_model(cfg)
+        device = next(model.parameters()).device
+        distributed = _distributed(model, device, train.ddp)
+        self.ema = _build_ema(train.ema, model)  # after all ranks have got the same weights
         self._trainer = TrainStep(
-            _distributed(model, device, train.ddp),
+            distributed,
             instantiate(cfg.dataloader.train),
             build_optimizer(cfg.optimizer, model),
             device=device,

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from fsdbev.checkpoint import read_checkpoint
+from fsdbev.engine import run
+from fsdbev.engine.main import evaluate_only
 
 HERE = Path(__file__).parent
 TOOL = HERE.parents[1] / "tools" / "train_net.py"
@@ -68,16 +70,21 @@ def test_saved_config_and_weights_evaluate_to_the_same(trained, tmp_path):
     assert results[0] == results[1] and results[0]["toy"]["count"] == 5
 
 
-def test_two_processes_stop_on_a_signal_and_go_on(tmp_path):
+def test_two_processes_stop_on_a_signal_and_go_on(tmp_path, toy_config):
     """Two spawned processes, whose starter gets SIGTERM in iteration 3; then two of torchrun."""
-    spawned = train_net(tmp_path, "--num-gpus", "2", "train.max_iter=6", TOY_STOP_AT="3")
+    options = ("train.max_iter=6", "train.eval_period=2", "train.checkpointer.period=2")
+    spawned = train_net(tmp_path, "--num-gpus", "2", *options, TOY_STOP_AT="3")
     assert spawned.returncode == 0, spawned.stderr
     output = tmp_path / "output"
     assert (output / "last_checkpoint").read_text() == "model_0000003.pth"
-    assert not (output / "evaluation.json").exists()
+    # both processes evaluated the same weights: those of the checkpoint
+    there = json.loads((output / "evaluation.json").read_text())["toy"]["error"]
+    cfg = toy_config(f"train.init_checkpoint={output / 'model_0000001.pth'}", output="again")
+    os.mkdir(cfg.train.output_dir)
+    assert evaluate_only(cfg, last=False)["toy"]["error"] == pytest.approx(there, rel=1e-5)
 
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    resumed = train_net(tmp_path, "--resume", "train.max_iter=6", launcher=torchrun)
+    resumed = train_net(tmp_path, "--resume", *options, launcher=torchrun)
     assert resumed.returncode == 0, resumed.stderr
     log = (output / "log.txt").read_text()
     assert log.count("World size: 2") == 2 and "Starting training from iteration 4" in log
@@ -101,8 +108,6 @@ def test_two_processes_stop_on_a_signal_and_go_on(tmp_path):
 def test_wrong_override_is_an_error_before_anything_runs(
     tmp_path, monkeypatch, capsys, override, message
 ):
-    from fsdbev.engine import run
-
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         run(["--config-file", str(CONFIG), "train.log_period=1", override])
@@ -112,8 +117,6 @@ def test_wrong_override_is_an_error_before_anything_runs(
 
 
 def test_command_line_errors(tmp_path, capsys):
-    from fsdbev.engine import run
-
     wrong = {
         "--config-file is needed": [],
         "no_such.py": ["--config-file", str(tmp_path / "no_such.py")],
@@ -126,8 +129,6 @@ def test_command_line_errors(tmp_path, capsys):
 
 
 def test_evaluating_refuses_weights_of_another_model(toy_config, tmp_path):
-    from fsdbev.engine.main import evaluate_only
-
     torch.save({"out.weight": torch.zeros(1, 8)}, tmp_path / "part.pth")
     cfg = toy_config(f"train.init_checkpoint={tmp_path / 'part.pth'}")
     with pytest.raises(ValueError, match="not in the file: net"):

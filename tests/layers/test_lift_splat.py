@@ -19,7 +19,7 @@ both = pytest.mark.parametrize("op", [lift_splat, reference], ids=["op", "twin"]
 
 
 def by_hand(**changes):
-    """One view of 1 x 3 features and two bins: u = 0, 2, 4 pixels, depth 1 and 3 m. The BEV frame is
+    """One view of 1 x 3 features and two bins: u = 0, 2, 4 pixels, depth 1 and 3 m. BEV frame:
     x = depth, y = u depth, on a 4 x 4 grid of cells 2 m long and 4 m wide from (0, 0)."""
     image2bev = torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0.5], [0, 0, 0, 1]])
     arguments = dict(
@@ -82,7 +82,13 @@ def test_truncates_toward_zero(op):
         arguments = by_hand(weights=weights, depth_threshold=0.5, lower=(0.0, lower, 0.0))
         assert cells_of(op(**arguments)) == expected
     # The upper bound itself is out; so is a point above or below the single layer of z.
-    for z, inside in ((1.0, False), (0.999, True), (-0.999, True), (-1.0, False), (math.nan, False)):
+    for z, inside in (
+        (1.0, False),
+        (0.999, True),
+        (-0.999, True),
+        (-1.0, False),
+        (math.nan, False),
+    ):
         image2bev = by_hand()["image2bev"].clone()
         image2bev[0, 2, 3] = z
         assert bool(cells_of(op(**by_hand(image2bev=image2bev)))) is inside
@@ -323,9 +329,11 @@ def test_compile_sees_one_node():
 
     torch.compile(lambda a: lift_splat(**a) * 2, fullgraph=True, backend=backend)(arguments)
     targets = [n.target for n in graphs[0].graph.nodes if n.op == "call_function"]
-    assert targets.count(torch.ops.fsdbev.lift_splat) + targets.count(
-        torch.ops.fsdbev.lift_splat.default
-    ) == 1
+    assert (
+        targets.count(torch.ops.fsdbev.lift_splat)
+        + targets.count(torch.ops.fsdbev.lift_splat.default)
+        == 1
+    )
     assert len(targets) == 2
     compiled = torch.compile(lift_splat, fullgraph=True, backend="aot_eager")
     for got, want in zip(gradients(compiled, arguments), gradients(lift_splat, arguments)):

@@ -1,4 +1,4 @@
-"""Rotated IoU, rotated and circle NMS: by hand, against shapely, the twin and the public release."""
+"""Rotated IoU, rotated and circle NMS: by hand, against shapely, the twin and the release."""
 
 import math
 from pathlib import Path
@@ -141,8 +141,7 @@ def test_circle_by_hand(nms):
 def test_same_as_the_release(case):
     with np.load(PARITY) as arrays:
         read = {
-            k: arrays[f"nms{case}.{k}"]
-            for k in ("boxes", "scores", "keep0.2", "keep0.5", "circle")
+            k: arrays[f"nms{case}.{k}"] for k in ("boxes", "scores", "keep0.2", "keep0.5", "circle")
         }
     boxes, scores = torch.from_numpy(read["boxes"]), torch.from_numpy(read["scores"])
     for threshold in (0.2, 0.5):
@@ -163,7 +162,9 @@ def test_op_equals_twin(dtype):
     strided = padded[:, 1:6]
     torch.testing.assert_close(rotated_iou(strided, boxes), rotated_iou_reference(boxes, boxes))
     for threshold in (0.0, 0.1, 0.5):
-        got, want = (nms(strided, scores, threshold) for nms in (rotated_nms, rotated_nms_reference))
+        got, want = (
+            nms(strided, scores, threshold) for nms in (rotated_nms, rotated_nms_reference)
+        )
         assert torch.equal(got, want) and 0 < len(got) < 60
         centers = strided[:, :2]
         got, want = (nms(centers, scores, threshold) for nms in (circle_nms, circle_nms_reference))

@@ -76,8 +76,15 @@ class CenterHead(nn.Module):
             _task_head(shared_channels, branch_channels, len(task.class_names))
             for task in self.tasks
         )
+        self._init_weights()
+
+    def _init_weights(self) -> None:
         kaiming_init(self)
         for branches in self.task_heads:
+            for branch in branches.values():
+                # By fan-in: one or two channels out would make a fan-out start of logits beyond
+                # +-10, whose loss of hundreds kills ReLUs before anything is learned.
+                nn.init.kaiming_normal_(branch[-1].weight, nonlinearity="linear")
             nn.init.constant_(branches["heatmap"][-1].bias, HEATMAP_BIAS)
 
     def forward(self, bev_feats: Tensor) -> list[dict[str, Tensor]]:
