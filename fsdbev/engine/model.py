@@ -23,7 +23,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def build_model(cfg: DictConfig) -> nn.Module:
-    """``cfg.model`` on ``cfg.train.device``, its weights laid out as ``train.channels_last`` says."""
+    """``cfg.model`` on ``cfg.train.device``, weights laid out as ``train.channels_last`` says."""
     model = instantiate(cfg.model).to(resolve_device(cfg.train.device))
     if cfg.train.get("channels_last", False):
         model = model.to(memory_format=torch.channels_last)
