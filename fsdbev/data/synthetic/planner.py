@@ -24,6 +24,8 @@ _LARGE = ("car", "truck", "construction_vehicle", "bus", "trailer")
 _LARGE_LENGTH = {"car": 4.6, "truck": 7.0, "construction_vehicle": 6.4, "bus": 10.8, "trailer": 10}
 #: Riders add to the two-wheelers, so that fewer of those stand around.
 _SMALL = ("barrier", "pedestrian", "traffic_cone") * 3 + ("motorcycle", "bicycle") * 2
+#: Metres between a small object and its neighbours.
+_SPACE = 1.2
 #: How often a place is looked for before an object is left out.
 _TRIES = 12
 
@@ -80,7 +82,7 @@ class Planner:
         """Vehicles ahead of and behind the ego vehicle that drive like it."""
         rng, road = self.rng, self.street.road
         for low, high in ((13.0, 24.0), (-22.0, -13.0)):
-            for _ in range(self._count(0.8)):
+            for _ in range(self._count(0.6)):
                 drift = float(rng.uniform(0.0, 0.8)) * np.sign(low)
                 speed = max(ego.speed + drift, -ego.acceleration * self.crowd.times[-1], 0.0)
                 start, lateral = rng.uniform(low, high), -LANE_CENTER + rng.uniform(-0.2, 0.2)
@@ -93,20 +95,20 @@ class Planner:
         speed = float(rng.uniform(2.0, 6.5)) if rng.uniform() < 0.85 else 0.0
         start = self.span[0] + rng.uniform(0.0, 10.0)
         way = self.span[1] - self.span[0] + speed * self.crowd.times[-1]
-        for _ in range(self._count(way / 24.0)):
+        for _ in range(self._count(way / 40.0)):
             lateral = LANE_CENTER + rng.uniform(-0.2, 0.2)
             self.crowd.add(
                 self.drivers.draw(),
                 LaneMotion(road, start, lateral, -speed, reverse=True),
                 on_road=True,
             )
-            start += rng.uniform(17.0, 27.0)
+            start += rng.uniform(28.0, 44.0)
 
     def _fill_cycle_lanes(self) -> None:
         """Ridden two-wheelers."""
         rng, road = self.rng, self.street.road
         for side in (-1.0, 1.0):
-            for _ in range(self._count(2.5)):
+            for _ in range(self._count(2.0)):
                 start, pace = rng.uniform(*self.span), rng.uniform(1.0, 5.0)
                 lateral = side * (CYCLE_CENTER + rng.uniform(-0.4, 0.4))
                 motion = LaneMotion(road, start, lateral, -side * pace, reverse=side > 0)
@@ -134,12 +136,12 @@ class Planner:
         s = self.span[0] + self.rng.uniform(0.0, 6.0)
         while s < self.span[1]:
             name = self.large.draw()
-            at_kerb = self.rng.uniform() < 0.55
-            length = _LARGE_LENGTH[name] + self.rng.uniform(4.5, 7.5)
+            at_kerb = self.rng.uniform() < 0.25
+            length = _LARGE_LENGTH[name] + self.rng.uniform(5.0, 9.0)
             if not self._crossed(s, s + length):
                 if self.rng.uniform() < 0.9 * self.density:
                     self._park(name, side, s + length / 2, at_kerb)
-                for _ in range(self._count(length / 5.2)):
+                for _ in range(self._count(length / 5.5)):
                     self._place_small(self.small.draw(), side, s, s + length)
             s += length
 
@@ -151,7 +153,7 @@ class Planner:
         return start < crossing + reach and stop > crossing - reach
 
     def _park(self, name: str, side: float, s: float, at_kerb: bool) -> None:
-        """Parks a vehicle along the kerb, or anyhow in the yard; gives up where all is taken."""
+        """Parks a vehicle along the kerb, or along it in the yard; gives up where all is taken."""
         rng, along = self.rng, np.pi if side > 0 else 0.0
         for _ in range(_TRIES):
             if at_kerb:
@@ -159,14 +161,14 @@ class Planner:
                 motion = self._still(s, side * (PARKING_CENTER + rng.uniform(-0.1, 0.2)), turn)
             else:
                 lateral = side * (YARD_CENTER + rng.uniform(-2.0, 3.0))
-                motion = self._still(s + rng.uniform(-1.5, 1.5), lateral, rng.uniform(-3.1, 3.1))
+                motion = self._still(s + rng.uniform(-1.5, 1.5), lateral, along + rng.normal(0, 0.1))
             if self.crowd.add(name, motion):
                 return
 
     def _place_small(self, name: str, side: float, start: float, stop: float) -> None:
         """Puts a small object between start and stop; gives up where all is taken."""
         for _ in range(_TRIES):
-            if self.crowd.add(name, self._draw_small(name, side, start, stop)):
+            if self.crowd.add(name, self._draw_small(name, side, start, stop), gap=_SPACE):
                 return
 
     def _draw_small(self, name: str, side: float, start: float, stop: float) -> LineMotion:

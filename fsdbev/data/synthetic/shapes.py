@@ -19,26 +19,16 @@ _TAIL: Color = (0.75, 0.05, 0.05)
 _WHITE: Color = (0.93, 0.93, 0.92)
 _RED: Color = (0.85, 0.08, 0.08)
 
-_CAR_COLORS = (
-    (0.88, 0.88, 0.90),
-    (0.10, 0.10, 0.12),
-    (0.55, 0.57, 0.60),
-    (0.65, 0.08, 0.10),
-    (0.10, 0.22, 0.55),
-    (0.12, 0.35, 0.22),
-    (0.70, 0.62, 0.48),
-)
-_CAB_COLORS = ((0.75, 0.10, 0.10), (0.12, 0.30, 0.65), (0.90, 0.90, 0.90), (0.10, 0.45, 0.30))
-_BUS_COLORS = ((0.10, 0.55, 0.30), (0.15, 0.40, 0.85), (0.80, 0.12, 0.15), (0.55, 0.15, 0.60))
-_CLOTHES = (
-    (0.80, 0.15, 0.15),
-    (0.15, 0.25, 0.70),
-    (0.15, 0.50, 0.25),
-    (0.85, 0.75, 0.20),
-    (0.90, 0.90, 0.90),
-    (0.10, 0.10, 0.12),
-    (0.60, 0.25, 0.60),
-)
+# Every class has a paint of its own, since a small network has minutes to learn them apart.
+_CAR_COLORS = ((0.08, 0.18, 0.72), (0.14, 0.32, 0.85), (0.30, 0.48, 0.92))
+_TRUCK_COLORS = ((0.72, 0.08, 0.08), (0.60, 0.10, 0.08), (0.82, 0.14, 0.10))
+_BUS_COLORS = ((0.08, 0.55, 0.22), (0.12, 0.66, 0.30), (0.20, 0.60, 0.15))
+_TRAILER_COLORS = ((0.90, 0.91, 0.94), (0.84, 0.86, 0.92), (0.95, 0.95, 0.92))
+_CONSTRUCTION_COLORS = ((0.97, 0.80, 0.05), (0.95, 0.74, 0.05), (0.98, 0.86, 0.15))
+_MOTORCYCLE_COLORS = ((0.42, 0.08, 0.55), (0.52, 0.12, 0.66), (0.34, 0.10, 0.48))
+_BICYCLE_COLORS = ((0.05, 0.78, 0.80), (0.10, 0.86, 0.76), (0.15, 0.74, 0.88))
+_PEDESTRIAN_COLORS = ((0.92, 0.20, 0.58), (0.96, 0.36, 0.68), (0.84, 0.14, 0.50))
+_TROUSERS = ((0.12, 0.14, 0.25), (0.10, 0.10, 0.12), (0.30, 0.26, 0.24))
 _SKINS = ((0.96, 0.80, 0.69), (0.80, 0.58, 0.44), (0.50, 0.33, 0.24))
 
 
@@ -71,8 +61,7 @@ def car(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
 
 
 def truck(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
-    cab = _pick(_CAB_COLORS, rng)
-    cargo = _pick((_WHITE, (0.75, 0.76, 0.78), (0.85, 0.80, 0.65)), rng)
+    cab, cargo = _pick(_TRUCK_COLORS, rng), _pick(_TRUCK_COLORS, rng)
     shape.box((-0.99, 0.94), (-0.6, 0.6), (0.14, 0.34), (0.16, 0.16, 0.17))
     shape.box((-0.985, 0.42), (-1, 1), (0.33, 1.0), cargo)
     shape.box((0.48, 0.985), (-0.94, 0.94), (0.16, 0.80), cab)
@@ -100,8 +89,8 @@ def bus(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
 
 
 def trailer(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
-    side = _pick(((0.62, 0.64, 0.68), (0.72, 0.70, 0.62), (0.50, 0.55, 0.62)), rng)
-    rib = tuple(0.72 * v for v in side)
+    side = _pick(_TRAILER_COLORS, rng)
+    rib = tuple(0.82 * v for v in side)
     shape.box((-0.985, 1), (-1, 1), (0.30, 1.0), side, pattern=STRIPES, color2=rib, scale=0.9)
     shape.box((-0.98, 0.98), (-1, 1), (0.26, 0.30), _RED, pattern=STRIPES, color2=_WHITE, scale=0.8)
     shape.box((-0.98, 0.6), (-0.5, 0.5), (0.18, 0.26), (0.15, 0.15, 0.16))
@@ -114,7 +103,7 @@ def trailer(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
 
 
 def construction_vehicle(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
-    paint = _pick(((0.97, 0.74, 0.05), (0.95, 0.62, 0.05), (0.98, 0.82, 0.15)), rng)
+    paint = _pick(_CONSTRUCTION_COLORS, rng)
     if rng.uniform() < 0.6:
         _excavator(shape, paint)
     else:
@@ -156,7 +145,7 @@ def barrier(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
 
 def motorcycle(shape: ShapeBuilder, rng: np.random.Generator, *, ridden: bool, **_: bool) -> None:
     top = 0.78 if ridden else 1.0
-    paint = _pick(((0.75, 0.08, 0.08), (0.10, 0.20, 0.70), (0.08, 0.40, 0.15)), rng)
+    paint = _pick(_MOTORCYCLE_COLORS, rng)
     for x in (-0.68, 0.68):
         shape.box((x - 0.32, x + 0.32), (-0.18, 0.18), (0.10 * top, 0.40 * top), _TYRE)
         shape.box((x - 0.20, x + 0.20), (-0.18, 0.18), (0.0, 0.50 * top), _TYRE)
@@ -167,7 +156,7 @@ def motorcycle(shape: ShapeBuilder, rng: np.random.Generator, *, ridden: bool, *
     shape.box((0.38, 0.46), (-1, 1), (0.84 * top, 0.90 * top), (0.15, 0.15, 0.15))
     shape.box((0.46, 0.62), (-0.28, 0.28), (0.66 * top, 0.84 * top), _LAMP)
     if ridden:
-        _rider(shape, rng, seat=(-0.25, 0.50), hands=(0.40, 0.68), helmet=True)
+        _rider(shape, rng, paint, seat=(-0.25, 0.50), hands=(0.40, 0.68), helmet=True)
     else:
         shape.box((0.30, 0.42), (-0.95, -0.80), (0.88, 1.0), _METAL)
         shape.box((0.30, 0.42), (0.80, 0.95), (0.88, 1.0), _METAL)
@@ -175,7 +164,7 @@ def motorcycle(shape: ShapeBuilder, rng: np.random.Generator, *, ridden: bool, *
 
 def bicycle(shape: ShapeBuilder, rng: np.random.Generator, *, ridden: bool, **_: bool) -> None:
     top = 0.63 if ridden else 1.0
-    paint = _pick(((0.10, 0.65, 0.75), (0.80, 0.20, 0.50), (0.20, 0.70, 0.25)), rng)
+    paint = _pick(_BICYCLE_COLORS, rng)
     for x in (-0.62, 0.62):
         _spoked_wheel(shape, x, 0.37, 0.31 * top)
     hub, seat, head = (-0.62, 0, 0.31 * top), (-0.22, 0, 0.80 * top), (0.42, 0, 0.82 * top)
@@ -186,7 +175,8 @@ def bicycle(shape: ShapeBuilder, rng: np.random.Generator, *, ridden: bool, **_:
     shape.box((0.34, 0.42), (-1, 1), (0.94 * top, top), (0.12, 0.12, 0.12))
     shape.box((-0.38, -0.10), (-0.22, 0.22), (0.82 * top, 0.90 * top), (0.10, 0.10, 0.10))
     if ridden:
-        _rider(shape, rng, seat=(-0.26, 0.55), hands=(0.36, 0.62), helmet=rng.uniform() < 0.5)
+        helmet = rng.uniform() < 0.5
+        _rider(shape, rng, paint, seat=(-0.26, 0.55), hands=(0.36, 0.62), helmet=helmet)
 
 
 def _spoked_wheel(shape: ShapeBuilder, x: float, reach: float, middle: float) -> None:
@@ -201,12 +191,13 @@ def _spoked_wheel(shape: ShapeBuilder, x: float, reach: float, middle: float) ->
 def _rider(
     shape: ShapeBuilder,
     rng: np.random.Generator,
+    shirt: Color,
     *,
     seat: tuple[float, float],
     hands: tuple[float, float],
     helmet: bool,
 ) -> None:
-    shirt, trousers, skin = _pick(_CLOTHES, rng), _pick(_CLOTHES, rng), _pick(_SKINS, rng)
+    trousers, skin = _pick(_TROUSERS, rng), _pick(_SKINS, rng)
     x, z = seat
     for y in (-0.45, 0.45):
         shape.beam((x, y * 0.6, z), (x + 0.28, y, 0.42), (0.14, 0.13), trousers)
@@ -221,9 +212,8 @@ def _rider(
 def pedestrian(
     shape: ShapeBuilder, rng: np.random.Generator, *, moving: bool, worker: bool, **_: bool
 ) -> None:
-    shirt, trousers, skin = _pick(_CLOTHES, rng), _pick(_CLOTHES, rng), _pick(_SKINS, rng)
-    if worker:
-        shirt, trousers = (0.95, 0.55, 0.05), (0.12, 0.14, 0.25)
+    shirt, trousers = _pick(_PEDESTRIAN_COLORS, rng), _pick(_TROUSERS, rng)
+    skin = _pick(_SKINS, rng)
     leg, arm = ((0.09 * shape.size[2], share * shape.size[2]) for share in (0.09, 0.05))
     stride, shoe_span = (0.78, (-0.22, 0.22)) if moving else (0.0, (-0.75, 1.0))
     back, chest = (-0.34, 0.34) if moving else (-1.0, 0.85)

@@ -17,7 +17,7 @@ from .trajectory import EgoTrajectory, Road, rotation_z
 #: Seconds between key frames.
 FRAME_PERIOD = 0.5
 #: Objects stand from this far behind the start to this far beyond the end of the ego's way, m.
-BEHIND, AHEAD = 30.0, 34.0
+BEHIND, AHEAD = 24.0, 26.0
 #: How far a shadow's middle lies from its object, as a share of the full length of the shadow.
 _SHADOW_LEAN = 0.25
 _EGO_SIZE = (4.7, 2.0)
@@ -91,7 +91,7 @@ def _turns(poses: np.ndarray) -> np.ndarray:
 def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
     """A new world for one scene."""
     duration = (options.frames - 1) * FRAME_PERIOD
-    curvature = float(rng.choice((-1.0, 0.0, 1.0))) / rng.uniform(85.0, 160.0)
+    curvature = float(rng.choice((-1.0, 0.0, 1.0))) / rng.uniform(150.0, 300.0)
     road = Road(curvature)
     ego = _draw_ego(road, duration, rng)
     way = float(ego.distance(duration))
@@ -111,7 +111,7 @@ def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
 
 
 def _draw_ego(road: Road, duration: float, rng: np.random.Generator) -> EgoTrajectory:
-    first, last = rng.uniform(1.0, 6.5, size=2)
+    first, last = rng.uniform(0.8, 4.0, size=2)
     if rng.uniform() < 0.25:
         first, last = (0.0, last) if rng.uniform() < 0.5 else (first, 0.0)
     return EgoTrajectory(

@@ -1,0 +1,22 @@
+"""FSD-BEV for the synthetic data set with the paper's cells and augmentation: an hour, or a GPU."""
+
+from .fsdbev_tiny_synthetic import dataloader, lr_multiplier, model, optimizer, train
+
+model.grid.x_range = model.grid.y_range = [-38.4, 38.4]
+model.grid.cell = 0.8
+model.backbone.width = 32
+model.neck.out_channels = 64
+model.depth_net.mid_channels = 64
+model.depth_net.context_channels = 32
+model.depth_net.aspp_channels = 32
+model.bev_encoder.out_channels = 64
+model.head.shared_channels = 32
+model.head.branch_channels = 32
+model.depth_net.dropout = 0.1
+
+dataloader.image_aug.scale = [0.85, 1.15]
+dataloader.bev_aug.max_rotation = 22.5
+dataloader.train.num_workers = 2
+
+train.max_iter = 2000
+train.ema.decay = 0.998
