@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Time of the compiled lift_splat against its PyTorch twin, in one run on one machine.
 
     python tools/benchmark.py [--views 6] [--channels 80] [--grid 128] [--sets 1] [--threads 1 2]
@@ -10,12 +11,17 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+# ruff: noqa: E402  after the path is set, for use without installation
 from fsdbev.layers import EXTENSION_BUILT, lift_splat, lift_splat_reference
 
 
