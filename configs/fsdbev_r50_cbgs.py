@@ -1,4 +1,4 @@
-"""FSD-BEV, ResNet-50, 256x704, BEV 128x128, CBGS: the main setting (published 40.3 mAP, 52.6 NDS)."""
+"""FSD-BEV, ResNet-50, 256x704, BEV 128x128, CBGS, main setting (40.3 mAP, 52.6 NDS published)."""
 
 from .common.data.nuscenes import dataloader
 from .common.models.fsdbev_r50 import model

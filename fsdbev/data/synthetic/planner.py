@@ -161,7 +161,8 @@ class Planner:
                 motion = self._still(s, side * (PARKING_CENTER + rng.uniform(-0.1, 0.2)), turn)
             else:
                 lateral = side * (YARD_CENTER + rng.uniform(-2.0, 3.0))
-                motion = self._still(s + rng.uniform(-1.5, 1.5), lateral, along + rng.normal(0, 0.1))
+                turn = along + rng.normal(0.0, 0.1)
+                motion = self._still(s + rng.uniform(-1.5, 1.5), lateral, turn)
             if self.crowd.add(name, motion):
                 return
 
