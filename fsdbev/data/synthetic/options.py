@@ -22,9 +22,9 @@ class SyntheticOptions:
     seed: of everything random.
     """
 
-    scenes_train: int = 20
-    scenes_val: int = 5
-    frames: int = 10
+    scenes_train: int = 40
+    scenes_val: int = 10
+    frames: int = 5
     image_size: tuple[int, int] = (480, 270)
     density: float = 1.0
     lidar_azimuths: int = 1085
