@@ -14,6 +14,7 @@ model.head.shared_channels = 32
 model.head.branch_channels = 32
 model.depth_net.dropout = 0.1
 
+dataloader.image_size = [128, 352]
 dataloader.image_aug.scale = [0.85, 1.15]
 dataloader.bev_aug.max_rotation = 22.5
 dataloader.train.num_workers = 2

@@ -13,7 +13,7 @@ mkdir -p "$OUT"
 
 # Typical seconds of each step on two cores: what "about N min left" is computed from.
 NAMES=("environment, install, build" "synthetic data" "index and point labels" "training and evaluation" "pictures")
-SECONDS_TYPICAL=(100 50 10 450 20)
+SECONDS_TYPICAL=(100 45 10 400 20)
 step=0
 
 # run_step RESULT COMMAND...: runs the step unless its result is there already.
@@ -33,10 +33,7 @@ run_step() {
 }
 
 train() {
-    local processes
-    # On the CPU two processes of a sample each: a model this small gains little from more threads.
-    processes=$(python -c 'import torch; print(1 if torch.cuda.is_available() else 2)')
-    python tools/train_net.py --config-file $CONFIG --resume --num-gpus "$processes" \
+    python tools/train_net.py --config-file $CONFIG --resume \
         train.output_dir="$OUT/train" dataloader.dataroot="$DATA"
 }
 
