@@ -6,7 +6,7 @@ from .common.optim import AdamW as optimizer
 from .common.schedule import cosine as lr_multiplier
 from .common.train import train
 
-# The synthetic street is small: nine of ten objects stand within 28 m.
+# The synthetic street is small: nearly nine in ten objects stand within 28 m.
 model.grid.x_range = model.grid.y_range = [-28.0, 28.0]
 model.grid.cell = 1.0
 model.depth_bins.stop = 41.0
