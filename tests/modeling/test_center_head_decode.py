@@ -85,6 +85,17 @@ def test_nothing_found():
     assert found.pred_classes.dtype == torch.int64
 
 
+@pytest.mark.parametrize("log_dim", [500.0, -500.0])
+def test_sizes_are_finite_and_positive_whatever_is_predicted(log_dim):
+    head = make_head()
+    maps = silent_maps(head)
+    maps[0]["heatmap"][0, 0, 20, 30] = 5.0
+    maps[0]["dim"][:] = log_dim
+    dims = head.decode(maps)[0].pred_boxes_3d.dims
+    assert len(dims) == 1
+    assert dims.isfinite().all() and (dims > 0).all()
+
+
 def test_score_threshold_is_exclusive():
     head = make_head(score_threshold=0.5)
     maps = silent_maps(head)

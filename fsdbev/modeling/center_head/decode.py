@@ -19,6 +19,8 @@ from .targets import REGRESSION
 
 #: NMS of every task looks at the best ``NMS_INPUT`` boxes and keeps ``NMS_OUTPUT`` at most.
 NMS_INPUT, NMS_OUTPUT = 1000, 83
+#: Sizes stay within exp(+-6) m, 2.5 mm to 403 m, so that an untrained head's boxes are finite too.
+MAX_LOG_DIM = 6.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def top_candidates(
     corner = torch.stack([cell % columns, cell // columns], dim=-1)  # x, y
     xy = (corner + offset) * grid.cell + offset.new_tensor(grid.lower[:2])
     yaw = torch.atan2(rot[..., :1], rot[..., 1:])
-    boxes = torch.cat([xy, z, log_dims.exp(), yaw, velocity], dim=-1)
+    dims = log_dims.clamp(-MAX_LOG_DIM, MAX_LOG_DIM).exp()
+    boxes = torch.cat([xy, z, dims, yaw, velocity], dim=-1)
     return Candidates(boxes, scores, index // (rows * columns))
 
 
