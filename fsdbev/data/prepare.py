@@ -132,12 +132,18 @@ def _label_row_in_worker(row: int) -> int:
 def _label_row(index: FrameIndex, dataroot: str, labels: Path, row: int) -> int:
     frame, source = index[row], index.info.get("source", "")
     path = label_path(labels, frame.sample_token)
-    try:
-        if read_table(path, LABEL_FORMAT)[1].get("source") == source:
-            return row
-    except (FileNotFoundError, ValueError):
-        pass  # not there, or unusable: written now
+    if _is_done(path, source):
+        return row
     lidarseg_classes = json.loads(index.info.get("lidarseg_classes", "[]"))
     points = label_sample(frame, index.annotations(row), dataroot, lidarseg_classes)
     write_point_labels(path, points, frame.image_sizes, source)
     return row
+
+
+def _is_done(path: Path, source: str) -> bool:
+    """Whether whole point labels of this source stand there."""
+    try:
+        header = read_table(path, LABEL_FORMAT)[1]
+    except (FileNotFoundError, ValueError):
+        return False
+    return header.get("source") == source
