@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: Heatmaps start at a probability of 0.1: most cells are background.
+HEATMAP_PRIOR_BIAS = -2.19
+
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
     """3x3 convolution that keeps the size at stride 1."""

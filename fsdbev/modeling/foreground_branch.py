@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .blocks import conv3x3
+from .blocks import HEATMAP_PRIOR_BIAS, conv3x3
 from .depth_labels import DepthLabels
-from .msfe import HEATMAP_PRIOR_BIAS, ImageFeatures, heatmap_loss
+from .msfe import ImageFeatures, heatmap_loss
 from .precision import full_precision
 
 

@@ -15,12 +15,9 @@ from torch import Tensor, nn
 
 from fsdbev.structures import CLASS_NAMES
 
-from .blocks import conv3x3
+from .blocks import HEATMAP_PRIOR_BIAS, conv3x3
 from .depth_labels import DepthLabels
 from .precision import full_precision
-
-#: Heatmaps start at a probability of 0.1: most cells are background.
-HEATMAP_PRIOR_BIAS = -2.19
 
 
 @dataclass(frozen=True)

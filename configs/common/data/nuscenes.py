@@ -10,6 +10,27 @@ from fsdbev.data.image_aug import ImageAugmentation
 from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.evaluation import NuScenesEvaluator
 
+
+def _dataset(split):
+    return L(open_nuscenes)(
+        dataroot="${...dataroot}",
+        version="${...version}",
+        split=split,
+        index_dir="${...index_dir}",
+    )
+
+
+def _mapper(training):
+    return L(MultiViewMapper)(
+        image_aug="${...image_aug}",
+        bev_aug="${...bev_aug}",
+        grid="${...grid}",
+        num_frames="${...num_frames}",
+        frame_spacing="${...frame_spacing}",
+        training=training,
+    )
+
+
 dataloader = dict(
     # what tools/prepare_nuscenes.py was given as --dataroot, --version and --output
     dataroot="data/nuscenes",
@@ -31,20 +52,8 @@ dataloader = dict(
     ),
     bev_aug=L(BEVAugmentation)(max_rotation=22.5, scale=[0.95, 1.05], flip_prob=0.5),
     train=L(build_train_loader)(
-        dataset=L(open_nuscenes)(
-            dataroot="${...dataroot}",
-            version="${...version}",
-            split="${...train_split}",
-            index_dir="${...index_dir}",
-        ),
-        mapper=L(MultiViewMapper)(
-            image_aug="${...image_aug}",
-            bev_aug="${...bev_aug}",
-            grid="${...grid}",
-            num_frames="${...num_frames}",
-            frame_spacing="${...frame_spacing}",
-            training=True,
-        ),
+        dataset=_dataset("${...train_split}"),
+        mapper=_mapper(training=True),
         total_batch_size=64,
         class_balanced=True,
         num_workers=4,
@@ -52,20 +61,8 @@ dataloader = dict(
         seed="${train.seed}",
     ),
     test=L(build_test_loader)(
-        dataset=L(open_nuscenes)(
-            dataroot="${...dataroot}",
-            version="${...version}",
-            split="${...test_split}",
-            index_dir="${...index_dir}",
-        ),
-        mapper=L(MultiViewMapper)(
-            image_aug="${...image_aug}",
-            bev_aug="${...bev_aug}",
-            grid="${...grid}",
-            num_frames="${...num_frames}",
-            frame_spacing="${...frame_spacing}",
-            training=False,
-        ),
+        dataset=_dataset("${...test_split}"),
+        mapper=_mapper(training=False),
         batch_size=1,
         num_workers=4,
         prefetch_factor=2,

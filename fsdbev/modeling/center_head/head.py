@@ -14,13 +14,10 @@ from torch import Tensor, nn
 from fsdbev.d2.structures import Instances
 from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
 
-from ..blocks import conv3x3, kaiming_init
+from ..blocks import HEATMAP_PRIOR_BIAS, conv3x3, kaiming_init
 from .decode import CENTER_TASKS, CenterTask, detect
 from .losses import center_losses
 from .targets import REGRESSION, TaskTargets, center_targets
-
-#: Initial bias of the heatmap: every cell starts at a probability of 0.1.
-HEATMAP_BIAS = -2.19
 
 
 class CenterHead(nn.Module):
@@ -85,7 +82,7 @@ class CenterHead(nn.Module):
                 # By fan-in: one or two channels out would make a fan-out start of logits beyond
                 # +-10, whose loss of hundreds kills ReLUs before anything is learned.
                 nn.init.kaiming_normal_(branch[-1].weight, nonlinearity="linear")
-            nn.init.constant_(branches["heatmap"][-1].bias, HEATMAP_BIAS)
+            nn.init.constant_(branches["heatmap"][-1].bias, HEATMAP_PRIOR_BIAS)
 
     def forward(self, bev_feats: Tensor) -> list[dict[str, Tensor]]:
         """(B, C, Y, X) BEV features -> for each task its maps (B, channels, Y, X): ``reg`` 2,
