@@ -1,14 +1,23 @@
 """Checkpoints: written atomically, read safely, loaded with a report of what did not fit."""
 
 from .checkpointer import TrainingCheckpointer
-from .files import atomic_writer, read_checkpoint, write_checkpoint
-from .weights import LoadReport, load_weights
+from .convert import Form, form_of, to_our_names, to_release_names
+from .files import atomic_writer, check_ending, read_checkpoint, write_checkpoint, write_weights
+from .weights import LoadReport, compare, load_weights, read_weights
 
 __all__ = [
+    "Form",
     "LoadReport",
     "TrainingCheckpointer",
     "atomic_writer",
+    "check_ending",
+    "compare",
+    "form_of",
     "load_weights",
     "read_checkpoint",
+    "read_weights",
+    "to_our_names",
+    "to_release_names",
     "write_checkpoint",
+    "write_weights",
 ]

@@ -8,10 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from omegaconf import ListConfig
 
-from fsdbev.checkpoint import TrainingCheckpointer, atomic_writer, read_checkpoint, write_checkpoint
+from fsdbev.checkpoint import (
+    TrainingCheckpointer,
+    atomic_writer,
+    read_checkpoint,
+    write_checkpoint,
+    write_weights,
+)
+from fsdbev.checkpoint.files import WEIGHT_FILES
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,13 +122,55 @@ def test_missing_file_and_wrong_content(tmp_path):
 
 
 def test_safetensors(tmp_path):
-    safetensors = pytest.importorskip("safetensors.torch")
-    safetensors.save_file({"w": torch.ones(2)}, str(tmp_path / "a.safetensors"))
+    safetensors.torch.save_file({"w": torch.ones(2)}, str(tmp_path / "a.safetensors"))
     assert read_checkpoint(str(tmp_path / "a.safetensors"))["model"]["w"].tolist() == [1, 1]
 
 
-def test_safetensors_without_the_package(tmp_path, monkeypatch):
-    (tmp_path / "a.safetensors").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(ValueError, match="pip install safetensors"):
-        read_checkpoint(str(tmp_path / "a.safetensors"))
+@pytest.mark.parametrize("ending", WEIGHT_FILES)
+def test_weights_come_back_bit_for_bit_and_alone(tmp_path, ending):
+    memory = torch.randn(100_000)
+    weights = {
+        "view": memory[3:7],
+        "channels_last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "half": torch.randn(3).half(),
+        "bfloat16": torch.tensor([-0.0, float("nan")], dtype=torch.bfloat16),
+        "count": torch.tensor(7),
+        "same": memory[3:7],
+        "empty": torch.zeros(0, 3),
+    }
+    path = str(tmp_path / f"a{ending}")
+    write_weights(weights, path, entry="model")
+    back = read_checkpoint(path)["model"]
+    assert back.keys() == weights.keys() and os.path.getsize(path) < 10_000
+    for name, value in weights.items():
+        assert back[name].dtype == value.dtype and back[name].shape == value.shape
+        assert bits(back[name]) == bits(value)
+
+
+def bits(tensor):
+    return tensor.contiguous().reshape(-1).view(torch.uint8).tolist()
+
+
+def test_other_endings_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.pt' must end in \.pth or \.safetensors"):
+        write_weights({"w": torch.ones(1)}, str(tmp_path / "a.pt"), entry="model")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("ending", WEIGHT_FILES)
+def test_file_that_is_cut_short_or_no_checkpoint(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    write_weights({"w": torch.randn(50), "v": torch.randn(50)}, str(path), entry="model")
+    whole = path.read_bytes()
+    cuts = [whole[: len(whole) * i // 20] for i in range(20)]
+    for content in (*cuts, b"<html>not found</html>", b"\x80\x02}", bytes(range(256)) * 9):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"a{ending}' is not a (checkpoint|whole)"):
+            read_checkpoint(str(path))
+
+
+def test_file_with_other_objects_names_them_and_the_remedy(tmp_path):
+    torch.save({"meta": {"score": np.float64(1)}, "state_dict": {}}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"holds a numpy\.\w+\.multiarray\.scalar.*trust") as error:
+        read_checkpoint(str(tmp_path / "a.pth"))
+    assert "weights_only=False); torch.save(data.get('state_dict', data)" in str(error.value)

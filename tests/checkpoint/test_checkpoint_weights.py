@@ -69,7 +69,7 @@ def test_torchvision_weights_go_into_the_backbone(save, caplog):
     assert torch.equal(model.backbone.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
     assert model.backbone.bn1.running_mean.tolist() == [7.0] * 4
     assert report.missing == ("head.weight", "head.bias", "head2.weight", "head2.bias")
-    assert report.unexpected == () and report.mismatched == ()
+    assert not report.unexpected and not report.mismatched
     assert "not in the file: head 2 (head.weight, ...), head2 2" in caplog.text
 
 
@@ -95,9 +95,28 @@ def test_what_does_not_fit_is_reported_and_left_as_it_was(save, caplog):
     assert "head.weight: (3, 4), not (2, 4)" in caplog.text and "neck.weight" in caplog.text
 
 
-def test_unknown_names_may_be_left_over_in_a_strict_load(save):
-    weights = {**Model().state_dict(), "old.weight": torch.zeros(1)}
-    assert load_weights(Model(), save(weights), strict=True).unexpected == ("old.weight",)
+def test_strict_load_takes_no_name_that_the_model_lacks(save):
+    """The model that is evaluated is the one that was trained, or none."""
+    model, path = Model(), save({**Model().state_dict(), "old.weight": torch.zeros(1)})
+    before = model.head.weight.clone()
+    with pytest.raises(ValueError, match=r"in the file but not in the model: old 1 \(old.weight\)"):
+        load_weights(model, path, strict=True)
+    assert torch.equal(model.head.weight, before)
+    assert load_weights(model, path, strict=False).unexpected == ("old.weight",)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"epoch": 3, "net": {"w": torch.zeros(1)}}, r"'epoch' \(int\), 'net' \(dict\)"),
+        ({"state_dict": [torch.zeros(1)]}, r"no weights, but \[tensor"),
+        ({"model": {}}, "no weights, but {}"),
+        ({1: torch.zeros(1)}, r"1 \(Tensor\)"),
+    ],
+)
+def test_file_without_weights(save, data, message):
+    with pytest.raises(ValueError, match=message):
+        load_weights(Model(), save(data), strict=False)
 
 
 def test_nothing_in_common_is_an_error(save):

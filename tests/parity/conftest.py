@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import its helpers, cases.py and release_keys.py."""
+"""Lets the tests of this folder import the helpers beside them."""
 
 import pathlib
 import sys

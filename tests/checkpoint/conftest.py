@@ -1,0 +1,7 @@
+"""Lets the tests of this folder import the helpers beside them and those of tests/parity."""
+
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "parity")]

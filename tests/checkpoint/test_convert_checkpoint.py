@@ -1,0 +1,278 @@
+"""tools/convert_checkpoint.py on files: the reference's small release checkpoint, and bad ones."""
+
+import importlib.util
+import os
+import re
+from collections import OrderedDict
+
+import pytest
+import safetensors.torch
+import torch
+from cases import reference_state_dict
+from release_shapes import release_shapes, without_memory
+from small_model import CONFIG, SIZES
+
+from fsdbev.checkpoint import load_weights, read_checkpoint, to_our_names
+from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.modeling.backbone.resnet import ResNet
+
+SMALL = ["--config-file", str(CONFIG), *SIZES]
+TOOL = CONFIG.parents[3] / "tools/convert_checkpoint.py"
+
+#: How the release and mmcv save weights, and how data-parallel code does.
+RELEASE_FILES = {
+    "with optimizer": lambda w: {
+        "meta": {"epoch": 24, "CLASSES": ("car", "bus"), "config": "a = 1\n", "mmcv_version": "1"},
+        "state_dict": w,
+        "optimizer": {"state": {0: {"step": 3, "exp_avg": torch.ones(2)}}, "param_groups": [{}]},
+    },
+    "averaged": lambda w: {"epoch": 23, "state_dict": w, "updates": 57000},
+    "bare": lambda w: w,
+    "wrapped": lambda w: {"state_dict": OrderedDict((f"module.{k}", v) for k, v in w.items())},
+}
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("convert_checkpoint", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def release():
+    """The weights as the release saves them: an OrderedDict with metadata of its modules."""
+    weights = OrderedDict(
+        (k, torch.as_tensor(v)) for k, v in reference_state_dict("tiny_eval").items()
+    )
+    weights["img_backbone.conv1.weight"] = weights["img_backbone.conv1.weight"].half()
+    weights._metadata = OrderedDict({"": {"version": 1}})
+    return weights
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(data, name="in.pth"):
+        torch.save(data, tmp_path / name)
+        return str(tmp_path / name)
+
+    return save
+
+
+@pytest.fixture
+def fails(tool, tmp_path, capsys):
+    """Runs the tool, which must fail and leave the folder as it was; returns the message."""
+
+    def contents():
+        return {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+
+    def fails(*arguments):
+        before = contents()
+        capsys.readouterr()
+        assert tool.main(list(arguments)) == 1
+        assert contents() == before
+        captured = capsys.readouterr()
+        assert captured.err.startswith("error: ") and not captured.out
+        return captured.err
+
+    return fails
+
+
+def small_model():
+    config = LazyConfig.apply_overrides(LazyConfig.load(str(CONFIG)), SIZES)
+    return instantiate(config.model)
+
+
+def assert_same(found, expected):
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize("kind", RELEASE_FILES)
+def test_release_to_ours_and_back(tool, release, save, tmp_path, capsys, kind):
+    path = save(RELEASE_FILES[kind](release))
+    ours, back = str(tmp_path / "ours.pth"), str(tmp_path / "back.pth")
+    assert tool.main([path, ours, *SMALL]) == 0
+    printed = capsys.readouterr().out
+    assert "names of the FSD-BEV release" in printed and "858 tensors: backbone 318," in printed
+    assert "nothing missing, nothing left over for " + str(CONFIG) in printed
+    assert_same(torch.load(ours, weights_only=True)["model"], to_our_names(release))
+
+    assert tool.main([ours, back, "--reverse", *SMALL]) == 0
+    assert_same(torch.load(back, weights_only=True)["state_dict"], release)
+    assert sorted(os.listdir(tmp_path)) == ["back.pth", "in.pth", "ours.pth"]
+
+
+def test_every_form_loads_into_the_model(tool, release, save, tmp_path):
+    """What train.init_checkpoint may name, with nothing missing and nothing left over."""
+    paths = [save(RELEASE_FILES[kind](release), f"{kind}.pth") for kind in RELEASE_FILES]
+    for name, option in (("ours.safetensors", []), ("release.safetensors", ["--reverse"])):
+        paths.append(str(tmp_path / name))
+        assert tool.main([paths[0], paths[-1], *option, *SMALL]) == 0
+    assert safetensors.torch.load_file(paths[-1]).keys() == release.keys()
+    model = small_model()
+    for path in paths:
+        torch.nn.init.zeros_(model.head.shared_conv.conv.weight)
+        assert load_weights(model, path, strict=True).num_problems() == 0
+        weight = release["pts_bbox_head.shared_conv.conv.weight"]
+        assert torch.equal(model.head.shared_conv.conv.weight, weight)
+
+
+def test_averaged_weights_of_our_own_training(tool, release, save, tmp_path):
+    ours = to_our_names(release)
+    raw = {name: torch.zeros_like(value) for name, value in ours.items()}
+    training = {"model": raw, "ema": {"model": ours, "updates": 9}, "iteration": 3, "trainer": {}}
+    out = str(tmp_path / "out.pth")
+    assert tool.main([save(training), out, "--reverse", *SMALL]) == 0
+    assert_same(torch.load(out, weights_only=True)["state_dict"], release)
+
+
+def test_torchvision_backbone(tool, save, tmp_path, fails):
+    backbone = ResNet(depth=50, width=8).state_dict()
+    weights = {k: v for k, v in backbone.items() if not k.endswith("num_batches_tracked")}
+    path = save(weights | {"fc.weight": torch.zeros(2, 256), "fc.bias": torch.zeros(2)})
+    out = str(tmp_path / "out.safetensors")
+    assert tool.main([path, out, *SMALL]) == 0
+    found = read_checkpoint(out)["model"]
+    assert found.keys() == {f"backbone.{k}" for k in weights}
+    assert torch.equal(found["backbone.layer4.2.conv3.weight"], weights["layer4.2.conv3.weight"])
+    report = load_weights(small_model(), out, strict=False)
+    assert not report.unexpected and not any(k.startswith("backbone.") for k in report.missing)
+    assert "--reverse is for whole models" in fails(path, out + ".pth", "--reverse", *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("weights", "models"),
+    [
+        (release_shapes(50), ["configs/fsdbev_r50_cbgs.py", "configs/fsdbev_r50_cbgs_bev256.py"]),
+        (release_shapes(101), ["configs/fsdbev_r101_cbgs.py"]),
+    ],
+    ids=["R50", "R101"],
+)
+def test_model_is_found_by_its_weights(tool, weights, models):
+    args = tool.parse_arguments(["in", "out.pth"])
+    weights = to_our_names(without_memory(weights))
+    assert tool.check(weights, args, tool.Form.RELEASE) == models
+    del weights["backbone.layer3.3.conv1.weight"]
+    with pytest.raises(
+        ValueError, match=f"not fit {models[0]}; if it is.*--config-file\n.*\\(1\\)"
+    ):
+        tool.check(weights, args, tool.Form.RELEASE)
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101])
+def test_depth_of_a_torchvision_resnet_is_found(tool, depth):
+    args = tool.parse_arguments(["in", "out.pth"])
+    with torch.device("meta"):
+        weights = to_our_names(ResNet(depth=depth).state_dict())
+    assert tool.check(weights, args, tool.Form.TORCHVISION) == [f"ResNet-{depth}"]
+
+
+def test_all_that_does_not_fit_is_listed(release, save, tmp_path, fails):
+    weights = dict(release)
+    missing = ["img_roi_head.hm_conv.0.bias", "pts_bbox_head.shared_conv.bn.running_var"]
+    for name in missing:
+        del weights[name]
+    unexpected = ["img_view_transformer.frustum", "img_backbone.layer3.6.conv1.weight"]
+    weights |= dict.fromkeys(unexpected, torch.zeros(3))
+    weights["img_neck.lateral_convs.1.conv.bias"] = torch.zeros(7)
+    error = fails(save(weights), str(tmp_path / "out.pth"), *SMALL)
+    *_, listing = error.partition("\n")
+    assert [line.strip() for line in listing.strip().split("\n")] == [
+        "not in the file (2):",
+        *missing,
+        "of another shape (1):",
+        "img_neck.lateral_convs.1.conv.bias: (7,), not (32,)",
+        "in the file but not in the model (2):",
+        *unexpected,
+    ]
+
+
+def test_ending_is_checked_before_anything_is_read(fails, tmp_path):
+    error = fails(str(tmp_path / "none.pth"), str(tmp_path / "out.ckpt"))
+    assert "out.ckpt' must end in .pth or .safetensors" in error
+    assert "none.pth' does not exist" in fails(str(tmp_path / "none.pth"), str(tmp_path / "o.pth"))
+
+
+def test_nothing_is_overwritten_by_accident(tool, release, save, tmp_path, fails, monkeypatch):
+    path, out = save(release), save({"precious": torch.ones(1)}, "out.pth")
+    assert "out.pth' is there already; --force" in fails(path, out, *SMALL)
+    monkeypatch.chdir(tmp_path)
+    assert "the same file" in fails(path, "./in.pth", "--force", *SMALL)
+    assert "its folder does not exist" in fails(path, str(tmp_path / "none" / "o.pth"), *SMALL)
+    (tmp_path / "folder.pth").mkdir()
+    assert "it is a folder" in fails(path, "folder.pth", "--force", *SMALL)
+    assert tool.main([path, out, "--force", *SMALL]) == 0
+    assert len(read_checkpoint(out)["model"]) == 858
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_full_disk_leaves_the_old_file_and_no_other(release, save, fails, monkeypatch, ending):
+    path, out = save(release), save({"precious": torch.ones(1)}, f"out{ending}")
+
+    def fsync(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert "No space left" in fails(path, out, "--force", *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([1, 2], "holds a list, not a dict of weights"),
+        ({"epoch": 3}, r"no weights: .*'epoch' \(int\)"),
+        ({"a.weight": torch.ones(1)}, "no weights of FSD-BEV or of a ResNet.*1 others: a.weight"),
+        ({"pts_bbox_head.a": torch.ones(1), "head.a": torch.ones(1)}, "twice.*pts_bbox_head.a"),
+    ],
+)
+def test_file_that_is_no_checkpoint(save, fails, tmp_path, data, message):
+    assert re.search(message, fails(save(data), str(tmp_path / "out.pth"), *SMALL))
+
+
+class Evil:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return (os.mkdir, (self.folder,))
+
+
+def test_code_in_a_file_is_not_run(release, save, fails, tmp_path):
+    path = save({"state_dict": release, "meta": Evil(str(tmp_path / "evil"))})
+    error = fails(path, str(tmp_path / "out.pth"), *SMALL)
+    assert "mkdir" in error and "If, and only if, you trust who made it" in error
+    assert not (tmp_path / "evil").exists()
+
+
+def test_file_that_is_cut_short(release, save, fails, tmp_path):
+    path = save(release)
+    os.truncate(path, os.path.getsize(path) // 2)
+    assert "damaged, cut short" in fails(path, str(tmp_path / "out.pth"), *SMALL)
+
+
+def test_parameters_that_the_release_lacks_cannot_be_reversed(tool, save, tmp_path, fails):
+    """Every name is listed; the same weights convert to another format of ours."""
+    baseline = ["--config-file", str(tmp_path / "config.py")]
+    (tmp_path / "config.py").write_text(
+        "import torch\nfrom fsdbev.d2.config import LazyCall as L\n"
+        "model = L(torch.nn.Linear)(in_features=2, out_features=1)\n"
+    )
+    path, out = save({"weight": torch.ones(1, 2), "bias": torch.ones(1)}), str(tmp_path / "out.pth")
+    assert "no parameter like weight, bias" in fails(path, out, "--reverse", *baseline)
+    assert tool.main([path, out, *baseline]) == 0
+
+
+def test_overrides_need_a_config_file(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool.main(["in.pth", "out.pth", "model.depth_bins.step=2.0"])
+    assert "overrides are for --config-file" in capsys.readouterr().err
+
+
+def test_config_without_a_model(fails, save, tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text("train = dict(max_iter=1)\n")
+    path = save({"backbone.a": torch.ones(1)})
+    assert "has no 'model'" in fails(path, str(tmp_path / "o.pth"), "--config-file", str(config))
