@@ -11,7 +11,7 @@ from fsdbev.engine.optim import build_optimizer
 from fsdbev.engine.overrides import apply_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = sorted((ROOT / "configs").glob("*.py"))
+LEAVES = sorted([*(ROOT / "configs").glob("*.py"), *(ROOT / "configs/ablations").glob("*.py")])
 
 
 def load(name: str):
@@ -71,6 +71,28 @@ def test_published_settings(name, image_size, bev, depths):
     assert scheduler(0.0) == pytest.approx(1e-3)
     assert scheduler(200 / cfg.train.max_iter) == pytest.approx(1.0)
     assert scheduler(1.0) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "row, msfe, intensified, teacher_fill",
+    [
+        ("baseline", "ForegroundBranch", False, None),
+        ("fsd", "ForegroundBranch", False, "paper"),
+        ("fsd_pci", "ForegroundBranch", True, "paper"),
+        ("fsd_pci_msfe", "MSFE", True, "paper"),
+    ],
+)
+def test_ablation_rows_differ_in_what_they_are_named_for(row, msfe, intensified, teacher_fill):
+    cfg = load(f"ablations/{row}")
+    model = instantiate(cfg.model)
+    assert type(model.msfe).__name__ == msfe
+    assert model.teacher_fill == teacher_fill
+    mapper = instantiate(cfg.dataloader.train.mapper)
+    assert (mapper.frame_combination, mapper.pseudo_points) == (intensified, intensified)
+    whole = load("fsdbev_r50_cbgs")
+    cfg.model.msfe, cfg.model.teacher_fill = whole.model.msfe, whole.model.teacher_fill
+    cfg.dataloader.frame_combination = cfg.dataloader.pseudo_points = True
+    assert cfg == whole
 
 
 def test_grid_stands_once():

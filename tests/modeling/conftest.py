@@ -10,7 +10,8 @@ from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.structures import Instances
 from fsdbev.structures import Boxes3D, make_transform, rotation_z
 
-CONFIG = pathlib.Path(__file__).parents[2] / "configs/common/models/fsdbev_r50.py"
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+RECIPE = "common/models/fsdbev_r50.py"
 SMALL = [
     "model.grid.cell=6.4",
     "model.depth_bins.step=4.0",
@@ -30,10 +31,10 @@ IMAGE_SIZE = (32, 64)
 
 @pytest.fixture
 def load_config():
-    """Overrides -> the resolved recipe."""
+    """Overrides -> the resolved recipe, or that of another config file."""
 
-    def load(*overrides):
-        return LazyConfig.apply_overrides(LazyConfig.load(str(CONFIG)), list(overrides))
+    def load(*overrides, file=RECIPE):
+        return LazyConfig.apply_overrides(LazyConfig.load(str(CONFIGS / file)), list(overrides))
 
     return load
 
@@ -42,8 +43,8 @@ def load_config():
 def build_model(load_config):
     """Overrides on top of the small sizes -> a model with seeded weights."""
 
-    def build(*overrides):
-        config = load_config(*SMALL, *overrides)
+    def build(*overrides, file=RECIPE):
+        config = load_config(*SMALL, *overrides, file=file)
         torch.manual_seed(0)
         return instantiate(config.model)
 

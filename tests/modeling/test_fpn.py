@@ -4,9 +4,9 @@ import torch
 from fsdbev.modeling.backbone import FPN
 
 
-def identity_fpn():
+def identity_fpn(**arguments):
     """All convolutions pass their input on."""
-    fpn = FPN(in_channels=(1, 1, 1, 1), out_channels=1)
+    fpn = FPN(in_channels=(1, 1, 1, 1), out_channels=1, **arguments)
     for conv in fpn.lateral_convs:
         conv.weight.data.fill_(1)
     for conv in fpn.output_convs:
@@ -42,3 +42,13 @@ def test_initialisation():
 def test_wrong_number_of_maps():
     with pytest.raises(ValueError, match="takes 4 maps, got 3"):
         identity_fpn()([torch.zeros(1, 1, 4, 4)] * 3)
+
+
+def test_finest_maps_can_be_left_out():
+    features = [torch.full((1, 1, 8 // 2**i, 16 // 2**i), 10.0**i) for i in range(4)]
+    fpn = identity_fpn(skip_finest=2)
+    (f16,) = fpn(features)
+    torch.testing.assert_close(f16, identity_fpn()(features)[2])
+    assert len(fpn.lateral_convs) == 2 and len(fpn.output_convs) == 1
+    with pytest.raises(ValueError, match="leave two of the 4 maps, got 3"):
+        identity_fpn(skip_finest=3)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
-from fsdbev.modeling import FSDBEV, ForegroundBranch
+from fsdbev.modeling import FSDBEV, MSFE, ForegroundBranch
 from fsdbev.structures import Boxes3D
 
 BOX_LOSSES = ("heatmap", "xy", "z", "dim", "yaw", "vel")
@@ -65,11 +65,14 @@ def test_student_alone(build_model, make_samples):
     assert batch_sizes == [2]
 
 
-def test_foreground_branch_instead_of_msfe(build_model, make_samples):
-    model = build_model()
-    model.msfe = ForegroundBranch(in_channels=8)
+@pytest.mark.parametrize("row", ["baseline", "fsd", "fsd_pci", "fsd_pci_msfe"])
+def test_every_parameter_of_an_ablation_learns(build_model, make_samples, row):
+    """What gets no gradient would stop distributed training."""
+    model = build_model(file=f"ablations/{row}.py")
+    assert isinstance(model.msfe, MSFE if row == "fsd_pci_msfe" else ForegroundBranch)
     losses = train_step(model, make_samples(training=True))
     assert losses["loss_foreground"] > 0
+    assert not [name for name, p in model.named_parameters() if p.grad is None]
     model.eval()(make_samples())
 
 

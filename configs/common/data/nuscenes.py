@@ -27,6 +27,8 @@ def _mapper(training):
         grid="${...grid}",
         num_frames="${...num_frames}",
         frame_spacing="${...frame_spacing}",
+        frame_combination="${...frame_combination}",
+        pseudo_points="${...pseudo_points}",
         training=training,
     )
 
@@ -42,6 +44,9 @@ dataloader = dict(
     image_size=[256, 704],
     num_frames="${model.num_frames}",
     frame_spacing=1,
+    # point cloud intensification of the labels
+    frame_combination=True,
+    pseudo_points=True,
     grid="${model.grid}",
     image_aug=L(ImageAugmentation)(
         image_size="${..image_size}",

@@ -27,6 +27,7 @@ model = L(FSDBEV)(
     neck=L(FPN)(
         in_channels=L(resnet_channels)(depth="${...backbone.depth}", width="${...backbone.width}"),
         out_channels=512,
+        skip_finest=0,
     ),
     msfe=L(MSFE)(in_channels="${..neck.out_channels}", threshold=0.1),
     # image to BEV

@@ -1,4 +1,4 @@
-"""Feature pyramid: laterals on C2..C5, outputs at strides 4, 8 and 16.
+"""Feature pyramid: laterals on the backbone's maps C2..C5, outputs on all but the coarsest.
 
 Letters: V images, C channels, H, W image size.
 """
@@ -19,10 +19,19 @@ class FPN(nn.Module):
     Args:
         in_channels: channels of the backbone's maps, fine to coarse.
         out_channels: channels of every pyramid map.
+        skip_finest: how many of the finest maps to leave out, where nothing needs them.
     """
 
-    def __init__(self, *, in_channels: Sequence[int], out_channels: int = 512) -> None:
+    def __init__(
+        self, *, in_channels: Sequence[int], out_channels: int = 512, skip_finest: int = 0
+    ) -> None:
         super().__init__()
+        if not 0 <= skip_finest <= len(in_channels) - 2:
+            raise ValueError(
+                f"skip_finest must leave two of the {len(in_channels)} maps, got {skip_finest}"
+            )
+        self.skip_finest = skip_finest
+        in_channels = in_channels[skip_finest:]
         self.lateral_convs = nn.ModuleList(nn.Conv2d(c, out_channels, 1) for c in in_channels)
         self.output_convs = nn.ModuleList(
             conv3x3(out_channels, out_channels, bias=True) for _ in in_channels[:-1]
@@ -32,9 +41,14 @@ class FPN(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """[C2, C3, C4, C5] -> [F4, F8, F16], each (V, C, H / stride, W / stride)."""
+        """[C2, C3, C4, C5] -> [F4, F8, F16], each (V, C, H / stride, W / stride); without the first
+        ``skip_finest`` of these."""
+        features = features[self.skip_finest :]
         if len(features) != len(self.lateral_convs):
-            raise ValueError(f"FPN takes {len(self.lateral_convs)} maps, got {len(features)}")
+            raise ValueError(
+                f"FPN takes {self.skip_finest + len(self.lateral_convs)} maps, got "
+                f"{self.skip_finest + len(features)}"
+            )
         merged = [conv(x) for conv, x in zip(self.lateral_convs, features, strict=True)]
         for level in range(len(merged) - 1, 0, -1):
             finer = merged[level - 1]

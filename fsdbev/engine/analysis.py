@@ -1,0 +1,166 @@
+"""Parameters and multiply-adds of a model by part, measured with fvcore on one forward pass.
+
+Letters: S weight sets, V views (images), P splats, D depth bins, C channels, h x w feature map,
+T frames, N cameras, (H, W) image size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import get_shape
+from torch import Tensor, nn
+
+from fsdbev.modeling.view_transform import Splats
+
+#: Parts that run on a frame's images alone (``FSDBEV.extract_image_features``): a stream that keeps
+#: their output runs them on the key frame only.
+IMAGE_BRANCH = ("backbone", "neck", "msfe")
+#: Name of what no part does: the camera matrices.
+OTHER = "other"
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """Parameters of a part, and its multiply-adds by operator."""
+
+    parameters: int
+    operators: Mapping[str, int]
+
+    @property
+    def macs(self) -> int:
+        return sum(self.operators.values())
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What one forward pass of one sample takes in evaluation.
+
+    Attributes:
+        parts: cost of every part of the model by its name, and of what lies between them
+            (``OTHER``).
+        total: of the whole model, counted as a whole.
+        num_frames: T; every part of the image branch runs so many times.
+        not_counted: operators that ran and have no count, and how often.
+    """
+
+    parts: Mapping[str, PartCost]
+    total: PartCost
+    num_frames: int
+    not_counted: Mapping[str, int]
+
+    def stream_macs(self) -> dict[str, int]:
+        """Multiply-adds of the parts where earlier frames' image features are kept."""
+        runs = {name: self.num_frames if name in IMAGE_BRANCH else 1 for name in self.parts}
+        return {name: part.macs // runs[name] for name, part in self.parts.items()}
+
+
+def analyze(model: nn.Module, *, image_size: tuple[int, int], num_cameras: int = 6) -> ModelCost:
+    """Traces an evaluation of one sample on the CPU, decoding and NMS included.
+
+    Counts are fvcore's: one multiply-add is one; two for each value of a batch norm, four for each
+    value that bilinear upsampling gives, one for each that nearest upsampling gives or averaging
+    takes. ``fsdbev::lift_splat`` counts C for every frustum point, kept or not: how many are kept
+    depends on the images, and this is the most that it can be.
+
+    Args:
+        model: with random weights or any others, on the CPU; it is put into evaluation mode.
+        image_size: (H, W) of the network image.
+        num_cameras: N.
+    """
+    if num_cameras < 1:
+        raise ValueError(f"num_cameras must be at least 1, got {num_cameras}")
+    sample = _empty_sample(model.num_frames, num_cameras, image_size)
+    traced = _TensorsInAndOut(model.eval(), tuple(sample))
+    analysis = FlopCountAnalysis(traced, tuple(sample.values()))
+    analysis.set_op_handle("fsdbev::lift_splat", _lift_splat_macs)
+    analysis.unsupported_ops_warnings(False)  # not_counted has them
+    hook = model.view_transform.register_forward_pre_hook(_with_plain_sizes)
+    try:
+        with torch.no_grad():
+            counts = analysis.by_module_and_operator()
+    finally:
+        hook.remove()
+
+    parts = {
+        name: PartCost(_num_parameters(part), counts[f"model.{name}"])
+        for name, part in model.named_children()
+    }
+    total = PartCost(_num_parameters(model), counts[""])
+    rest = Counter(total.operators)
+    for part in parts.values():
+        rest.subtract(part.operators)
+    own_parameters = total.parameters - sum(part.parameters for part in parts.values())
+    parts[OTHER] = PartCost(own_parameters, {name: n for name, n in rest.items() if n})
+    return ModelCost(parts, total, model.num_frames, analysis.unsupported_ops())
+
+
+class _TensorsInAndOut(nn.Module):
+    """A model for one sample as the tracer takes it: tensors in, tensors out.
+
+    The tracer forgets what leads to no output. So that all that runs is counted, an empty piece of
+    what every layer gives is put out too.
+    """
+
+    def __init__(self, model: nn.Module, keys: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.keys = keys
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        pieces: list[Tensor] = []
+
+        def keep(layer: nn.Module, arguments: tuple, output: Any) -> None:
+            if isinstance(output, Tensor):
+                pieces.append(output.new_empty(0))
+
+        layers = (module for module in self.model.modules() if not list(module.children()))
+        hooks = [layer.register_forward_hook(keep) for layer in layers]
+        try:
+            found = self.model([dict(zip(self.keys, values, strict=True))])[0]["instances"]
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found.pred_boxes_3d.tensor, found.scores, found.pred_classes, *pieces
+
+
+def _empty_sample(num_frames: int, num_cameras: int, image_size: tuple[int, int]) -> dict:
+    """Black images of cameras that all are at the ego's origin: counts depend on shapes alone."""
+    rig = (num_frames, num_cameras)
+    eye = torch.eye(4)
+    return {
+        "images": torch.zeros(*rig, 3, *image_size),
+        "cam2ego": eye.expand(*rig, 4, 4),
+        "ego2global": eye.expand(*rig, 4, 4),
+        "intrinsics": torch.eye(3).expand(*rig, 3, 3),
+        "image_aug": eye.expand(num_cameras, 4, 4),
+        "bev_aug": eye,
+    }
+
+
+def _with_plain_sizes(module: nn.Module, arguments: tuple) -> tuple:
+    """Sizes are tensors while a model is traced; the operator's schema takes integers."""
+    return tuple(_plain(value) if isinstance(value, Splats) else value for value in arguments)
+
+
+def _plain(splats: Splats) -> Splats:
+    height, width = splats.image_size
+    return replace(
+        splats, num_samples=int(splats.num_samples), image_size=(int(height), int(width))
+    )
+
+
+def _lift_splat_macs(inputs: list[Any], outputs: list[Any]) -> int:
+    """S P D h w C: (S, V, D, h, w) weights, (V, C, h, w) context, (P,) view are inputs 0, 2, 5."""
+    num_sets, _, *frustum = get_shape(inputs[0])
+    return num_sets * get_shape(inputs[5])[0] * math.prod(frustum) * get_shape(inputs[2])[1]
+
+
+def _num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
