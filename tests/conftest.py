@@ -5,6 +5,21 @@ from pathlib import Path
 import pytest
 
 
+def pytest_addoption(parser):
+    parser.addoption("--full-size", action="store_true", help="run the tests that take minutes too")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "full_size: takes minutes; runs with --full-size")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--full-size"):
+        for item in items:
+            if item.get_closest_marker("full_size"):
+                item.add_marker(pytest.mark.skip(reason="needs --full-size"))
+
+
 @pytest.fixture(scope="session")
 def synthetic_root(tmp_path_factory) -> Path:
     """Data root of a prepared synthetic set, version v1.0-synth: synth_train and synth_val, one

@@ -5,10 +5,7 @@ import pytest
 import torch
 from relu_units import pinned_units
 from small_model import TRAINING_RUNS, relative_error, share_of_equal_cells
-from training_step import gradient_errors, training_step
-
-#: The release's names of losses that we call otherwise.
-OUR_LOSS = {"loss_bev": "loss_distill", "loss_hm": "loss_foreground", "loss_whl": "loss_dim"}
+from training_step import gradient_errors, our_losses, training_step
 
 
 @pytest.fixture(scope="module", params=TRAINING_RUNS)
@@ -18,23 +15,12 @@ def training(request):
     return model, outputs, run.reference()
 
 
-def our_loss(name):
-    task, _, loss = name.rpartition(".")
-    loss = OUR_LOSS.get(loss, loss)
-    return f"{task}.{loss}" if task else loss
-
-
 def test_losses(training):
     _, ours, reference = training
-    prefix = "loss."
-    expected = {
-        our_loss(name.removeprefix(prefix)): value
-        for name, value in reference.items()
-        if name.startswith(prefix)
-    }
+    expected = our_losses(reference)
     assert set(ours["losses"]) == set(expected)
     for name, value in expected.items():
-        assert ours["losses"][name].item() == pytest.approx(float(value), rel=1e-4), name
+        assert ours["losses"][name].item() == pytest.approx(value, rel=1e-4), name
     assert sum(ours["losses"].values()).item() == pytest.approx(reference["total"], rel=1e-5)
 
 

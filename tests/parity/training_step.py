@@ -1,4 +1,4 @@
-"""One training step of the small model, and how far its gradients are from the reference's."""
+"""One training step of the small model, and what the reference has of one, under our names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ from torch import nn
 
 from fsdbev.checkpoint.release import our_name
 
-GRADIENT = "grad."
+GRADIENT, LOSS = "grad.", "loss."
+
+#: The release's names of losses that we call otherwise.
+_OUR_LOSS = {"loss_bev": "loss_distill", "loss_hm": "loss_foreground", "loss_whl": "loss_dim"}
+
+
+def our_losses(reference: dict[str, np.ndarray]) -> dict[str, float]:
+    """The reference's losses under our names."""
+    losses = {}
+    for key, value in reference.items():
+        if key.startswith(LOSS):
+            task, dot, loss = key.removeprefix(LOSS).rpartition(".")
+            losses[task + dot + _OUR_LOSS.get(loss, loss)] = float(value)
+    return losses
 
 
 def training_step(run: TrainingRun, units: ReLUUnits, *overrides: str) -> tuple[nn.Module, dict]:

@@ -3,13 +3,13 @@
 import json
 
 import torch
-from small_model import HERE as PARITY
+from small_model import HERE
 
 
 def release_shapes(depth):
     """Names and shapes of a release checkpoint; the ResNet-101 one differs by SPEC's numbers:
     23 blocks in the third stage, and 236 depth bins."""
-    shapes = json.loads((PARITY / "keys_r50.json").read_text())
+    shapes = json.loads((HERE / "keys_r50.json").read_text())
     if depth == 101:
         last_block = {k: v for k, v in shapes.items() if k.startswith("img_backbone.layer3.5.")}
         for block in range(6, 23):
