@@ -91,6 +91,7 @@ def test_ablation_rows_differ_in_what_they_are_named_for(row, msfe, intensified,
     assert (mapper.frame_combination, mapper.pseudo_points) == (intensified, intensified)
     whole = load("fsdbev_r50_cbgs")
     cfg.model.msfe, cfg.model.teacher_fill = whole.model.msfe, whole.model.teacher_fill
+    cfg.model.neck.skip_finest = 0
     cfg.dataloader.frame_combination = cfg.dataloader.pseudo_points = True
     assert cfg == whole
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from .index import FrameIndex
-from .point_labels import PixelPoints, label_path, read_point_labels
+from .point_labels import PointLabels, label_path, read_point_labels
 from .records import Frame
 
 
@@ -51,10 +51,10 @@ class FrameDataset:
             raise ValueError(f"{path}: {image.size} px, but the index says {(width, height)}")
         return image if image.mode == "RGB" else image.convert("RGB")
 
-    def point_labels(self, frame: Frame) -> list[PixelPoints]:
+    def point_labels(self, frame: Frame) -> list[PointLabels]:
         """Point labels of a sample, an entry a camera; none where the data set has no labels."""
         if self.label_dir is None:
-            return [PixelPoints.empty() for _ in frame.channels]
+            return [PointLabels.empty() for _ in frame.channels]
         path = label_path(self.label_dir, frame.sample_token)
         labels = read_point_labels(path, self.index.info.get("source"))
         if len(labels) != frame.num_cameras:

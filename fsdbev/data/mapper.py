@@ -39,6 +39,8 @@ class MultiViewMapper:
         num_frames: T.
         frame_spacing: samples from one frame to the next.
         training: random augmentation and targets; else the fixed transforms and no targets.
+        frame_combination, pseudo_points: which strategies of point cloud intensification the depth
+            and foreground targets are made with.
         with_boxes: ``instances`` also when not training, to be drawn.
     """
 
@@ -51,6 +53,8 @@ class MultiViewMapper:
         training: bool,
         num_frames: int = 2,
         frame_spacing: int = 1,
+        frame_combination: bool = True,
+        pseudo_points: bool = True,
         with_boxes: bool = False,
     ) -> None:
         if num_frames < 1 or frame_spacing < 1:
@@ -63,6 +67,8 @@ class MultiViewMapper:
         self.training = training
         self.num_frames = num_frames
         self.frame_spacing = frame_spacing
+        self.frame_combination = frame_combination
+        self.pseudo_points = pseudo_points
         self.with_boxes = with_boxes
 
     def __call__(
@@ -134,7 +140,10 @@ class MultiViewMapper:
         shape = (len(frames), len(image_aug), *self.image_size)
         depth, foreground = np.empty(shape, np.float32), np.empty(shape, np.bool_)
         for time, frame in enumerate(frames):
-            for camera, points in enumerate(dataset.point_labels(frame)):
+            for camera, labels in enumerate(dataset.point_labels(frame)):
+                points = labels.select(
+                    frame_combination=self.frame_combination, pseudo_points=self.pseudo_points
+                )
                 depth[time, camera], foreground[time, camera] = depth_maps(
                     points, image_aug[camera], self.image_size
                 )
@@ -143,12 +152,10 @@ class MultiViewMapper:
     def _heatmaps(
         self, key: Frame, annotations: Annotations, image_aug: NDArray[np.float64]
     ) -> Tensor:
-        corners = annotations.corners().astype(np.float64)
         maps = []
-        for camera, keyego2cam in enumerate(key.global2cam @ key.key_ego2global):
+        for camera, corners in enumerate(key.corners_in_cameras(annotations)):
             size = tuple(key.image_sizes[camera])
-            in_camera = corners @ keyego2cam[:3, :3].T + keyego2cam[:3, 3]
-            boxes, owners = image_boxes(in_camera, key.intrinsics[camera], size)
+            boxes, owners = image_boxes(corners, key.intrinsics[camera], size)
             maps.append(
                 heatmaps(
                     boxes,

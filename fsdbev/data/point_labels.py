@@ -1,18 +1,17 @@
 """Point labels: LiDAR points seen by each camera, with depth and class, computed once offline.
 
-A sample's points go through three steps, each a function: classes for the sweep's points
-(:func:`classify`), projection to the cameras at their own times (:func:`project`), storage
-(:func:`write_point_labels`). Points of a later step come later in the arrays, and where two share a
-pixel the later one wins.
+A file holds a sample. A camera's points stand in four groups, so that a training can take or leave
+either strategy of point cloud intensification (FSD-BEV, section 3.3) from one preparation. What
+they are made by is in ``labelling``.
 
-Letters: P points, M annotations, N cameras.
+Letters: P points, N cameras.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -22,37 +21,8 @@ from numpy.typing import NDArray
 from fsdbev.structures import CLASS_NAMES
 
 from .arrow_file import FileFormat, read_table, write_table
-from .records import Annotations, Frame
 
-LABEL_FORMAT = FileFormat(
-    kind="point-labels",
-    version=1,
-    convention="a row a camera; u, v: pixels of the original image times pixel_scale; "
-    "depth: metres times 256; class_id -1: background; classes " + " ".join(CLASS_NAMES),
-)
 BACKGROUND = -1
-MIN_DEPTH = 1.0
-IMAGE_MARGIN = 1.0
-_DEPTH_SCALE = 256
-_UINT16_MAX = 65535
-_POINT_VALUES = 5
-_SCHEMA = pa.schema(
-    [
-        ("pixel_scale", pa.int32()),
-        ("u", pa.list_(pa.uint16())),
-        ("v", pa.list_(pa.uint16())),
-        ("depth", pa.list_(pa.uint16())),
-        ("class_id", pa.list_(pa.int8())),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class LabelledPoints:
-    """Points of the world: (P, 3) float64 global positions, (P,) int8 class ids, -1 background."""
-
-    positions: NDArray[np.float64]
-    class_ids: NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -68,120 +38,79 @@ class PixelPoints:
     def __len__(self) -> int:
         return len(self.depth)
 
+    def __getitem__(self, which: NDArray | slice) -> PixelPoints:
+        """The points of a mask, of indices or of a slice."""
+        return PixelPoints(*(getattr(self, f.name)[which] for f in fields(self)))
+
     @classmethod
     def empty(cls) -> PixelPoints:
         return cls(*(np.zeros(0, kind) for kind in ("f4", "f4", "f4", "i1")))
 
+    @classmethod
+    def concatenate(cls, parts: Iterable[PixelPoints]) -> PixelPoints:
+        """All points of one or more parts, in order."""
+        columns = zip(*([getattr(p, f.name) for f in fields(cls)] for p in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
 
-def label_sample(
-    frame: Frame,
-    annotations: Annotations,
-    dataroot: str | os.PathLike,
-    lidarseg_classes: Sequence[int] = (),
-) -> list[PixelPoints]:
-    """Point labels of one sample, an entry a camera.
 
-    Args:
-        frame, annotations: the sample.
-        dataroot: folder that the sample's paths start from.
-        lidarseg_classes: class id of each lidarseg category index.
+@dataclass(frozen=True)
+class PointLabels:
+    """Point labels of one camera, by where they come from.
 
-    Raises:
-        FileNotFoundError, ValueError: a point or label file is missing or malformed.
+    Attributes:
+        sweep: points of the sample's own sweep.
+        combined: points of the neighbouring samples' sweeps.
+        pseudo: one point for each object that has none even among the combined.
+        pseudo_uncombined: for each object that has only combined points.
     """
-    if frame.lidar is None:
-        return [PixelPoints.empty() for _ in frame.channels]
-    points = read_lidar(Path(dataroot) / frame.lidar.path)
-    lidar2global = frame.lidar.ego2global @ frame.lidar.lidar2ego
-    positions = _transform(points, lidar2global)
-    labels = None
-    if frame.lidar.lidarseg_path is not None:
-        labels = read_lidarseg(Path(dataroot) / frame.lidar.lidarseg_path, len(points))
-    class_ids = classify(positions, frame, annotations, labels, lidarseg_classes)
-    return project(LabelledPoints(positions, class_ids), frame)
+
+    sweep: PixelPoints
+    combined: PixelPoints
+    pseudo: PixelPoints
+    pseudo_uncombined: PixelPoints
+
+    @property
+    def groups(self) -> tuple[PixelPoints, ...]:
+        """The four groups in the order of the attributes."""
+        return tuple(getattr(self, f.name) for f in fields(self))
+
+    def select(self, *, frame_combination: bool = True, pseudo_points: bool = True) -> PixelPoints:
+        """Labels with the strategies switched on or off. Where points share a pixel the later one
+        wins: combined points over the sweep's, pseudo points over both."""
+        chosen = [self.sweep]
+        if frame_combination:
+            chosen.append(self.combined)
+        if pseudo_points:
+            chosen.append(self.pseudo)
+            if not frame_combination:
+                chosen.append(self.pseudo_uncombined)
+        return PixelPoints.concatenate(chosen)
+
+    @classmethod
+    def empty(cls) -> PointLabels:
+        return cls(*(PixelPoints.empty() for _ in fields(cls)))
 
 
-def read_lidar(path: str | os.PathLike) -> NDArray[np.float32]:
-    """(P, 3) float32 points of a nuScenes .pcd.bin file, LiDAR frame, metres."""
-    content = np.fromfile(path, np.uint8)
-    if len(content) % (4 * _POINT_VALUES):
-        raise ValueError(
-            f"{path}: {len(content)} bytes are no whole number of points of {_POINT_VALUES} "
-            "float32; the file is cut short, fetch it again"
-        )
-    return content.view(np.float32).reshape(-1, _POINT_VALUES)[:, :3]
-
-
-def read_lidarseg(path: str | os.PathLike, num_points: int) -> NDArray[np.uint8]:
-    """(P,) uint8 category index of each point of the sweep."""
-    labels = np.fromfile(path, np.uint8)
-    if len(labels) != num_points:
-        raise ValueError(
-            f"{path}: {len(labels)} labels for a sweep of {num_points} points; labels and sweep "
-            "are of different versions, fetch both again"
-        )
-    return labels
-
-
-def classify(
-    positions: NDArray[np.float64],
-    frame: Frame,
-    annotations: Annotations,
-    lidarseg: NDArray[np.uint8] | None,
-    lidarseg_classes: Sequence[int],
-) -> NDArray[np.int8]:
-    """(P,) class ids of global ``positions``: from lidarseg, or without it from the boxes."""
-    if lidarseg is None:
-        return classes_from_boxes(positions, frame.key_ego2global, annotations)
-    if len(lidarseg) and lidarseg.max() >= len(lidarseg_classes):
-        raise ValueError(
-            f"sample {frame.sample_token}: lidarseg index {lidarseg.max()} is not in the category "
-            f"table ({len(lidarseg_classes)} entries); use the table that came with lidarseg"
-        )
-    return np.asarray(lidarseg_classes, np.int8)[lidarseg]
-
-
-def classes_from_boxes(
-    positions: NDArray[np.float64], key_ego2global: NDArray[np.float64], annotations: Annotations
-) -> NDArray[np.int8]:
-    """(P,) class of the box each global position is in; of several, the one centred nearest."""
-    class_ids = np.full(len(positions), BACKGROUND, np.int8)
-    nearest = np.full(len(positions), np.inf)
-    key_points = _transform(positions, np.linalg.inv(key_ego2global))
-    half = annotations.size.astype(np.float64) / 2
-    reach = np.linalg.norm(half, axis=1)
-    for box, class_id in enumerate(annotations.class_ids):
-        offset = key_points - annotations.center[box]
-        near = np.flatnonzero((np.abs(offset[:, :2]) <= reach[box]).all(axis=1))
-        offset = offset[near]
-        inside = (np.abs(offset @ annotations.rotation[box]) <= half[box]).all(axis=1)
-        distance = np.linalg.norm(offset, axis=1)
-        win = near[inside & (distance < nearest[near])]
-        class_ids[win] = class_id
-        nearest[near] = np.where(inside, np.minimum(distance, nearest[near]), nearest[near])
-    return class_ids
-
-
-def project(points: LabelledPoints, frame: Frame) -> list[PixelPoints]:
-    """Points each camera sees at its own time: deeper than 1 m, at least 1 px inside the image."""
-    seen = []
-    for global2cam, intrinsics, size in zip(
-        frame.global2cam, frame.intrinsics, frame.image_sizes, strict=True
-    ):
-        camera_points = _transform(points.positions, global2cam)
-        front = np.flatnonzero(camera_points[:, 2] > MIN_DEPTH)
-        depth = camera_points[front, 2]
-        uv = (camera_points[front] @ intrinsics.T)[:, :2] / depth[:, None]
-        inside = ((uv > IMAGE_MARGIN) & (uv < size - IMAGE_MARGIN)).all(axis=1)
-        u, v = uv[inside].astype(np.float32).T
-        class_ids = points.class_ids[front[inside]]
-        seen.append(PixelPoints(u, v, depth[inside].astype(np.float32), class_ids))
-    return seen
-
-
-def _transform(points: NDArray, a2b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(P, 3) points of frame a -> b, in float64."""
-    return points.astype(np.float64) @ a2b[:3, :3].T + a2b[:3, 3]
+GROUPS = tuple(f.name for f in fields(PointLabels))
+LABEL_FORMAT = FileFormat(
+    kind="point-labels",
+    version=2,
+    convention="a row a camera; group_sizes: points of " + ", ".join(GROUPS) + ", which follow in "
+    "this order; u, v: pixels of the original image times pixel_scale; depth: metres times 256; "
+    "class_id -1: background; classes " + " ".join(CLASS_NAMES),
+)
+_DEPTH_SCALE = 256
+_UINT16_MAX = 65535
+_SCHEMA = pa.schema(
+    [
+        ("pixel_scale", pa.int32()),
+        ("group_sizes", pa.list_(pa.int32(), len(GROUPS))),
+        ("u", pa.list_(pa.uint16())),
+        ("v", pa.list_(pa.uint16())),
+        ("depth", pa.list_(pa.uint16())),
+        ("class_id", pa.list_(pa.int8())),
+    ]
+)
 
 
 def label_path(label_dir: str | os.PathLike, sample_token: str) -> Path:
@@ -190,31 +119,55 @@ def label_path(label_dir: str | os.PathLike, sample_token: str) -> Path:
 
 
 def write_point_labels(
-    path: str | os.PathLike, labels: Sequence[PixelPoints], image_sizes: NDArray, source: str
+    path: str | os.PathLike,
+    labels: Sequence[PointLabels],
+    image_sizes: NDArray,
+    *,
+    source: str,
+    statistics: str,
 ) -> None:
     """Writes a sample's labels atomically, 7 bytes a point.
 
     u and v are rounded to 1/32 px at 1600 x 900 (finer for smaller images), depth to 1/256 m.
-    Points beyond 255.99 m, deeper than any depth bin, are left out. ``source`` names the data.
+    Points beyond 255.99 m, deeper than any depth bin, are left out.
+
+    Args:
+        labels: N, one a camera.
+        image_sizes: (N, 2) width, height.
+        source: names the tables the labels are made from.
+        statistics: what is to be known of the sample without reading its points, see
+            :func:`read_label_header`.
     """
     rows = []
-    for points, size in zip(labels, image_sizes, strict=True):
+    for camera, size in zip(labels, image_sizes, strict=True):
         scale = 1 << max(0, (_UINT16_MAX // int(size.max())).bit_length() - 1)
-        near = points.depth < _UINT16_MAX / _DEPTH_SCALE
+        groups = [group[group.depth < _UINT16_MAX / _DEPTH_SCALE] for group in camera.groups]
+        points = PixelPoints.concatenate(groups)
         rows.append(
             {
                 "pixel_scale": scale,
-                "u": np.rint(points.u[near] * scale).astype(np.uint16),
-                "v": np.rint(points.v[near] * scale).astype(np.uint16),
-                "depth": np.rint(points.depth[near] * _DEPTH_SCALE).astype(np.uint16),
-                "class_id": points.class_ids[near],
+                "group_sizes": [len(group) for group in groups],
+                "u": np.rint(points.u * scale).astype(np.uint16),
+                "v": np.rint(points.v * scale).astype(np.uint16),
+                "depth": np.rint(points.depth * _DEPTH_SCALE).astype(np.uint16),
+                "class_id": points.class_ids,
             }
         )
     columns = {name: [row[name] for row in rows] for name in _SCHEMA.names}
-    write_table(path, pa.table(columns, schema=_SCHEMA), LABEL_FORMAT, {"source": source})
+    header = {"source": source, "statistics": statistics}
+    write_table(path, pa.table(columns, schema=_SCHEMA), LABEL_FORMAT, header)
 
 
-def read_point_labels(path: str | os.PathLike, source: str | None = None) -> list[PixelPoints]:
+def read_label_header(path: str | os.PathLike) -> dict[str, str]:
+    """``source`` and ``statistics`` as they were written, and what the format says.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, not whole, or of another format.
+    """
+    return read_table(path, LABEL_FORMAT)[1]
+
+
+def read_point_labels(path: str | os.PathLike, source: str | None = None) -> list[PointLabels]:
     """Labels of a sample, an entry a camera.
 
     Raises:
@@ -227,13 +180,20 @@ def read_point_labels(path: str | os.PathLike, source: str | None = None) -> lis
             f"{path}: made from other tables ({header.get('source')}) than the index ({source}); "
             "run tools/prepare_nuscenes.py again"
         )
-    columns = {}
-    for name in ("u", "v", "depth", "class_id"):
-        column = batch.column(name)
-        columns[name] = np.split(column.values.to_numpy(), column.offsets.to_numpy()[1:-1])
+    columns = {name: batch.column(name) for name in ("u", "v", "depth", "class_id")}
+    values = {name: column.values.to_numpy() for name, column in columns.items()}
+    starts = columns["u"].offsets.to_numpy()
+    sizes = batch.column("group_sizes").values.to_numpy().reshape(-1, len(GROUPS))
     labels = []
     for camera, scale in enumerate(batch.column("pixel_scale").to_pylist()):
-        u, v = (columns[name][camera].astype(np.float32) / np.float32(scale) for name in "uv")
-        depth = columns["depth"][camera].astype(np.float32) / np.float32(_DEPTH_SCALE)
-        labels.append(PixelPoints(u, v, depth, columns["class_id"][camera]))
+        own = slice(starts[camera], starts[camera + 1])
+        points = PixelPoints(
+            values["u"][own] / np.float32(scale),
+            values["v"][own] / np.float32(scale),
+            values["depth"][own] / np.float32(_DEPTH_SCALE),
+            values["class_id"][own],
+        )
+        ends = np.cumsum(sizes[camera])
+        groups = (points[end - size : end] for end, size in zip(ends, sizes[camera], strict=True))
+        labels.append(PointLabels(*groups))
     return labels

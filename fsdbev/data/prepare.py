@@ -5,21 +5,32 @@ Nothing that is whole and of the same tables is made again, so a killed run goes
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .arrow_file import read_table
 from .index import INDEX_FORMAT, FrameIndex
-from .point_labels import LABEL_FORMAT, label_path, label_sample, write_point_labels
+from .labelling import LabelStatistics, PointLabeller
+from .point_labels import label_path, read_label_header, write_point_labels
 
 logger = logging.getLogger(__name__)
 
 #: Wraps an iterable of finished samples: (iterable, total, what is done) -> the same items.
 Progress = Callable[[Iterable, int, str], Iterable]
+#: Consecutive rows a worker takes at once, so that neighbours share sweeps.
+_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """Index of a split, and the numbers of its point labels: None without annotations."""
+
+    index: FrameIndex
+    statistics: LabelStatistics | None
 
 
 def default_output(dataroot: str | os.PathLike, version: str) -> Path:
@@ -45,8 +56,8 @@ def prepare_nuscenes(
     output: str | os.PathLike | None = None,
     workers: int = 0,
     progress: Progress = lambda items, total, what: items,
-) -> dict[str, FrameIndex]:
-    """Writes indices and point labels; returns the index of every split.
+) -> dict[str, PreparedSplit]:
+    """Writes indices and point labels of every split.
 
     Args:
         dataroot: nuScenes folder, may be read-only if ``output`` is elsewhere.
@@ -60,15 +71,18 @@ def prepare_nuscenes(
         FileNotFoundError, ValueError: tables, sensor files or splits are missing or malformed.
     """
     output = Path(output) if output else default_output(dataroot, version)
-    indices = prepare_indices(dataroot, version, splits, output)
-    for split, index in indices.items():
-        if not index.num_annotations:
+    prepared = {}
+    for split, index in prepare_indices(dataroot, version, splits, output).items():
+        statistics = None
+        if index.num_annotations:
+            done = label_rows(index, dataroot, label_dir(output), workers)
+            done = progress(done, len(index), f"point labels, {split}")
+            statistics = sum(done, LabelStatistics.zero())
+            logger.info("%s: %s", split, statistics.summary())
+        else:
             logger.info("%s has no annotations: no point labels", split)
-            continue
-        done = label_rows(index, dataroot, label_dir(output), workers)
-        for _ in progress(done, len(index), f"point labels, {split}"):
-            pass
-    return indices
+        prepared[split] = PreparedSplit(index, statistics)
+    return prepared
 
 
 def prepare_indices(
@@ -104,46 +118,51 @@ def _is_current(path: Path, source: str) -> bool:
 
 def label_rows(
     index: FrameIndex, dataroot: str | os.PathLike, labels: Path, workers: int
-) -> Iterator[int]:
-    """Writes the point labels that are missing, yielding each row that is done."""
+) -> Iterator[LabelStatistics]:
+    """Writes the point labels that are missing; yields each row's numbers when it is done."""
     arguments = (index, str(dataroot), labels)
     if workers < 1:
+        labeller = PointLabeller(index, dataroot)
         for row in range(len(index)):
-            yield _label_row(*arguments, row)
+            yield _label_row(labeller, labels, row)
         return
     # Spawned, not forked: the parent may hold gigabytes of tables.
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, _start_worker, arguments) as pool:
-        yield from pool.imap_unordered(_label_row_in_worker, range(len(index)), chunksize=8)
+        yield from pool.imap_unordered(_label_row_in_worker, range(len(index)), _CHUNK)
 
 
-_worker_arguments: tuple = ()
+_worker_labeller: PointLabeller
+_worker_labels: Path
 
 
-def _start_worker(*arguments) -> None:
-    global _worker_arguments
-    _worker_arguments = arguments
+def _start_worker(index: FrameIndex, dataroot: str, labels: Path) -> None:
+    global _worker_labeller, _worker_labels
+    _worker_labeller, _worker_labels = PointLabeller(index, dataroot), labels
 
 
-def _label_row_in_worker(row: int) -> int:
-    return _label_row(*_worker_arguments, row)
+def _label_row_in_worker(row: int) -> LabelStatistics:
+    return _label_row(_worker_labeller, _worker_labels, row)
 
 
-def _label_row(index: FrameIndex, dataroot: str, labels: Path, row: int) -> int:
-    frame, source = index[row], index.info.get("source", "")
+def _label_row(labeller: PointLabeller, labels: Path, row: int) -> LabelStatistics:
+    frame, source = labeller.index[row], labeller.index.info.get("source", "")
     path = label_path(labels, frame.sample_token)
-    if _is_done(path, source):
-        return row
-    lidarseg_classes = json.loads(index.info.get("lidarseg_classes", "[]"))
-    points = label_sample(frame, index.annotations(row), dataroot, lidarseg_classes)
-    write_point_labels(path, points, frame.image_sizes, source)
-    return row
+    done = _finished(path, source)
+    if done is not None:
+        return done
+    points, statistics = labeller(row)
+    write_point_labels(
+        path, points, frame.image_sizes, source=source, statistics=statistics.to_json()
+    )
+    return statistics
 
 
-def _is_done(path: Path, source: str) -> bool:
-    """Whether whole point labels of this source stand there."""
+def _finished(path: Path, source: str) -> LabelStatistics | None:
+    """Numbers of the whole point labels of this source that stand there, None if none do."""
     try:
-        header = read_table(path, LABEL_FORMAT)[1]
+        header = read_label_header(path)
+        current = header.get("source") == source
+        return LabelStatistics.from_json(header["statistics"]) if current else None
     except (FileNotFoundError, ValueError):
-        return False
-    return header.get("source") == source
+        return None

@@ -175,3 +175,10 @@ class Frame:
     def global2cam(self) -> Float64:
         """(N, 4, 4) global -> camera, at each camera's own time."""
         return np.linalg.inv(self.ego2global @ self.cam2ego)
+
+    def corners_in_cameras(self, annotations: Annotations) -> Float64:
+        """(N, M, 8, 3) corners of this sample's objects in every camera's frame."""
+        corners = annotations.corners().astype(np.float64)
+        keyego2cam = (self.global2cam @ self.key_ego2global)[:, None]
+        rotation, translation = keyego2cam[..., :3, :3], keyego2cam[..., None, :3, 3]
+        return corners @ rotation.swapaxes(-1, -2) + translation

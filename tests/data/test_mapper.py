@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 from fsdbev.data.dataset import FrameDataset
+from fsdbev.data.image_aug import ImageAugmentation
+from fsdbev.data.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
 from fsdbev.structures import BEVGrid, Boxes3D, Cameras, transform_points
 
 H, W = 64, 176
@@ -224,6 +226,33 @@ def test_grey_images_become_rgb(rig, mapper):
     Image.new("L", (64, 48), 77).save(dataset.dataroot / "images/0_0.png")
     image = mapper(training=False, image_size=(48, 64))(dataset, 0)["images"][0, 0]
     assert (image == 77).all()
+
+
+@pytest.mark.parametrize("combination", [True, False])
+@pytest.mark.parametrize("pseudo", [True, False])
+def test_intensification_can_be_switched(rig, mapper, tmp_path, combination, pseudo):
+    """One foreground point of each kind, on rows of pixels of their own."""
+
+    def at(row):
+        u, v, depth = (np.array([x], np.float32) for x in (88.5, row + 0.5, 10 + row))
+        return PixelPoints(u, v, depth, np.zeros(1, np.int8))
+
+    rows = dict(zip(("sweep", "combined", "pseudo", "pseudo_uncombined"), range(4, 8), strict=True))
+    dataset = replace(rig([(176, 64)], count=1), label_dir=tmp_path)
+    labels = [PointLabels(**{group: at(row) for group, row in rows.items()})]
+    path = label_path(tmp_path, "sample0")
+    write_point_labels(path, labels, np.array([(176, 64)]), source="", statistics="")
+    wanted = {"sweep"} | ({"combined"} if combination else set())
+    if pseudo:
+        wanted |= {"pseudo"} if combination else {"pseudo", "pseudo_uncombined"}
+    make = mapper(num_frames=1, frame_combination=combination, pseudo_points=pseudo)
+    make.image_aug = ImageAugmentation(
+        image_size=(64, 176), scale=(1.0, 1.0), flip_prob=0, max_rotation=0
+    )
+    sample = make(dataset, 0, rng())
+    found = sample["gt_depth"][0, 0].nonzero()
+    assert found.tolist() == [[row, 88] for group, row in rows.items() if group in wanted]
+    assert sample["gt_foreground"].sum() == len(wanted)
 
 
 def test_missing_labels_say_what_to_run(synthetic, mapper, tmp_path):

@@ -5,9 +5,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fsdbev.data import nuscenes, prepare
+from fsdbev.data.point_labels import read_label_header, read_point_labels, write_point_labels
 from fsdbev.data.prepare import prepare_nuscenes
 
 VERSION = "v1.0-synth"
@@ -44,9 +46,11 @@ def test_again_it_is_the_same_and_loads_no_tables(synthetic_root, made, tmp_path
     prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
     assert contents(output) == made
     monkeypatch.setattr(nuscenes, "load_nuscenes", lambda *_: pytest.fail("tables loaded"))
-    monkeypatch.setattr(prepare, "write_point_labels", lambda *_: pytest.fail("labels written"))
-    indices = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
-    assert {split: len(index) for split, index in indices.items()} == {
+    monkeypatch.setattr(
+        prepare, "write_point_labels", lambda *_, **__: pytest.fail("labels written")
+    )
+    prepared = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
+    assert {split: len(done.index) for split, done in prepared.items()} == {
         "synth_train": 3,
         "synth_val": 3,
     }
@@ -59,6 +63,27 @@ def test_missing_and_broken_files_are_made_anew(synthetic_root, made, tmp_path):
     labels[0].unlink()
     labels[1].write_bytes(labels[1].read_bytes()[:1000])
     (tmp_path / "x" / "synth_val.arrow").write_bytes(b"")
+    prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path / "x")
+    assert contents(tmp_path / "x") == made
+
+
+def test_numbers_are_of_all_samples_also_after_an_interruption(synthetic_root, tmp_path):
+    run = {"dataroot": synthetic_root, "version": VERSION, "output": tmp_path}
+    first = prepare_nuscenes(**run, splits=["synth_train"])["synth_train"].statistics
+    assert first.samples == 3 and first.points[:2].sum(axis=1).min() > 100
+    labels = sorted((tmp_path / "point_labels").iterdir())
+    labels[0].unlink()
+    again = prepare_nuscenes(**run, splits=["synth_train"], workers=1)["synth_train"].statistics
+    assert again.to_json() == first.to_json()
+
+
+def test_labels_without_readable_numbers_are_made_anew(synthetic_root, made, tmp_path):
+    source = synthetic_root / "fsdbev" / VERSION
+    shutil.copytree(source, tmp_path / "x")
+    path = sorted((tmp_path / "x" / "point_labels").iterdir())[0]
+    header = read_label_header(path)
+    sizes = np.array([(160, 90)] * 6)
+    write_point_labels(path, read_point_labels(path), sizes, source=header["source"], statistics="")
     prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path / "x")
     assert contents(tmp_path / "x") == made
 
@@ -78,9 +103,10 @@ def test_files_of_other_tables_are_made_anew(synthetic_root, tmp_path, monkeypat
 
 def test_no_labels_without_annotations(synthetic_root, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare.FrameIndex, "num_annotations", property(lambda self: 0))
-    prepare_nuscenes(
+    prepared = prepare_nuscenes(
         dataroot=synthetic_root, version=VERSION, splits=["synth_val"], output=tmp_path
     )
+    assert prepared["synth_val"].statistics is None
     assert [p.name for p in tmp_path.iterdir()] == ["synth_val.arrow"]
 
 
@@ -88,7 +114,16 @@ def test_command_line_with_workers(synthetic_root, made, tmp_path, monkeypatch, 
     arguments = ("--dataroot", synthetic_root, "--version", VERSION, "--output", tmp_path)
     assert run(*arguments, "--workers", 2, monkeypatch=monkeypatch) == 0
     assert contents(tmp_path) == made
-    assert "synth_train: 3 samples" in capsys.readouterr().out
+    printed = capsys.readouterr().out.splitlines()
+    numbers = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path)
+    start = next(i for i, line in enumerate(printed) if line.startswith("synth_val: 3 samples"))
+    table = [line.split() for line in printed[start + 1 : start + 14]]
+    assert table[0][:5] == ["class", "sweep", "combined", "pseudo", "pseudo_uncombined"]
+    car, total = table[1], table[12]
+    statistics = numbers["synth_val"].statistics
+    expected = [*statistics.points[:, 0], statistics.objects[0], *statistics.without_points[:, 0]]
+    assert car == ["car", *map(str, expected)]
+    assert total[:2] == ["all", str(statistics.points[0].sum())]
 
 
 def test_command_line_errors_say_what_is_wrong(synthetic_root, tmp_path, monkeypatch, capsys):

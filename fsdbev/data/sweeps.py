@@ -1,0 +1,207 @@
+"""A sample's LiDAR sweep in the world: reading, classes, the boxes its points are in, the cameras
+that see them.
+
+Letters: P points, M annotations, N cameras, K pairs of a point and a box it is in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .point_labels import BACKGROUND, PixelPoints
+from .records import Annotations, Frame
+
+#: Cameras see points that are deeper than this, metres, and this far inside the image, pixels.
+MIN_DEPTH = 1.0
+IMAGE_MARGIN = 1.0
+_POINT_VALUES = 5
+
+
+@dataclass(frozen=True)
+class BoxHits:
+    """Which points are in which boxes: a point in several boxes has a pair with each.
+
+    Attributes:
+        point, box: (K,) int64 indices.
+        distance: (K,) metres from the point to the box's centre.
+    """
+
+    point: NDArray[np.int64]
+    box: NDArray[np.int64]
+    distance: NDArray[np.float64]
+
+    def nearest_box(self, num_points: int) -> NDArray[np.int64]:
+        """(P,) the box each point is in, -1 for none; of several, the one centred nearest."""
+        owner = np.full(num_points, -1)
+        # NumPy's assignment keeps the last of several values for one index: nearest, first box.
+        order = np.lexsort((-self.box, -self.distance))
+        owner[self.point[order]] = self.box[order]
+        return owner
+
+    def boxes_with(self, points: NDArray[np.int64], num_boxes: int) -> NDArray[np.bool_]:
+        """(M,) whether any of the points, given by index, is in the box."""
+        found = np.zeros(num_boxes, np.bool_)
+        found[self.box[np.isin(self.point, points)]] = True
+        return found
+
+    def of_points(self, mask: NDArray[np.bool_]) -> BoxHits:
+        """Of the points of the (P,) mask only, counted anew."""
+        keep = mask[self.point]
+        number = np.cumsum(mask) - 1
+        return BoxHits(number[self.point[keep]], self.box[keep], self.distance[keep])
+
+
+@dataclass(frozen=True)
+class WorldPoints:
+    """Points of the world, and the boxes of one sample that they are in.
+
+    Attributes:
+        positions: (P, 3) float64, global, metres.
+        class_ids: (P,) int8, -1 background.
+        hits: pairs of these points and the sample's boxes.
+    """
+
+    positions: NDArray[np.float64]
+    class_ids: NDArray[np.int8]
+    hits: BoxHits
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True)
+class SeenPoints:
+    """Points one camera sees: ``index`` among all points, and where they are in its image."""
+
+    index: NDArray[np.int64]
+    pixels: PixelPoints
+
+
+def sweep_points(
+    frame: Frame,
+    annotations: Annotations,
+    dataroot: str | os.PathLike,
+    lidarseg_classes: Sequence[int] = (),
+) -> WorldPoints:
+    """Points of the sample's sweep, classified; none if it has no sweep.
+
+    Args:
+        frame, annotations: the sample.
+        dataroot: folder that the sample's paths start from.
+        lidarseg_classes: class id of each lidarseg category index.
+
+    Raises:
+        FileNotFoundError, ValueError: a point or label file is missing or malformed.
+    """
+    points, labels = np.zeros((0, 3), np.float32), None
+    lidar2global = np.eye(4)
+    if frame.lidar is not None:
+        points = read_lidar(Path(dataroot) / frame.lidar.path)
+        lidar2global = frame.lidar.ego2global @ frame.lidar.lidar2ego
+        if frame.lidar.lidarseg_path is not None:
+            labels = read_lidarseg(Path(dataroot) / frame.lidar.lidarseg_path, len(points))
+    positions = transform(points, lidar2global)
+    hits = points_in_boxes(positions, frame.key_ego2global, annotations)
+    if labels is None:
+        class_ids = _classes_of_boxes(hits.nearest_box(len(positions)), annotations)
+    else:
+        class_ids = _classes_of_lidarseg(labels, lidarseg_classes, frame.sample_token)
+    return WorldPoints(positions, class_ids, hits)
+
+
+def read_lidar(path: str | os.PathLike) -> NDArray[np.float32]:
+    """(P, 3) float32 points of a nuScenes .pcd.bin file, LiDAR frame, metres."""
+    content = np.fromfile(path, np.uint8)
+    if len(content) % (4 * _POINT_VALUES):
+        raise ValueError(
+            f"{path}: {len(content)} bytes are no whole number of points of {_POINT_VALUES} "
+            "float32; the file is cut short, fetch it again"
+        )
+    return content.view(np.float32).reshape(-1, _POINT_VALUES)[:, :3]
+
+
+def read_lidarseg(path: str | os.PathLike, num_points: int) -> NDArray[np.uint8]:
+    """(P,) uint8 category index of each point of the sweep."""
+    labels = np.fromfile(path, np.uint8)
+    if len(labels) != num_points:
+        raise ValueError(
+            f"{path}: {len(labels)} labels for a sweep of {num_points} points; labels and sweep "
+            "are of different versions, fetch both again"
+        )
+    return labels
+
+
+def _classes_of_lidarseg(
+    labels: NDArray[np.uint8], lidarseg_classes: Sequence[int], sample_token: str
+) -> NDArray[np.int8]:
+    if len(labels) and labels.max() >= len(lidarseg_classes):
+        raise ValueError(
+            f"sample {sample_token}: lidarseg index {labels.max()} is not in the category "
+            f"table ({len(lidarseg_classes)} entries); use the table that came with lidarseg"
+        )
+    return np.asarray(lidarseg_classes, np.int8)[labels]
+
+
+def _classes_of_boxes(owner: NDArray[np.int64], annotations: Annotations) -> NDArray[np.int8]:
+    """(P,) classes from the box each point is in, -1 for none."""
+    return np.append(annotations.class_ids, np.int8(BACKGROUND))[owner]
+
+
+def points_in_boxes(
+    positions: NDArray[np.float64], key_ego2global: NDArray[np.float64], annotations: Annotations
+) -> BoxHits:
+    """Pairs of global positions (P, 3) and the boxes that they are in or on."""
+    key_points = transform(positions, np.linalg.inv(key_ego2global))
+    half = annotations.size.astype(np.float64) / 2
+    reach = 1.001 * (np.abs(annotations.rotation) @ half[..., None])[..., 0]
+    # Sorted by whole metres of x (16 bits: a radix sort), a box has a run of points to look at.
+    metre = _whole_metres(key_points[:, 0])
+    order = np.argsort(metre, kind="stable")
+    begin = np.searchsorted(metre[order], _whole_metres((annotations.center - reach)[:, 0]), "left")
+    end = np.searchsorted(metre[order], _whole_metres((annotations.center + reach)[:, 0]), "right")
+    pairs = []
+    for box, center in enumerate(annotations.center):
+        run = order[begin[box] : end[box]]
+        near = run[np.abs(key_points[run, 1] - center[1]) <= reach[box, 1]]
+        offset = key_points[near] - center
+        inside = (np.abs(offset @ annotations.rotation[box]) <= half[box]).all(axis=1)
+        distance = np.linalg.norm(offset[inside], axis=1)
+        pairs.append((near[inside], np.full(len(distance), box), distance))
+    if not pairs:
+        return BoxHits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    return BoxHits(*map(np.concatenate, zip(*pairs, strict=True)))
+
+
+def _whole_metres(x: NDArray) -> NDArray[np.int16]:
+    """Rounded down; what is beyond 16 bits stays at the ends."""
+    return np.clip(np.floor(x), -32768, 32767).astype(np.int16)
+
+
+def project(points: WorldPoints, frame: Frame) -> list[SeenPoints]:
+    """Points each camera sees at its own time: deeper than 1 m, at least 1 px inside the image."""
+    seen = []
+    for global2cam, intrinsics, size in zip(
+        frame.global2cam, frame.intrinsics, frame.image_sizes, strict=True
+    ):
+        depth = points.positions @ global2cam[2, :3] + global2cam[2, 3]
+        front = np.flatnonzero(depth > MIN_DEPTH)
+        depth = depth[front]
+        global2image = intrinsics[:2] @ global2cam[:3]
+        uv = (points.positions[front] @ global2image[:, :3].T + global2image[:, 3]) / depth[:, None]
+        inside = ((uv > IMAGE_MARGIN) & (uv < size - IMAGE_MARGIN)).all(axis=1)
+        u, v = uv[inside].astype(np.float32).T
+        index = front[inside]
+        pixels = PixelPoints(u, v, depth[inside].astype(np.float32), points.class_ids[index])
+        seen.append(SeenPoints(index, pixels))
+    return seen
+
+
+def transform(points: NDArray, a2b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., 3) points of frame a -> b, in float64."""
+    return points.astype(np.float64, copy=False) @ a2b[:3, :3].T + a2b[:3, 3]

@@ -1,0 +1,312 @@
+"""Labels of whole samples: a small world worked by hand, and the synthetic one with its truth."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nuscenes.scripts.export_2d_annotations_as_json import post_process_coords
+
+from fsdbev.data import labelling
+from fsdbev.data.index import FrameIndex, write_index
+from fsdbev.data.intensification import STATIC_ATTRIBUTES, combine_frames
+from fsdbev.data.labelling import LabelStatistics, PointLabeller
+from fsdbev.data.point_labels import PixelPoints, label_path
+from fsdbev.data.records import Annotations, Lidar
+from fsdbev.data.sweeps import sweep_points
+from fsdbev.data.synthetic import VERSION, SyntheticOptions
+from fsdbev.data.synthetic.scene import SceneKey
+from fsdbev.data.synthetic.tables import token
+from fsdbev.data.synthetic.world import build_world
+
+CAR, PEDESTRIAN = 0, 8
+#: Depth of the near face of the tests' car in each sample. The image is 100 x 50, the focal
+#: length 100 pixels.
+CAR_DEPTH = (27.5, 22.5, 17.5)
+
+
+@pytest.fixture
+def world(tmp_path, frames):
+    """Makes an index of three samples: world(car's attribute). At x = 1030 in the street a car, of
+    which only the middle sample has a point, on the middle of its back. Beside it a pedestrian
+    without points, and one that is hidden. Every sweep has a point on the ground, the last sample
+    has no sweep."""
+
+    def make(attribute="vehicle.parked") -> FrameIndex:
+        rows = []
+        for row, (frame, _) in enumerate(frames(3, ((100, 50),))):
+            ahead = 30 - 5 * row
+            annotations = Annotations.from_boxes(
+                [[ahead, 0, 1.5, 4, 2, 2, 0, 0, 0], [ahead, 5, 1, 1, 1, 2, 0, 0, 0]]
+                + [[ahead, -5, 1, 1, 1, 2, 0, 0, 0]],
+                [CAR, PEDESTRIAN, PEDESTRIAN],
+                attributes=(attribute, "pedestrian.moving", "pedestrian.moving"),
+                visibility=np.array([4, 3, 2], np.int8),
+                num_lidar_points=np.array([row == 1, 0, 0], np.int32),
+            )
+            points = np.zeros((1 + (row == 1), 5), np.float32)
+            points[0, :3] = [15, 3, 0]
+            points[1:, :3] = [23, 0, 1.5]
+            points.tofile(tmp_path / f"{row}.bin")
+            lidar = Lidar(f"{row}.bin", 0, np.eye(4), frame.key_ego2global)
+            rows.append((replace(frame, lidar=lidar if row < 2 else None), annotations))
+        write_index(tmp_path / "world.arrow", rows)
+        return FrameIndex(tmp_path / "world.arrow")
+
+    return make
+
+
+def of_class(points: PixelPoints, class_id: int) -> list:
+    mask = points.class_ids == class_id
+    return np.stack([points.u, points.v, points.depth], axis=1)[mask].tolist()
+
+
+def test_a_parked_cars_point_serves_the_samples_around(world, tmp_path):
+    labeller = PointLabeller(world(), tmp_path)
+    for row, has_own in enumerate((False, True, False)):
+        (camera,), _ = labeller(row)
+        point = [[50, 25, CAR_DEPTH[row]]]  # straight ahead of the camera, at its height
+        assert of_class(camera.sweep, CAR) == (point if has_own else [])
+        assert of_class(camera.combined, CAR) == ([] if has_own else point)
+        assert of_class(camera.pseudo, CAR) == []
+        assert of_class(camera.pseudo_uncombined, CAR) == ([] if has_own else point)
+        assert len(camera.sweep) == (1, 2, 0)[row]  # the last has no sweep
+        assert of_class(camera.sweep, -1) == of_class(camera.select(), -1)
+
+
+def test_a_moving_cars_points_stay_where_they_were_seen(world, tmp_path):
+    """The labeller has just seen a sample whose combined points are not to be used again."""
+    parked, moving = PointLabeller(world(), tmp_path), world("vehicle.moving")
+    assert len(parked(0)[0][0].combined) == 1
+    parked.index = moving
+    (camera,), _ = parked(0)
+    assert len(camera.combined) == 0
+    assert of_class(camera.pseudo, CAR) == [[50, 25, CAR_DEPTH[0]]]
+    assert of_class(camera.pseudo_uncombined, CAR) == []
+
+
+def test_the_pedestrian_that_can_be_seen_gets_a_pseudo_point(world, tmp_path):
+    """Its box is 4.5 to 5.5 m to the left, 0 to 2 m high; its near face 1.5 m behind the car's."""
+    labeller = PointLabeller(world(), tmp_path)
+    for row in range(3):
+        (camera,), _ = labeller(row)
+        ((u, v, depth),) = of_class(camera.pseudo, PEDESTRIAN)
+        near, far = CAR_DEPTH[row] + 1.5, CAR_DEPTH[row] + 2.5
+        edges = 50 - 100 * np.array([5.5 / near, 4.5 / far])
+        assert depth == near and u == pytest.approx(edges.mean(), abs=1e-3)
+        assert v == pytest.approx(25 + 100 * (1.5 - 0.5) / near / 2, abs=1e-3)
+        assert of_class(camera.pseudo_uncombined, PEDESTRIAN) == []
+        assert of_class(camera.sweep, PEDESTRIAN) == of_class(camera.combined, PEDESTRIAN) == []
+
+
+def test_numbers_of_a_sample_and_their_sum(world, tmp_path):
+    labeller = PointLabeller(world(), tmp_path)
+    numbers = [labeller(row)[1] for row in range(3)]
+    first = numbers[0]
+    assert (first.points[:, CAR].tolist(), first.points[:, PEDESTRIAN].tolist()) == (
+        [0, 1, 0, 1],
+        [0, 0, 1, 0],
+    )
+    assert first.points[:, -1].tolist() == [1, 0, 0, 0]  # background
+    assert first.objects[[CAR, PEDESTRIAN]].tolist() == [1, 2]
+    assert first.without_points[:, CAR].tolist() == [1, 0, 0]
+    assert first.without_points[:, PEDESTRIAN].tolist() == [2, 2, 1]
+    total = sum(numbers, LabelStatistics.zero())
+    assert total.samples == 3 and total.points.sum(axis=1).tolist() == [3, 2, 3, 2]
+    assert total.objects.sum() == 9 and total.without_points.sum(axis=1).tolist() == [8, 6, 3]
+    assert total.summary() == (
+        "9 objects in 3 samples; without a point: 8 after sweep, 6 after frame combination, "
+        "3 after pseudo points"
+    )
+
+
+def test_numbers_survive_as_text():
+    rng = np.random.default_rng(0)
+    zero = LabelStatistics.zero()
+    made = LabelStatistics(
+        7, *(rng.integers(0, 99, v.shape) for v in (zero.points, zero.objects, zero.without_points))
+    )
+    found = LabelStatistics.from_json(made.to_json())
+    assert found.samples == 7
+    for name in ("points", "objects", "without_points"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(made, name))
+
+
+def test_a_sweep_is_read_once(world, tmp_path, monkeypatch):
+    read = []
+
+    def counting(frame, *arguments):
+        read.append(frame.sample_token)
+        return sweep_points(frame, *arguments)
+
+    monkeypatch.setattr(labelling, "sweep_points", counting)
+    labeller = PointLabeller(world(), tmp_path)
+    for row in range(3):
+        labeller(row)
+    assert sorted(read) == ["sample0", "sample1", "sample2"]
+
+
+# -- the synthetic world, three samples of one scene
+
+NEIGHBOURS = ((1,), (0, 2), (1,))
+
+
+def in_box(annotations, which, positions, key_ego2global):
+    """Global positions in the frame of an object's box, metres from its centre."""
+    key_points = np.linalg.inv(key_ego2global) @ np.vstack([positions.T, np.ones(len(positions))])
+    return (key_points[:3].T - annotations.center[which]) @ annotations.rotation[which]
+
+
+def surface_distance(points, parts):
+    """(P,) distance of points in an actor's frame from the nearest surface of its parts."""
+    offset = points[:, None] - parts.center
+    local = np.abs(np.einsum("pni,nij->pnj", offset, parts.rotation)) - parts.half
+    outside = np.linalg.norm(np.maximum(local, 0), axis=-1)
+    return np.abs(outside + np.minimum(local.max(axis=-1), 0)).min(axis=1)
+
+
+def test_combined_points_lie_on_their_object_and_never_on_a_moving_one(synthetic):
+    """The truth is the world that the set was made from: the shape of the object itself."""
+    options = json.loads((synthetic.dataroot / VERSION / "synthetic.json").read_text())["options"]
+    options, key = SyntheticOptions(**options), SceneKey("synth_train", 0)
+    actors = build_world(options, key.generator(options.seed, "world")).actors
+    instances = [token(VERSION, options.seed, key.name, "instance", i) for i in range(len(actors))]
+    lookup = json.loads(synthetic.index.info["lidarseg_classes"])
+    distances, on_moving = [], 0
+    for row in range(3):
+        frame, annotations = synthetic.index[row], synthetic.index.annotations(row)
+        neighbours = [
+            sweep_points(
+                synthetic.index[n], synthetic.index.annotations(n), synthetic.dataroot, lookup
+            )
+            for n in NEIGHBOURS[row]
+        ]
+        found = combine_frames(frame, annotations, neighbours)
+        expected = 0
+        for which, attribute in enumerate(annotations.attributes):
+            half = annotations.size[which] / 2
+            local = in_box(annotations, which, found.positions, frame.key_ego2global)
+            inside = (np.abs(local) <= half).all(axis=1)
+            if attribute not in STATIC_ATTRIBUTES:
+                on_moving += inside.sum()
+                continue
+            for points in neighbours:
+                near = in_box(annotations, which, points.positions, frame.key_ego2global)
+                expected += ((np.abs(near) <= half).all(axis=1) & (points.class_ids >= 0)).sum()
+            actor = actors[instances.index(annotations.instance_tokens[which])]
+            distances.append(surface_distance(local[inside] + [0, 0, half[2]], actor.shape))
+        assert len(found) == expected > 100  # boxes of this world don't overlap
+    assert on_moving == 0
+    assert np.median(np.concatenate(distances)) < 0.01
+
+
+@pytest.fixture
+def sparse(synthetic, tmp_path):
+    """The synthetic set with one point of twenty-five, so that many objects have none."""
+    for row in range(len(synthetic.index)):
+        lidar = synthetic.index[row].lidar
+        for path, width in ((lidar.path, 5), (lidar.lidarseg_path, 1)):
+            kind = np.float32 if width == 5 else np.uint8
+            content = np.fromfile(synthetic.dataroot / path, kind).reshape(-1, width)
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            content[::25].tofile(tmp_path / path)
+    return tmp_path
+
+
+def seen_positions(frame, camera, positions):
+    """Of the global positions those that the camera sees."""
+    global2cam = np.linalg.inv(frame.ego2global[camera] @ frame.cam2ego[camera])
+    local = (global2cam @ np.vstack([positions.T, np.ones(len(positions))]))[:3]
+    u, v, _ = frame.intrinsics[camera] @ local / local[2]
+    width, height = frame.image_sizes[camera]
+    inside = (u > 1) & (u < width - 1) & (v > 1) & (v < height - 1)
+    return positions[(local[2] > 1) & inside]
+
+
+def expected_pseudo_points(frame, camera, annotations, positions):
+    """(class, u, v, depth) for the objects in which the camera sees none of the positions."""
+    keyego2cam = (
+        np.linalg.inv(frame.ego2global[camera] @ frame.cam2ego[camera]) @ frame.key_ego2global
+    )
+    seen = seen_positions(frame, camera, positions)
+    for which, corners in enumerate(annotations.corners()):
+        local = in_box(annotations, which, seen, frame.key_ego2global)
+        if (np.abs(local) <= annotations.size[which] / 2).all(axis=1).any():
+            continue
+        in_camera = corners @ keyego2cam[:3, :3].T + keyego2cam[:3, 3]
+        depth = in_camera[:, 2].min()
+        if annotations.visibility[which] < 3 or not 1 < depth <= 60:
+            continue
+        uv = (in_camera @ frame.intrinsics[camera].T)[:, :2] / in_camera[:, 2:]
+        bounds = post_process_coords(uv.tolist(), tuple(frame.image_sizes[camera]))
+        if bounds is not None:
+            x1, y1, x2, y2 = bounds
+            yield annotations.class_ids[which], (x1 + x2) / 2, (y1 + y2) / 2, depth
+
+
+def test_every_object_that_qualifies_gets_its_pseudo_point(synthetic, sparse):
+    """Pixels and depths from the devkit's 2D boxes; no other object gets one."""
+    labeller = PointLabeller(synthetic.index, sparse)
+    counts = np.zeros(2, int)
+    for row in range(3):
+        frame, annotations = synthetic.index[row], synthetic.index.annotations(row)
+        own, *around = (
+            sweep_points(
+                synthetic.index[n],
+                synthetic.index.annotations(n),
+                sparse,
+                labeller.lidarseg_classes,
+            )
+            for n in (row, *NEIGHBOURS[row])
+        )
+        combined = combine_frames(frame, annotations, around)
+        both = np.concatenate([own.positions, combined.positions])
+        for camera, labels in enumerate(labeller(row)[0]):
+            with_combined = list(expected_pseudo_points(frame, camera, annotations, both))
+            alone = list(expected_pseudo_points(frame, camera, annotations, own.positions))
+            without = PixelPoints.concatenate([labels.pseudo, labels.pseudo_uncombined])
+            for points, expected in ((labels.pseudo, with_combined), (without, alone)):
+                found = np.stack([points.class_ids, points.u, points.v, points.depth], axis=1)
+                wanted = np.array(expected).reshape(-1, 4)
+                order = (np.lexsort(a.T.round(1)) for a in (found, wanted))
+                for a, b in zip(found[next(order)], wanted[next(order)], strict=True):
+                    np.testing.assert_allclose(a, b, atol=2e-3)
+            counts += (len(with_combined), len(alone))
+    assert counts[0] > 5 and counts[1] > counts[0] + 5
+
+
+def test_synthetic_numbers_improve_with_each_strategy(synthetic, sparse):
+    labeller = PointLabeller(synthetic.index, sparse)
+    total = sum((labeller(row)[1] for row in range(3)), LabelStatistics.zero())
+    sweep, combination, pseudo = total.without_points.sum(axis=1)
+    assert sweep > combination > pseudo
+    counts = np.bincount(
+        np.concatenate([synthetic.index.annotations(row).class_ids for row in range(3)]),
+        minlength=10,
+    )
+    np.testing.assert_array_equal(total.objects, counts)
+
+
+def test_prepared_labels_are_the_computed_ones(synthetic):
+    labeller = PointLabeller(synthetic.index, synthetic.dataroot)
+    combined = 0
+    for row in range(len(synthetic.index)):
+        frame = synthetic.index[row]
+        assert label_path(synthetic.label_dir, frame.sample_token).is_file()
+        labels, statistics = labeller(row)
+        for found, expected in zip(synthetic.point_labels(frame), labels, strict=True):
+            for a, b in zip(found.groups, expected.groups, strict=True):
+                np.testing.assert_array_equal(a.class_ids, b.class_ids)
+                np.testing.assert_allclose(a.u, b.u, atol=0.01)
+        combined += statistics.points[1].sum()
+    assert combined > 100
+
+
+def test_neighbours_in_any_order_give_the_same(synthetic):
+    """The sweeps kept in memory change nothing."""
+    ordered = PointLabeller(synthetic.index, synthetic.dataroot)
+    labels = [ordered(row)[0] for row in range(3)]
+    for row in (2, 0, 1):
+        fresh = PointLabeller(synthetic.index, synthetic.dataroot)(row)[0]
+        for a, b in zip(labels[row], fresh, strict=True):
+            np.testing.assert_array_equal(a.select().depth, b.select().depth)
