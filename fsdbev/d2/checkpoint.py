@@ -3,8 +3,8 @@
 from . import BACKEND
 
 if BACKEND == "detectron2":
-    from detectron2.checkpoint import Checkpointer, DetectionCheckpointer, PeriodicCheckpointer
+    from detectron2.checkpoint import DetectionCheckpointer
 else:
-    from ._builtin.checkpoint import Checkpointer, DetectionCheckpointer, PeriodicCheckpointer
+    from ._builtin.checkpoint import DetectionCheckpointer
 
-__all__ = ["Checkpointer", "DetectionCheckpointer", "PeriodicCheckpointer"]
+__all__ = ["DetectionCheckpointer"]

@@ -1,41 +1,32 @@
-"""What catalogs, samplers and loaders promise, whichever side of the door they come from."""
+"""What catalogs and loaders' parts promise, whichever side of the door they come from."""
 
-import pickle
 import random
-from itertools import islice
+import sys
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from fsdbev.d2.data import (
     DatasetCatalog,
-    DatasetFromList,
     InferenceSampler,
-    MapDataset,
     MetadataCatalog,
-    ToIterableDataset,
-    TrainingSampler,
-    build_batch_data_loader,
     trivial_batch_collator,
+    worker_init_reset_seed,
 )
 
 NAME = "test_of_the_catalogs"
 
 
-class Numbers(IterableDataset):
-    def __iter__(self):
-        return iter(range(5))
-
-
-def half_of_even(number):
-    return number // 2 if number % 2 == 0 else None
-
-
-def draw(_):
+class Draws(Dataset):
     """One number of each random generator."""
-    return random.random(), np.random.rand(), torch.rand(()).item()
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return random.random(), np.random.rand(), torch.rand(()).item()
 
 
 @pytest.fixture
@@ -73,114 +64,40 @@ def test_metadata_catalog():
         MetadataCatalog.pop(NAME)
 
 
-def test_dataset_from_list_gives_copies():
-    items = [{"x": [1]}, {"x": [2]}]
-    dataset = DatasetFromList(items)
-    dataset[0]["x"].append(5)
-    assert len(dataset) == 2 and dataset[0] == {"x": [1]}
+@pytest.mark.parametrize(
+    ("size", "parts"),
+    [
+        (5, [[0, 1, 2, 3, 4]]),
+        (5, [[0, 1, 2], [3, 4]]),
+        (7, [[0, 1, 2], [3, 4], [5, 6]]),
+        (8, [[0, 1, 2], [3, 4, 5], [6, 7]]),
+        (2, [[0], [1], []]),
+    ],
+)
+def test_inference_sampler_gives_each_rank_a_contiguous_part(monkeypatch, size, parts):
+    comm = sys.modules[InferenceSampler.__module__].comm
+    monkeypatch.setattr(comm, "get_world_size", lambda: len(parts))
+    for rank, part in enumerate(parts):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        sampler = InferenceSampler(size)
+        assert list(sampler) == part and len(sampler) == len(part)
 
 
-def test_dataset_from_list_without_copies():
-    items = [{"x": [1]}]
-    assert DatasetFromList(items, copy=False, serialize=False)[0] is items[0]
-
-
-def test_map_dataset():
-    dataset = MapDataset([0, 2, 4], half_of_even)
-    assert [dataset[i] for i in range(len(dataset))] == [0, 1, 2]
-    assert pickle.loads(pickle.dumps(dataset))[2] == 2
-
-
-def test_map_dataset_replaces_none():
-    dataset = MapDataset([1, 3, 8, 5], half_of_even)
-    assert [dataset[i] for i in range(4)] == [4, 4, 4, 4]
-
-
-def test_map_dataset_that_maps_all_to_none():
-    with pytest.raises((ValueError, IndexError)):  # and no endless search
-        MapDataset([1, 3], half_of_even)[0]
-
-
-def test_map_dataset_leaves_none_out_of_a_stream():
-    dataset = MapDataset(Numbers(), half_of_even)
-    assert isinstance(dataset, IterableDataset)
-    assert list(dataset) == [0, 1, 2]
-
-
-def test_training_sampler_is_an_endless_stream_of_whole_shuffles():
-    stream = list(islice(TrainingSampler(7, seed=3), 21))
-    epochs = [stream[:7], stream[7:14], stream[14:]]
-    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
-    assert epochs[0] != epochs[1] != epochs[2]
-    assert stream == list(islice(TrainingSampler(7, seed=3), 21))
-    assert stream != list(islice(TrainingSampler(7, seed=4), 21))
-
-
-def test_training_sampler_without_shuffle():
-    assert list(islice(TrainingSampler(3, shuffle=False), 7)) == [0, 1, 2, 0, 1, 2, 0]
-
-
-def test_training_sampler_shuffles_as_torch_does():
-    """The stream is part of the contract: runs are comparable over both sides of the door."""
-    generator = torch.Generator().manual_seed(5)
-    expected = [i for _ in range(2) for i in torch.randperm(6, generator=generator).tolist()]
-    assert list(islice(TrainingSampler(6, seed=5), 12)) == expected
-
-
-@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError)])
-def test_training_sampler_refuses_sizes(size, error):
-    with pytest.raises(error):
-        TrainingSampler(size)
-
-
-def test_inference_sampler_takes_each_once():
-    sampler = InferenceSampler(5)
-    assert len(sampler) == 5 and list(sampler) == [0, 1, 2, 3, 4]
+def test_inference_sampler_refuses_an_empty_data_set():
     with pytest.raises((AssertionError, ValueError)):
         InferenceSampler(0)
 
 
-def test_to_iterable_dataset():
-    dataset = ToIterableDataset("abc", InferenceSampler(3))
-    assert len(dataset) == 3 and list(dataset) == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_batches_do_not_depend_on_the_number_of_workers(workers):
-    loader = build_batch_data_loader(
-        list(range(10)), TrainingSampler(10, shuffle=False), 3, num_workers=workers
-    )
-    batches = list(islice(loader, 4))
-    assert batches == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 0, 1]]
-
-
-@pytest.mark.parametrize(("drop_last", "count"), [(True, 2), (False, 3)])
-def test_incomplete_batch(drop_last, count):
-    loader = build_batch_data_loader(
-        list(range(5)), InferenceSampler(5), 2, drop_last=drop_last, collate_fn=tuple
-    )
-    batches = list(loader)
-    assert batches[:2] == [(0, 1), (2, 3)] and len(batches) == count
-
-
-def test_loader_of_an_iterable_dataset():
-    assert list(build_batch_data_loader(Numbers(), None, 2)) == [[0, 1], [2, 3]]
-    with pytest.raises((AssertionError, ValueError)):
-        build_batch_data_loader(Numbers(), InferenceSampler(5), 2)
-
-
-@pytest.mark.parametrize("size", [0, -2])
-def test_loader_refuses_batch_sizes(size):
-    with pytest.raises((AssertionError, ValueError)):
-        build_batch_data_loader([1], InferenceSampler(1), size)
-
-
 def test_workers_draw_different_numbers_that_a_seed_repeats():
     def drawn(seed):
-        dataset = MapDataset(list(range(2)), draw)
-        sampler = TrainingSampler(2, shuffle=False)
-        loader = build_batch_data_loader(dataset, sampler, 1, num_workers=2, seed=seed)
-        return [batch[0] for batch in islice(loader, 2)]
+        loader = DataLoader(
+            Draws(),
+            num_workers=2,
+            collate_fn=trivial_batch_collator,
+            worker_init_fn=worker_init_reset_seed,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        return [batch[0] for batch in loader]
 
     first = drawn(11)
     for of_one, of_other in zip(*first, strict=True):  # of each generator, by the two workers

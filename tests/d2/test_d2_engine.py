@@ -3,16 +3,20 @@
 import argparse
 import logging
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fvcore.common.param_scheduler import ConstantParamScheduler, LinearParamScheduler
 from omegaconf import OmegaConf
 
-from fsdbev.d2.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
+from fsdbev.d2 import BACKEND
+from fsdbev.d2.checkpoint import DetectionCheckpointer
 from fsdbev.d2.config import LazyConfig
 from fsdbev.d2.engine import (
+    AMPTrainer,
     DefaultTrainer,
     HookBase,
     SimpleTrainer,
@@ -70,6 +74,53 @@ def test_order_of_the_loop():
     assert (trainer.start_iter, trainer.max_iter) == (5, 7)
 
 
+def test_hooks_take_turns_as_registered():
+    calls = []
+
+    class Named(HookBase):
+        def __init__(self, name):
+            self.name = name
+
+    def note(moment):
+        return lambda hook: calls.append((moment, hook.name, hook.trainer.model.w.item()))
+
+    for moment in ("before_train", "before_step", "after_backward", "after_step", "after_train"):
+        setattr(Named, moment, note(moment))
+    trainer = trainer_of([0.0])
+    trainer.register_hooks([Named("a")])
+    trainer.register_hooks([Named("b"), None])
+    trainer.train(0, 1)
+    weights = [1.0, 1.0, 1.0, 0.5, 0.5]  # the optimizer steps between backward and after_step
+    moments = ["before_train", "before_step", "after_backward", "after_step", "after_train"]
+    assert calls == [(m, name, w) for m, w in zip(moments, weights) for name in "ab"]
+
+
+class Stateful(HookBase):
+    def __init__(self, value):
+        self.value = value
+
+    def state_dict(self):
+        return {"value": self.value} if self.value else {}
+
+    def load_state_dict(self, state_dict):
+        self.value = state_dict["value"]
+
+
+def test_state_of_hooks(caplog):
+    """By class, the first of a class; what no hook takes is left out with a warning."""
+    trainer = trainer_of([])
+    trainer.register_hooks([HookBase(), Stateful(0), Stateful(1), Stateful(2)])
+    state = trainer.state_dict()
+    assert state["hooks"] == {"Stateful": {"value": 1}}
+    other, hooks_of_other = trainer_of([]), [Stateful(7), Stateful(8)]
+    other.register_hooks(hooks_of_other)
+    other.load_state_dict(state)
+    assert [hook.value for hook in hooks_of_other] == [1, 8]
+    with caplog.at_level(logging.WARNING):
+        trainer_of([]).load_state_dict(state)
+    assert "Stateful" in caplog.text
+
+
 def test_steps_lower_the_loss_and_are_stored():
     trainer = trainer_of([10.0, 20.0])
     trainer.train(0, 2)
@@ -89,6 +140,29 @@ def test_loss_that_is_not_finite_stops_before_the_step():
     assert record.calls[-1][0] == "after_train"
 
 
+@pytest.mark.skipif(
+    BACKEND == "detectron2" and not torch.cuda.is_available(), reason="Detectron2's needs a GPU"
+)
+def test_mixed_precision():
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    modes = []
+
+    class Watched(Square):
+        def forward(self, batch):
+            modes.append((torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)))
+            return {"loss_w": self.w.square()}
+
+    model = Watched().to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    scaler = torch.amp.GradScaler(device, init_scale=8.0)
+    trainer = AMPTrainer(model, [0], optimizer, grad_scaler=scaler, precision=torch.bfloat16)
+    trainer.train(0, 1)
+    assert modes == [(True, torch.bfloat16)]
+    assert model.w.item() == 0.5  # the scale is out of the gradient again
+    assert trainer.state_dict()["grad_scaler"]["scale"] == 8.0
+    trainer.load_state_dict(trainer.state_dict())
+
+
 def test_state_goes_through_a_checkpoint(tmp_path):
     def build():
         trainer = trainer_of([0.0] * 4)
@@ -96,7 +170,6 @@ def test_state_goes_through_a_checkpoint(tmp_path):
         trainer.scheduler = LRMultiplier(trainer.optimizer, LinearParamScheduler(1.0, 0.0), 4)
         checkpointer = DetectionCheckpointer(trainer.model, str(tmp_path), trainer=trainer)
         save = hooks.PeriodicCheckpointer(checkpointer, period=2)
-        assert isinstance(save, PeriodicCheckpointer)
         trainer.register_hooks([hooks.LRScheduler(), save])
         return trainer, checkpointer
 
@@ -218,6 +291,7 @@ def test_set_up(tmp_path):
     cfg = OmegaConf.create({"train": {"output_dir": str(tmp_path / "out"), "seed": 7}})
     args = argparse.Namespace(config_file=str(config), eval_only=True)
     names = ("fvcore", "fsdbev", "detectron2")
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     kept = {
         name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate)
         for name in names
@@ -226,12 +300,17 @@ def test_set_up(tmp_path):
     try:
         default_setup(cfg, args)
         assert torch.initial_seed() == 7
+        assert random.random() == random.Random(7).random()
+        assert np.random.rand() == np.random.RandomState(7).rand()
         assert LazyConfig.load(str(tmp_path / "out" / "config.yaml")).train.seed == 7
         assert (
             "PyTorch" in (tmp_path / "out" / "log.txt").read_text()
             or "torch" in (tmp_path / "out" / "log.txt").read_text()
         )
     finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
         for name, (handlers, propagate) in kept.items():
             logging.getLogger(name).handlers[:] = handlers
             logging.getLogger(name).propagate = propagate

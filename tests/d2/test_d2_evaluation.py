@@ -7,13 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fsdbev.d2.evaluation import (
-    DatasetEvaluator,
-    DatasetEvaluators,
-    inference_context,
-    inference_on_dataset,
-    print_csv_format,
-)
+from fsdbev.d2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 
 
 class Recorder(DatasetEvaluator):
@@ -74,10 +68,9 @@ def test_a_list_of_evaluators():
 
 
 def test_two_evaluators_cannot_give_the_same_task():
-    both = DatasetEvaluators([Recorder("same"), Recorder("same")])
-    both.reset()
+    both = [Recorder("same"), Recorder("same")]
     with pytest.raises((AssertionError, ValueError), match="same"):
-        both.evaluate()
+        inference_on_dataset(Probe(), [1], both)
 
 
 def test_progress_is_logged(caplog, monkeypatch):
@@ -89,13 +82,6 @@ def test_progress_is_logged(caplog, monkeypatch):
     assert "Start inference on 20 batches" in caplog.text
     assert "ETA=" in caplog.text
     assert "Total inference time" in caplog.text
-
-
-def test_inference_context_gives_the_mode_back():
-    model = Probe().train()
-    with inference_context(model):
-        assert not model.training
-    assert model.training
 
 
 def test_csv_lines(caplog):

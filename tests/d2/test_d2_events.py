@@ -1,14 +1,13 @@
-"""Event storage and writers; the same with either side of the door."""
+"""Event storage and the writers of a training; the same with either side of the door."""
 
 import json
 import logging
 
 import pytest
 
+from fsdbev.d2.engine import default_writers
 from fsdbev.d2.utils.events import (
-    CommonMetricPrinter,
     EventStorage,
-    JSONWriter,
     TensorboardXWriter,
     get_event_storage,
     has_event_storage,
@@ -52,11 +51,17 @@ def test_smoothing_is_a_median_over_the_last_iterations():
         storage.put_scalar("noisy", 1.0, smoothing_hint=False)
 
 
-def test_json_lines(tmp_path):
-    path = tmp_path / "metrics.json"
-    path.write_text('{"old": 1}\n')
+@pytest.fixture
+def writers(tmp_path):
+    """Console, metrics.json and TensorBoard, by the first letter of their class."""
+    writers = {type(w).__name__[0]: w for w in default_writers(str(tmp_path), max_iter=100)}
+    assert set(writers) == {"C", "J", "T"} and isinstance(writers["T"], TensorboardXWriter)
+    return writers
+
+
+def test_json_lines(writers, tmp_path):
+    writer = writers["J"]
     with EventStorage() as storage:
-        writer = JSONWriter(str(path), window_size=2)
         for storage.iter in range(4):
             storage.put_scalar("loss", storage.iter)
             storage.put_scalar("lr", 0.5 * storage.iter, smoothing_hint=False)
@@ -64,15 +69,18 @@ def test_json_lines(tmp_path):
                 writer.write()
         writer.write()  # nothing is new
         writer.close()
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [
-        {"old": 1},
+        again = default_writers(str(tmp_path))[1]  # of another run: adds its lines
+        again.write()
+        again.close()
+    assert [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()] == [
         {"iteration": 1, "loss": 0.5, "lr": 0.5},
-        {"iteration": 3, "loss": 2.5, "lr": 1.5},
+        {"iteration": 3, "loss": 1.5, "lr": 1.5},
+        {"iteration": 3, "loss": 1.5, "lr": 1.5},
     ]
 
 
-def test_console_line(caplog, monkeypatch):
-    printer = CommonMetricPrinter(max_iter=100)
+def test_console_line(writers, caplog, monkeypatch):
+    printer = writers["C"]
     monkeypatch.setattr(printer, "logger" if hasattr(printer, "logger") else "_logger", LOGGER)
     with EventStorage() as storage, caplog.at_level(logging.INFO, logger=LOGGER.name):
         storage.iter = 39

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from fvcore.common.checkpoint import Checkpointer, PeriodicCheckpointer
+from fvcore.common.checkpoint import Checkpointer
 
 from . import comm
 from .file_io import PathManager
-
-__all__ = ["Checkpointer", "DetectionCheckpointer", "PeriodicCheckpointer"]
 
 
 class DetectionCheckpointer(Checkpointer):

@@ -109,19 +109,3 @@ def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> l
 def shared_random_seed() -> int:
     """A random number that is the same in every process; all of them must call it."""
     return all_gather(secrets.randbelow(2**31))[0]
-
-
-@torch.no_grad()
-def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> dict:
-    """Scalar tensors summed (or averaged) over the processes; only rank 0 has the right result.
-
-    Every process gives the same keys. Returns a new dict, or the input in a job of one process.
-    """
-    if get_world_size() == 1:
-        return input_dict
-    names = sorted(input_dict)
-    values = torch.stack([input_dict[name] for name in names])
-    dist.reduce(values, dst=0)
-    if average and get_rank() == 0:
-        values /= get_world_size()
-    return dict(zip(names, values, strict=True))

@@ -79,7 +79,7 @@ class EventStorage:
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
         """As ``latest``, scalars to be smoothed as the median over ``window_size`` iterations."""
         return {
-            name: (self.median(name, window_size) if self._smoothing_hints[name] else value, at)
+            name: (_median(self, name, window_size) if self._smoothing_hints[name] else value, at)
             for name, (value, at) in self._latest.items()
         }
 
@@ -88,10 +88,6 @@ class EventStorage:
         values = self.history(name).values()
         before = values[-1][1] - window_size
         return sum(1 for _ in takewhile(lambda sample: sample[1] > before, reversed(values)))
-
-    def median(self, name: str, window_size: int = 20) -> float:
-        """Median of the scalar over its last ``window_size`` iterations."""
-        return self.history(name).median(self.count_samples(name, window_size))
 
     @contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
@@ -108,6 +104,11 @@ class EventStorage:
 
     def __exit__(self, *exception: object) -> None:
         _open_storages.pop()
+
+
+def _median(storage: EventStorage, name: str, window_size: int) -> float:
+    """Median of a scalar over its last ``window_size`` iterations."""
+    return storage.history(name).median(storage.count_samples(name, window_size))
 
 
 class EventWriter(ABC):
@@ -190,7 +191,7 @@ class CommonMetricPrinter(EventWriter):
             parts.insert(0, f"eta: {datetime.timedelta(seconds=int(seconds))}")
         for name in list(known):
             if "loss" in name or "[metric]" in name:
-                parts.append(f"{name}: {storage.median(name, self._window_size):.4g}")
+                parts.append(f"{name}: {_median(storage, name, self._window_size):.4g}")
         for name in ("time", "data_time"):
             if name in known:
                 parts.append(f"{name}: {known[name].avg(self._window_size):.4f}")

@@ -1,8 +1,7 @@
 """Built-in side of ``detectron2.utils.file_io``: iopath's path manager for local and web paths."""
 
-from iopath.common.file_io import HTTPURLHandler, OneDrivePathHandler
+from iopath.common.file_io import HTTPURLHandler
 from iopath.common.file_io import PathManager as _PathManager
 
 PathManager = _PathManager()
 PathManager.register_handler(HTTPURLHandler())
-PathManager.register_handler(OneDrivePathHandler())

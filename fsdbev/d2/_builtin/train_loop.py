@@ -107,13 +107,15 @@ class TrainerBase(ABC):
             getattr(hook, moment)()
 
     def state_dict(self) -> dict[str, Any]:
-        states = {type(hook).__qualname__: hook.state_dict() for hook in self._hooks}
-        states = {name: state for name, state in states.items() if state}
+        states: dict[str, dict] = {}  # by class: of several hooks of a class the first counts
+        for hook in self._hooks:
+            if state := hook.state_dict():
+                states.setdefault(type(hook).__qualname__, state)
         return {"iteration": self.iter, **({"hooks": states} if states else {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.iter = state_dict["iteration"]
-        hooks = {type(hook).__qualname__: hook for hook in self._hooks}
+        hooks = {type(hook).__qualname__: hook for hook in reversed(self._hooks)}
         for name, state in state_dict.get("hooks", {}).items():
             if name in hooks:
                 hooks[name].load_state_dict(state)

@@ -1,0 +1,298 @@
+"""What the project asks of Detectron2: every name, how it is called, and what it does.
+
+``CONTRACT`` holds for whichever side of the door is open, so that the built-in and Detectron2 are
+bound to the same statement. What the parts do is told by the other files of this folder, which
+also run on both sides; here stands what has no file of its own.
+"""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+from datetime import timedelta
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsdbev.d2 import BACKEND, _builtin
+from fsdbev.d2._builtin import hooks as builtin_hooks
+from fsdbev.d2.engine import hooks
+from fsdbev.d2.modeling import META_ARCH_REGISTRY
+
+ROOT = Path(__file__).parents[2]
+DOOR = ROOT / "fsdbev" / "d2"
+
+only_detectron2 = pytest.mark.skipif(BACKEND != "detectron2", reason="Detectron2 is not in use")
+
+#: Callables of the door, without their ``self``; ``=...`` is a default that each side chooses. A
+#: side may take more arguments, as long as they have defaults.
+CONTRACT = """
+checkpoint.DetectionCheckpointer(model, save_dir="", *, save_to_disk=None, **checkpointables)
+checkpoint.DetectionCheckpointer.save(name, **extra)
+checkpoint.DetectionCheckpointer.load(path)
+checkpoint.DetectionCheckpointer.resume_or_load(path, *, resume=True)
+checkpoint.DetectionCheckpointer.has_checkpoint()
+checkpoint.DetectionCheckpointer.get_checkpoint_file()
+checkpoint.DetectionCheckpointer.get_all_checkpoint_files()
+checkpoint.DetectionCheckpointer.tag_last_checkpoint(last_filename_basename)
+
+config.LazyCall(target)
+config.LazyCall.__call__(**arguments)
+config.LazyConfig.load(filename, keys=None)
+config.LazyConfig.load_rel(filename, keys=None)
+config.LazyConfig.save(cfg, filename)
+config.LazyConfig.apply_overrides(cfg, overrides)
+config.instantiate(cfg)
+
+data.DatasetCatalog.register(name, func)
+data.DatasetCatalog.get(name)
+data.DatasetCatalog.pop(key, default=...)
+data.DatasetCatalog.list()
+data.MetadataCatalog.get(name)
+data.MetadataCatalog.pop(key, default=...)
+data.MetadataCatalog.list()
+data.InferenceSampler(size)
+data.trivial_batch_collator(batch)
+data.worker_init_reset_seed(worker_id)
+
+engine.HookBase()
+engine.HookBase.before_train()
+engine.HookBase.before_step()
+engine.HookBase.after_backward()
+engine.HookBase.after_step()
+engine.HookBase.after_train()
+engine.HookBase.state_dict()
+engine.TrainerBase.register_hooks(hooks)
+engine.TrainerBase.train(start_iter, max_iter)
+engine.TrainerBase.state_dict()
+engine.TrainerBase.load_state_dict(state_dict)
+engine.DefaultTrainer.run_step()
+engine.DefaultTrainer.state_dict()
+engine.DefaultTrainer.load_state_dict(state_dict)
+engine.SimpleTrainer(model, data_loader, optimizer)
+engine.SimpleTrainer.run_step()
+engine.AMPTrainer(model, data_loader, optimizer, *, grad_scaler=None, precision=torch.float16)
+engine.AMPTrainer.run_step()
+engine.create_ddp_model(model, *, fp16_compression=False, **kwargs)
+engine.default_argument_parser(epilog=None)
+engine.default_setup(cfg, args)
+engine.default_writers(output_dir, max_iter=None)
+engine.launch(
+    main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url=None, args=(),
+    timeout=timedelta(minutes=30),
+)
+engine.hooks.CallbackHook(
+    *, before_train=None, after_train=None, before_step=None, after_step=None
+)
+engine.hooks.EvalHook(eval_period, eval_function, eval_after_train=True)
+engine.hooks.IterationTimer(warmup_iter=3)
+engine.hooks.LRScheduler(optimizer=None, scheduler=None)
+engine.hooks.PeriodicCheckpointer(
+    checkpointer, period, max_iter=None, max_to_keep=None, file_prefix="model"
+)
+engine.hooks.PeriodicWriter(writers, period=20)
+
+evaluation.DatasetEvaluator.reset()
+evaluation.DatasetEvaluator.process(inputs, outputs)
+evaluation.DatasetEvaluator.evaluate()
+evaluation.inference_on_dataset(model, data_loader, evaluator)
+evaluation.print_csv_format(results)
+
+modeling.META_ARCH_REGISTRY.register(obj=None)
+modeling.META_ARCH_REGISTRY.get(name)
+
+solver.LRMultiplier(optimizer, multiplier, max_iter, last_iter=-1)
+solver.WarmupParamScheduler(
+    scheduler, warmup_factor, warmup_length, warmup_method="linear", rescale_interval=False
+)
+
+structures.Instances(image_size, **fields)
+structures.Instances.set(name, value)
+structures.Instances.get(name)
+structures.Instances.has(name)
+structures.Instances.remove(name)
+structures.Instances.get_fields()
+structures.Instances.to(*args, **kwargs)
+structures.Instances.cat(instance_lists)
+
+utils.comm.create_local_process_group(num_workers_per_machine)
+utils.comm.gather(data, dst=0)
+utils.comm.get_local_size()
+utils.comm.get_rank()
+utils.comm.get_world_size()
+utils.comm.is_main_process()
+utils.comm.shared_random_seed()
+utils.comm.synchronize()
+
+utils.events.EventStorage(start_iter=0)
+utils.events.EventStorage.put_scalar(name, value, smoothing_hint=True, cur_iter=None)
+utils.events.EventStorage.put_scalars(*, smoothing_hint=True, cur_iter=None, **scalars)
+utils.events.EventStorage.history(name)
+utils.events.EventStorage.histories()
+utils.events.EventStorage.latest()
+utils.events.EventStorage.latest_with_smoothing_hint(window_size=20)
+utils.events.EventStorage.count_samples(name, window_size=20)
+utils.events.EventStorage.name_scope(name)
+utils.events.EventWriter.write()
+utils.events.EventWriter.close()
+utils.events.TensorboardXWriter(log_dir, window_size=20)
+utils.events.get_event_storage()
+utils.events.has_event_storage()
+
+utils.logger.setup_logger(output=None, distributed_rank=0, *, color=True, name=...)
+"""
+
+NAMESPACE = {"torch": torch, "timedelta": timedelta}
+PROMISES = {
+    path: inspect.signature(eval(f"(lambda {parameters}: None)", NAMESPACE)).parameters
+    for path, parameters in re.findall(r"^([\w.]+)\((.*?)\)$", CONTRACT, re.MULTILINE | re.DOTALL)
+}
+MODULES = [
+    ".".join(path.relative_to(DOOR).with_suffix("").parts)
+    for path in sorted(DOOR.rglob("*.py"))
+    if "_builtin" not in path.parts and path.stem != "__init__"
+]
+#: (module, name) of all that the door exports.
+EXPORTS = [
+    (module, name)
+    for module in MODULES
+    for name in importlib.import_module(f"fsdbev.d2.{module}").__all__
+]
+
+
+def exported(path):
+    """The object at a path of the contract, such as ``engine.hooks.EvalHook``."""
+    module, name = next(e for e in EXPORTS if f"{path}.".startswith(".".join(e) + "."))
+    return attrgetter(path.removeprefix(f"{module}."))(
+        importlib.import_module(f"fsdbev.d2.{module}")
+    )
+
+
+def parameters_of(function):
+    parameters = list(inspect.signature(function).parameters.values())
+    return parameters[1:] if parameters and parameters[0].name == "self" else parameters
+
+
+def breaches(promised, parameters):
+    """How the parameters of a function break what was promised of them, as sentences."""
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    actual = {p.name: p for p in parameters}
+    places = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    found = []
+    for place, promise in enumerate(promised.values()):
+        parameter = actual.pop(promise.name, None)
+        if promise.kind in variable:
+            if not any(p.kind is promise.kind for p in parameters):
+                found.append(f"takes no {promise}")
+        elif parameter is None:
+            found.append(f"has no {promise.name}")
+        elif promise.kind is promise.POSITIONAL_OR_KEYWORD and (
+            places[place : place + 1] != [promise.name]
+        ):
+            found.append(f"{promise.name} is not at place {place}")
+        elif promise.default is ... and parameter.default is parameter.empty:
+            found.append(f"{promise.name} has no default")
+        elif promise.default is not ... and promise.default != parameter.default:
+            found.append(f"default of {promise.name} is {parameter.default}")
+    found += [
+        f"needs {p.name}"
+        for p in actual.values()
+        if p.default is p.empty and p.kind not in variable
+    ]
+    return found
+
+
+@pytest.mark.parametrize("path", PROMISES)
+def test_signature(path):
+    assert breaches(PROMISES[path], parameters_of(exported(path))) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "breach"),
+    [
+        (lambda a, x, c=1, *, d=2, **e: 0, "has no b"),
+        (lambda b, a, c=1, *, d=2, **e: 0, "a is not at place 0"),
+        (lambda a, b, c=3, *, d=2, **e: 0, "default of c is 3"),
+        (lambda a, b, *, c=1, d=2, **e: 0, "c is not at place 2"),
+        (lambda a, b, c=1, *, d, **e: 0, "d has no default"),
+        (lambda a, b, c=1, *, d=2: 0, "takes no **e"),
+        (lambda a, b, c=1, *, d=2, f, **e: 0, "needs f"),
+        (lambda a, b, c=1, g=7, d=2, f=3, **rest: 0, None),
+    ],
+)
+def test_a_signature_can_break_a_promise(function, breach):
+    promised = inspect.signature(lambda a, b, c=1, *, d=..., **e: 0).parameters
+    found = breaches(promised, parameters_of(function))
+    assert found == [] if breach is None else breach in found
+
+
+def test_the_contract_has_every_name_of_the_door():
+    assert len(PROMISES) == len(re.findall(r"^\w", CONTRACT, re.MULTILINE))  # all were read
+    paths = {".".join(e) for e in EXPORTS}
+    silent = {p for p in paths if not any(f"{line}.".startswith(f"{p}.") for line in PROMISES)}
+    assert not silent, f"in the door, but not in the contract: {sorted(silent)}"
+
+
+def used_in(source):
+    """(module, name) of the door's names that a source file imports, or takes from a module."""
+    tree, modules = ast.parse(source), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fsdbev.d2."):
+            module = node.module.removeprefix("fsdbev.d2.")
+            for alias in node.names:
+                modules[alias.asname or alias.name] = f"{module}.{alias.name}"
+                yield module, alias.name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield modules.get(node.value.id), node.attr
+
+
+def test_the_door_has_only_what_is_used():
+    """By the project, or by the tests of its other parts."""
+    own = [DOOR, ROOT / "tests" / "d2"]
+    used = set()
+    for folder in ("fsdbev", "tools", "configs", "projects", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if not any(home in path.parents for home in own):
+                used |= set(used_in(path.read_text(encoding="utf-8")))
+    assert not set(EXPORTS) - used
+
+
+@only_detectron2
+def test_names_are_the_objects_of_detectron2():
+    for module, name in EXPORTS:
+        ours = exported(f"{module}.{name}")
+        theirs = getattr(importlib.import_module(f"detectron2.{module}"), name, None)
+        assert ours is theirs or ours.__module__.startswith(f"detectron2.{module}."), name
+
+
+@only_detectron2
+def test_the_builtin_offers_nothing_that_detectron2_lacks():
+    """So that what runs with the built-in runs with Detectron2."""
+    builtin = {}
+    for module in pkgutil.iter_modules(_builtin.__path__):
+        builtin |= vars(importlib.import_module(f"{_builtin.__name__}.{module.name}"))
+    pairs = [(builtin[n], exported(f"{m}.{n}")) for m, n in EXPORTS if n != "hooks"]
+    pairs += [(getattr(builtin_hooks, n), getattr(hooks, n)) for n in builtin_hooks.__all__]
+    for ours, theirs in pairs:
+        own = {name for name in dir(ours) if not name.startswith("_")} - set(dir(theirs))
+        assert not own, f"{theirs}: {sorted(own)}"
+
+
+def test_meta_architectures_are_registered_by_name():
+    class UnheardOf(torch.nn.Module):
+        pass
+
+    with pytest.raises(KeyError, match="UnheardOf"):
+        META_ARCH_REGISTRY.get("UnheardOf")
+    try:
+        assert META_ARCH_REGISTRY.register()(UnheardOf) is UnheardOf
+        assert META_ARCH_REGISTRY.get("UnheardOf") is UnheardOf
+        assert "UnheardOf" in META_ARCH_REGISTRY
+        with pytest.raises(AssertionError, match="UnheardOf"):
+            META_ARCH_REGISTRY.register(UnheardOf)
+    finally:
+        META_ARCH_REGISTRY._obj_map.pop("UnheardOf", None)
