@@ -4,6 +4,6 @@ from .fsdbev_r50_cbgs_bev256 import dataloader, lr_multiplier, model, optimizer,
 
 model.backbone.depth = 101
 model.backbone.bn_momentum = 0.01
-model.bev_encoder.bn_momentum = 0.01
+model.temporal_stage.bn_momentum = 0.01
 model.depth_bins.step = 0.25
 dataloader.image_size = [512, 1408]

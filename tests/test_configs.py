@@ -73,6 +73,13 @@ def test_published_settings(name, image_size, bev, depths):
     assert scheduler(1.0) == pytest.approx(1.0)
 
 
+def test_slower_running_statistics_of_resnet101():
+    """As in the release: the image backbone and the stage that every frame's BEV map passes."""
+    model = load("fsdbev_r101_cbgs").model
+    momenta = [part.bn_momentum for part in (model.backbone, model.temporal_stage)]
+    assert momenta == [0.01, 0.01] and model.bev_encoder.bn_momentum == 0.1
+
+
 @pytest.mark.parametrize(
     "row, msfe, intensified, teacher_fill",
     [

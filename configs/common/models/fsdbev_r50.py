@@ -43,9 +43,7 @@ model = L(FSDBEV)(
         grid="${..grid}", depth_bins="${..depth_bins}", foreground_threshold=0.1
     ),
     # BEV branch
-    temporal_stage=L(TemporalStage)(
-        channels="${..depth_net.context_channels}", bn_momentum="${..bev_encoder.bn_momentum}"
-    ),
+    temporal_stage=L(TemporalStage)(channels="${..depth_net.context_channels}", bn_momentum=0.1),
     bev_encoder=L(BEVEncoder)(
         frame_channels="${..depth_net.context_channels}",
         num_frames="${..num_frames}",
