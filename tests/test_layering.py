@@ -12,6 +12,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 #: The reading side of the frame index: the index and the plain rows it gives.
 INDEX_READING = {"data.index", "data.records"}
+#: What makes training targets of a row: pictures of them show what it made, not a second opinion.
+TARGET_MAKING = {"data.dataset", "data.mapper", "data.point_labels", "data.targets"}
 
 #: Package of ``fsdbev`` -> what of ours it may import beside itself: whole packages or one module.
 ALLOWED = {
@@ -21,7 +23,7 @@ ALLOWED = {
     "modeling": {"layers", "structures", "d2"},
     "data": {"structures", "d2"},
     "evaluation": {"structures", "d2"} | INDEX_READING,
-    "visualization": {"structures", "d2"} | INDEX_READING,
+    "visualization": {"structures", "d2"} | INDEX_READING | TARGET_MAKING,
     "checkpoint": {"structures", "d2"},
     "engine": {
         "structures",

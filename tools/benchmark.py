@@ -1,110 +1,44 @@
 #!/usr/bin/env python
-"""Time of the compiled lift_splat against its PyTorch twin, in one run on one machine.
+"""Benchmarks, on the machine they run on.
 
-    python tools/benchmark.py [--views 6] [--channels 80] [--grid 128] [--sets 1] [--threads 1 2]
+    python tools/benchmark.py ops [--views 6] [--channels 80] [--grid 128] [--threads 1 2]
+    python tools/benchmark.py data [--rows 34149] [--labels 40] [--folder DIR]
 
-Each row is one share of frustum points that take part; times are the median of the repetitions.
+``ops``: the compiled operators against their PyTorch twins. ``data``: the frame index at the size
+of nuScenes trainval, what a loader's worker needs for it, and the making of point labels.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 # ruff: noqa: E402  after the path is set, for use without installation
-from fsdbev.layers import EXTENSION_BUILT, lift_splat, lift_splat_reference
+from benchmarks import data, ops
 
 
-def surround_view(args: argparse.Namespace, kept: float) -> dict:
-    """Arguments of ``lift_splat``: a ring of cameras, a grid of 102.4 m, masks keep ``kept``."""
-    height, width = args.image_size
-    generator = torch.Generator().manual_seed(0)
-    image2bev = torch.eye(4).repeat(args.views, 1, 1)
-    for i in range(args.views):
-        yaw = 2 * math.pi * i / args.views
-        forward, right = (math.cos(yaw), math.sin(yaw), 0.0), (math.sin(yaw), -math.cos(yaw), 0.0)
-        axes = torch.tensor([right, (0.0, 0.0, -1.0), forward]).T
-        focal = 0.8 * width
-        unproject = torch.tensor(
-            [[1 / focal, 0, -width / 2 / focal], [0, 1 / focal, -height / 2 / focal], [0, 0, 1]]
-        )
-        image2bev[i, :3, :3] = axes @ unproject
-        image2bev[i, :3, 3] = torch.tensor([*(1.0 * axes[:2, 2]), 1.5])
-    shape = (args.sets, args.views, args.bins, height // 16, width // 16)
-    scores = torch.rand(shape, generator=generator)
-    return dict(
-        weights=torch.where(scores < kept, 0.5 + scores, 0.0),
-        foreground=torch.ones(shape[:2] + shape[3:]),
-        context=torch.randn(args.views, args.channels, *shape[3:], generator=generator),
-        undo_image_aug=torch.eye(4).repeat(args.views, 1, 1),
-        image2bev=image2bev,
-        view=torch.arange(args.views),
-        output=torch.zeros(args.views, dtype=torch.int64),
-        num_outputs=1,
-        image_size=(height, width),
-        depth_start=1.0,
-        depth_step=59.0 / args.bins,
-        lower=(-51.2, -51.2, -5.0),
-        size=(102.4 / args.grid, 102.4 / args.grid, 8.0),
-        count=(args.grid, args.grid, 1),
-        depth_threshold=1 / args.bins,
-        foreground_threshold=0.1,
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-
-
-def forward_backward(op: Callable[..., Tensor], arguments: dict) -> tuple[float, float]:
-    """Seconds of one forward and one backward pass."""
-    weights = arguments["weights"].clone().requires_grad_()
-    context = arguments["context"].clone().requires_grad_()
-    start = time.perf_counter()
-    bev = op(**{**arguments, "weights": weights, "context": context})
-    middle = time.perf_counter()
-    bev.backward(torch.ones_like(bev))
-    return middle - start, time.perf_counter() - middle
-
-
-def medians(
-    ops: Sequence[Callable[..., Tensor]], arguments: dict, repeat: int
-) -> list[list[float]]:
-    """Median milliseconds of forward and backward of each operator, after one warm-up. They take
-    turns, so that whatever else the machine does slows all of them."""
-    times = [[forward_backward(op, arguments) for op in ops] for _ in range(1 + repeat)][1:]
-    return [[1000 * statistics.median(column) for column in zip(*rows)] for rows in zip(*times)]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--views", type=int, default=6)
-    parser.add_argument("--bins", type=int, default=118)
-    parser.add_argument("--channels", type=int, default=80)
-    parser.add_argument("--image-size", type=int, nargs=2, default=(256, 704))
-    parser.add_argument("--grid", type=int, default=128)
-    parser.add_argument("--sets", type=int, default=1)
-    parser.add_argument("--kept", type=float, nargs="+", default=(0.02, 0.7))
-    parser.add_argument("--threads", type=int, nargs="+", default=(1, 2))
-    parser.add_argument("--repeat", type=int, default=7)
-    args = parser.parse_args()
-    if not EXTENSION_BUILT:
-        parser.error("the compiled operators are not built; see README.md")
-    print("threads  kept  pass      compiled ms   PyTorch ms   ratio")
-    for threads in args.threads:
-        torch.set_num_threads(threads)
-        for kept in args.kept:
-            arguments = surround_view(args, kept)
-            compiled, twin = medians((lift_splat, lift_splat_reference), arguments, args.repeat)
-            for name, a, b in zip(("forward", "backward"), compiled, twin):
-                print(f"{threads:7d}  {kept:4.2f}  {name:8s}  {a:11.1f}  {b:11.1f}  {b / a:6.1f}")
+    subjects = parser.add_subparsers(required=True)
+    for name, subject in (("ops", ops), ("data", data)):
+        own = subjects.add_parser(
+            name, description=subject.__doc__, help=subject.__doc__.splitlines()[0]
+        )
+        subject.add_arguments(own)
+        own.set_defaults(run=subject.run)
+    args = parser.parse_args(arguments)
+    try:
+        args.run(args)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -71,7 +71,7 @@ def pseudo_points(
     image_size: NDArray[np.int32],
     bare: NDArray[np.bool_],
 ) -> tuple[PixelPoints, NDArray[np.int64]]:
-    """Points for the objects of one camera that are bare of any and visible in it.
+    """Points in one camera for the objects that are bare of any and visible in it.
 
     A point is at the centre of the object's 2D box, as deep as its nearest corner, of its class.
     There is none where the nearest corner is not within the depths that labels are for: beyond
@@ -82,7 +82,7 @@ def pseudo_points(
         annotations: the M objects.
         intrinsics: (3, 3).
         image_size: (2,) width, height.
-        bare: (M,) objects without a point.
+        bare: (M,) objects in which no camera sees a point.
 
     Returns:
         the points, and which object each is of.

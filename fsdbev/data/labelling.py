@@ -19,7 +19,7 @@ from .index import FrameIndex
 from .intensification import combine_frames, pseudo_points
 from .point_labels import BACKGROUND, GROUPS, PointLabels
 from .records import Annotations
-from .sweeps import WorldPoints, project, sweep_points
+from .sweeps import SeenPoints, WorldPoints, project, sweep_points
 
 #: What ``LabelStatistics.without_points`` counts after: the sweep alone, and each strategy.
 STAGES = ("sweep", "frame combination", "pseudo points")
@@ -102,23 +102,19 @@ class PointLabeller:
         sweep = self._sweep(row)
         neighbours = [self._sweep(n) for n in (frame.previous, frame.next) if n >= 0]
         combined = combine_frames(frame, annotations, neighbours)
-        labels, without = [], np.ones((len(STAGES), len(annotations)), np.bool_)
-        for camera, (own, added, corners) in enumerate(
-            zip(
-                project(sweep, frame),
-                project(combined, frame),
-                frame.corners_in_cameras(annotations),
-                strict=True,
-            )
-        ):
-            bare = ~sweep.hits.boxes_with(own.index, len(annotations))
-            still_bare = bare & ~combined.hits.boxes_with(added.index, len(annotations))
+        own, added = project(sweep, frame), project(combined, frame)
+        bare = _without_points(sweep, own, len(annotations))
+        still_bare = bare & _without_points(combined, added, len(annotations))
+        labels, helped = [], np.zeros(len(annotations), np.bool_)
+        for camera, corners in enumerate(frame.corners_in_cameras(annotations)):
             pseudo, owners = pseudo_points(
                 corners, annotations, frame.intrinsics[camera], frame.image_sizes[camera], bare
             )
             always = still_bare[owners]
-            labels.append(PointLabels(own.pixels, added.pixels, pseudo[always], pseudo[~always]))
-            without &= [bare, still_bare, still_bare & ~_mask(owners[always], len(annotations))]
+            groups = (own[camera].pixels, added[camera].pixels, pseudo[always], pseudo[~always])
+            labels.append(PointLabels(*groups))
+            helped[owners[always]] = True
+        without = np.stack([bare, still_bare, still_bare & ~helped])
         return labels, _statistics(labels, annotations, without)
 
     def _read_sweep(self, row: int) -> WorldPoints:
@@ -126,10 +122,12 @@ class PointLabeller:
         return sweep_points(frame, annotations, self.dataroot, self.lidarseg_classes)
 
 
-def _mask(indices: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    mask = np.zeros(count, np.bool_)
-    mask[indices] = True
-    return mask
+def _without_points(
+    points: WorldPoints, seen: list[SeenPoints], num_objects: int
+) -> NDArray[np.bool_]:
+    """(M,) objects in whose box no camera sees any of the points."""
+    index = np.concatenate([camera.index for camera in seen])
+    return ~points.hits.boxes_with(index, num_objects)
 
 
 def _statistics(

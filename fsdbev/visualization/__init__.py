@@ -1,4 +1,4 @@
-"""Pictures: 3D boxes on camera images, from above, and both together. Needs no display."""
+"""Pictures: 3D boxes and training targets on camera images and from above. Needs no display."""
 
 from .bev_view import draw_bev, draw_boxes_on_bev
 from .drawing import PREDICTION, TRUTH, TRUTH_ALONE, BoxStyle, LabelPlacer
@@ -6,7 +6,9 @@ from .image_view import draw_boxes_on_image, draw_image
 from .mosaic import mosaic
 from .palette import CLASS_COLORS
 from .sample import camera_views, choose_rows, draw_sample, rows_of, true_boxes
-from .views import CameraView, LabelledBoxes
+from .target_sheet import target_sheet
+from .training_sample import augmented_sample, stored_sample
+from .views import CameraView, LabelledBoxes, LabelPoints, TargetView, TrainingSample
 
 __all__ = [
     "CLASS_COLORS",
@@ -16,7 +18,11 @@ __all__ = [
     "BoxStyle",
     "CameraView",
     "LabelPlacer",
+    "LabelPoints",
     "LabelledBoxes",
+    "TargetView",
+    "TrainingSample",
+    "augmented_sample",
     "camera_views",
     "choose_rows",
     "draw_bev",
@@ -26,5 +32,7 @@ __all__ = [
     "draw_sample",
     "mosaic",
     "rows_of",
+    "stored_sample",
+    "target_sheet",
     "true_boxes",
 ]

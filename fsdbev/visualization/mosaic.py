@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -16,12 +15,12 @@ from matplotlib.patches import Patch
 from fsdbev.structures import CLASS_NAMES
 
 from .bev_view import draw_bev, draw_boxes_on_bev
+from .canvas import axes_at, new_page, pixels_of, write
 from .drawing import PREDICTION, TRUTH, TRUTH_ALONE, BoxStyle
 from .image_view import draw_boxes_on_image, draw_image
-from .palette import BACKGROUND, TEXT_COLOR, colors_of
+from .palette import TEXT_COLOR, colors_of
 from .views import CameraView, LabelledBoxes
 
-_DPI = 150
 # Inches; the cameras' height is of all rows together.
 _CAMERAS_HEIGHT, _TITLE_HEIGHT, _LEGEND_HEIGHT, _GAP = 5.2, 0.30, 0.36, 0.05
 
@@ -80,11 +79,6 @@ class _Layout:
         """Left, bottom, width, height of the view from above."""
         return _GAP + self.cameras_width, _GAP, self.bev_side, self.bev_side
 
-    def fraction(self, inches: tuple[float, float, float, float]) -> tuple[float, ...]:
-        """Inches -> fractions of the figure, as matplotlib wants them."""
-        left, bottom, width, height = inches
-        return left / self.width, bottom / self.height, width / self.width, height / self.height
-
 
 def mosaic(
     views: Sequence[CameraView],
@@ -113,10 +107,9 @@ def mosaic(
         raise ValueError("a mosaic needs at least one camera view")
     layers = _layers(truth, predictions)
     layout = _Layout.of(views)
-    figure = Figure(figsize=(layout.width, layout.height), dpi=_DPI, facecolor=BACKGROUND)
-    canvas = FigureCanvasAgg(figure)
+    figure = new_page(layout.width, layout.height)
     for index, view in enumerate(views):
-        ax = figure.add_axes(layout.fraction(layout.camera(index)))
+        ax = axes_at(figure, *layout.camera(index))
         placer = draw_image(ax, view)
         for layer in layers:
             draw_boxes_on_image(
@@ -127,15 +120,14 @@ def mosaic(
                 class_names=class_names,
                 placer=placer,
             )
-    ax = figure.add_axes(layout.fraction(layout.bev()))
+    ax = axes_at(figure, *layout.bev())
     placer = draw_bev(ax, reach=reach)
     for layer in layers:
         draw_boxes_on_bev(
             ax, layer.detections, style=layer.style, class_names=class_names, placer=placer
         )
     _add_texts(figure, layout, layers, class_names, title)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels_of(figure)
 
 
 def _layers(truth: LabelledBoxes | None, predictions: LabelledBoxes | None) -> list[_Layer]:
@@ -154,23 +146,14 @@ def _add_texts(
     title: str,
 ) -> None:
     """The title above; below the cameras, what the lines and colours mean."""
-    figure.text(
-        _GAP / layout.width,
-        1 - 0.5 * _TITLE_HEIGHT / layout.height,
-        title,
-        color=TEXT_COLOR,
-        fontsize=8,
-        va="center",
-    )
+    write(figure, _GAP, layout.height - 0.5 * _TITLE_HEIGHT, title)
     # On a rig of few cameras the entries need more than one row.
     columns = max(1, int(layout.cameras_width / 1.15))
     figure.legend(
         handles=_legend_entries(layers, class_names),
         loc="center",
-        bbox_to_anchor=(
-            (_GAP + layout.cameras_width / 2) / layout.width,
-            0.5 * _LEGEND_HEIGHT / layout.height,
-        ),
+        bbox_to_anchor=(_GAP + layout.cameras_width / 2, 0.5 * _LEGEND_HEIGHT),
+        bbox_transform=figure.dpi_scale_trans,
         ncol=columns,
         fontsize=6.5,
         frameon=False,

@@ -26,6 +26,8 @@ TRUTH_COLOR = "#FFFFFF"
 BACKGROUND = "#15181C"
 GRID_COLOR = "#4A525C"
 TEXT_COLOR = "#E8EAED"
+#: Labelled points of no class.
+BACKGROUND_POINT_COLOR = "#8B95A1"
 
 
 def colors_of(class_names: Sequence[str]) -> list[str]:

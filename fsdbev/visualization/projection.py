@@ -1,4 +1,5 @@
-"""3D boxes as line segments and polygons on an image, cut at the near plane and the image border.
+"""Points onto an image and back; 3D boxes as segments and polygons on an image, cut at the near
+plane and the image border.
 
 Letters: M boxes, E = 12 edges a box, S segments.
 """
@@ -40,6 +41,12 @@ def project(points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
     """(..., 3) camera points in front of the camera -> (..., 2) pixels u, v."""
     homogeneous = points @ intrinsics.T
     return homogeneous[..., :2] / homogeneous[..., 2:]
+
+
+def unproject(uv: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """(P, 2) pixels and (P,) depths -> (P, 3) camera points: :func:`project` backwards."""
+    homogeneous = np.concatenate([uv, np.ones((len(uv), 1))], axis=1) * depth[:, None]
+    return homogeneous @ np.linalg.inv(intrinsics).T
 
 
 def cut_segments_at_border(

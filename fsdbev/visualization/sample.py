@@ -50,9 +50,13 @@ def camera_views(frame: Frame, dataroot: str | os.PathLike) -> list[CameraView]:
 
 def true_boxes(annotations: Annotations) -> LabelledBoxes:
     """The annotated objects that LiDAR or radar hit: those that evaluation counts."""
-    seen = annotations.select(annotations.has_points)
-    labels = torch.from_numpy(seen.class_ids.astype(np.int64))
-    return LabelledBoxes(Boxes3D(torch.from_numpy(seen.boxes)), labels)
+    return boxes_of(annotations.select(annotations.has_points))
+
+
+def boxes_of(annotations: Annotations) -> LabelledBoxes:
+    """All objects, key ego."""
+    labels = torch.from_numpy(annotations.class_ids.astype(np.int64))
+    return LabelledBoxes(Boxes3D(torch.from_numpy(annotations.boxes)), labels)
 
 
 def draw_sample(
@@ -64,10 +68,15 @@ def draw_sample(
     """(H, W, 3) uint8 RGB mosaic of one row, its ground truth and, where given, ``predictions``
     (key ego)."""
     frame = index[row]
-    seconds = frame.timestamp / 1e6
     return mosaic(
         camera_views(frame, dataroot),
         truth=true_boxes(index.annotations(row)),
         predictions=predictions,
-        title=f"{frame.scene_name}   sample {frame.sample_token}   t = {seconds:.2f} s",
+        title=title_of(frame),
     )
+
+
+def title_of(frame: Frame) -> str:
+    """Which sample it is, in a line."""
+    seconds = frame.timestamp / 1e6
+    return f"{frame.scene_name}   sample {frame.sample_token}   t = {seconds:.2f} s"

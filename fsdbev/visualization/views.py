@@ -1,4 +1,4 @@
-"""What the pictures are made of: camera views and labelled boxes. Plain data."""
+"""What the pictures are made of: camera views, labelled boxes, training targets. Plain data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsdbev.structures import Boxes3D
+from fsdbev.structures import BEVGrid, Boxes3D, transform_points
+
+from .projection import unproject
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class CameraView:
         name: shown in the picture's corner.
         image: (H, W, 3) uint8 RGB.
         cam2keyego: (4, 4) camera to key ego, metres.
-        intrinsics: (3, 3) of this image, pixels.
+        intrinsics: (3, 3) camera point to (u d, v d, d) of this image: pixels, and d the depth that
+            labels on this image have.
     """
 
     name: str
@@ -68,3 +71,77 @@ class LabelledBoxes:
         if self.scores is not None:
             return torch.sort(self.scores, descending=True, stable=True).indices.tolist()
         return torch.sort(self.boxes.centers[:, :2].norm(dim=1), stable=True).indices.tolist()
+
+
+@dataclass(frozen=True)
+class LabelPoints:
+    """P labelled points of an image.
+
+    Attributes:
+        uv: (P, 2) pixels.
+        depth: (P,) metres; times the image's depth scale where that is augmented.
+        class_ids: (P,) class indices, -1 for background.
+        groups: (P,) which group of ``PointLabels`` they are of.
+    """
+
+    uv: np.ndarray
+    depth: np.ndarray
+    class_ids: np.ndarray
+    groups: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.depth)
+
+    def __getitem__(self, which: np.ndarray) -> LabelPoints:
+        """The points of a mask or of indices."""
+        return LabelPoints(
+            self.uv[which], self.depth[which], self.class_ids[which], self.groups[which]
+        )
+
+
+@dataclass(frozen=True)
+class TargetView:
+    """What a network is trained with in one camera.
+
+    Attributes:
+        camera: the picture, and its calibration with all augmentation in it.
+        points: depth and foreground labels.
+        heatmap: (C, h, w) values 0 .. 1, which cover the image's ``4 h`` x ``4 w`` pixels.
+        outlines: (K, 4, 2) corners of the 2D boxes, pixels, in order around them.
+        outline_labels: (K,) their class indices.
+        source: (4, 2) corners of the original image, pixels, in order around it.
+    """
+
+    camera: CameraView
+    points: LabelPoints
+    heatmap: np.ndarray
+    outlines: np.ndarray
+    outline_labels: np.ndarray
+    source: np.ndarray
+
+    def points_in_keyego(self) -> np.ndarray:
+        """(P, 3) where the labels are, metres."""
+        intrinsics = self.camera.intrinsics.double().numpy()
+        in_camera = unproject(self.points.uv, self.points.depth, intrinsics)
+        cam2keyego = self.camera.cam2keyego.double()
+        return transform_points(torch.from_numpy(in_camera), cam2keyego).numpy()
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """What a network is trained with in one sample.
+
+    Attributes:
+        title: which sample it is.
+        views: one a camera.
+        boxes: of the objects that it is to find, key ego with the BEV augmentation.
+        pointless: of the objects that neither LiDAR nor radar hit, which it is not to find, but
+            which may have pseudo points.
+        grid: where the network looks for boxes.
+    """
+
+    title: str
+    views: list[TargetView]
+    boxes: LabelledBoxes
+    pointless: LabelledBoxes
+    grid: BEVGrid

@@ -213,8 +213,14 @@ def sparse(synthetic, tmp_path):
     return tmp_path
 
 
-def seen_positions(frame, camera, positions):
-    """Of the global positions those that the camera sees."""
+def seen_positions(frame, positions):
+    """Of the global positions those that a camera sees."""
+    return np.concatenate(
+        [_seen_by(frame, camera, positions) for camera in range(frame.num_cameras)]
+    )
+
+
+def _seen_by(frame, camera, positions):
     global2cam = np.linalg.inv(frame.ego2global[camera] @ frame.cam2ego[camera])
     local = (global2cam @ np.vstack([positions.T, np.ones(len(positions))]))[:3]
     u, v, _ = frame.intrinsics[camera] @ local / local[2]
@@ -224,11 +230,11 @@ def seen_positions(frame, camera, positions):
 
 
 def expected_pseudo_points(frame, camera, annotations, positions):
-    """(class, u, v, depth) for the objects in which the camera sees none of the positions."""
+    """(class, u, v, depth) for the objects in which no camera sees any of the positions."""
     keyego2cam = (
         np.linalg.inv(frame.ego2global[camera] @ frame.cam2ego[camera]) @ frame.key_ego2global
     )
-    seen = seen_positions(frame, camera, positions)
+    seen = seen_positions(frame, positions)
     for which, corners in enumerate(annotations.corners()):
         local = in_box(annotations, which, seen, frame.key_ego2global)
         if (np.abs(local) <= annotations.size[which] / 2).all(axis=1).any():

@@ -13,6 +13,7 @@ from fsdbev.visualization.projection import (
     cut_segments_at_depth,
     front_face_on_image,
     project,
+    unproject,
 )
 
 INTRINSICS = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
@@ -36,6 +37,16 @@ def test_front_face_is_where_the_box_heads():
     torch.testing.assert_close(face.mean(dim=0), torch.tensor([5.0, 3.0, 0.0]))
     sides = (face - face.roll(-1, 0)).norm(dim=1)
     torch.testing.assert_close(sides, torch.tensor([1.0, 2.0, 1.0, 2.0]))
+
+
+def test_unproject_undoes_project():
+    points = np.array([[1.0, -2, 4], [0, 0, 1], [-3, 5, 30]])
+    # Calibration with a turned and scaled image, and labels 0.8 times as deep.
+    image2network = 0.8 * np.array([[0.5, 0.1, 7], [-0.1, 0.5, -3], [0, 0, 1]])
+    calibration = image2network @ INTRINSICS
+    uv = project(points, calibration)
+    np.testing.assert_allclose(unproject(uv, 0.8 * points[:, 2], calibration), points, atol=1e-9)
+    assert unproject(np.zeros((0, 2)), np.zeros(0), calibration).shape == (0, 3)
 
 
 def test_cut_at_depth():

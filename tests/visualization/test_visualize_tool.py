@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from fsdbev.data.index import FrameIndex, write_index
+from fsdbev.data.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
 from fsdbev.data.records import Annotations, Frame
 from fsdbev.evaluation import boxes_to_submission, write_submission
 from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform, rotation_z, transform_points
@@ -140,9 +141,65 @@ def test_predictions_are_the_submitted_boxes(tool, index, results):
     assert len(tool.predictions_of(index[1], submission, 0.05)) == 2
 
 
-def test_modes_and_results_must_fit(tool, root, capsys):
+def test_results_belong_to_their_mode(tool, capsys):
     arguments = ["--index", "i", "--dataroot", "d", "--out", "o"]
-    for wrong in (["results", *arguments], ["truth", *arguments, "--results", "r"]):
-        with pytest.raises(SystemExit):
-            tool.main(wrong)
-    assert "--results belongs to mode 'results'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tool.main(["results", *arguments])
+    assert "required: --results" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tool.main(["truth", *arguments, "--results", "r"])
+    assert "unrecognized arguments: --results" in capsys.readouterr().err
+
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "fsdbev_tiny_synthetic.py"
+
+
+@pytest.fixture(scope="module")
+def prepared(root):
+    """Arguments of mode 'data' for a prepared split: samples 1 to 3 have point labels."""
+    one = np.ones(1, np.float32)
+    points = PixelPoints(80 * one, 45 * one, 10 * one, np.zeros(1, np.int8))
+    labels = PointLabels(points, *[PixelPoints.empty()] * 3)
+    for number in (1, 2, 3):
+        path = label_path(root / "point_labels", f"sample{number}")
+        write_point_labels(path, [labels] * 2, np.full((2, 2), 160), source="", statistics="")
+    folders = [f"dataloader.dataroot={root}", f"dataloader.index_dir={root}"]
+    return ["--config-file", str(CONFIG), *folders, "dataloader.test_split=val"]
+
+
+def test_data_pictures(tool, prepared, tmp_path, capsys):
+    arguments = ["data", "--out", f"{tmp_path}/o", "--split", "test", "--augmented", "3"]
+    assert tool.main([*arguments, "--samples", "sample2", *prepared]) == 0
+    names = ["scene-1_00002_sample2_augmented3.png", "scene-1_00002_sample2_stored.png"]
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == names
+    assert [Path(line).name for line in capsys.readouterr().out.split()] == names[::-1]
+    pictures = [np.asarray(Image.open(tmp_path / "o" / name)) for name in names]
+    assert [picture.shape[1] for picture in pictures] == [1980, 1980]
+    # Cameras of 160 x 90 as stored, of 304 x 112 as the network gets them.
+    assert pictures[0].shape[0] < pictures[1].shape[0]
+
+
+def test_data_errors(tool, prepared, tmp_path, capsys):
+    def error_of(*arguments):
+        assert tool.main(["data", "--out", str(tmp_path), "--split", "test", *arguments]) == 1
+        return capsys.readouterr().err
+
+    assert "no samples ['nope']; one it holds is sample0" in error_of(
+        "--samples", "nope", *prepared
+    )
+    missing = error_of("--samples", "sample0", *prepared)
+    assert "sample0.arrow: no such point-labels file; run tools/prepare_nuscenes.py" in missing
+    assert "unknown key 'dataloader.nope'" in error_of(*prepared, "dataloader.nope=1")
+    assert "make it with: python tools/prepare_nuscenes.py" in error_of(
+        *prepared, "dataloader.test_split=other"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_overrides_may_follow_the_samples(tool):
+    arguments = ["data", "--out", "o", "--config-file", "c"]
+    for order in (["a=1", "--samples", "x", "y"], ["--samples", "x", "y", "a=1"]):
+        args = tool.parse_arguments([*arguments, *order])
+        assert args.samples == ["x", "y"] and args.overrides == ["a=1"]
+    args = tool.parse_arguments([*arguments, "a=1"])
+    assert args.samples == ["6"] and args.overrides == ["a=1"] and args.augmented is None

@@ -69,6 +69,7 @@ dataloader = dict(
         dataset=_dataset("${...test_split}"),
         mapper=_mapper(training=False),
         batch_size=1,
+        by_scene=False,
         num_workers=4,
         prefetch_factor=2,
     ),

@@ -1,0 +1,169 @@
+"""One picture of what training sees in a sample, to check data by eye.
+
+A row a camera: its labels by depth, its labels by class with the 3D boxes, its heatmaps with the 2D
+boxes. Below, everything from above, and what colours and marks mean, with numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba_array
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon, Rectangle
+
+from fsdbev.data.point_labels import BACKGROUND, GROUPS
+from fsdbev.structures import CLASS_NAMES
+
+from .bev_view import draw_bev, draw_boxes_on_bev
+from .canvas import axes_at, new_page, pixels_of, write
+from .drawing import BoxStyle
+from .image_view import draw_boxes_on_image, draw_image
+from .palette import BACKGROUND_POINT_COLOR, TEXT_COLOR, TRUTH_COLOR, colors_of
+from .target_view import (
+    DEPTH_COLORS,
+    DEPTH_RANGE,
+    POINT_STYLES,
+    class_colors,
+    depth_colors,
+    dimmed,
+    draw_grid,
+    draw_heatmap,
+    draw_points,
+    draw_points_on_bev,
+)
+from .views import LabelPoints, TargetView, TrainingSample
+
+# Inches.
+_WIDTH, _GAP, _TITLE_HEIGHT, _HEADING_HEIGHT, _BEV_SIDE = 13.2, 0.05, 0.30, 0.22, 6.9
+_HEADINGS = ("labels by depth", "labels by class, 3D boxes", "heatmaps, 2D boxes")
+_CELL_WIDTH = (_WIDTH - (len(_HEADINGS) + 1) * _GAP) / len(_HEADINGS)
+_LINE, _NUMBERS_AT, _NUMBER_WIDTH = 0.2, 1.9, 0.85
+# Thin boxes, as points are what is looked at.
+_IN_CLASS_COLOR = BoxStyle(color=None, dashes="solid", width=0.7, fill=0, labelled=False, order=4)
+_WHITE = replace(_IN_CLASS_COLOR, color=TRUTH_COLOR)
+_POINTLESS = replace(_WHITE, dashes=(0, (3, 2)))
+
+
+def target_sheet(sample: TrainingSample, class_names: Sequence[str] = CLASS_NAMES) -> np.ndarray:
+    """Everything that training sees in a sample.
+
+    Returns:
+        (H, W, 3) uint8 RGB picture, W = 1980.
+    """
+    if not sample.views:
+        raise ValueError("a sheet needs at least one camera view")
+    heights = [_CELL_WIDTH * _aspect(view) for view in sample.views]
+    cameras_height = sum(heights) + _GAP * len(heights)
+    top = _GAP + _BEV_SIDE + _GAP + cameras_height
+    figure = new_page(_WIDTH, top + _HEADING_HEIGHT + _TITLE_HEIGHT)
+    write(figure, _GAP, top + _HEADING_HEIGHT + 0.5 * _TITLE_HEIGHT, sample.title)
+    for column, heading in enumerate(_HEADINGS):
+        write(figure, _left(column), top + 0.5 * _HEADING_HEIGHT, heading, 7)
+    for view, height in zip(sample.views, heights, strict=True):
+        top -= height
+        axes = [axes_at(figure, _left(i), top, _CELL_WIDTH, height) for i in range(len(_HEADINGS))]
+        _draw_camera(axes, view, sample, class_names)
+        top -= _GAP
+    _draw_bev(axes_at(figure, _GAP, _GAP, _BEV_SIDE, _BEV_SIDE), sample, class_names)
+    _draw_legend(figure, sample, class_names)
+    return pixels_of(figure)
+
+
+def _aspect(view: TargetView) -> float:
+    height, width = view.camera.image.shape[:2]
+    return height / width
+
+
+def _left(column: int) -> float:
+    return _GAP + column * (_CELL_WIDTH + _GAP)
+
+
+def _draw_camera(
+    axes: Sequence[Axes], view: TargetView, sample: TrainingSample, class_names: Sequence[str]
+) -> None:
+    """One camera's row, by the headings."""
+    by_depth, by_class, by_heat = axes
+    camera, points = view.camera, view.points
+    foreground = np.count_nonzero(points.class_ids != BACKGROUND)
+    numbers = f"{len(points)} labels, {foreground} foreground"
+    for ax, name, style in ((by_depth, camera.name, _WHITE), (by_class, numbers, _IN_CLASS_COLOR)):
+        placer = draw_image(ax, dimmed(camera, name))
+        for boxes, look in ((sample.pointless, _POINTLESS), (sample.boxes, style)):
+            draw_boxes_on_image(
+                ax, camera, boxes, style=look, class_names=class_names, placer=placer
+            )
+        for lines in ax.collections:  # augmented images have margins where nothing is seen
+            lines.set_clip_path(Polygon(view.source, transform=ax.transData))
+    draw_image(by_heat, replace(camera, name=f"{len(view.outlines)} objects"))
+    draw_points(by_depth, points.uv, points, depth_colors(points))
+    draw_points(by_class, points.uv, points, class_colors(points, class_names))
+    draw_heatmap(by_heat, view, class_names)
+
+
+def _draw_bev(ax: Axes, sample: TrainingSample, class_names: Sequence[str]) -> None:
+    """All labels, boxes and the grid's range from above."""
+    reach = 1.08 * np.abs([*sample.grid.x_range, *sample.grid.y_range]).max()
+    placer = draw_bev(ax, reach=reach)
+    draw_grid(ax, sample.grid)
+    for view in sample.views:
+        draw_points_on_bev(ax, view, class_names)
+    for boxes, style in ((sample.pointless, _POINTLESS), (sample.boxes, _IN_CLASS_COLOR)):
+        draw_boxes_on_bev(ax, boxes, style=style, class_names=class_names, placer=placer)
+    corner = (-0.98 * reach, 0.98 * reach, "left", "top")
+    placer.place("x up, y left; dotted: the grid's range", [corner], TEXT_COLOR, 6.5)
+
+
+def _draw_legend(figure: Figure, sample: TrainingSample, class_names: Sequence[str]) -> None:
+    """Right of the view from above: depth bar, marks, classes with their numbers."""
+    left, top, width = _BEV_SIDE + 0.3, _GAP + _BEV_SIDE, _WIDTH - _BEV_SIDE - 0.5
+    write(figure, left, top - 0.5 * _LINE, "depth, m (where the image is scaled, scaled too)", 7)
+    bar = axes_at(figure, left, top - 2.2 * _LINE, width, 0.8 * _LINE)
+    span = (DEPTH_RANGE.vmin, DEPTH_RANGE.vmax)
+    bar.imshow(np.linspace(0, 1, 256)[None], cmap=DEPTH_COLORS, aspect="auto", extent=(*span, 0, 1))
+    bar.set(yticks=[], xticks=np.arange(span[0], span[1] + 1, 10))
+    bar.tick_params(colors=TEXT_COLOR, labelsize=6.5, length=2)
+
+    height = _BEV_SIDE - 4.2 * _LINE
+    marks = axes_at(figure, left, _GAP, width, height)
+    marks.set(xlim=(0, width), ylim=(height, 0))
+    marks.set_axis_off()
+    for line, style in enumerate(POINT_STYLES):
+        y = (line + 0.5) * _LINE
+        place, zero = np.array([[0.1, y]]), np.zeros(1, np.int64)
+        example = LabelPoints(place, zero, zero, zero + GROUPS.index(style.groups[0]))
+        draw_points(marks, place, example, to_rgba_array(TEXT_COLOR))
+        marks.text(0.25, y, style.name, color=TEXT_COLOR, fontsize=7, va="center")
+    y = (len(POINT_STYLES) + 0.5) * _LINE
+    marks.plot([0.02, 0.18], [y, y], color=_POINTLESS.color, linestyle=_POINTLESS.dashes, lw=1)
+    text = f"box of an object without LiDAR or radar points ({len(sample.pointless)}), not to find"
+    marks.text(0.25, y, text, color=TEXT_COLOR, fontsize=7, va="center")
+    _write_numbers(marks, (len(POINT_STYLES) + 2) * _LINE, sample, class_names)
+
+
+def _write_numbers(
+    ax: Axes, top: float, sample: TrainingSample, class_names: Sequence[str]
+) -> None:
+    """A line a class: its colour, its labels by group, its boxes."""
+    points = [view.points for view in sample.views]
+    rows = [("labels in all cameras", *(style.groups[0] for style in POINT_STYLES), "boxes")]
+    names = [name.replace("_", " ") for name in class_names] + ["background"]
+    class_ids = [*range(len(class_names)), BACKGROUND]
+    for name, class_id in zip(names, class_ids, strict=True):
+        counts = [
+            sum(np.count_nonzero(style.of(p) & (p.class_ids == class_id)) for p in points)
+            for style in POINT_STYLES
+        ]
+        boxes = int((sample.boxes.labels == class_id).sum())
+        rows.append((name, *map(str, counts), str(boxes) if class_id != BACKGROUND else ""))
+    colors = ["none", *colors_of(class_names), BACKGROUND_POINT_COLOR]
+    for line, (cells, color) in enumerate(zip(rows, colors, strict=True)):
+        y = top + (line + 0.5) * _LINE
+        ax.add_patch(Rectangle((0.02, y - 0.06), 0.16, 0.12, facecolor=color))
+        ax.text(0.25, y, cells[0], color=TEXT_COLOR, fontsize=7, va="center")
+        for column, cell in enumerate(cells[1:], start=1):
+            x = _NUMBERS_AT + column * _NUMBER_WIDTH
+            ax.text(x, y, cell, color=TEXT_COLOR, fontsize=7, va="center", ha="right")

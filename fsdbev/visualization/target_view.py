@@ -1,0 +1,134 @@
+"""Training targets drawn over images and from above: labelled points, heatmaps, 2D boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import ListedColormap, Normalize, to_rgb, to_rgba_array
+from matplotlib.patches import Rectangle
+
+from fsdbev.data.point_labels import BACKGROUND, GROUPS
+from fsdbev.data.targets import HEATMAP_STRIDE
+from fsdbev.structures import BEVGrid, DepthBins
+
+from .bev_view import to_view
+from .drawing import outline
+from .palette import BACKGROUND_POINT_COLOR, TEXT_COLOR, colors_of
+from .views import CameraView, LabelPoints, TargetView
+
+#: Near is red, far is blue; without the ends, too dark on a dark ground.
+DEPTH_COLORS = ListedColormap(matplotlib.colormaps["turbo"](np.linspace(0.90, 0.10, 256)))
+DEPTH_RANGE = Normalize(0, DepthBins.stop, clip=True)
+
+
+@dataclass(frozen=True)
+class PointStyle:
+    """Look of a group of points; sizes in points (1/72 inch).
+
+    Attributes:
+        name: in the legend.
+        groups: of ``PointLabels``, by name.
+        marker: matplotlib's.
+        size: diameter.
+        line: width of the line, 0 for a filled marker.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    marker: str
+    size: float
+    line: float
+
+    def of(self, points: LabelPoints) -> np.ndarray:
+        """(P,) which points are of this style's groups."""
+        return np.isin(points.groups, [GROUPS.index(name) for name in self.groups])
+
+
+POINT_STYLES = (
+    PointStyle("of the sample's own sweep", ("sweep",), "o", 1.3, 0),
+    PointStyle("combined, of a neighbour's sweep", ("combined",), "o", 2.5, 0.45),
+    PointStyle(
+        "pseudo, of an object without points", ("pseudo", "pseudo_uncombined"), "X", 6.5, 1.3
+    ),
+)
+
+
+def depth_colors(points: LabelPoints) -> np.ndarray:
+    """(P, 4) a colour for each point's depth."""
+    return DEPTH_COLORS(DEPTH_RANGE(points.depth))
+
+
+def class_colors(points: LabelPoints, class_names: Sequence[str]) -> np.ndarray:
+    """(P, 4) a colour for each point's class, the last for background."""
+    palette = to_rgba_array([*colors_of(class_names), BACKGROUND_POINT_COLOR])
+    return palette[points.class_ids]
+
+
+def dimmed(view: CameraView, name: str) -> CameraView:
+    """The picture in dark grey, on which coloured points show; ``name`` takes its name's place."""
+    grey = view.image.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    return replace(view, name=name, image=(0.55 * grey).astype(np.uint8))
+
+
+def draw_points(ax: Axes, xy: np.ndarray, points: LabelPoints, colors: np.ndarray) -> None:
+    """Marks points at (P, 2) ``xy`` by their group: background lowest, pseudo points on top."""
+    for order, style in enumerate(POINT_STYLES):
+        for is_class in (False, True):
+            chosen = style.of(points) & ((points.class_ids != BACKGROUND) == is_class)
+            if chosen.any():
+                _scatter(ax, xy[chosen], colors[chosen], style, zorder=2 + order + 0.1 * is_class)
+
+
+def _scatter(
+    ax: Axes, xy: np.ndarray, colors: np.ndarray, style: PointStyle, zorder: float
+) -> None:
+    ring = style.line > 0 and style.marker == "o"
+    ax.scatter(
+        *xy.T,
+        s=style.size**2,
+        marker=style.marker,
+        facecolors="none" if ring else colors,
+        edgecolors=colors if ring else TEXT_COLOR,
+        linewidths=style.line if ring else 0.5 * style.line,
+        path_effects=None if ring or not style.line else outline(style.line),
+        zorder=zorder,
+    )
+
+
+def draw_heatmap(ax: Axes, view: TargetView, class_names: Sequence[str]) -> None:
+    """Lays each cell's strongest class over the picture, in its colour, and outlines 2D boxes."""
+    palette = np.array([to_rgb(color) for color in colors_of(class_names)])
+    colors = palette[view.heatmap.argmax(axis=0)]
+    overlay = np.concatenate([colors, 0.85 * view.heatmap.max(axis=0)[..., None]], axis=-1)
+    rows, columns = overlay.shape[:2]
+    extent = (0, HEATMAP_STRIDE * columns, HEATMAP_STRIDE * rows, 0)
+    limits = ax.get_xlim(), ax.get_ylim()
+    ax.imshow(overlay, extent=extent, interpolation="nearest", zorder=2, aspect="auto")
+    ax.set(xlim=limits[0], ylim=limits[1])
+    frames = PolyCollection(
+        list(view.outlines),
+        facecolors="none",
+        edgecolors=palette[view.outline_labels],
+        linewidths=0.7,
+        path_effects=outline(0.5),
+        zorder=3,
+    )
+    ax.add_collection(frames, autolim=False)
+
+
+def draw_points_on_bev(ax: Axes, view: TargetView, class_names: Sequence[str]) -> None:
+    """The camera's labels from above, by class."""
+    colors = class_colors(view.points, class_names)
+    draw_points(ax, to_view(view.points_in_keyego()[:, :2]), view.points, colors)
+
+
+def draw_grid(ax: Axes, grid: BEVGrid) -> None:
+    """The border of the range in which the network looks for objects."""
+    low = to_view(np.array([grid.x_range[0], grid.y_range[1]]))
+    depth, width = np.ptp(grid.x_range), np.ptp(grid.y_range)
+    ax.add_patch(Rectangle(low, width, depth, fill=False, edgecolor=TEXT_COLOR, lw=0.9, ls=":"))

@@ -1,0 +1,1 @@
+"""What tools/benchmark.py runs, a module a subject."""
