@@ -1,15 +1,25 @@
 """Prepares a nuScenes-format data set for training and evaluation: index and point labels, at once.
 
-    python tools/prepare_nuscenes.py --dataroot data/nuscenes --version v1.0-trainval --workers 8
+    python tools/prepare_nuscenes.py --dataroot data/nuscenes --version v1.0-trainval
+    python tools/prepare_nuscenes.py --dataroot data/nuscenes --version v1.0-trainval --check
 
-Run it again after an interruption: what is done is skipped, unfinished files don't exist. For a
-read-only data root give --output, and the same folder as dataloader.index_dir to train_net.py.
+Run it again after an interruption of any kind, or to be sure: what is done is skipped, unfinished
+files don't exist. The files depend on the data set only, not on interruptions or workers. A second
+run at the same time is refused. For a read-only data root give --output, and the same folder as
+dataloader.index_dir to train_net.py.
+
+--check changes nothing, lists all that is wrong and says what to do; it exits with 1 if anything
+is. It covers: index and point labels whole, of this schema and made from the very tables; samples,
+objects and lidarseg categories as in the tables; images there, of the right size and with a whole
+end; sweeps there, with as many lidarseg labels as points. --check full also decodes every image and
+reads every sweep, which takes about as long as making the labels.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,25 +31,56 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from fsdbev.data.labelling import STAGES, LabelStatistics  # noqa: E402
+from fsdbev.data.output_folder import default_output  # noqa: E402
 from fsdbev.data.point_labels import GROUPS  # noqa: E402
-from fsdbev.data.prepare import default_output, prepare_nuscenes  # noqa: E402
+from fsdbev.data.prepare import prepare_nuscenes  # noqa: E402
 from fsdbev.structures import CLASS_NAMES  # noqa: E402
+
+#: More gain little, and each takes some 300 MB of memory.
+_MOST_WORKERS = 16
 
 
 def _arguments() -> argparse.Namespace:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = min(cpus or 1, _MOST_WORKERS)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataroot", required=True, help="folder that holds the version's folder")
-    parser.add_argument("--version", required=True, help="e.g. v1.0-trainval")
-    parser.add_argument("--splits", nargs="+", help="default: all that have a scene in the version")
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0: this one only")
-    parser.add_argument("--output", help="default: <dataroot>/fsdbev/<version>")
+    add = parser.add_argument
+    add("--dataroot", required=True, help="folder that holds the version's folder")
+    add("--version", required=True, help="v1.0-trainval, v1.0-mini, v1.0-test, or one of your own")
+    add(
+        "--splits",
+        nargs="+",
+        help="official ones or those of splits.json; default: all that have a scene in the version",
+    )
+    add(
+        "--workers",
+        type=int,
+        default=workers,
+        help=f"processes; 0: this one only; default: the CPUs, at most {_MOST_WORKERS}: {workers}",
+    )
+    add("--output", help="default: <dataroot>/fsdbev/<version>")
+    add(
+        "--background",
+        nargs="+",
+        default=[],
+        metavar="CATEGORY",
+        help="categories that nuScenes doesn't have and that are background; others are refused",
+    )
+    add(
+        "--check",
+        nargs="?",
+        const="fast",
+        choices=["fast", "full"],
+        help="look at what is prepared instead; full: decode every image and read every sweep",
+    )
     return parser.parse_args()
 
 
 def _progress(items: Iterable, total: int, what: str) -> Iterable:
-    return tqdm(items, total=total, desc=what, unit="sample")
+    seconds = 0.1 if sys.stderr.isatty() else 30  # a line each time in a log file
+    return tqdm(items, total=total, desc=what, unit="sample", mininterval=seconds)
 
 
 def _table(statistics: LabelStatistics) -> str:
@@ -59,28 +100,58 @@ def _table(statistics: LabelStatistics) -> str:
     )
 
 
-def main() -> int:
-    args = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    output = args.output or default_output(args.dataroot, args.version)
-    try:
-        prepared = prepare_nuscenes(
-            dataroot=args.dataroot,
-            version=args.version,
-            splits=args.splits,
-            output=output,
-            workers=args.workers,
-            progress=_progress,
-        )
-    except (FileNotFoundError, PermissionError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def _prepare(args: argparse.Namespace, output: Path) -> int:
+    prepared = prepare_nuscenes(
+        dataroot=args.dataroot,
+        version=args.version,
+        splits=args.splits,
+        output=output,
+        workers=args.workers,
+        background=args.background,
+        progress=_progress,
+    )
     for split, done in prepared.items():
         print(f"{split}: {len(done.index)} samples, {done.index.num_annotations} boxes")
         if done.statistics:
             print(_table(done.statistics))
     print(f"prepared in {output}")
     return 0
+
+
+def _check(args: argparse.Namespace, output: Path) -> int:
+    from fsdbev.data.check import check_nuscenes
+
+    report = check_nuscenes(
+        dataroot=args.dataroot,
+        version=args.version,
+        splits=args.splits,
+        output=output,
+        workers=args.workers,
+        full=args.check == "full",
+        progress=_progress,
+    )
+    for line in report.lines():
+        print(line)
+    if report.findings:
+        print(f"findings in {output}: {len(report.findings)}")
+        return 1
+    unseen = "" if args.check == "full" else "; images and sweeps were not read whole: --check full"
+    print(f"nothing is wrong with {output}{unseen}")
+    return 0
+
+
+def main() -> int:
+    args = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    output = Path(args.output) if args.output else default_output(args.dataroot, args.version)
+    try:
+        return _check(args, output) if args.check else _prepare(args, output)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run again to go on from here", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

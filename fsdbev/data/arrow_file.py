@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 REMEDY = "run tools/prepare_nuscenes.py again (with the same --output) to write it anew"
+_UNFINISHED = ".arrow.tmp"
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,16 @@ def write_table(
     """Writes ``table`` as one record batch; ``path`` either keeps its old content or is whole.
 
     ``extra`` are further header fields (plain text).
+
+    Raises:
+        OSError: the disk is full, or the folder can't be written to.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = table.schema.with_metadata({**file_format.header(), **extra})
     columns = [column.combine_chunks() for column in table.columns]
     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
         with open(temporary, "wb") as file:
             with pa.ipc.new_file(file, schema) as writer:
@@ -59,9 +63,15 @@ def write_table(
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except OSError as error:
+        raise OSError(f"{path}: can't be written ({error}); is the disk full?") from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def leftovers(folder: str | os.PathLike) -> list[Path]:
+    """Unfinished files in a folder: being written, or left by a process that was killed."""
+    return sorted(Path(folder).glob(f".*{_UNFINISHED}"))
 
 
 def read_table(

@@ -20,18 +20,72 @@ from fsdbev.d2.data import (
 from fsdbev.d2.utils import comm
 from fsdbev.structures import CLASS_NAMES
 
+from . import output_folder
 from .dataset import FrameDataset
 from .index import FrameIndex
 from .mapper import MultiViewMapper
-from .prepare import default_output, index_path, label_dir
-from .samplers import ClassBalancedSampler, Draw, EpochSampler
+from .samplers import ClassBalancedSampler, Draw, EpochSampler, SceneSampler
+
+
+def register_frames(
+    *,
+    name: str,
+    index: str | os.PathLike,
+    dataroot: str | os.PathLike,
+    label_dir: str | os.PathLike | None = None,
+    remedy: str = "write it with fsdbev.data.index.write_index, see docs/custom_dataset.md",
+    **facts: Any,
+) -> str:
+    """Registers a data set in Detectron2's catalogs; a registration of that name is replaced.
+
+    Args:
+        name: in the catalogs.
+        index: its index file.
+        dataroot: folder that the index's paths start from.
+        label_dir: folder of its point labels; None: it has none.
+        remedy: what to do where the index is missing.
+        facts: further metadata.
+
+    Returns:
+        the name. ``DatasetCatalog.get(name)`` opens it as a :class:`FrameDataset`.
+    """
+
+    def open_dataset() -> FrameDataset:
+        if not Path(index).is_file():
+            raise FileNotFoundError(f"{index}: no index of {name}; {remedy}")
+        labels = None if label_dir is None else Path(label_dir)
+        return FrameDataset(name, FrameIndex(index), Path(dataroot), labels)
+
+    DatasetCatalog.pop(name, None)
+    MetadataCatalog.pop(name, None)
+    DatasetCatalog.register(name, open_dataset)
+    facts = {"thing_classes": list(CLASS_NAMES), "dataroot": str(dataroot), **facts}
+    MetadataCatalog.get(name).set(**facts)
+    return name
+
+
+def open_frames(
+    *,
+    name: str,
+    index: str | os.PathLike,
+    dataroot: str | os.PathLike,
+    label_dir: str | os.PathLike | None = None,
+) -> FrameDataset:
+    """Registers a data set (see :func:`register_frames`) and opens it.
+
+    Raises:
+        FileNotFoundError: there is no such index.
+        ValueError: it is not whole, or of another schema or convention.
+    """
+    return DatasetCatalog.get(
+        register_frames(name=name, index=index, dataroot=dataroot, label_dir=label_dir)
+    )
 
 
 def register_nuscenes(
     *, dataroot: str | os.PathLike, version: str, split: str, index_dir: str | os.PathLike | None
 ) -> str:
-    """Registers a prepared split in Detectron2's catalogs as ``nuscenes_<version>_<split>``; a
-    registration of that name with other folders is replaced. Returns the name.
+    """Registers a prepared split (see :func:`register_frames`) as ``nuscenes_<version>_<split>``.
 
     Args:
         dataroot: nuScenes folder, which holds the folder ``version``.
@@ -39,31 +93,21 @@ def register_nuscenes(
         split: an official split or one of the version's ``splits.json``.
         index_dir: what tools/prepare_nuscenes.py wrote; None: ``<dataroot>/fsdbev/<version>``.
     """
-    name = f"nuscenes_{version}_{split}"
-    output = Path(index_dir) if index_dir else default_output(dataroot, version)
-
-    def open_dataset() -> FrameDataset:
-        path = index_path(output, split)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: no index of {version} {split}; make it with: "
-                f"python tools/prepare_nuscenes.py --dataroot {dataroot} --version {version} "
-                f"--splits {split} --output {output}"
-            )
-        return FrameDataset(name, FrameIndex(path), Path(dataroot), label_dir(output))
-
-    DatasetCatalog.pop(name, None)
-    MetadataCatalog.pop(name, None)
-    DatasetCatalog.register(name, open_dataset)
-    MetadataCatalog.get(name).set(
-        thing_classes=list(CLASS_NAMES),
+    output = Path(index_dir) if index_dir else output_folder.default_output(dataroot, version)
+    return register_frames(
+        name=f"nuscenes_{version}_{split}",
+        index=output_folder.index_path(output, split),
+        dataroot=dataroot,
+        label_dir=output_folder.label_dir(output),
+        remedy=(
+            f"make it with: python tools/prepare_nuscenes.py --dataroot {dataroot} "
+            f"--version {version} --splits {split} --output {output}"
+        ),
         evaluator_type="nuscenes",
-        dataroot=str(dataroot),
         version=version,
         split=split,
         index_dir=str(output),
     )
-    return name
 
 
 def open_nuscenes(
@@ -150,21 +194,26 @@ def build_test_loader(
     dataset: FrameDataset,
     mapper: MultiViewMapper,
     batch_size: int = 1,
+    by_scene: bool = False,
     num_workers: int = 4,
     prefetch_factor: int = 2,
 ) -> DataLoader:
-    """Loader of every sample once, in order; each rank gets a contiguous part.
+    """Loader of every sample once, in order; each rank gets a contiguous part, or whole scenes.
 
     Args:
         dataset: a prepared data set.
         mapper: with ``training=False``.
         batch_size: of this rank.
+        by_scene: each rank gets whole scenes, see :class:`SceneSampler`. A model that carries
+            features from a sample to the next sees where a scene begins by ``scene_token``.
         num_workers, prefetch_factor: as for :func:`build_train_loader`.
     """
+    index = dataset.index
+    sampler = SceneSampler(index.scene_ids) if by_scene else InferenceSampler(len(index))
     return DataLoader(
         MappedDataset(dataset, mapper),
         batch_size=batch_size,
-        sampler=InferenceSampler(len(dataset)),
+        sampler=sampler,
         drop_last=False,
         **_worker_options(num_workers, prefetch_factor),
     )

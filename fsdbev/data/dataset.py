@@ -60,6 +60,6 @@ class FrameDataset:
         if len(labels) != frame.num_cameras:
             raise ValueError(
                 f"{path}: labels of {len(labels)} cameras, but the index has {frame.num_cameras}; "
-                "remove it and run tools/prepare_nuscenes.py again"
+                "remove it and make the labels again"
             )
         return labels

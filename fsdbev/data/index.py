@@ -75,7 +75,7 @@ def write_index(
 
     Args:
         path: the file; it keeps its old content until the new one is whole.
-        rows: samples in time order within a scene; ``previous`` and ``next`` count these rows.
+        rows: samples, a scene's in time order; ``previous`` and ``next`` count these rows.
         info: further header fields, found again in ``FrameIndex.info``.
 
     Raises:
@@ -84,6 +84,7 @@ def write_index(
     columns: dict[str, list] = {name: [] for name in _SCHEMA.names}
     for frame, objects in rows:
         _check(frame, len(columns["sample_token"]))
+        _check_objects(frame, objects)
         for name, value in _row(frame, objects).items():
             columns[name].append(value)
     count = len(columns["sample_token"])
@@ -92,6 +93,7 @@ def write_index(
     links = np.array(columns["previous"] + columns["next"])
     if ((links < -1) | (links >= count)).any():
         raise ValueError(f"{path}: previous/next must be rows 0 .. {count - 1} or -1, got {links}")
+    _check_order(columns)
     table = pa.table(columns, schema=_SCHEMA)
     write_table(path, table, INDEX_FORMAT, dict(info or {}))
 
@@ -103,6 +105,8 @@ def _check(frame: Frame, row: int) -> None:
     lengths = {name: len(getattr(frame, name)) for name in _CAMERA_STRINGS + _CAMERA_NUMBERS}
     if cameras < 1 or set(lengths.values()) != {cameras}:
         raise ValueError(f"{where}: every camera field needs one entry a camera, got {lengths}")
+    if (np.asarray(frame.image_sizes) < 1).any():
+        raise ValueError(f"{where}: images of {np.asarray(frame.image_sizes).tolist()} pixels")
     if not 0 <= frame.reference_camera < cameras:
         raise ValueError(
             f"{where}: reference_camera is {frame.reference_camera}, the rig has {cameras} cameras"
@@ -121,6 +125,50 @@ def _check(frame: Frame, row: int) -> None:
             )
     if os.path.basename(frame.sample_token) != frame.sample_token or not frame.sample_token:
         raise ValueError(f"{where}: a sample token names files, so it can't be empty or a path")
+
+
+def _check_objects(frame: Frame, objects: Annotations) -> None:
+    """Refuses boxes that are none and classes that are not ours."""
+    where, ids = f"sample {frame.sample_token!r}", np.asarray(objects.class_ids)
+    if ((ids < 0) | (ids >= len(CLASS_NAMES))).any():
+        raise ValueError(
+            f"{where}: class ids must be 0 .. {len(CLASS_NAMES) - 1} (CLASS_NAMES), got {ids}; "
+            "leave out objects of other classes"
+        )
+    size, rotation = np.asarray(objects.size), np.asarray(objects.rotation)
+    if not all(np.isfinite(v).all() for v in (objects.center, objects.velocity, size, rotation)):
+        raise ValueError(f"{where}: a box has a number that is not finite")
+    if (size <= 0).any():
+        raise ValueError(f"{where}: box sizes (l, w, h) must be positive, got {size}")
+    turned = rotation @ rotation.swapaxes(-1, -2)
+    if np.abs(turned - np.eye(3)).max(initial=0) > 1e-3 or (np.linalg.det(rotation) < 0).any():
+        raise ValueError(f"{where}: a box's rotation is no rotation matrix: {rotation}")
+
+
+def _check_order(columns: Mapping[str, Sequence]) -> None:
+    """Refuses scenes whose rows don't go forward in time, samples that are there twice, and
+    neighbours on the wrong side."""
+    scenes, times, latest = columns["scene_token"], columns["timestamp"], {}
+    tokens = set()
+    for row, scene in enumerate(scenes):
+        token = columns["sample_token"][row]
+        where = f"sample {token!r} (row {row})"
+        if token in tokens:
+            raise ValueError(f"{where}: is there twice; a sample needs a token of its own")
+        tokens.add(token)
+        before = latest.get(scene)
+        if before is not None and times[row] <= times[before]:
+            raise ValueError(
+                f"{where}: its timestamp {times[row]} is not after {times[before]}, that of row "
+                f"{before} of the same scene; sort the scene by time, or leave the sample out"
+            )
+        latest[scene] = row
+        for name, side in (("previous", -1), ("next", 1)):
+            other = columns[name][row]
+            if other >= 0 and (scenes[other] != scene or (other - row) * side <= 0):
+                raise ValueError(
+                    f"{where}: {name} is row {other}, which is not {name} in time in the same scene"
+                )
 
 
 def _row(frame: Frame, annotations: Annotations) -> dict[str, Any]:
@@ -203,6 +251,17 @@ class FrameIndex(Sequence):
     def num_annotations(self) -> int:
         """Objects in all rows together; 0 in a test set."""
         return len(self._values["class_ids"])
+
+    @property
+    def scene_names(self) -> list[str]:
+        """Names of the scenes, in the order of their first rows."""
+        return self._text["scene_name"].unique().to_pylist()
+
+    @cached_property
+    def scene_ids(self) -> NDArray[np.int64]:
+        """(rows,) number of the scene of every row, in the order of their first rows."""
+        codes = self._text["scene_token"].dictionary_encode().indices
+        return codes.to_numpy().astype(np.int64)
 
     @cached_property
     def classes_with_points(self) -> NDArray[np.bool_]:

@@ -1,29 +1,36 @@
-"""nuScenes tables, read through the devkit, -> frame index.
+"""nuScenes tables -> frame index, and the splits of a version.
 
 Any version, split (the official ones and those of ``splits.json``) and rig of the nuScenes format.
-Nothing else in ``data`` loads the devkit.
+The devkit is loaded by this module and ``nuscenes_*`` only.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
-from nuscenes.eval.detection.utils import category_to_detection_name
-from nuscenes.nuscenes import NuScenes
-from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
-from pyquaternion import Quaternion
-
-from fsdbev.structures import CLASS_NAMES
+from nuscenes.utils.splits import create_splits_scenes
 
 from .index import write_index
-from .records import Annotations, Frame, Lidar
+from .nuscenes_records import LIDAR_CHANNEL, annotations_of, frame_of, lidarseg_classes
+from .nuscenes_tables import (
+    REMEDY,
+    NuScenesTables,
+    TableError,
+    check_categories,
+    check_tables,
+    read_json,
+    read_records,
+    table_folder,
+    tables_size,
+)
+from .progress import Progress, no_progress
+from .records import Annotations, Frame
 
 #: Order of nuScenes' cameras; those of another rig follow by name.
 CAMERA_ORDER = (
@@ -35,98 +42,92 @@ CAMERA_ORDER = (
     "CAM_BACK_RIGHT",
 )
 REFERENCE_CHANNEL = "CAM_FRONT"
-LIDAR_CHANNEL = "LIDAR_TOP"
 _OFFICIAL_SPLITS = {
     "trainval": ("train", "val"),
     "mini": ("mini_train", "mini_val"),
     "test": ("test",),
 }
-_TABLES = (
-    "category",
-    "attribute",
-    "visibility",
-    "instance",
-    "sensor",
-    "calibrated_sensor",
-    "ego_pose",
-    "log",
-    "scene",
-    "sample",
-    "sample_data",
-    "sample_annotation",
-    "map",
-)
 
 logger = logging.getLogger(__name__)
 
 
-def check_tables(dataroot: str | os.PathLike, version: str) -> None:
-    """Raises FileNotFoundError that lists the tables missing in ``<dataroot>/<version>``."""
-    folder = Path(dataroot) / version
-    missing = [f"{name}.json" for name in _TABLES if not (folder / f"{name}.json").is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder}: missing {', '.join(missing)}; unpack the metadata of {version} there, or "
-            "name another --dataroot or --version"
-        )
-
-
-def load_nuscenes(dataroot: str | os.PathLike, version: str) -> NuScenes:
-    """Loads the tables of ``<dataroot>/<version>``, which must be complete."""
-    check_tables(dataroot, version)
-    return NuScenes(version=version, dataroot=str(dataroot), verbose=False)
-
-
-def tables_fingerprint(dataroot: str | os.PathLike, version: str) -> str:
-    """Short hash of the tables' sizes and ends: changes when the data set is made anew."""
-    digest = hashlib.sha256()
-    for path in sorted((Path(dataroot) / version).glob("*.json")):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with open(path, "rb") as file:
-            digest.update(file.read(1 << 16))
-            file.seek(max(0, size - (1 << 16)))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
-
-
-def available_splits(dataroot: str | os.PathLike, version: str) -> list[str]:
-    """Splits that hold at least one scene of this version: official ones first, then custom ones.
-
-    Reads only the scene table.
-    """
-    folder = Path(dataroot) / version
-    scenes = {scene["name"] for scene in json.loads((folder / "scene.json").read_text())}
-    names = [s for end, own in _OFFICIAL_SPLITS.items() if version.endswith(end) for s in own]
-    custom = folder / "splits.json"
-    if custom.is_file():
-        names += [name for name in json.loads(custom.read_text()) if name not in names]
-    return [name for name in names if scenes & _scene_names(dataroot, version, name)]
-
-
-def _scene_names(dataroot: str | os.PathLike, version: str, split: str) -> set[str]:
-    """Names of a split's scenes, from the devkit, which asks of the tables only where they are.
+def load_nuscenes(dataroot: str | os.PathLike, version: str) -> NuScenesTables:
+    """Loads the tables of ``<dataroot>/<version>``, which takes a while and says so.
 
     Raises:
-        ValueError: the devkit doesn't know the split.
+        FileNotFoundError: a table, or a label file of lidarseg.
+        TableError: the tables are damaged or don't fit together.
     """
-    where = SimpleNamespace(dataroot=str(dataroot), version=version)
-    try:
-        return set(get_scenes_of_split(split, where))
-    except ValueError as error:
+    check_tables(dataroot, version)
+    logger.info(
+        "reading %.1f MB of tables in %s (nuScenes trainval: about a minute and up to 13 GB of "
+        "memory, once)",
+        tables_size(dataroot, version) / 1e6,
+        table_folder(dataroot, version),
+    )
+    return NuScenesTables(dataroot, version)
+
+
+def split_scenes(
+    dataroot: str | os.PathLike, version: str, splits: Sequence[str] | None = None
+) -> dict[str, set[str]]:
+    """Names of the scenes that each split has in this version. Reads only the scene table.
+
+    Args:
+        dataroot, version: where the tables are.
+        splits: official or custom ones; None takes all that have a scene here, official ones first.
+
+    Raises:
+        TableError: ``scene.json`` or ``splits.json`` is malformed.
+        ValueError: a split is unknown or has no scene in this version.
+    """
+    folder = table_folder(dataroot, version)
+    here = {scene["name"] for scene in read_records(folder, "scene")}
+    known = _known_splits(folder)
+    if splits is None:
+        official = create_splits_scenes()
+        usual = [s for end, own in _OFFICIAL_SPLITS.items() if version.endswith(end) for s in own]
+        candidates = [*usual, *(name for name in known if name not in official)]
+        splits = [name for name in candidates if here & known[name]]
+        if not splits:
+            raise ValueError(f"no known split has a scene of {folder}; name one with --splits")
+    unknown = [name for name in splits if name not in known]
+    if unknown:
         raise ValueError(
-            f"{version} has no split {split!r}: {error} Official splits are "
-            f"{sorted(create_splits_scenes())}; any other must be in splits.json"
-        ) from error
+            f"{version} has no split {unknown[0]!r}, but {', '.join(known)}; any other must be in "
+            f"{folder / 'splits.json'}"
+        )
+    found = {name: here & known[name] for name in splits}
+    for name, scenes in found.items():
+        if not scenes:
+            raise ValueError(f"{folder} holds no scene of split {name!r}")
+    return found
+
+
+def _known_splits(folder: Path) -> dict[str, set[str]]:
+    """Scenes of the official splits and of the custom ones in ``splits.json``."""
+    path = folder / "splits.json"
+    custom = read_json(path) if path.is_file() else {}
+    if not isinstance(custom, dict) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+        for names in custom.values()
+    ):
+        raise TableError(f"{path}: must hold a list of scene names for every split; {REMEDY}")
+    bad = [name for name in custom if os.path.basename(name) != name or not name]
+    if bad:
+        raise TableError(f"{path}: split {bad[0]!r} names a file, so it can't be empty or a path")
+    return {name: set(names) for name, names in {**custom, **create_splits_scenes()}.items()}
 
 
 def build_index(
-    nusc: NuScenes,
+    nusc: NuScenesTables,
     split: str,
     path: str | os.PathLike,
     *,
     channels: Sequence[str] | None = None,
     reference_channel: str | None = None,
+    background: Sequence[str] = (),
+    progress: Progress = no_progress,
 ) -> int:
     """Writes the index of one split; returns its number of samples.
 
@@ -137,159 +138,125 @@ def build_index(
         channels: cameras to take, in this order; None takes all the version has.
         reference_channel: camera whose ego pose is key ego; None means CAM_FRONT, or the first
             camera of a rig without one.
+        background: categories unknown to nuScenes that are to be background.
+        progress: shows how far it is.
 
     Raises:
-        ValueError: unknown split, no scene of it in this version, or a sample without a camera.
+        TableError: a record is missing, impossible or of an unknown category.
+        ValueError: unknown split, or no scene of it in this version.
     """
-    names = _scene_names(nusc.dataroot, nusc.version, split)
+    names = split_scenes(nusc.dataroot, nusc.version, [split])[split]
+    absent = _known_splits(nusc.folder)[split] - names
+    if absent:
+        logger.warning(
+            "%s lacks %d scenes of %s: %s ...", nusc.folder, len(absent), split, min(absent)
+        )
     scenes = sorted((s for s in nusc.scene if s["name"] in names), key=lambda s: s["name"])
-    if not scenes:
-        raise ValueError(f"{nusc.version} at {nusc.dataroot} holds no scene of split {split!r}")
+    check_categories(nusc.folder, [category["name"] for category in nusc.category], background)
     channels = list(channels or camera_channels(nusc))
     if reference_channel is None:
         reference_channel = REFERENCE_CHANNEL if REFERENCE_CHANNEL in channels else channels[0]
     if reference_channel not in channels:
         raise ValueError(f"reference channel {reference_channel!r} is not one of {channels}")
+    has_lidarseg = hasattr(nusc, "lidarseg")
     info = {
         "dataset": "nuscenes",
         "dataset_version": nusc.version,
         "split": split,
-        "source": tables_fingerprint(nusc.dataroot, nusc.version),
-        "lidarseg_classes": json.dumps(lidarseg_classes(nusc)),
+        "source": nusc.fingerprint,
+        "lidarseg_classes": json.dumps(lidarseg_classes(nusc.category) if has_lidarseg else []),
     }
-    rows = list(_rows(nusc, scenes, channels, channels.index(reference_channel)))
-    write_index(path, rows, info)
-    logger.info("%s: %d samples of %d scenes, cameras %s", path, len(rows), len(scenes), channels)
-    return len(rows)
+    samples = _samples_of(nusc, scenes)
+    bare = sum(not nusc.has("lidarseg", s["data"].get(LIDAR_CHANNEL)) for _, s in samples)
+    if bare and nusc.sample_annotation:
+        logger.info(
+            "%s: %d of %d samples have no lidarseg: foreground from boxes",
+            split,
+            bare,
+            len(samples),
+        )
+    rows = _rows(nusc, samples, channels, channels.index(reference_channel))
+    write_index(path, progress(rows, len(samples), f"index, {split}"), info)
+    logger.info("%s: %d samples, %d scenes, cameras %s", path, len(samples), len(scenes), channels)
+    return len(samples)
 
 
-def camera_channels(nusc: NuScenes) -> list[str]:
+def camera_channels(nusc: NuScenesTables) -> list[str]:
     """Camera channels of a version: nuScenes' order first, others by name."""
     found = {s["channel"] for s in nusc.sensor if s["modality"] == "camera"}
     if not found:
-        raise ValueError(f"{nusc.dataroot}: the sensor table of {nusc.version} has no camera")
+        raise TableError(f"{nusc.folder / 'sensor.json'}: has no camera; {REMEDY}")
     return [c for c in CAMERA_ORDER if c in found] + sorted(found - set(CAMERA_ORDER))
 
 
-def lidarseg_classes(nusc: NuScenes) -> list[int]:
-    """Class id of every lidarseg category index, -1 for background; empty without lidarseg."""
-    if not hasattr(nusc, "lidarseg"):
-        return []
-    class_ids = [-1] * (1 + max(category["index"] for category in nusc.category))
-    for category in nusc.category:
-        class_ids[category["index"]] = _class_id(category["name"])
-    return class_ids
+def _samples_of(nusc: NuScenesTables, scenes: Sequence[dict]) -> list[tuple[dict, dict]]:
+    """(scene, sample) of all samples, scene by scene in the order of their chains.
+
+    Raises:
+        TableError: a chain is broken, runs in a circle or back in time, leaves its scene or misses
+            samples.
+    """
+    counts = Counter(sample["scene_token"] for sample in nusc.sample)
+    rows = []
+    for scene in scenes:
+        where = f"{nusc.folder / 'sample.json'}: {scene['name']}"
+        with _reading(where):
+            chain = list(_chain(nusc, scene, where))
+        if len(chain) != counts[scene["token"]]:
+            raise TableError(
+                f"{where}: its chain holds {len(chain)} of the scene's {counts[scene['token']]} "
+                f"samples; {REMEDY}"
+            )
+        rows += [(scene, sample) for sample in chain]
+    return rows
 
 
-def _class_id(category_name: str) -> int:
-    """Index into CLASS_NAMES of a nuScenes category, -1 for what is not detected."""
-    name = category_to_detection_name(category_name)
-    return -1 if name is None else CLASS_NAMES.index(name)
+def _chain(nusc: NuScenesTables, scene: dict, where: str) -> Iterator[dict]:
+    """Samples of a scene, each of which names the one before and the one after it."""
+    before, token, tokens = None, scene["first_sample_token"], set()
+    while token:
+        sample = nusc.get("sample", token)
+        if token in tokens:
+            finding = f"its chain of samples runs back to {token}"
+        elif sample["scene_token"] != scene["token"]:
+            finding = f"its chain leads to {token}, which belongs to scene {sample['scene_token']}"
+        elif sample["prev"] != (before["token"] if before else ""):
+            finding = f"prev of sample {token} is {sample['prev']!r}, which is not before it"
+        elif before and not sample["timestamp"] > before["timestamp"]:
+            finding = f"sample {token} is not later than {before['token']}, which is before it"
+        else:
+            finding = None
+        if finding:
+            raise TableError(f"{where}: {finding}; {REMEDY}")
+        yield sample
+        tokens.add(token)
+        before, token = sample, sample["next"]
+
+
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
+    """Any failure to make sense of records becomes an error that says which records."""
+    try:
+        yield
+    except TableError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise TableError(
+            f"{where}: holds what can't be read ({type(error).__name__}: {error}); {REMEDY}"
+        ) from error
 
 
 def _rows(
-    nusc: NuScenes, scenes: Sequence[dict], channels: Sequence[str], reference: int
-) -> Iterator[tuple[Frame, Annotations]]:
-    row = 0
-    for scene in scenes:
-        first, token = row, scene["first_sample_token"]
-        while token:
-            sample = nusc.get("sample", token)
-            previous = row - 1 if row > first else -1
-            following = row + 1 if sample["next"] else -1
-            frame = _frame(nusc, scene, sample, channels, reference, (previous, following))
-            yield frame, _annotations(nusc, sample, frame.key_ego2global)
-            token, row = sample["next"], row + 1
-
-
-def _frame(
-    nusc: NuScenes,
-    scene: dict,
-    sample: dict,
+    nusc: NuScenesTables,
+    samples: Sequence[tuple[dict, dict]],
     channels: Sequence[str],
     reference: int,
-    neighbours: tuple[int, int],
-) -> Frame:
-    missing = [channel for channel in channels if channel not in sample["data"]]
-    if missing:
-        raise ValueError(
-            f"sample {sample['token']} has no {missing}; choose the cameras all samples have"
-        )
-    records = [nusc.get("sample_data", sample["data"][channel]) for channel in channels]
-    calibrations = [nusc.get("calibrated_sensor", r["calibrated_sensor_token"]) for r in records]
-    return Frame(
-        sample_token=sample["token"],
-        scene_token=sample["scene_token"],
-        scene_name=scene["name"],
-        timestamp=sample["timestamp"],
-        previous=neighbours[0],
-        next=neighbours[1],
-        channels=tuple(channels),
-        image_paths=tuple(r["filename"] for r in records),
-        image_sizes=np.array([(r["width"], r["height"]) for r in records], np.int32),
-        camera_timestamps=np.array([r["timestamp"] for r in records], np.int64),
-        intrinsics=np.array([c["camera_intrinsic"] for c in calibrations], np.float64),
-        cam2ego=np.stack([_pose(c) for c in calibrations]),
-        ego2global=np.stack([_pose(nusc.get("ego_pose", r["ego_pose_token"])) for r in records]),
-        reference_camera=reference,
-        lidar=_lidar(nusc, sample),
-    )
-
-
-def _pose(record: dict) -> np.ndarray:
-    """(4, 4) from a record's translation and rotation."""
-    pose = Quaternion(record["rotation"]).transformation_matrix
-    pose[:3, 3] = record["translation"]
-    return pose
-
-
-def _lidar(nusc: NuScenes, sample: dict) -> Lidar | None:
-    token = sample["data"].get(LIDAR_CHANNEL)
-    if token is None:
-        return None
-    record = nusc.get("sample_data", token)
-    return Lidar(
-        path=record["filename"],
-        timestamp=record["timestamp"],
-        lidar2ego=_pose(nusc.get("calibrated_sensor", record["calibrated_sensor_token"])),
-        ego2global=_pose(nusc.get("ego_pose", record["ego_pose_token"])),
-        lidarseg_path=_lidarseg_path(nusc, token),
-    )
-
-
-def _lidarseg_path(nusc: NuScenes, lidar_token: str) -> str | None:
-    """Label file of a sweep; None where there is none: no lidarseg at all, or not of this sweep."""
-    if not hasattr(nusc, "lidarseg"):
-        return None
-    try:
-        return nusc.get("lidarseg", lidar_token)["filename"]
-    except KeyError:
-        return None
-
-
-def _annotations(nusc: NuScenes, sample: dict, key_ego2global: np.ndarray) -> Annotations:
-    """Annotations of the detection classes; positions go from global to key ego in float64."""
-    records = [nusc.get("sample_annotation", token) for token in sample["anns"]]
-    records = [r for r in records if _class_id(r["category_name"]) >= 0]
-    if not records:
-        return Annotations.empty()
-    global2key = np.linalg.inv(key_ego2global)
-    poses = global2key @ np.stack([_pose(r) for r in records])
-    velocity = np.stack([nusc.box_velocity(r["token"]) for r in records]) @ global2key[:3, :3].T
-    width_length_height = np.array([r["size"] for r in records])
-    attributes = [
-        [nusc.get("attribute", t)["name"] for t in r["attribute_tokens"]] for r in records
-    ]
-    return Annotations(
-        tokens=tuple(r["token"] for r in records),
-        instance_tokens=tuple(r["instance_token"] for r in records),
-        attributes=tuple(names[0] if names else "" for names in attributes),
-        class_ids=np.array([_class_id(r["category_name"]) for r in records], np.int8),
-        visibility=np.array([int(r["visibility_token"] or 0) for r in records], np.int8),
-        num_lidar_points=np.array([r["num_lidar_pts"] for r in records], np.int32),
-        num_radar_points=np.array([r["num_radar_pts"] for r in records], np.int32),
-        center=poses[:, :3, 3].astype(np.float32),
-        size=width_length_height[:, [1, 0, 2]].astype(np.float32),
-        rotation=poses[:, :3, :3].astype(np.float32),
-        velocity=np.nan_to_num(velocity[:, :2]).astype(np.float32),
-    )
+) -> Iterator[tuple[Frame, Annotations]]:
+    for row, (scene, sample) in enumerate(samples):
+        neighbours = (row - 1 if sample["prev"] else -1, row + 1 if sample["next"] else -1)
+        with _reading(f"{nusc.folder}: the records of sample {sample['token']}"):
+            frame = frame_of(
+                nusc, scene, sample, channels=channels, reference=reference, neighbours=neighbours
+            )
+            annotations = annotations_of(nusc, sample, frame.key_ego2global)
+        yield frame, annotations

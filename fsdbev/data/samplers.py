@@ -1,7 +1,9 @@
-"""Training samplers: endless, the same for a seed, split over ranks as Detectron2's.
+"""Samplers. Those of training are endless, the same for a seed, split over ranks as Detectron2's.
 
 Every draw has a number that counts the draws of all ranks. Its random augmentation is seeded by
 that number, so a run is the same for any number of loader workers and can start again at any draw.
+
+For evaluation there is Detectron2's InferenceSampler, and one that keeps scenes whole.
 """
 
 from __future__ import annotations
@@ -92,3 +94,33 @@ class ClassBalancedSampler(EpochSampler):
         generator = self._generator(epoch)
         drawn = [generator.choice(rows, self._share) for rows in self._rows]
         return generator.permutation(np.concatenate(drawn))
+
+
+class SceneSampler(Sampler):
+    """Every row once over all ranks, each rank whole scenes, one after the other, a scene's rows in
+    their order: for models that carry features from a sample to the next.
+
+    The longest scenes are dealt first, each to the rank with the fewest rows, so that ranks differ
+    by one scene at most. With more ranks than scenes some ranks get none.
+
+    Args:
+        scene_ids: (rows,) number of the scene of every row.
+    """
+
+    def __init__(self, scene_ids: NDArray[np.int64]) -> None:
+        by_scene = np.argsort(scene_ids, kind="stable")
+        ends = np.flatnonzero(np.diff(scene_ids[by_scene])) + 1
+        rows_of_rank = [0] * comm.get_world_size()
+        mine = []
+        for scene in sorted(np.split(by_scene, ends), key=len, reverse=True):
+            rank = rows_of_rank.index(min(rows_of_rank))
+            rows_of_rank[rank] += len(scene)
+            if rank == comm.get_rank():
+                mine.append(scene.tolist())
+        self._rows = [row for scene in sorted(mine) for row in scene]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows)

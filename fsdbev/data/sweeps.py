@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .point_labels import BACKGROUND, PixelPoints
-from .records import Annotations, Frame
+from .records import Annotations, Frame, Lidar
 
 #: Cameras see points that are deeper than this, metres, and this far inside the image, pixels.
 MIN_DEPTH = 1.0
 IMAGE_MARGIN = 1.0
+#: Of a point in a .pcd.bin file: x, y, z, intensity, ring.
 _POINT_VALUES = 5
 
 
@@ -116,25 +117,80 @@ def sweep_points(
 
 
 def read_lidar(path: str | os.PathLike) -> NDArray[np.float32]:
-    """(P, 3) float32 points of a nuScenes .pcd.bin file, LiDAR frame, metres."""
-    content = np.fromfile(path, np.uint8)
-    if len(content) % (4 * _POINT_VALUES):
+    """(P, 3) float32 points of a nuScenes .pcd.bin file, LiDAR frame, metres.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, empty, cut short, or not of numbers.
+    """
+    content = _bytes_of(path)
+    num_points = _num_points(path, len(content))
+    points = content.view(np.float32).reshape(num_points, _POINT_VALUES)[:, :3]
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.all():
         raise ValueError(
-            f"{path}: {len(content)} bytes are no whole number of points of {_POINT_VALUES} "
-            "float32; the file is cut short, fetch it again"
+            f"{path}: {(~finite).sum()} of {num_points} points are not finite; the file is "
+            "damaged, fetch it again, or take such points out together with their lidarseg labels"
         )
-    return content.view(np.float32).reshape(-1, _POINT_VALUES)[:, :3]
+    return points
+
+
+def _num_points(path: str | os.PathLike, size: int) -> int:
+    point_bytes = _POINT_VALUES * np.dtype(np.float32).itemsize
+    if not size or size % point_bytes:
+        raise ValueError(
+            f"{path}: {size} bytes are no whole number of points of {_POINT_VALUES} float32; the "
+            "file is cut short, fetch it again"
+        )
+    return size // point_bytes
 
 
 def read_lidarseg(path: str | os.PathLike, num_points: int) -> NDArray[np.uint8]:
-    """(P,) uint8 category index of each point of the sweep."""
-    labels = np.fromfile(path, np.uint8)
-    if len(labels) != num_points:
-        raise ValueError(
-            f"{path}: {len(labels)} labels for a sweep of {num_points} points; labels and sweep "
-            "are of different versions, fetch both again"
-        )
+    """(P,) uint8 category index of each point of the sweep.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or not of this many points.
+    """
+    labels = _bytes_of(path)
+    _check_num_labels(path, len(labels), num_points)
     return labels
+
+
+def _check_num_labels(path: str | os.PathLike, num_labels: int, num_points: int) -> None:
+    if num_labels != num_points:
+        raise ValueError(
+            f"{path}: {num_labels} labels for a sweep of {num_points} points; labels and sweep "
+            "are of different versions, or one is cut short: fetch both again"
+        )
+
+
+def check_sweep_sizes(lidar: Lidar, dataroot: str | os.PathLike) -> None:
+    """What :func:`read_lidar` and :func:`read_lidarseg` say of the files' sizes, without reading
+    them."""
+    path = Path(dataroot) / lidar.path
+    num_points = _num_points(path, _size_of(path))
+    if lidar.lidarseg_path is not None:
+        path = Path(dataroot) / lidar.lidarseg_path
+        _check_num_labels(path, _size_of(path), num_points)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise _no_file(path) from error
+
+
+def _bytes_of(path: str | os.PathLike) -> NDArray[np.uint8]:
+    try:
+        return np.fromfile(path, np.uint8)
+    except FileNotFoundError as error:
+        raise _no_file(path) from error
+
+
+def _no_file(path: str | os.PathLike) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"{path}: no such file; unpack the archive it is in, or correct the data root"
+    )
 
 
 def _classes_of_lidarseg(

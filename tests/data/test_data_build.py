@@ -8,10 +8,12 @@ import torch
 
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.data import DatasetCatalog, MetadataCatalog
-from fsdbev.data import build
+from fsdbev.d2.evaluation import DatasetEvaluator, inference_on_dataset
+from fsdbev.data import build, samplers
 from fsdbev.data.build import (
     build_test_loader,
     build_train_loader,
+    open_frames,
     open_nuscenes,
     register_nuscenes,
 )
@@ -47,6 +49,19 @@ def test_registered_in_the_catalogs(synthetic_root, tmp_path):
     assert MetadataCatalog.get(name).dataroot == str(tmp_path)
     with pytest.raises(FileNotFoundError, match="prepare_nuscenes.py --dataroot .*synth_val"):
         DatasetCatalog.get(name)
+
+
+def test_any_index_can_be_registered(rig, tmp_path):
+    made = rig([(64, 48)])
+    where = {"index": made.index.path, "dataroot": tmp_path}
+    dataset = open_frames(name="my_rig", **where)
+    assert len(dataset) == 3 and dataset.dataroot == tmp_path and dataset.label_dir is None
+    assert len(DatasetCatalog.get("my_rig")) == 3
+    metadata = MetadataCatalog.get("my_rig")
+    assert metadata.thing_classes == list(CLASS_NAMES) and not hasattr(metadata, "evaluator_type")
+    assert open_frames(name="my_rig", **where, label_dir="labels").label_dir == Path("labels")
+    with pytest.raises(FileNotFoundError, match="no index of my_rig; write it .*custom_dataset.md"):
+        open_frames(name="my_rig", index=tmp_path / "none.arrow", dataroot=tmp_path)
 
 
 def test_training_is_the_same_for_any_number_of_workers(synthetic, mapper):
@@ -121,8 +136,35 @@ def test_evaluation_sees_every_sample_once_in_order(synthetic, mapper, workers):
     assert len(loader) == 2
 
 
+class Tokens(DatasetEvaluator):
+    """The sample tokens seen, as metrics."""
+
+    def reset(self):
+        self.seen = []
+
+    def process(self, inputs, outputs):
+        self.seen += [sample["sample_token"] for sample in inputs]
+
+    def evaluate(self):
+        return {"seen": self.seen}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_evaluation_by_scene(rig, mapper, monkeypatch, workers):
+    """One scene for two ranks: the second rank's loader is empty and evaluates to nothing."""
+    dataset, seen = rig([(64, 48)]), []
+    monkeypatch.setattr(samplers.comm, "get_world_size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(samplers.comm, "get_rank", lambda rank=rank: rank)
+        loader = build_test_loader(
+            dataset=dataset, mapper=mapper(training=False), by_scene=True, num_workers=workers
+        )
+        seen.append(inference_on_dataset(lambda batch: batch, loader, Tokens())["seen"])
+    assert seen == [["sample0", "sample1", "sample2"], []]
+
+
 def test_index_of_another_split_is_not_found(synthetic_root):
-    with pytest.raises(FileNotFoundError, match="no index of v1.0-synth train"):
+    with pytest.raises(FileNotFoundError, match="no index of nuscenes_v1.0-synth_train; make it"):
         open_nuscenes(dataroot=synthetic_root, version=VERSION, split="train")
 
 

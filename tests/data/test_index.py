@@ -118,11 +118,18 @@ NAN = np.full((1, 4, 4), np.nan)
         ({"reference_camera": 1}, "reference_camera is 1"),
         ({"ego2global": NAN}, "singular or not finite"),
         ({"intrinsics": np.zeros((1, 3, 3))}, "singular or not finite"),
+        ({"image_sizes": np.array([[0, 48]], np.int32)}, "images of .* pixels"),
         ({"image_paths": ("/etc/passwd",)}, "inside the data root"),
         ({"image_paths": ("samples/../../x.jpg",)}, "inside the data root"),
         ({"sample_token": "a/b"}, "sample token"),
         ({"sample_token": ""}, "sample token"),
+        ({"sample_token": "sample0"}, "is there twice"),
         ({"next": 3}, "previous/next must be rows"),
+        ({"next": 0}, "next is row 0, which is not next in time"),
+        ({"previous": 2}, "previous is row 2, which is not previous in time"),
+        ({"scene_token": "other"}, "which is not next in time in the same scene"),
+        ({"timestamp": 0}, "timestamp 0 is not after 0, that of row 0 of the same scene"),
+        ({"timestamp": -7}, "sort the scene by time"),
     ],
 )
 def test_impossible_samples_are_refused(tmp_path, frames, change, message):
@@ -131,6 +138,33 @@ def test_impossible_samples_are_refused(tmp_path, frames, change, message):
     with pytest.raises(ValueError, match=message):
         write_index(tmp_path / "x.arrow", rows)
     assert not (tmp_path / "x.arrow").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_ids": np.array([0, 10])}, r"class ids must be 0 .. 9 .*got \[ 0 10\]"),
+        ({"class_ids": np.array([-1, 0])}, "leave out objects of other classes"),
+        ({"velocity": np.array([[0, 0], [np.nan, 0]])}, "not finite"),
+        ({"size": np.array([[4, 2, 0], [1, 1, 1]])}, "sizes .* must be positive"),
+        ({"rotation": np.ones((2, 3, 3))}, "no rotation matrix"),
+        ({"rotation": np.tile(np.diag([1, 1, -1]), (2, 1, 1))}, "no rotation matrix"),
+    ],
+)
+def test_impossible_objects_are_refused(tmp_path, frames, change, message):
+    rows = frames(3)
+    rows[1] = (rows[1][0], replace(rows[1][1], **change))
+    with pytest.raises(ValueError, match=f"sample 'sample1'.*{message}"):
+        write_index(tmp_path / "x.arrow", rows)
+
+
+def test_scenes_are_numbered_in_order(tmp_path, frames):
+    rows = [
+        (replace(frame, scene_token=scene, previous=-1, next=-1), objects)
+        for (frame, objects), scene in zip(frames(4), "zaza", strict=True)
+    ]
+    write_index(tmp_path / "x.arrow", rows)
+    assert FrameIndex(tmp_path / "x.arrow").scene_ids.tolist() == [0, 1, 0, 1]
 
 
 def test_no_samples_are_refused(tmp_path):

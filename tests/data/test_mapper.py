@@ -10,6 +10,7 @@ from PIL import Image
 
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.image_aug import ImageAugmentation
+from fsdbev.data.index import FrameIndex, write_index
 from fsdbev.data.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
 from fsdbev.structures import BEVGrid, Boxes3D, Cameras, transform_points
 
@@ -116,6 +117,37 @@ def test_number_and_spacing_of_frames(synthetic, mapper, frames, spacing):
         np.testing.assert_array_equal(sample["ego2global"][time], expected)
     with pytest.raises(ValueError, match="start at 1"):
         mapper(num_frames=0)
+
+
+def test_a_missing_neighbour_stands_in(rig, frames, mapper, tmp_path):
+    """Five samples, the middle one lost. Linked across the gap, the one before it is the frame
+    before; cut there, the key frame stands in, and what is beyond the gap is out of reach."""
+    rig([(64, 48)], count=5)
+    rows = [rows for place, rows in enumerate(frames(5)) if place != 2]
+    for cut, sources in ((False, (3, 2, 1, 0)), (True, (3, 2, 3, 3))):
+        links = {0: (-1, 1), 1: (0, -1 if cut else 2), 2: (-1 if cut else 1, 3), 3: (2, -1)}
+        linked = [
+            (replace(frame, previous=links[row][0], next=links[row][1]), objects)
+            for row, (frame, objects) in enumerate(rows)
+        ]
+        write_index(tmp_path / "gap.arrow", linked)
+        dataset = FrameDataset("gap", FrameIndex(tmp_path / "gap.arrow"), tmp_path)
+        sample = mapper(num_frames=4)(dataset, 3, rng())
+        for time, source in enumerate(sources):
+            expected = dataset.index[source].ego2global
+            np.testing.assert_array_equal(sample["ego2global"][time], expected)
+        spaced = mapper(num_frames=2, frame_spacing=2)(dataset, 3, rng())["ego2global"][1]
+        np.testing.assert_array_equal(spaced, dataset.index[sources[2]].ego2global)
+
+
+def test_cameras_that_change_within_a_scene_are_refused(rig, frames, mapper, tmp_path):
+    dataset = rig([(64, 48)])
+    rows = frames(3)
+    rows[0] = (replace(rows[0][0], channels=("OTHER",)), rows[0][1])
+    write_index(tmp_path / "rig.arrow", rows)
+    dataset = replace(dataset, index=FrameIndex(tmp_path / "rig.arrow"))
+    with pytest.raises(ValueError, match="sample0 has cameras .'OTHER',., but its scene's"):
+        mapper()(dataset, 1, rng())
 
 
 def test_frames_share_the_augmentation(rig, mapper):

@@ -8,8 +8,9 @@ from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.utils.data_classes import Box
 from pyquaternion import Quaternion
 
-from fsdbev.data import nuscenes
+from fsdbev.data import nuscenes, nuscenes_records
 from fsdbev.data.index import FrameIndex
+from fsdbev.data.nuscenes_tables import tables_fingerprint
 from fsdbev.structures import CLASS_NAMES
 
 VERSION = "v1.0-synth"
@@ -97,7 +98,7 @@ def test_annotation_fields_are_the_devkits(tables, synthetic):
 def test_unknown_velocity_is_zero(tables, synthetic, monkeypatch):
     monkeypatch.setattr(tables, "box_velocity", lambda token: np.full(3, np.nan))
     sample = tables.get("sample", synthetic.index[0].sample_token)
-    annotations = nuscenes._annotations(tables, sample, synthetic.index[0].key_ego2global)
+    annotations = nuscenes_records.annotations_of(tables, sample, synthetic.index[0].key_ego2global)
     assert len(annotations) and (annotations.velocity == 0).all()
 
 
@@ -122,7 +123,9 @@ def test_lidarseg_categories_map_to_classes(tables, synthetic):
 
 
 def test_splits_of_a_version(synthetic_root, tables):
-    assert nuscenes.available_splits(synthetic_root, VERSION) == ["synth_train", "synth_val"]
+    scenes = nuscenes.split_scenes(synthetic_root, VERSION)
+    assert list(scenes) == ["synth_train", "synth_val"]
+    assert all(len(names) == 1 for names in scenes.values())
     with pytest.raises(ValueError, match="no split 'tarin'.*splits.json"):
         nuscenes.build_index(tables, "tarin", "x.arrow")
     with pytest.raises(ValueError, match="no scene of split 'val'"):
@@ -134,11 +137,16 @@ def test_missing_tables_are_listed(tmp_path):
         nuscenes.load_nuscenes(tmp_path, "v1.0-mini")
 
 
-def test_fingerprint_changes_with_the_tables(tmp_path):
+def test_fingerprint_is_of_every_byte(tmp_path):
     folder = tmp_path / "v"
     folder.mkdir()
-    (folder / "a.json").write_text("[1, 2]")
-    first = nuscenes.tables_fingerprint(tmp_path, "v")
-    assert first == nuscenes.tables_fingerprint(tmp_path, "v")
-    (folder / "a.json").write_text("[1, 3]")
-    assert first != nuscenes.tables_fingerprint(tmp_path, "v")
+    path = folder / "log.json"
+    content = bytearray(b"[%s]" % (b" " * 300_000))
+    path.write_bytes(content)
+    first = tables_fingerprint(tmp_path, "v")
+    assert first == tables_fingerprint(tmp_path, "v")
+    (folder / "splits.json").write_text("{}")
+    assert first == tables_fingerprint(tmp_path, "v")
+    content[150_000] = ord("\n")
+    path.write_bytes(content)
+    assert first != tables_fingerprint(tmp_path, "v")

@@ -1,5 +1,6 @@
 """Preparation: whole, repeatable, resumable, and by the command line."""
 
+import json
 import runpy
 import shutil
 import sys
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nuscenes.utils.splits import create_splits_scenes
 
-from fsdbev.data import nuscenes, prepare
+from fsdbev.data import nuscenes, nuscenes_tables, prepare
+from fsdbev.data.check import check_nuscenes
 from fsdbev.data.point_labels import read_label_header, read_point_labels, write_point_labels
 from fsdbev.data.prepare import prepare_nuscenes
 
@@ -91,7 +94,7 @@ def test_labels_without_readable_numbers_are_made_anew(synthetic_root, made, tmp
 def test_files_of_other_tables_are_made_anew(synthetic_root, tmp_path, monkeypatch):
     output = tmp_path / "x"
     with monkeypatch.context() as patch:
-        patch.setattr(nuscenes, "tables_fingerprint", lambda *_: "another data set")
+        patch.setattr(nuscenes_tables, "tables_fingerprint", lambda *_: "another data set")
         prepare_nuscenes(
             dataroot=synthetic_root, version=VERSION, splits=["synth_val"], output=output
         )
@@ -101,13 +104,65 @@ def test_files_of_other_tables_are_made_anew(synthetic_root, tmp_path, monkeypat
     assert old.keys() == new.keys() and all(old[path] != new[path] for path in old)
 
 
-def test_no_labels_without_annotations(synthetic_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare.FrameIndex, "num_annotations", property(lambda self: 0))
-    prepared = prepare_nuscenes(
-        dataroot=synthetic_root, version=VERSION, splits=["synth_val"], output=tmp_path
+@pytest.fixture
+def renamed(synthetic_root, tmp_path):
+    """Makes a version of nuScenes' own name with two scenes of nuScenes' own, without lidarseg."""
+
+    def make(version, scene_names, **tables) -> Path:
+        root = tmp_path / "renamed"
+        shutil.copytree(synthetic_root / VERSION, root / version)
+        for folder in ("samples", "maps"):
+            (root / folder).symlink_to(synthetic_root / folder)
+        for name in ("lidarseg", "splits"):
+            (root / version / f"{name}.json").unlink()
+        scenes = json.loads((root / version / "scene.json").read_text())
+        tables["scene"] = [{**s, "name": n} for s, n in zip(scenes, scene_names, strict=True)]
+        for name, records in tables.items():
+            (root / version / f"{name}.json").write_text(json.dumps(records))
+        return root
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("version", "splits"),
+    [("v1.0-mini", ("mini_train", "mini_val")), ("v1.0-trainval", ("train", "val"))],
+)
+def test_versions_of_nuscenes(renamed, tmp_path, version, splits):
+    root = renamed(version, [create_splits_scenes()[split][0] for split in splits])
+    before = sorted(root.rglob("*"))
+    prepared = prepare_nuscenes(dataroot=root, version=version, output=tmp_path / "x")
+    assert tuple(prepared) == splits
+    for done in prepared.values():
+        assert done.statistics.samples == 3 and done.statistics.objects.sum() > 0
+        assert done.statistics.points[:, :10].sum() > 50  # from the boxes
+    assert sorted(root.rglob("*")) == before
+    assert not check_nuscenes(dataroot=root, version=version, output=tmp_path / "x").findings
+
+
+def test_version_without_annotations(renamed):
+    root = renamed(
+        "v1.0-test", create_splits_scenes()["test"][:2], sample_annotation=[], instance=[]
     )
-    assert prepared["synth_val"].statistics is None
-    assert [p.name for p in tmp_path.iterdir()] == ["synth_val.arrow"]
+    prepared = prepare_nuscenes(dataroot=root, version="v1.0-test")
+    assert list(prepared) == ["test"] and prepared["test"].statistics is None
+    output = root / "fsdbev" / "v1.0-test"
+    assert [p.name for p in output.iterdir()] == ["test.arrow"]
+    report = check_nuscenes(dataroot=root, version="v1.0-test")
+    assert not report.findings and "6 samples of 2 scenes" in report.summaries[0]
+
+
+def test_custom_split_that_is_added_and_changed(synthetic_root, made, tmp_path):
+    shutil.copytree(synthetic_root, tmp_path / "x")
+    path = tmp_path / "x" / VERSION / "splits.json"
+    splits = json.loads(path.read_text())
+    for own in (splits["synth_train"], splits["synth_val"]):
+        path.write_text(json.dumps({**splits, "own": own}))
+        prepared = prepare_nuscenes(dataroot=tmp_path / "x", version=VERSION)
+        assert list(prepared) == ["synth_train", "synth_val", "own"]
+        assert prepared["own"].index.scene_names == own
+        files = contents(tmp_path / "x" / "fsdbev" / VERSION)
+        assert files.pop(Path("own.arrow")) and files == made  # nothing else is made anew
 
 
 def test_command_line_with_workers(synthetic_root, made, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Training samplers: endless, repeatable, split over ranks, balanced by class."""
+"""Samplers: endless, repeatable, split over ranks, balanced by class; whole scenes."""
 
 from itertools import islice
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fsdbev.data import samplers
-from fsdbev.data.samplers import ClassBalancedSampler, Draw, EpochSampler
+from fsdbev.data.samplers import ClassBalancedSampler, Draw, EpochSampler, SceneSampler
 
 
 def take(sampler, count):
@@ -108,3 +108,37 @@ def test_epochs_differ():
     first, second = sampler.epoch_rows(0), sampler.epoch_rows(1)
     assert sorted(first) != sorted(second)
     assert isinstance(next(iter(sampler)), Draw)
+
+
+def rows_of_ranks(monkeypatch, scene_ids, world_size):
+    """Rows that each rank gets of whole scenes."""
+    monkeypatch.setattr(samplers.comm, "get_world_size", lambda: world_size)
+    ranks = []
+    for rank in range(world_size):
+        monkeypatch.setattr(samplers.comm, "get_rank", lambda rank=rank: rank)
+        sampler = SceneSampler(np.asarray(scene_ids))
+        ranks.append(list(sampler))
+        assert len(sampler) == len(ranks[-1])
+    return ranks
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_ranks_get_whole_scenes_in_order(monkeypatch, world_size):
+    lengths = np.random.default_rng(world_size).integers(1, 40, 20)
+    scene_ids = np.repeat(np.arange(20), lengths)
+    ranks = rows_of_ranks(monkeypatch, scene_ids, world_size)
+    assert sorted(sum(ranks, [])) == list(range(len(scene_ids)))
+    for rows in ranks:
+        assert rows == sorted(rows)
+        for scene in np.unique(scene_ids[rows]):
+            assert np.count_nonzero(scene_ids[rows] == scene) == lengths[scene]
+    sizes = [len(rows) for rows in ranks]
+    assert max(sizes) - min(sizes) <= lengths.max()
+
+
+def test_rows_of_a_scene_may_lie_apart(monkeypatch):
+    assert rows_of_ranks(monkeypatch, [0, 1, 0, 2, 1, 0], 1) == [[0, 2, 5, 1, 4, 3]]
+
+
+def test_more_ranks_than_scenes(monkeypatch):
+    assert rows_of_ranks(monkeypatch, [0, 0, 1, 1, 1], 4) == [[2, 3, 4], [0, 1], [], []]

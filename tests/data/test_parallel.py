@@ -1,0 +1,73 @@
+"""Rows over processes: all results, errors as they are, no process left behind."""
+
+import functools
+import math
+import multiprocessing
+import operator
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsdbev.data.parallel import map_rows
+
+ROOT = Path(__file__).parents[2]
+# What works on a row must be importable in a new process: here functions of Python's own, of which
+# ``functools.partial`` makes one that takes a row.
+FACTORIAL = (functools.partial, (math.factorial,))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("rows", [0, 1, 37])
+def test_every_row_has_its_result(rows, workers):
+    found = list(map_rows(*FACTORIAL, rows, workers))
+    assert sorted(found) == [math.factorial(row) for row in range(rows)]
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_error_of_a_row_comes_through(workers):
+    with pytest.raises(ZeroDivisionError):
+        list(map_rows(functools.partial, (operator.truediv, 1), 1000, workers))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_error_of_the_start_comes_through(workers):
+    with pytest.raises(TypeError, match="callable"):
+        list(map_rows(functools.partial, (1,), 3, workers))
+
+
+def test_killed_worker_is_an_error():
+    with pytest.raises(ChildProcessError, match="a worker process was killed.*--workers"):
+        list(map_rows(functools.partial, (os._exit,), 3, 2))
+
+
+def test_given_up_halfway():
+    results = map_rows(*FACTORIAL, 1000, 2)
+    next(results)
+    results.close()
+    assert not multiprocessing.active_children()
+
+
+def test_workers_end_with_their_parent():
+    """Each prints its rows' numbers: the output ends, far from done, when the last of them has."""
+    code = (
+        "import functools\n"
+        "from fsdbev.data.parallel import map_rows\n"
+        "start = functools.partial(functools.partial, print, flush=True)\n"
+        "list(map_rows(start, (), 100_000, 2))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as parent:
+        assert parent.stdout.readline().strip().isdigit()
+        parent.send_signal(signal.SIGKILL)
+        output, _ = parent.communicate(timeout=15)
+    assert output.count(b"\n") < 99_000

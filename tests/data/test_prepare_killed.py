@@ -1,0 +1,94 @@
+"""A preparation that is killed over and over ends in the same files as one that is left alone."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fsdbev.data.arrow_file import leftovers
+from fsdbev.data.prepare import prepare_nuscenes
+from fsdbev.data.synthetic import SyntheticOptions, generate
+
+VERSION = "v1.0-synth"
+TOOL = Path(__file__).parents[2] / "tools" / "prepare_nuscenes.py"
+SCENES, FRAMES = 2, 6
+
+
+@pytest.fixture(scope="module")
+def dataroot(tmp_path_factory):
+    root = tmp_path_factory.mktemp("killed") / "data"
+    sizes = {"image_size": (64, 36), "lidar_azimuths": 200, "frames": FRAMES}
+    generate(root, SyntheticOptions(scenes_train=SCENES, scenes_val=1, **sizes))
+    return root
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def entries(output):
+    """Files there, those being written too."""
+    return sum(len(files) for _, _, files in os.walk(output))
+
+
+def start(dataroot, output):
+    """The tool, in a process group of its own."""
+    command = (TOOL, "--dataroot", dataroot, "--version", VERSION, "--output", output)
+    return subprocess.Popen(
+        [sys.executable, *map(str, command), "--splits", "synth_train", "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def kill_at(process, output, count, delay, group):
+    """Kill -9 once ``count`` files are there and ``delay`` seconds have passed; whether it was
+    still at work. What it started ends too: then its output does."""
+    while process.poll() is None and entries(output) < count:
+        time.sleep(0.001)
+    time.sleep(delay)
+    at_work = process.poll() is None
+    if at_work:
+        os.killpg(process.pid, signal.SIGKILL) if group else process.kill()
+    process.communicate(timeout=20)
+    return at_work
+
+
+def test_killed_at_random_moments(dataroot, tmp_path):
+    prepare_nuscenes(
+        dataroot=dataroot, version=VERSION, splits=["synth_train"], output=tmp_path / "calm"
+    )
+    expected = contents(tmp_path / "calm")
+    assert len(expected) == 1 + SCENES * FRAMES
+    output, generator = tmp_path / "killed", random.Random(0)
+    # From the first file (the lock) on; each later than the one before, which leaves its files.
+    counts = sorted(generator.uniform(1, SCENES * FRAMES) for _ in range(5))
+    kills = 0
+    for number, count in enumerate(counts):
+        process = start(dataroot, output)
+        kills += kill_at(process, output, count, generator.uniform(0, 0.1), group=number % 2)
+        unfinished = set(leftovers(output) + leftovers(output / "point_labels"))
+        for path, content in contents(output).items():
+            if output / path not in unfinished and path.name != ".prepare.lock":
+                assert content == expected[path], path
+    assert kills >= 3
+    last = start(dataroot, output)
+    assert last.communicate(timeout=60) and last.returncode == 0
+    assert contents(output) == expected
+
+
+def test_leftovers_are_removed_and_never_taken_for_results(synthetic_root, tmp_path):
+    made = synthetic_root / "fsdbev" / VERSION
+    shutil.copytree(made, tmp_path / "x")
+    label = sorted((tmp_path / "x" / "point_labels").iterdir())[0]
+    label.rename(label.with_name(f".{label.name}.123.arrow.tmp"))
+    (tmp_path / "x" / ".synth_val.arrow.77.arrow.tmp").write_bytes(b"half")
+    prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path / "x")
+    assert contents(tmp_path / "x") == contents(made)
