@@ -2,7 +2,6 @@
 
 import functools
 import math
-import multiprocessing
 import operator
 import os
 import signal
@@ -20,19 +19,19 @@ ROOT = Path(__file__).parents[2]
 FACTORIAL = (functools.partial, (math.factorial,))
 
 
+@pytest.mark.usefixtures("no_process_left")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("rows", [0, 1, 37])
 def test_every_row_has_its_result(rows, workers):
     found = list(map_rows(*FACTORIAL, rows, workers))
     assert sorted(found) == [math.factorial(row) for row in range(rows)]
-    assert not multiprocessing.active_children()
 
 
+@pytest.mark.usefixtures("no_process_left")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_error_of_a_row_comes_through(workers):
     with pytest.raises(ZeroDivisionError):
         list(map_rows(functools.partial, (operator.truediv, 1), 1000, workers))
-    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -46,11 +45,11 @@ def test_killed_worker_is_an_error():
         list(map_rows(functools.partial, (os._exit,), 3, 2))
 
 
+@pytest.mark.usefixtures("no_process_left")
 def test_given_up_halfway():
     results = map_rows(*FACTORIAL, 1000, 2)
     next(results)
     results.close()
-    assert not multiprocessing.active_children()
 
 
 def test_workers_end_with_their_parent():
