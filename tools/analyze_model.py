@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # ruff: noqa: E402  after the path is set, for use without installation
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.engine.analysis import IMAGE_BRANCH, ModelCost, analyze
+from fsdbev.engine.command_line import exit_status
 from fsdbev.engine.overrides import apply_overrides
 from fsdbev.layers import EXTENSION_BUILT
 
@@ -124,13 +125,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parse_arguments(arguments)
-    try:
-        run(args)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ from fsdbev.checkpoint import (
     write_weights,
 )
 from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.engine.command_line import exit_status
 from fsdbev.engine.overrides import apply_overrides
 from fsdbev.modeling.backbone.resnet import ARCHITECTURES, ResNet
 
@@ -149,13 +150,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parse_arguments(arguments)
-    try:
-        convert(args)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(convert, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Frame
+from fsdbev.engine.command_line import exit_status
 from fsdbev.engine.overrides import apply_overrides
 from fsdbev.evaluation import boxes_from_submission, read_submission
 from fsdbev.structures import CLASS_NAMES
@@ -125,12 +126,7 @@ def save(picture: np.ndarray, folder: str, frame: Frame, row: int, kind: str = "
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    try:
-        draw_data(args) if args.mode == "data" else draw_boxes(args)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(draw_data if args.mode == "data" else draw_boxes, args)
 
 
 if __name__ == "__main__":
