@@ -17,12 +17,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 # ruff: noqa: E402  after the path is set, for use without installation
+from command_line import exit_status
+
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.engine.analysis import IMAGE_BRANCH, ModelCost, analyze
-from fsdbev.engine.command_line import exit_status
 from fsdbev.engine.overrides import apply_overrides
 from fsdbev.layers import EXTENSION_BUILT
 

@@ -30,9 +30,11 @@ import torch
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT)]
 
 # ruff: noqa: E402  after the path is set, for use without installation
+from command_line import exit_status
+
 from fsdbev.checkpoint import (
     Form,
     check_ending,
@@ -44,7 +46,6 @@ from fsdbev.checkpoint import (
     write_weights,
 )
 from fsdbev.d2.config import LazyConfig, instantiate
-from fsdbev.engine.command_line import exit_status
 from fsdbev.engine.overrides import apply_overrides
 from fsdbev.modeling.backbone.resnet import ARCHITECTURES, ResNet
 

@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 # ruff: noqa: E402  after the path is set, for use without installation
+from command_line import exit_status
+
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Frame
-from fsdbev.engine.command_line import exit_status
 from fsdbev.engine.overrides import apply_overrides
 from fsdbev.evaluation import boxes_from_submission, read_submission
 from fsdbev.structures import CLASS_NAMES

@@ -1,8 +1,8 @@
 """The center head computes what the public release computed (README.md)."""
 
-import importlib.util
 import pathlib
 
+import cases
 import numpy as np
 import pytest
 import torch
@@ -12,9 +12,6 @@ from fsdbev.modeling.center_head import CenterHead
 from fsdbev.structures import BEVGrid, Boxes3D
 
 HERE = pathlib.Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("parity_cases_head", HERE / "cases.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
 
 #: The release's name of the head, and of the one loss that we call otherwise.
 PREFIX, LOSS_DIM = "pts_bbox_head.", "loss_whl"
