@@ -5,14 +5,10 @@ take over, with one warning.
 """
 
 from ._extension import EXTENSION_BUILT
-from ._reference import (
-    circle_nms_reference,
-    lift_splat_reference,
-    rotated_iou_reference,
-    rotated_nms_reference,
-)
 from .lift_splat import lift_splat
 from .nms import circle_nms, rotated_iou, rotated_nms
+from .twins.lift_splat import lift_splat_reference
+from .twins.nms import circle_nms_reference, rotated_iou_reference, rotated_nms_reference
 
 __all__ = [
     "EXTENSION_BUILT",

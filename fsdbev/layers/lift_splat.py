@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._extension import EXTENSION_BUILT, has_kernels
-from ._reference import lift_splat_reference
+from .twins.lift_splat import lift_splat_reference
 
 
 def lift_splat(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ._extension import EXTENSION_BUILT, has_kernels
-from ._reference import circle_nms_reference, rotated_iou_reference, rotated_nms_reference
+from .twins.nms import circle_nms_reference, rotated_iou_reference, rotated_nms_reference
 
 _CPU = torch.device("cpu")
 
