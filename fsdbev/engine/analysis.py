@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
-
-from fsdbev.modeling.view_transform import Splats
 
 #: Parts that run on a frame's images alone (``FSDBEV.extract_image_features``): a stream that keeps
 #: their output runs them on the key frame only.
@@ -81,12 +79,8 @@ def analyze(model: nn.Module, *, image_size: tuple[int, int], num_cameras: int =
     analysis = FlopCountAnalysis(traced, tuple(sample.values()))
     analysis.set_op_handle("fsdbev::lift_splat", _lift_splat_macs)
     analysis.unsupported_ops_warnings(False)  # not_counted has them
-    hook = model.view_transform.register_forward_pre_hook(_with_plain_sizes)
-    try:
-        with torch.no_grad():
-            counts = analysis.by_module_and_operator()
-    finally:
-        hook.remove()
+    with torch.no_grad():
+        counts = analysis.by_module_and_operator()
 
     parts = {
         name: PartCost(_num_parameters(part), counts[f"model.{name}"])
@@ -142,18 +136,6 @@ def _empty_sample(num_frames: int, num_cameras: int, image_size: tuple[int, int]
         "image_aug": eye.expand(num_cameras, 4, 4),
         "bev_aug": eye,
     }
-
-
-def _with_plain_sizes(module: nn.Module, arguments: tuple) -> tuple:
-    """Sizes are tensors while a model is traced; the operator's schema takes integers."""
-    return tuple(_plain(value) if isinstance(value, Splats) else value for value in arguments)
-
-
-def _plain(splats: Splats) -> Splats:
-    height, width = splats.image_size
-    return replace(
-        splats, num_samples=int(splats.num_samples), image_size=(int(height), int(width))
-    )
 
 
 def _lift_splat_macs(inputs: list[Any], outputs: list[Any]) -> int:

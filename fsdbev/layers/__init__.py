@@ -5,19 +5,28 @@ take over, with one warning.
 """
 
 from ._extension import EXTENSION_BUILT
-from .lift_splat import lift_splat
+from .lift_splat import Frustum, frustum_cells, lift_splat, splat_cells
 from .nms import circle_nms, rotated_iou, rotated_nms
-from .twins.lift_splat import lift_splat_reference
+from .twins.lift_splat import (
+    frustum_cells_reference,
+    lift_splat_reference,
+    splat_cells_reference,
+)
 from .twins.nms import circle_nms_reference, rotated_iou_reference, rotated_nms_reference
 
 __all__ = [
     "EXTENSION_BUILT",
+    "Frustum",
     "circle_nms",
     "circle_nms_reference",
+    "frustum_cells",
+    "frustum_cells_reference",
     "lift_splat",
     "lift_splat_reference",
     "rotated_iou",
     "rotated_iou_reference",
     "rotated_nms",
     "rotated_nms_reference",
+    "splat_cells",
+    "splat_cells_reference",
 ]

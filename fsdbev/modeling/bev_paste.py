@@ -56,13 +56,13 @@ class BEVPaste:
         times = 2 if splats.num_samples > 1 else 1
         receiver = (splats.sample - 1) % splats.num_samples
         sample = torch.cat([splats.sample, receiver][:times])
-        own = splats.image2bev.repeat(times, 1, 1)
         return replace(
             splats,
             view=splats.view.repeat(times),
             sample=sample,
-            undo_image_aug=splats.undo_image_aug.repeat(times, 1, 1),
-            image2bev=(transforms.to(own).double()[sample] @ own.double()).to(own),
+            image2bev=transforms.to(splats.image2bev)[sample]
+            @ splats.image2bev.repeat(times, 1, 1),
+            cells=None,
         )
 
     def paste_instances(

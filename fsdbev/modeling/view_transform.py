@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fsdbev.layers import lift_splat
+from fsdbev.layers import Frustum, frustum_cells, lift_splat, splat_cells
 from fsdbev.structures import BEVGrid, Cameras, DepthBins
 
 from .precision import full_precision
@@ -24,10 +24,12 @@ class Splats:
     Attributes:
         view: (P,) int64 view.
         sample: (P,) int64 sample whose map receives it.
-        undo_image_aug: (P, 4, 4) network image (u, v, depth) -> original image (u, v, depth).
+        undo_image_aug: (V, 4, 4) network image (u, v, depth) -> original image (u, v, depth).
         image2bev: (P, 4, 4) original image (u depth, v depth, depth) -> BEV frame, metres.
         num_samples: B.
         image_size: (H, W) of the network image.
+        cells: (P, D, h, w) int32 cells of all frustum points, where they have been computed
+            beforehand (:meth:`ViewTransform.with_cells`); then no geometry is done.
     """
 
     view: Tensor
@@ -36,12 +38,13 @@ class Splats:
     image2bev: Tensor
     num_samples: int
     image_size: tuple[int, int]
+    cells: Tensor | None = None
 
     @classmethod
     def of_frame(cls, cameras: Cameras, frame: int, image_size: tuple[int, int]) -> Splats:
         """Every view into its own sample, by its own pose at ``frame``."""
         image2bev = cameras.image2bev(frame)
-        num_samples, num_cameras = image2bev.shape[:2]
+        num_samples, num_cameras = (int(size) for size in image2bev.shape[:2])
         view = torch.arange(num_samples * num_cameras, device=image2bev.device)
         return cls(
             view=view,
@@ -49,7 +52,7 @@ class Splats:
             undo_image_aug=cameras.undo_image_aug().flatten(0, 1),
             image2bev=image2bev.flatten(0, 1),
             num_samples=num_samples,
-            image_size=tuple(image_size),
+            image_size=tuple(int(size) for size in image_size),
         )
 
     def to(self, device: torch.device | str) -> Splats:
@@ -97,21 +100,47 @@ class ViewTransform(nn.Module):
         Returns:
             (S, B, C, Y, X) float32 BEV maps.
         """
+        places = dict(
+            view=splats.view,
+            output=splats.sample,
+            num_outputs=splats.num_samples,
+            depth_threshold=1 / self.depth_bins.count,
+            foreground_threshold=self.foreground_threshold,
+        )
+        if splats.cells is not None:
+            grid_size = self.grid.shape
+            return splat_cells(
+                weights, foreground, context, splats.cells, grid_size=grid_size, **places
+            )
         return lift_splat(
             weights,
             foreground,
             context,
             undo_image_aug=splats.undo_image_aug,
             image2bev=splats.image2bev,
+            frustum=self._frustum(splats.image_size),
+            **places,
+        )
+
+    def with_cells(self, splats: Splats, feature_size: tuple[int, int]) -> Splats:
+        """The same splats with their cells computed, for as long as cameras and augmentation stay
+        as they are: a static rig, or a model to be exported. ``feature_size``: (h, w)."""
+        cells = frustum_cells(
+            undo_image_aug=splats.undo_image_aug,
+            image2bev=splats.image2bev,
             view=splats.view,
-            output=splats.sample,
-            num_outputs=splats.num_samples,
-            image_size=splats.image_size,
+            num_bins=self.depth_bins.count,
+            feature_size=feature_size,
+            frustum=self._frustum(splats.image_size),
+        )
+        return replace(splats, cells=cells)
+
+    def _frustum(self, image_size: tuple[int, int]) -> Frustum:
+        return Frustum(
+            image_size=image_size,
             depth_start=self.depth_bins.start,
             depth_step=self.depth_bins.step,
             lower=self.grid.lower,
             size=self.grid.size,
             count=self.grid.count,
-            depth_threshold=1 / self.depth_bins.count,
-            foreground_threshold=self.foreground_threshold,
         )

@@ -6,7 +6,7 @@ Letters: B batch, T frames (0 is the key frame), N cameras.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -37,7 +37,8 @@ def key_ego2global(sample: dict) -> Tensor:
 
 @dataclass(frozen=True)
 class Cameras:
-    """Calibration of a batch. All matrices take column vectors.
+    """Calibration of a batch, float64 so that frustum points fall into the cells they should. All
+    matrices take column vectors.
 
     Attributes:
         cam2keyego: (B, T, N, 4, 4) camera to key ego, metres.
@@ -51,9 +52,13 @@ class Cameras:
     image_aug: Tensor
     bev_aug: Tensor
 
+    def __post_init__(self) -> None:
+        for name, matrices in vars(self).items():
+            object.__setattr__(self, name, matrices.double())
+
     @classmethod
     def from_samples(cls, samples: Sequence[dict], device: torch.device | str = "cpu") -> Cameras:
-        """Composes ``inv(key_ego2global) @ ego2global @ cam2ego`` in float64, stores float32."""
+        """Composes ``inv(key_ego2global) @ ego2global @ cam2ego``."""
 
         def stack(key: str) -> Tensor:
             return torch.stack([torch.as_tensor(s[key]) for s in samples])
@@ -62,7 +67,7 @@ class Cameras:
         cam2global = stack("ego2global").double() @ stack("cam2ego").double()
         cam2keyego = global2keyego[:, None, None] @ cam2global
         parts = (cam2keyego, stack("intrinsics"), stack("image_aug"), stack("bev_aug"))
-        return cls(*(p.to(device=device, dtype=torch.float32, non_blocking=True) for p in parts))
+        return cls(*(p.to(device, non_blocking=True) for p in parts))
 
     @property
     def num_frames(self) -> int:
@@ -72,23 +77,19 @@ class Cameras:
     def num_cameras(self) -> int:
         return self.cam2keyego.shape[2]
 
-    def with_bev_aug(self, bev_aug: Tensor) -> Cameras:
-        """The same cameras with (B, 4, 4) ``bev_aug`` in place of their own."""
-        return replace(self, bev_aug=bev_aug)
-
     def undo_image_aug(self) -> Tensor:
         """(B, N, 4, 4) network image (u, v, depth) -> original image (u, v, depth)."""
-        return invert(self.image_aug.double()).float()
+        return invert(self.image_aug)
 
     def image2bev(self, frame: int) -> Tensor:
         """(B, N, 4, 4) ``(u * depth, v * depth, depth)`` of the original image of one frame ->
         augmented key ego, metres: ``bev_aug @ cam2keyego @ inv(intrinsics)``."""
-        image2cam = make_transform(torch.linalg.inv(self.intrinsics[:, frame].double()))
-        cam2bev = self.bev_aug.double()[:, None] @ self.cam2keyego[:, frame].double()
-        return (cam2bev @ image2cam).float()
+        image2cam = make_transform(torch.linalg.inv(self.intrinsics[:, frame]))
+        return self.bev_aug[:, None] @ self.cam2keyego[:, frame] @ image2cam
 
     def camera_vector(self) -> Tensor:
-        """(B, N, 27) input of the camera-aware depth network, the key frame's for every frame.
+        """(B, N, 27) float32 input of the camera-aware depth network, the key frame's for every
+        frame.
 
         fx, fy, cx, cy; a00, a01, tu, a10, a11, tv of image_aug; m00, m01, m10, m11, m22 of bev_aug;
         rows 0..2 of cam2keyego (BEVDepth's vector, SPEC section 5).
@@ -99,4 +100,5 @@ class Cameras:
         image_aug = tuple(a[..., i, j] for i, j in ((0, 0), (0, 1), (0, 3), (1, 0), (1, 1), (1, 3)))
         bev_aug = tuple(m[..., i, j] for i, j in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 2)))
         pose = self.cam2keyego[:, 0, :, :3, :].flatten(-2)
-        return torch.cat([torch.stack(intrinsics + image_aug + bev_aug, dim=-1), pose], dim=-1)
+        numbers = torch.stack(intrinsics + image_aug + bev_aug, dim=-1)
+        return torch.cat([numbers, pose], dim=-1).float()

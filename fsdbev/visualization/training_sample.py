@@ -99,7 +99,8 @@ def _row(dataset: FrameDataset, row: int) -> tuple[Frame, Annotations, Annotatio
 
 def _augmented_cameras(frame: Frame, sample: dict[str, Any]) -> list[CameraView]:
     """The key frame's network images, with the augmentation in their calibration."""
-    cam2keyego = (sample["bev_aug"] @ Cameras.from_samples([sample]).cam2keyego[0, 0]).double()
+    rig = Cameras.from_samples([sample])
+    cam2keyego = rig.bev_aug @ rig.cam2keyego[0, 0]
     cameras = []
     for i, name in enumerate(frame.channels):
         image_aug = sample["image_aug"][i].double()

@@ -213,12 +213,12 @@ def test_labelled_pixels_lift_into_the_boxes(synthetic, mapper, seed):
     for camera in range(6):
         depth, foreground = (sample[k][0, camera] for k in ("gt_depth", "gt_foreground"))
         row, column = foreground.nonzero().T
-        pixel = torch.stack([column + 0.5, row + 0.5, depth[row, column]], dim=-1)
+        pixel = torch.stack([column + 0.5, row + 0.5, depth[row, column]], dim=-1).double()
         original = transform_points(pixel, cameras.undo_image_aug()[0, camera])
         original[:, :2] *= original[:, 2:]
         points = transform_points(original, cameras.image2bev(0)[0, camera])
         near = (points[:, :2].abs() < 45).all(dim=1)
-        inside += Boxes3D(boxes).contain(points[near]).any(dim=1).sum().item()
+        inside += Boxes3D(boxes).contain(points[near].float()).any(dim=1).sum().item()
         total += near.sum().item()
     assert total > 50 and inside > 0.9 * total
 
@@ -227,11 +227,11 @@ def test_heatmap_peaks_are_on_the_objects(rig, mapper):
     """The car straight ahead of the camera: the peak is where its centre projects to."""
     dataset = rig([(640, 480)])
     sample = mapper()(dataset, 0, rng(2))
-    center = torch.tensor([[10.0, 0.0, 1.0]])
+    center = torch.tensor([[10.0, 0.0, 1.0]], dtype=torch.float64)
     cameras = Cameras.from_samples([sample])
     keyego2cam = torch.linalg.inv(cameras.cam2keyego[0, 0, 0])
-    u, v, depth = (transform_points(center, keyego2cam) @ sample["intrinsics"][0, 0].float().T)[0]
-    pixel = sample["image_aug"][0] @ torch.tensor([u / depth, v / depth, 1, 1])
+    u, v, depth = (transform_points(center, keyego2cam) @ sample["intrinsics"][0, 0].T)[0]
+    pixel = cameras.image_aug[0, 0] @ torch.tensor([u / depth, v / depth, 1, 1]).double()
     heatmap = sample["gt_heatmap"][0, 0]
     row, column = divmod(int(heatmap.argmax()), heatmap.shape[1])
     assert heatmap.max() > 0.5

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,3 +94,21 @@ def test_float32_under_autocast_and_gradients():
     assert bev.shape == (2, 1, 3, 8, 16) and bev.dtype == torch.float32
     bev.square().sum().backward()
     assert weights.grad.abs().sum() > 0 and context.grad.abs().sum() > 0
+
+
+def test_precomputed_cells_give_the_same_maps():
+    torch.manual_seed(0)
+    rig = cameras()
+    splats = Splats.of_frame(rig, 0, IMAGE_SIZE)
+    transform = ViewTransform(grid=GRID, depth_bins=BINS)
+    features = (torch.rand(2, 2, BINS.count, 4, 11), torch.rand(2, 2, 4, 11))
+    context = torch.rand(2, 3, 4, 11)
+    static = transform.with_cells(splats, (4, 11))
+    assert splats.cells is None and static.cells.shape == (2, BINS.count, 4, 11)
+    expected = transform(*features, context, splats)
+    assert expected.sum() > 0
+    assert torch.equal(transform(*features, context, static), expected)
+    assert torch.equal(transform(*features, context, static.to("cpu")), expected)
+    # Cells are of the geometry they were computed for: another one does not matter any more.
+    elsewhere = replace(static, image2bev=torch.zeros_like(static.image2bev))
+    assert torch.equal(transform(*features, context, elsewhere), expected)

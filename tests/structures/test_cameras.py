@@ -82,7 +82,7 @@ def test_cam2keyego_by_hand(num_cameras):
     cameras = Cameras.from_samples(samples)
     assert (cameras.num_frames, cameras.num_cameras) == (2, num_cameras)
     assert cameras.cam2keyego.shape == (2, 2, num_cameras, 4, 4)
-    assert cameras.cam2keyego.dtype == torch.float32
+    assert cameras.cam2keyego.dtype == torch.float64
     for b, reference in enumerate((min(1, num_cameras - 1), num_cameras - 1)):
         cam2ego, ego2global = (samples[b][k].numpy() for k in ("cam2ego", "ego2global"))
         for t in range(2):
@@ -90,20 +90,20 @@ def test_cam2keyego_by_hand(num_cameras):
                 expected = (
                     np.linalg.inv(ego2global[0, reference]) @ ego2global[t, n] @ cam2ego[t, n]
                 )
-                np.testing.assert_allclose(cameras.cam2keyego[b, t, n], expected, atol=2e-6)
+                np.testing.assert_allclose(cameras.cam2keyego[b, t, n], expected, atol=1e-9)
 
 
 def test_the_reference_camera_of_the_key_frame_keeps_its_own_mounting():
     sample = make_sample()
     cameras = Cameras.from_samples([sample])
-    assert torch.allclose(cameras.cam2keyego[0, 0, 1].double(), sample["cam2ego"][0, 1], atol=1e-6)
+    assert torch.allclose(cameras.cam2keyego[0, 0, 1], sample["cam2ego"][0, 1], atol=1e-9)
 
 
 @pytest.mark.parametrize("num_cameras", RIGS)
 def test_undo_image_aug(num_cameras):
     cameras = Cameras.from_samples([make_sample(num_cameras)])
     both = cameras.undo_image_aug() @ cameras.image_aug
-    assert torch.allclose(both, torch.eye(4).expand_as(both), atol=1e-4)
+    assert torch.allclose(both, torch.eye(4).double().expand_as(both), atol=1e-12)
 
 
 @pytest.mark.parametrize("num_cameras", RIGS)
@@ -120,7 +120,7 @@ def test_image2bev_follows_a_point_through_camera_and_ego(num_cameras):
             keyego = cameras.cam2keyego[0, t, n].double().numpy() @ [*point, 1]
             expected = sample["bev_aug"].double().numpy() @ keyego
             ours = image2bev[0, n].double().numpy() @ [*projected, 1]
-            np.testing.assert_allclose(ours, expected, atol=1e-3)
+            np.testing.assert_allclose(ours, expected, atol=1e-9)
 
 
 def test_camera_vector_in_order():
@@ -128,7 +128,7 @@ def test_camera_vector_in_order():
     samples = [make_sample(7, seed=s) for s in (0, 1)]
     cameras = Cameras.from_samples(samples)
     vector = cameras.camera_vector()
-    assert vector.shape == (2, 7, 27)
+    assert vector.shape == (2, 7, 27) and vector.dtype == torch.float32
     for b, sample in enumerate(samples):
         for n in range(7):
             k, a, m = sample["intrinsics"][0, n], sample["image_aug"][n], sample["bev_aug"]
@@ -146,13 +146,3 @@ def test_camera_vector_is_the_key_frame_s():
     key_only["image_aug"] = sample["image_aug"]
     assert cameras.num_frames == 3
     assert torch.equal(cameras.camera_vector(), Cameras.from_samples([key_only]).camera_vector())
-
-
-def test_with_bev_aug():
-    cameras = Cameras.from_samples([make_sample(), make_sample(seed=1)])
-    other = torch.eye(4).repeat(2, 1, 1)
-    changed = cameras.with_bev_aug(other)
-    assert changed.bev_aug is other and changed.intrinsics is cameras.intrinsics
-    assert not torch.equal(changed.image2bev(0), cameras.image2bev(0))
-    assert torch.allclose(cameras.bev_aug[:, None] @ changed.image2bev(1), cameras.image2bev(1))
-    assert not torch.equal(cameras.bev_aug, other), "the first keeps its own"

@@ -1,9 +1,16 @@
-"""lift_splat in plain PyTorch."""
+"""lift_splat and its entry with precomputed cells in plain PyTorch.
+
+Letters: S weight sets, V views, P splats, D depth bins, C channels, h x w feature map, Y x X BEV
+grid.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+#: Cells are numbered in int32.
+_MAX_CELLS = 2**31 - 1
 
 
 def lift_splat_reference(
@@ -24,44 +31,81 @@ def lift_splat_reference(
     depth_threshold: float,
     foreground_threshold: float,
 ) -> Tensor:
-    """See :func:`fsdbev.layers.lift_splat`; gradients come from autograd.
+    """See :func:`fsdbev.layers.lift_splat`; gradients come from autograd."""
+    _check_features(weights, foreground, context, view, output, num_outputs)
+    _check_matrices(undo_image_aug, image2bev, view, weights.shape[1])
+    num_bins, *feature_size = weights.shape[2:]
+    cells = frustum_cells_reference(
+        undo_image_aug, image2bev, view, num_bins, tuple(feature_size),
+        image_size, depth_start, depth_step, lower, size, count,
+    )  # fmt: skip
+    return splat_cells_reference(
+        weights, foreground, context, cells, view, output, num_outputs,
+        (count[1], count[0]), depth_threshold, foreground_threshold,
+    )  # fmt: skip
 
-    Letters: S weight sets, V views, P splats, D depth bins, C channels, h x w feature map,
-    Y x X BEV grid, K frustum points kept.
-    """
-    _check_lift_splat(
-        weights, foreground, context, undo_image_aug, image2bev, view, output, num_outputs, count
-    )
-    dtype = torch.promote_types(torch.promote_types(weights.dtype, context.dtype), torch.float32)
-    weights, context = weights.to(dtype), context.to(dtype)
-    foreground = foreground.to(dtype)
-    num_sets, _, num_bins, height, width = weights.shape
-    num_cells = count[0] * count[1]
 
-    device = weights.device
-    u = _pixel_centers(width, image_size[1], device).repeat(height)
-    v = _pixel_centers(height, image_size[0], device).repeat_interleave(width)
+def frustum_cells_reference(
+    undo_image_aug: Tensor,
+    image2bev: Tensor,
+    view: Tensor,
+    num_bins: int,
+    feature_size: tuple[int, int],
+    image_size: tuple[int, int],
+    depth_start: float,
+    depth_step: float,
+    lower: tuple[float, float, float],
+    size: tuple[float, float, float],
+    count: tuple[int, int, int],
+) -> Tensor:
+    """See :func:`fsdbev.layers.frustum_cells`."""
+    _check_matrices(undo_image_aug, image2bev, view, undo_image_aug.shape[0])
+    _check_index("view", view, undo_image_aug.shape[0])
+    _check_sizes(num_bins, feature_size, count)
+    device = view.device
+    u = _pixel_centers(feature_size[1], image_size[1], device)
+    v = _pixel_centers(feature_size[0], image_size[0], device)[:, None]
     depth = depth_start + depth_step * torch.arange(num_bins, dtype=torch.float64, device=device)
+    lifted = _lift(undo_image_aug.double()[view], u, v, depth[:, None, None])
+    points = [_affine(image2bev.double(), row, *lifted) for row in range(3)]
+    scaled = [(p - low) / step for p, low, step in zip(points, lower, size)]
+    inside = torch.ones(scaled[0].shape, dtype=torch.bool, device=device)
+    for axis, number in zip(scaled, count):
+        inside = inside & (axis > -1) & (axis < number)  # truncation toward zero: -0.9 is cell 0
+    column, row = (torch.where(inside, axis, 0.0).trunc().int() for axis in scaled[:2])
+    return torch.where(inside, row * count[0] + column, -1)
 
+
+def splat_cells_reference(
+    weights: Tensor,
+    foreground: Tensor,
+    context: Tensor,
+    cells: Tensor,
+    view: Tensor,
+    output: Tensor,
+    num_outputs: int,
+    grid_size: tuple[int, int],
+    depth_threshold: float,
+    foreground_threshold: float,
+) -> Tensor:
+    """See :func:`fsdbev.layers.splat_cells`; gradients come from autograd."""
+    _check_features(weights, foreground, context, view, output, num_outputs)
+    num_cells = grid_size[0] * grid_size[1]
+    _check_cells(cells, weights, view, num_cells)
+    dtype = torch.promote_types(torch.promote_types(weights.dtype, context.dtype), torch.float32)
+    weights, context, foreground = (t.to(dtype) for t in (weights, context, foreground))
     kept = (weights >= depth_threshold) & (foreground >= foreground_threshold)[:, :, None]
-    kept = kept.detach().flatten(3)
-    weights, context = weights.flatten(3), context.flatten(2)
-    channels = context.shape[1]
+    kept = kept.detach()
+    num_sets, channels = weights.shape[0], context.shape[1]
     bev = weights.new_zeros(num_sets * num_outputs * num_cells, channels)
     for splat, (this_view, this_output) in enumerate(zip(view.tolist(), output.tolist())):
-        for set_index in range(num_sets):
-            bins, pixels = kept[set_index, this_view].nonzero(as_tuple=True)
-            points = _frustum_points(
-                u[pixels], v[pixels], depth[bins], undo_image_aug[splat], image2bev[splat]
-            )
-            cells, inside = _cells(points, lower, size, count)
-            bins, pixels = bins[inside], pixels[inside]
-            rows = (set_index * num_outputs + this_output) * num_cells + cells
-            values = (
-                weights[set_index, this_view, bins, pixels, None] * context[this_view].T[pixels]
-            )
+        for index in range(num_sets):
+            takes_part = kept[index, this_view] & (cells[splat] >= 0)
+            bins, i, j = takes_part.nonzero(as_tuple=True)
+            rows = (index * num_outputs + this_output) * num_cells + cells[splat, bins, i, j]
+            values = weights[index, this_view, bins, i, j, None] * context[this_view, :, i, j].T
             bev.index_add_(0, rows, values)
-    bev = bev.reshape(num_sets, num_outputs, count[1], count[0], channels)
+    bev = bev.reshape(num_sets, num_outputs, *grid_size, channels)
     return bev.permute(0, 1, 4, 2, 3).contiguous()
 
 
@@ -71,46 +115,25 @@ def _pixel_centers(features: int, pixels: int, device: torch.device) -> Tensor:
     return torch.arange(features, dtype=torch.float64, device=device) * step
 
 
-def _frustum_points(
-    u: Tensor, v: Tensor, depth: Tensor, undo_image_aug: Tensor, image2bev: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(K,) network image coordinates and depths -> (K,) x, y, z of the BEV frame, float64."""
-    undo, a2b = undo_image_aug.double(), image2bev.double()
-
-    def affine(matrix: Tensor, row: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        m = matrix[row]
-        return m[0] * a + m[1] * b + m[2] * c + m[3]
-
-    u, v, depth = (affine(undo, row, u, v, depth) for row in range(3))
-    x, y, z = (affine(a2b, row, u * depth, v * depth, depth) for row in range(3))
-    return x, y, z
+def _lift(undo_image_aug: Tensor, u: Tensor, v: Tensor, depth: Tensor) -> tuple[Tensor, ...]:
+    """Network image -> (u depth, v depth, depth) of the original image, each (P, D, h, w)."""
+    u, v, depth = (_affine(undo_image_aug, row, u, v, depth) for row in range(3))
+    return u * depth, v * depth, depth
 
 
-def _cells(
-    points: tuple[Tensor, Tensor, Tensor],
-    lower: tuple[float, float, float],
-    size: tuple[float, float, float],
-    count: tuple[int, int, int],
-) -> tuple[Tensor, Tensor]:
-    """Flat cell (y * X + x) of the points inside the grid, and the (K,) mask of those inside."""
-    scaled = [(p - low) / step for p, low, step in zip(points, lower, size)]
-    inside = torch.ones_like(scaled[0], dtype=torch.bool)
-    for axis, number in zip(scaled, count):
-        inside &= (axis > -1) & (axis < number)  # truncation toward zero: -0.9 is cell 0
-    x, y = (axis[inside].trunc().long() for axis in scaled[:2])
-    return y * count[0] + x, inside
+def _affine(matrices: Tensor, row: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """One row of (P, 4, 4) matrices on the columns (a, b, c, 1), in the kernels' order."""
+    m = matrices[:, row, :, None, None, None]
+    return m[:, 0] * a + m[:, 1] * b + m[:, 2] * c + m[:, 3]
 
 
-def _check_lift_splat(
+def _check_features(
     weights: Tensor,
     foreground: Tensor,
     context: Tensor,
-    undo_image_aug: Tensor,
-    image2bev: Tensor,
     view: Tensor,
     output: Tensor,
     num_outputs: int,
-    count: tuple[int, int, int],
 ) -> None:
     if weights.dim() != 5:
         raise ValueError(f"weights must be (S, V, D, h, w), got {tuple(weights.shape)}")
@@ -120,8 +143,6 @@ def _check_lift_splat(
     expected = {
         "foreground": (foreground, (num_sets, num_views, height, width)),
         "context": (context, (num_views, channels, height, width)),
-        "undo_image_aug": (undo_image_aug, (num_splats, 4, 4)),
-        "image2bev": (image2bev, (num_splats, 4, 4)),
         "view": (view, (num_splats,)),
         "output": (output, (num_splats,)),
     }
@@ -137,9 +158,51 @@ def _check_lift_splat(
         if tensor.dtype != torch.int64 if is_index else not tensor.is_floating_point():
             wanted = "int64" if is_index else "floating point"
             raise ValueError(f"{name} must be {wanted}, got {tensor.dtype}")
-    if len(count) != 3 or count[2] != 1 or min(count) < 1:
-        raise ValueError(f"count must be (X, Y, 1) with positive X and Y, got {tuple(count)}")
-    for name, index, limit in (("view", view, num_views), ("output", output, num_outputs)):
-        if index.numel() and not 0 <= index.min() <= index.max() < limit:
-            low, high = index.min().item(), index.max().item()
-            raise ValueError(f"{name} must be in 0 .. {limit - 1}, got {low} .. {high}")
+    _check_index("view", view, num_views)
+    _check_index("output", output, num_outputs)
+
+
+def _check_matrices(
+    undo_image_aug: Tensor, image2bev: Tensor, view: Tensor, num_views: int
+) -> None:
+    if view.dim() != 1 or view.dtype != torch.int64:
+        raise ValueError(f"view must be (P,) int64, got {tuple(view.shape)} {view.dtype}")
+    expected = {
+        "undo_image_aug": (undo_image_aug, (num_views, 4, 4)),
+        "image2bev": (image2bev, (view.shape[0], 4, 4)),
+    }
+    for name, (matrices, shape) in expected.items():
+        if tuple(matrices.shape) != shape:
+            raise ValueError(f"{name} must be {shape}, got {tuple(matrices.shape)}")
+        if not matrices.is_floating_point():
+            raise ValueError(f"{name} must be floating point, got {matrices.dtype}")
+        if matrices.device != view.device:
+            raise ValueError(f"{name} is on {matrices.device}, view on {view.device}")
+
+
+def _check_sizes(num_bins: int, feature_size: tuple[int, int], count: tuple[int, ...]) -> None:
+    if num_bins < 0:
+        raise ValueError(f"num_bins must not be negative, got {num_bins}")
+    if len(feature_size) != 2 or min(feature_size) < 0:
+        raise ValueError(f"feature_size must be (h, w), got {tuple(feature_size)}")
+    if len(count) != 3 or count[2] != 1 or min(count) < 1 or count[0] * count[1] > _MAX_CELLS:
+        raise ValueError(
+            f"count must be (X, Y, 1) with 1 to {_MAX_CELLS} cells, got {tuple(count)}"
+        )
+
+
+def _check_cells(cells: Tensor, weights: Tensor, view: Tensor, num_cells: int) -> None:
+    shape = (view.shape[0], *weights.shape[2:])
+    if tuple(cells.shape) != shape or cells.dtype != torch.int32:
+        raise ValueError(f"cells must be {shape} int32, got {tuple(cells.shape)} {cells.dtype}")
+    if cells.device != weights.device:
+        raise ValueError(f"cells is on {cells.device}, weights on {weights.device}")
+    if cells.numel() and not -1 <= cells.min() <= cells.max() < num_cells:
+        low, high = cells.min().item(), cells.max().item()
+        raise ValueError(f"cells must be in -1 .. {num_cells - 1}, got {low} .. {high}")
+
+
+def _check_index(name: str, index: Tensor, limit: int) -> None:
+    if index.numel() and not 0 <= index.min() <= index.max() < limit:
+        low, high = index.min().item(), index.max().item()
+        raise ValueError(f"{name} must be in 0 .. {limit - 1}, got {low} .. {high}")
