@@ -11,7 +11,7 @@ namespace fsdbev {
 // Cells are dealt to bands in stripes of kStripe, round-robin, so that near and far cells, of which the
 // near ones receive many more points, are spread evenly. A band's sums fit in a core's second-level cache.
 struct Bands {
-  static constexpr int64_t kStripeBits = 6, kStripe = 1 << kStripeBits;
+  static constexpr int64_t kStripeBits = 5, kStripe = 1 << kStripeBits;
   static constexpr int64_t kMinimum = 8, kMaxBytes = 384 << 10;
 
   int64_t cells, bits, count;  // count = 2^bits bands

@@ -15,35 +15,46 @@
 namespace fsdbev {
 namespace {
 
-// features: (V, pixels, padded C); bev: (S, B, C, cells).
+// The sums of one band. Stripes that nothing falls into, most of them behind a foreground mask, are
+// neither cleared nor written.
 template <typename T>
-void sum_band(
-    const SplatInputs<T>& in,
-    const Contributions<T>& contributions,
-    const Bands& bands,
-    const at::Tensor& features,
-    int64_t plane,
-    int64_t band,
-    std::vector<T>& sums,
-    T* bev) {
-  const auto& shape = in.shape;
-  const int64_t padded = features.size(-1), set = plane / shape.outputs;
-  sums.assign(bands.stripes() * Bands::kStripe * padded, T(0));
-  for (const int64_t splat : in.splats_of_output(plane % shape.outputs)) {
-    const T* rows = features.const_data_ptr<T>() + in.view(splat) * shape.pixels() * padded;
-    contributions.for_each(splat, set, band, [&](const Contribution<T>* items, int64_t count) {
-      add_contributions(items, count, rows, padded, sums.data());
-    });
+class BandSums {
+ public:
+  BandSums(const Bands& bands, int64_t padded)
+      : bands_(bands), padded_(padded), sums_(bands.stripes() * Bands::kStripe * padded), touched_(bands.stripes()) {}
+
+  void clear() { std::fill(touched_.begin(), touched_.end(), false); }
+
+  // rows: (pixels, padded C) features of the view that the items are of.
+  void add(const Contribution<T>* items, int64_t count, const T* rows) {
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t stripe = items[i].cell >> Bands::kStripeBits;
+      if (!touched_[stripe]) {
+        touched_[stripe] = true;
+        std::fill_n(sums_.data() + stripe * Bands::kStripe * padded_, Bands::kStripe * padded_, T(0));
+      }
+    }
+    add_contributions(items, count, rows, padded_, sums_.data());
   }
-  for (int64_t stripe = 0; stripe < bands.stripes(); ++stripe) {
-    const int64_t first = bands.first_cell(band, stripe);
-    if (first < shape.cells()) {
-      transpose(
-          sums.data() + stripe * Bands::kStripe * padded, padded, std::min(Bands::kStripe, shape.cells() - first),
-          shape.channels, bev + plane * shape.channels * shape.cells() + first, shape.cells());
+
+  // planes: (C, cells), zero.
+  void write(int64_t band, int64_t channels, T* planes) const {
+    for (int64_t stripe = 0; stripe < bands_.stripes(); ++stripe) {
+      if (touched_[stripe]) {
+        const int64_t first = bands_.first_cell(band, stripe);
+        transpose(
+            sums_.data() + stripe * Bands::kStripe * padded_, padded_,
+            std::min(Bands::kStripe, bands_.cells - first), channels, planes + first, bands_.cells);
+      }
     }
   }
-}
+
+ private:
+  const Bands bands_;
+  const int64_t padded_;
+  std::vector<T> sums_;
+  std::vector<char> touched_;
+};
 
 template <typename T, typename Cells>
 at::Tensor forward(const SplatInputs<T>& in, const at::Tensor& context, const Cells& cells) {
@@ -51,12 +62,21 @@ at::Tensor forward(const SplatInputs<T>& in, const at::Tensor& context, const Ce
   const at::Tensor features = channels_last_blocks<T>(context.flatten(2));
   const Bands bands(shape.cells(), features.size(-1) * sizeof(T));
   const Contributions<T> contributions(in, cells, bands);
-  const at::Tensor bev = at::empty(bev_sizes(shape), features.options());
-  T* to = bev.mutable_data_ptr<T>();
+  const at::Tensor bev = at::zeros(bev_sizes(shape), features.options());
+  const T* rows = features.const_data_ptr<T>();
+  T* planes = bev.mutable_data_ptr<T>();
+  const int64_t padded = features.size(-1);
   at::parallel_for(0, shape.sets * shape.outputs * bands.count, 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> sums;
+    BandSums<T> sums(bands, padded);
     for (int64_t task = begin; task < end; ++task) {
-      sum_band(in, contributions, bands, features, task / bands.count, task % bands.count, sums, to);
+      const int64_t band = task % bands.count, plane = task / bands.count, set = plane / shape.outputs;
+      sums.clear();
+      for (const int64_t splat : in.splats_of_output(plane % shape.outputs)) {
+        contributions.for_each(splat, set, band, [&](const Contribution<T>* items, int64_t count) {
+          sums.add(items, count, rows + in.view(splat) * shape.pixels() * padded);
+        });
+      }
+      sums.write(band, shape.channels, planes + plane * shape.channels * shape.cells());
     }
   });
   return bev;
