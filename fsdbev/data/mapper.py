@@ -152,21 +152,20 @@ class MultiViewMapper:
     def _heatmaps(
         self, key: Frame, annotations: Annotations, image_aug: NDArray[np.float64]
     ) -> Tensor:
-        maps = []
+        boxes, class_ids = [], []
         for camera, corners in enumerate(key.corners_in_cameras(annotations)):
             size = tuple(key.image_sizes[camera])
-            boxes, owners = image_boxes(corners, key.intrinsics[camera], size)
-            maps.append(
-                heatmaps(
-                    boxes,
-                    annotations.class_ids[owners],
-                    image_aug[camera],
-                    num_classes=len(CLASS_NAMES),
-                    image_size=self.image_size,
-                    source_size=size,
-                )
-            )
-        return torch.from_numpy(np.stack(maps))
+            seen, owners = image_boxes(corners, key.intrinsics[camera], size)
+            boxes.append(seen)
+            class_ids.append(annotations.class_ids[owners])
+        return heatmaps(
+            boxes,
+            class_ids,
+            image_aug,
+            key.image_sizes,
+            num_classes=len(CLASS_NAMES),
+            image_size=self.image_size,
+        )
 
     def _instances(self, annotations: Annotations, bev_aug: Tensor) -> Instances:
         """Boxes through the BEV transform; in training only those with their centre on the grid."""

@@ -1,13 +1,19 @@
 """Training targets in the network image: depth and foreground maps, 2D boxes, heatmaps.
 
-Letters: P points, M boxes, C classes, H x W network image.
+Letters: N cameras, P points, M boxes, C classes, H x W network image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import shapely
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from fsdbev.layers.heatmaps import elliptical_heatmaps
 
 from .point_labels import BACKGROUND, PixelPoints
 
@@ -85,114 +91,33 @@ def _visible_points(corners: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
 
 
 def heatmaps(
-    boxes: NDArray[np.float32],
-    class_ids: NDArray,
+    boxes: Sequence[NDArray],
+    class_ids: Sequence[NDArray],
     image_aug: NDArray[np.float64],
+    source_sizes: NDArray,
     *,
     num_classes: int,
     image_size: tuple[int, int],
-    source_size: tuple[int, int],
-) -> NDArray[np.float32]:
-    """(C, H/4, W/4) elliptical Gaussian heatmaps of 2D boxes.
-
-    Each box is a Gaussian on the pixels of the original image, of peak 1 at int(centre), with radii
-    (int(width / 2), int(height / 2)) and sigma (2 radius + 1) / 4 along each axis, cut at the radii
-    (where it is still above e^-4); of several the largest counts. That map is seen through
-    ``image_aug`` with bilinear interpolation, and a cell is the mean of its four middle pixels.
-    Only what these look at is evaluated, near the boxes; nothing is drawn at full resolution.
+) -> Tensor:
+    """(N, C, H/4, W/4) float32 elliptical heatmaps of the 2D boxes of N cameras; see
+    :func:`fsdbev.layers.elliptical_heatmaps`.
 
     Args:
-        boxes: (M, 4) x1, y1, x2, y2, pixels of the original image.
-        class_ids: (M,).
-        image_aug: (4, 4) original -> network image.
+        boxes: of each camera (M, 4) x1, y1, x2, y2, pixels of the original image.
+        class_ids: of each camera (M,).
+        image_aug: (N, 4, 4) original -> network image.
+        source_sizes: (N, 2) width, height of the original images.
         num_classes: C.
         image_size: (H, W) of the network image.
-        source_size: (width, height) of the original image.
     """
-    rows, columns = image_size[0] // HEATMAP_STRIDE, image_size[1] // HEATMAP_STRIDE
-    result = np.zeros((num_classes, rows, columns), np.float32)
-    if not len(boxes):
-        return result
-    left, top, weights = _middles(image_aug, rows, columns)
-    for class_id in np.unique(class_ids):
-        neighbours = np.zeros(weights.shape, np.float32)
-        for box in boxes[class_ids == class_id]:
-            _draw(neighbours, box, left, top, image_aug, source_size)
-        pixels = (neighbours * weights).sum(axis=0)
-        upper, lower = pixels[0::2], pixels[1::2]
-        result[class_id] = (upper[:, 0::2] + upper[:, 1::2] + lower[:, 0::2] + lower[:, 1::2]) / 4
-    return result
-
-
-def _middles(
-    image_aug: NDArray[np.float64], rows: int, columns: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Where the middle 2 x 2 pixels of every cell look in the original image.
-
-    Returns:
-        (2 rows, 2 columns) ``left`` and ``top`` whole pixel of each, and (4, 2 rows, 2 columns)
-        weights of the neighbours (left, top), (right, top), (left, bottom), (right, bottom).
-    """
-    network2source = np.linalg.inv(image_aug[[0, 1, 3]][:, [0, 1, 3]])
-    row, column = (
-        (HEATMAP_STRIDE * np.arange(count)[:, None] + (1, 2)).ravel() for count in (rows, columns)
+    camera = np.repeat(np.arange(len(boxes)), [len(of_camera) for of_camera in boxes])
+    return elliptical_heatmaps(
+        torch.from_numpy(np.concatenate(boxes)),
+        torch.from_numpy(camera),
+        torch.from_numpy(np.concatenate(class_ids).astype(np.int64)),
+        torch.from_numpy(image_aug),
+        torch.from_numpy(source_sizes.astype(np.int64)),
+        num_classes=num_classes,
+        image_size=image_size,
+        stride=HEATMAP_STRIDE,
     )
-    u, v = (a * column[None, :] + b * row[:, None] + c for a, b, c in network2source[:2])
-    left, top = np.floor(u), np.floor(v)
-    right_part, bottom_part = (u - left).astype(np.float32), (v - top).astype(np.float32)
-    weights = np.empty((4, *u.shape), np.float32)
-    weights[3] = right_part * bottom_part
-    weights[2] = bottom_part - weights[3]
-    weights[1] = right_part - weights[3]
-    weights[0] = 1 - right_part - weights[2]
-    return left.astype(np.int64), top.astype(np.int64), weights
-
-
-def _draw(
-    neighbours: NDArray[np.float32],
-    box: NDArray[np.float32],
-    left: NDArray[np.int64],
-    top: NDArray[np.int64],
-    image_aug: NDArray[np.float64],
-    source_size: tuple[int, int],
-) -> None:
-    """Max-combines one box's Gaussian into the neighbours, (4, 2 rows, 2 columns), it can reach."""
-    x1, y1, x2, y2 = (float(value) for value in box)
-    centre = (int((x1 + x2) / 2), int((y1 + y2) / 2))
-    radius = (int((x2 - x1) / 2), int((y2 - y1) / 2))
-    window = _window(centre, radius, image_aug, left.shape)
-    across = _profile(left[window], centre[0], radius[0], source_size[0])
-    down = _profile(top[window], centre[1], radius[1], source_size[1])
-    for corner, target in enumerate(neighbours):
-        value = across[corner % 2] * down[corner // 2]
-        np.maximum(target[window], value, out=target[window])
-
-
-def _window(
-    centre: tuple[int, int],
-    radius: tuple[int, int],
-    image_aug: NDArray[np.float64],
-    shape: tuple[int, int],
-) -> tuple[slice, slice]:
-    """Rows and columns of the middle pixels that look at anything within the radii."""
-    middle = image_aug[:2, :2] @ centre + image_aug[:2, 3]
-    reach = np.abs(image_aug[:2, :2]) @ (np.array(radius) + 1.0)
-    first = 2 * np.floor((middle - reach) / HEATMAP_STRIDE).astype(int)
-    last = 2 * np.ceil((middle + reach) / HEATMAP_STRIDE).astype(int)
-    columns, rows = (
-        slice(min(max(a, 0), size), min(max(b, 0), size))
-        for a, b, size in zip(first, last, shape[::-1], strict=True)
-    )
-    return rows, columns
-
-
-def _profile(
-    position: NDArray[np.int64], centre: int, radius: int, size: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Gaussian of sigma (2 radius + 1) / 4 about ``centre`` at whole positions, and at the next
-    ones; 0 beyond its radius and outside of 0 .. size - 1."""
-    offset = np.arange(-radius - 2, radius + 3)
-    table = np.exp(-8.0 * (offset / (2 * radius + 1)) ** 2).astype(np.float32)
-    table[(np.abs(offset) > radius) | (offset + centre < 0) | (offset + centre >= size)] = 0
-    place = np.clip(position - (centre - radius - 2), 0, 2 * radius + 3)
-    return table[place], table[place + 1]

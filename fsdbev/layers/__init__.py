@@ -5,8 +5,10 @@ take over, with one warning.
 """
 
 from ._extension import EXTENSION_BUILT
+from .heatmaps import draw_gaussians, elliptical_heatmaps
 from .lift_splat import Frustum, frustum_cells, lift_splat, splat_cells
 from .nms import circle_nms, rotated_iou, rotated_nms
+from .twins.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
 from .twins.lift_splat import (
     frustum_cells_reference,
     lift_splat_reference,
@@ -19,6 +21,10 @@ __all__ = [
     "Frustum",
     "circle_nms",
     "circle_nms_reference",
+    "draw_gaussians",
+    "draw_gaussians_reference",
+    "elliptical_heatmaps",
+    "elliptical_heatmaps_reference",
     "frustum_cells",
     "frustum_cells_reference",
     "lift_splat",

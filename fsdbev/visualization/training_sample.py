@@ -28,17 +28,17 @@ def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> T
     for i, (boxes, class_ids) in enumerate(_boxes_2d(frame, seen)):
         width, height = frame.image_sizes[i].tolist()
         heatmap = heatmaps(
-            boxes,
-            class_ids,
-            np.eye(4),
+            [boxes],
+            [class_ids],
+            np.eye(4)[None],
+            frame.image_sizes[i : i + 1],
             num_classes=len(CLASS_NAMES),
             image_size=(height, width),
-            source_size=(width, height),
         )
         view = TargetView(
             cameras[i],
             _label_points(labels[i], mapper),
-            heatmap,
+            heatmap[0].numpy(),
             outlines=_outlines(boxes, np.eye(4)),
             outline_labels=class_ids,
             source=_source(frame, i, np.eye(4)),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from fsdbev.data.image_aug import ImageAugmentation
 from fsdbev.data.point_labels import PixelPoints
@@ -103,57 +104,33 @@ def test_boxes_that_are_not_seen_have_none():
     assert len(image_boxes(corners[:0], INTRINSICS, SOURCE)[1]) == 0
 
 
-def drawn_at_full_size(boxes, class_ids, image_aug):
-    """The definition, step by step: draw in the original image, warp every pixel, then reduce."""
-    width, height = SOURCE
-    full = np.zeros((10, height, width))
-    rows, columns = np.indices((height, width))
-    for (x1, y1, x2, y2), class_id in zip(boxes, class_ids, strict=True):
-        cx, cy, rx, ry = (
-            int(n) for n in ((x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2)
+def test_heatmaps_of_every_camera():
+    """Like those of the camera alone; one has no boxes."""
+    rng = np.random.default_rng(0)
+    sizes = np.array([SOURCE, (200, 100), (260, 150)], np.int32)
+    boxes, class_ids, matrices = [], [], []
+    for size, count in zip(sizes, (14, 0, 9), strict=True):
+        lower = rng.uniform(0, size / 2, (count, 2))
+        upper = lower + rng.uniform(20, 60, (count, 2))
+        boxes.append(np.concatenate([lower, upper], axis=1).astype(np.float32))
+        class_ids.append(rng.integers(0, 10, count).astype(np.int8))
+        matrices.append(ImageAugmentation(image_size=IMAGE).fixed(size.tolist()).matrix())
+    settings = {"num_classes": 10, "image_size": IMAGE}
+    found = heatmaps(boxes, class_ids, np.stack(matrices), sizes, **settings)
+    assert found.shape == (3, 10, IMAGE[0] // 4, IMAGE[1] // 4) and found.dtype == torch.float32
+    assert found[0].max() > 0.5 and found[2].max() > 0.5 and not found[1].any()
+    for i in range(3):
+        alone = heatmaps(
+            [boxes[i]], [class_ids[i]], matrices[i][None], sizes[i : i + 1], **settings
         )
-        sx, sy = (2 * rx + 1) / 4, (2 * ry + 1) / 4
-        value = np.exp(-((columns - cx) ** 2) / (2 * sx**2) - (rows - cy) ** 2 / (2 * sy**2))
-        value[(np.abs(columns - cx) > rx) | (np.abs(rows - cy) > ry)] = 0
-        full[class_id] = np.maximum(full[class_id], value)
-    padded = np.pad(full, ((0, 0), (1, 2), (1, 2)))
-    inverse = np.linalg.inv(image_aug)
-    v, u = np.indices(IMAGE)
-    source = np.einsum("ij,jhw->ihw", inverse, np.stack([u, v, 0 * u, 0 * u + 1]))
-    x, y = np.clip(source[0], -1, width) + 1, np.clip(source[1], -1, height) + 1
-    x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
-    warped = sum(
-        padded[:, y0 + j, x0 + i] * np.abs(1 - i - (x - x0)) * np.abs(1 - j - (y - y0))
-        for i in (0, 1)
-        for j in (0, 1)
-    )
-    return sum(warped[:, 1 + j :: 4, 1 + i :: 4] for i in (0, 1) for j in (0, 1)) / 4
+        assert torch.equal(found[i], alone[0])
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_heatmaps_equal_a_full_size_drawing(seed):
-    rng = np.random.default_rng(seed)
-    size = np.exp(rng.uniform(0, 5, (14, 2)))
-    lower = rng.uniform(0, np.array(SOURCE) - 2, (14, 2))
-    boxes = np.concatenate([lower, np.minimum(lower + size, SOURCE)], axis=1).astype(np.float32)
-    class_ids = rng.integers(0, 10, 14)
-    image_aug = ImageAugmentation(image_size=IMAGE).sample(SOURCE, rng).matrix()
+def test_a_heatmap_cell_is_four_pixels_wide():
+    box = np.array([[40, 20, 40, 20]], np.float32)  # the pixel (40, 20) alone
+    image_aug = np.eye(4)[None]
+    image_aug[0, :2, 3] = 1  # to (41, 21), a middle pixel of cell (10, 5)
     found = heatmaps(
-        boxes, class_ids, image_aug, num_classes=10, image_size=IMAGE, source_size=SOURCE
+        [box], [np.array([7])], image_aug, np.array([SOURCE]), num_classes=10, image_size=IMAGE
     )
-    expected = drawn_at_full_size(boxes, class_ids, image_aug)
-    assert found.shape == (10, 16, 44) and found.dtype == np.float32
-    assert expected.max() > 0.3
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_no_boxes_give_empty_heatmaps():
-    found = heatmaps(
-        np.zeros((0, 4), np.float32),
-        np.zeros(0, np.int8),
-        np.eye(4),
-        num_classes=3,
-        image_size=(8, 16),
-        source_size=(16, 8),
-    )
-    assert found.shape == (3, 2, 4) and not found.any()
+    assert found.nonzero().tolist() == [[0, 7, 5, 10]] and found.sum() == 0.25

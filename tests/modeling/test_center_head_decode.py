@@ -37,11 +37,13 @@ def silent_maps(head, batch=1):
 def perfect_maps(head, instances):
     """Maps that say exactly what the targets of the head say."""
     maps = silent_maps(head, len(instances))
-    for prediction, target in zip(maps, head.targets(instances), strict=True):
-        prediction["heatmap"] = torch.where(target.heatmap == 1, 5.0, SILENT)
-        columns = target.regression.split(list(REGRESSION.values()), dim=1)
+    targets = head.targets(instances)
+    for task, (prediction, heatmap) in enumerate(zip(maps, targets.heatmaps, strict=True)):
+        prediction["heatmap"] = torch.where(heatmap == 1, 5.0, SILENT)
+        mine = targets.task == task
+        columns = targets.regression[mine].split(list(REGRESSION.values()), dim=1)
         for branch, values in zip(REGRESSION, columns, strict=True):
-            prediction[branch].flatten(2)[target.sample, :, target.cell] = values
+            prediction[branch].flatten(2)[targets.sample[mine], :, targets.cell[mine]] = values
     return maps
 
 

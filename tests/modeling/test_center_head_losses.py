@@ -7,19 +7,17 @@ import torch
 
 from fsdbev.modeling.center_head import losses as module
 from fsdbev.modeling.center_head.losses import center_losses, gaussian_focal_loss, regression_error
-from fsdbev.modeling.center_head.targets import REGRESSION, TaskTargets
+from fsdbev.modeling.center_head.targets import REGRESSION, CenterTargets
 
 
-def make_targets(heatmap, cells=((0, 0),), value=1.0):
-    return TaskTargets(
-        heatmap=heatmap,
-        regression=torch.full((len(cells), 10), value),
-        sample=torch.tensor([c[0] for c in cells], dtype=torch.int64),
-        cell=torch.tensor([c[1] for c in cells], dtype=torch.int64),
-    )
+def make_targets(*heatmaps, boxes=((0, 0, 0),), value=1.0):
+    """Heatmaps of the tasks, and (task, sample, cell) of each box."""
+    task, sample, cell = torch.tensor(boxes, dtype=torch.int64).reshape(-1, 3).T
+    regression = torch.full((len(task), 10), value)
+    return CenterTargets(heatmaps, regression, task, sample, cell)
 
 
-def make_prediction(batch=1, classes=1, rows=2, columns=3, value=0.0):
+def make_prediction(*, batch=1, classes=1, rows=2, columns=3, value=0.0):
     widths = {**REGRESSION, "heatmap": classes}
     return {k: torch.full((batch, w, rows, columns), value) for k, w in widths.items()}
 
@@ -37,22 +35,37 @@ def test_focal_loss_is_clamped_where_it_would_explode():
     assert loss.item() == pytest.approx(-math.log(1e-4) * (1 - 1e-4) ** 2, rel=1e-5)
 
 
+def error_of(prediction, targets, task=0):
+    """Of predictions (B, channels, Y, X) that are not stacked."""
+    return regression_error({k: v[None] for k, v in prediction.items()}, targets, task)
+
+
 def test_regression_reads_the_center_cells():
     prediction = make_prediction(batch=2)
     for offset, maps in enumerate(prediction.values()):
         maps += offset
     prediction["reg"][1, 0, 1, 2] = 5.0
-    targets = make_targets(torch.zeros(2, 1, 2, 3), cells=((0, 0), (1, 5)))
-    error = regression_error(prediction, targets)
+    targets = make_targets(torch.zeros(2, 1, 2, 3), boxes=((0, 0, 0), (0, 1, 5)))
     # reg is 0 but for the 5; height, dim, rot, vel are 1, 2, 3, 4; the target is 1 everywhere.
-    assert error.tolist() == [1 + 4, 1 + 1, 0, 2, 2, 2, 4, 4, 6, 6]
+    expected = [1 + 4, 1 + 1, 0, 2, 2, 2, 4, 4, 6, 6]
+    assert error_of(prediction, targets).tolist() == expected
+
+
+def test_boxes_of_other_tasks_and_of_none_do_not_count():
+    prediction = {k: v.requires_grad_() for k, v in make_prediction(value=3.0).items()}
+    targets = make_targets(torch.zeros(1, 1, 2, 3), boxes=((1, 0, 0), (-1, 0, 2), (0, 0, 4)))
+    error = error_of(prediction, targets)
+    assert error.tolist() == [2] * 10
+    error.sum().backward()
+    grad = prediction["height"].grad.flatten().tolist()
+    assert grad == [0, 0, 0, 0, 1, 0]
 
 
 def test_unknown_targets_do_not_count_and_pass_no_gradient():
     prediction = {k: v.requires_grad_() for k, v in make_prediction(value=3.0).items()}
     targets = make_targets(torch.zeros(1, 1, 2, 3))
     targets.regression[0, 8:] = math.nan
-    error = regression_error(prediction, targets)
+    error = error_of(prediction, targets)
     assert error.tolist() == [2] * 8 + [0] * 2
     error.sum().backward()
     assert not prediction["vel"].grad.any()
@@ -62,8 +75,8 @@ def test_unknown_targets_do_not_count_and_pass_no_gradient():
 def test_names_weights_and_averages():
     heatmap = torch.zeros(1, 1, 2, 3)
     heatmap[0, 0, 0, 0] = heatmap[0, 0, 1, 1] = 1
-    targets = make_targets(heatmap, cells=((0, 0), (0, 4), (0, 4)))
-    losses = center_losses([make_prediction()], [targets], box_weight=0.25)
+    targets = make_targets(heatmap, boxes=((0, 0, 0), (0, 0, 4), (0, 0, 4)))
+    losses = center_losses([make_prediction()], targets, box_weight=0.25)
     parts = {"xy": 2, "z": 1, "dim": 3, "yaw": 2, "vel": 2}
     assert set(losses) == {"task0.loss_heatmap"} | {f"task0.loss_{p}" for p in parts}
     for part, width in parts.items():
@@ -74,10 +87,54 @@ def test_names_weights_and_averages():
     assert losses["task0.loss_heatmap"].item() == pytest.approx(6 * 0.25 * math.log(2) / 2)
 
 
+def random_targets(generator, batch=2):
+    """Two tasks, of one and of two classes, on 2 x 3 cells; the last box is of no task."""
+    heatmaps = [torch.rand(batch, k, 2, 3, generator=generator).round(decimals=1) for k in (1, 2)]
+    heatmaps[0][0, 0, 0, 0] = heatmaps[1][0, 1, 1, 1] = 1
+    boxes = ((0, 0, 0), (1, 0, 4), (1, 1, 3), (0, 1, 5), (0, 1, 1), (-1, 1, 0))
+    targets = make_targets(*heatmaps, boxes=boxes)
+    targets.regression.copy_(torch.rand(len(boxes), 10, generator=generator))
+    return targets
+
+
+def test_stacked_predictions_are_the_batch_repeated():
+    generator = torch.Generator().manual_seed(0)
+    once = random_targets(generator)
+    twice = CenterTargets(
+        heatmaps=tuple(h.repeat(2, 1, 1, 1) for h in once.heatmaps),
+        regression=once.regression.repeat(2, 1),
+        task=once.task.repeat(2),
+        sample=torch.cat([once.sample, once.sample + 2]),
+        cell=once.cell.repeat(2),
+    )
+    predictions = [make_prediction(batch=4, classes=k) for k in (1, 2)]
+    for maps in (maps for prediction in predictions for maps in prediction.values()):
+        maps.copy_(torch.randn(maps.shape, generator=generator))
+    stacked = center_losses(predictions, once, box_weight=0.25)
+    for name, loss in center_losses(predictions, twice, box_weight=0.25).items():
+        assert stacked[name].item() == pytest.approx(loss.item(), rel=1e-6) and loss > 0, name
+
+
+def test_no_value_is_waited_for():
+    """Tensors of the meta device have none: reading one in Python would raise."""
+    targets = random_targets(torch.Generator().manual_seed(0))
+    on_meta = CenterTargets(
+        heatmaps=tuple(h.to("meta") for h in targets.heatmaps),
+        **{n: getattr(targets, n).to("meta") for n in ("regression", "task", "sample", "cell")},
+    )
+    predictions = [
+        {k: v.to("meta").requires_grad_() for k, v in make_prediction(batch=4, classes=c).items()}
+        for c in (1, 2)
+    ]
+    losses = center_losses.__wrapped__(predictions, on_meta, box_weight=0.25)
+    sum(losses.values()).backward()
+    assert len(losses) == 12 and all(loss.shape == () for loss in losses.values())
+
+
 def test_no_boxes_give_finite_losses():
     prediction = {k: v.requires_grad_() for k, v in make_prediction().items()}
-    targets = make_targets(torch.zeros(1, 1, 2, 3), cells=())
-    losses = center_losses([prediction], [targets], box_weight=0.25)
+    targets = make_targets(torch.zeros(1, 1, 2, 3), boxes=())
+    losses = center_losses([prediction], targets, box_weight=0.25)
     assert losses["task0.loss_heatmap"].item() == pytest.approx(6 * 0.25 * math.log(2))
     assert all(losses[f"task0.loss_{n}"] == 0 for n in ("xy", "z", "dim", "yaw", "vel"))
     sum(losses.values()).backward()
@@ -88,7 +145,7 @@ def test_counts_are_averaged_over_ranks(monkeypatch):
     """Another rank holds no box: this one's count halves, its losses double."""
     heatmap = torch.zeros(1, 1, 2, 3)
     heatmap[0, 0, 0, :2] = 1
-    targets = [make_targets(heatmap, cells=((0, 0), (0, 1)))]
+    targets = make_targets(heatmap, boxes=((0, 0, 0), (0, 0, 1)))
     alone = center_losses([make_prediction()], targets, box_weight=1.0)
     reduced = []
     monkeypatch.setattr(module.comm, "get_world_size", lambda: 2)

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdbev.d2.structures import Instances
-from fsdbev.modeling.center_head import targets as module
-from fsdbev.modeling.center_head.targets import center_targets, draw_gaussians, gaussian_radius
+from fsdbev.modeling.center_head.targets import center_targets, gaussian_radius
 from fsdbev.structures import BEVGrid, Boxes3D
 
 GRID = BEVGrid(x_range=(-8.0, 8.0), y_range=(-6.0, 6.0), cell=0.5)
@@ -27,6 +26,12 @@ def make(samples, **overrides):
     return center_targets(
         samples, tasks=TASKS, grid=GRID, device="cpu", **{**settings, **overrides}
     )
+
+
+def boxes_of(targets, task):
+    """Regression, sample and cell of the boxes of one task."""
+    chosen = targets.task == task
+    return targets.regression[chosen], targets.sample[chosen], targets.cell[chosen]
 
 
 def cornernet_radius(length, width, overlap):
@@ -53,12 +58,13 @@ def test_radius_is_the_smallest_of_cornernets_three(length, width, overlap):
 
 def test_one_box_by_hand():
     # x = 1.3 lies in cell (1.3 + 8) / 0.5 = 18.6, y = -0.9 in cell 10.2.
-    car, *_ = make([instances((0, 1.3, -0.9, 0.4, 4.0, 2.0, 1.5, math.pi / 6, 3.0, -1.0))])
+    targets = make([instances((0, 1.3, -0.9, 0.4, 4.0, 2.0, 1.5, math.pi / 6, 3.0, -1.0))])
     expected = [0.6, 0.2, 0.4, math.log(4), math.log(2), math.log(1.5), 0.5, math.sqrt(0.75), 3, -1]
-    assert car.regression[0].tolist() == pytest.approx(expected, abs=1e-5)
-    assert car.cell.tolist() == [10 * 32 + 18] and car.sample.tolist() == [0]
-    assert car.heatmap.shape == (1, 1, 24, 32)
-    heatmap = car.heatmap[0, 0]
+    assert targets.regression[0].tolist() == pytest.approx(expected, abs=1e-5)
+    assert targets.cell.tolist() == [10 * 32 + 18]
+    assert targets.sample.tolist() == targets.task.tolist() == [0]
+    assert [h.shape for h in targets.heatmaps] == [(1, k, 24, 32) for k in (1, 2, 1)]
+    heatmap = targets.heatmaps[0][0, 0]
     assert heatmap[10, 18] == 1
     # Radius 2: sigma = 5 / 6, cut beyond two cells.
     assert heatmap[10, 20].item() == pytest.approx(math.exp(-4 / (2 * 25 / 36)), rel=1e-5)
@@ -77,23 +83,32 @@ def test_same_as_box_by_box():
         return instances(*torch.cat([classes, boxes], dim=1).tolist())
 
     samples = [sample(30), sample(0), sample(45)]
-    for class_ids, target in zip(TASKS, make(samples), strict=True):
-        heatmap, cells = naive_targets(samples, class_ids)
-        assert torch.allclose(target.heatmap, heatmap, atol=1e-6)
-        assert list(zip(target.sample.tolist(), target.cell.tolist(), strict=True)) == cells
+    targets = make(samples)
+    assert len(targets.task) == 75 and (targets.task == -1).any()
+    for task, class_ids in enumerate(TASKS):
+        heatmap, boxes = naive_targets(samples, class_ids)
+        torch.testing.assert_close(targets.heatmaps[task], heatmap, rtol=0, atol=1e-6)
+        regression, sample_of, cell = boxes_of(targets, task)
+        assert list(zip(sample_of.tolist(), cell.tolist(), strict=True)) == [b[:2] for b in boxes]
+        expected = torch.tensor([b[2] for b in boxes])
+        torch.testing.assert_close(regression, expected, rtol=1e-5, atol=1e-5)
 
 
 def naive_targets(samples, class_ids):
     rows, columns = GRID.shape
     heatmap = torch.zeros(len(samples), len(class_ids), rows, columns)
-    cells = []
+    boxes = []  # sample, cell, regression
     for b, sample in enumerate(samples):
         for box, cls in zip(sample.gt_boxes_3d, sample.gt_classes.tolist(), strict=True):
             column = math.floor((box[0].item() + 8.0) / 0.5)
             row = math.floor((box[1].item() + 6.0) / 0.5)
             if cls not in class_ids or not (0 <= column < columns and 0 <= row < rows):
                 continue
-            cells.append((b, row * columns + column))
+            x, y, z, length, width, height, yaw, *velocity = box.tolist()
+            offset = ((x + 8.0) / 0.5 - column, (y + 6.0) / 0.5 - row)
+            size = (math.log(length), math.log(width), math.log(height))
+            regression = [*offset, z, *size, math.sin(yaw), math.cos(yaw), *velocity]
+            boxes.append((b, row * columns + column, regression))
             radius = max(2, int(cornernet_radius(box[3].item() / 0.5, box[4].item() / 0.5, 0.1)))
             sigma = (2 * radius + 1) / 6
             for i in range(max(0, row - radius), min(rows, row + radius + 1)):
@@ -101,7 +116,7 @@ def naive_targets(samples, class_ids):
                     value = math.exp(-((i - row) ** 2 + (j - column) ** 2) / (2 * sigma**2))
                     k = class_ids.index(cls)
                     heatmap[b, k, i, j] = max(heatmap[b, k, i, j].item(), value)
-    return heatmap, cells
+    return heatmap, boxes
 
 
 @pytest.mark.parametrize(
@@ -109,49 +124,35 @@ def naive_targets(samples, class_ids):
     [(-8.0, -6.0, 1), (-8.01, 0.0, 0), (7.99, 5.99, 1), (8.0, 0.0, 0), (0.0, 6.0, 0), (0, -6.2, 0)],
 )
 def test_center_off_the_grid_is_dropped(x, y, kept):
-    car, *_ = make([instances((0, x, y, 0, 4, 2, 1.5, 0, 0, 0))])
-    assert len(car.cell) == kept
-    assert (car.heatmap == 1).sum() == kept
+    targets = make([instances((0, x, y, 0, 4, 2, 1.5, 0, 0, 0))])
+    assert (targets.task == 0).sum() == kept
+    assert (targets.heatmaps[0] == 1).sum() == kept
 
 
 def test_large_boxes_draw_beyond_the_smallest_radius():
-    car, *_ = make([instances((0, 0, 0, 0, 12, 3, 3, 0, 0, 0))])
+    targets = make([instances((0, 0, 0, 0, 12, 3, 3, 0, 0, 0))])
     radius = int(cornernet_radius(24, 6, 0.1))
-    assert radius > 2 and (car.heatmap > 0).sum() == (2 * radius + 1) ** 2
-
-
-def test_drawing_in_chunks_changes_nothing(monkeypatch):
-    generator = torch.Generator().manual_seed(0)
-    xy = torch.randint(0, 24, (20, 2), generator=generator)
-    radius = torch.randint(2, 6, (20,), generator=generator)
-    plane = torch.randint(0, 3, (20,), generator=generator)
-    whole = draw_gaussians(xy, radius, plane, planes=3, grid=GRID)
-    monkeypatch.setattr(module, "_DRAW_CHUNK", 7)
-    assert torch.equal(draw_gaussians(xy, radius, plane, planes=3, grid=GRID), whole)
+    assert radius > 2 and (targets.heatmaps[0] > 0).sum() == (2 * radius + 1) ** 2
 
 
 def test_at_most_max_boxes_a_task_and_sample():
-    row = (1, 0.3, 0.3, 0, 4, 2, 1.5, 0, 0, 0)
-    samples = [instances(row, row, row), instances(row), instances(row, row)]
-    _, target, _ = make(samples, max_boxes=2)
-    assert target.sample.tolist() == [0, 0, 1, 2, 2]
+    """The first ones, whatever stands between them; what is off the grid does not count."""
+    car, row = (0, 0, 0, 0, 4, 2, 1.5, 0, 0, 0), (1, 0.3, 0.3, 0, 4, 2, 1.5, 0, 0, 0)
+    off_grid = (1, 9.0, 0.3, 0, 4, 2, 1.5, 0, 0, 0)
+    other = (2, 5.3, 0.3, 0, 4, 2, 1.5, 0, 0, 0)
+    samples = [instances(row, car, row, other), instances(off_grid, row), instances(row, car, row)]
+    targets = make(samples, max_boxes=2)
+    assert targets.task.tolist() == [1, 0, 1, -1, -1, 1, 1, 0, 1]
+    assert boxes_of(targets, 1)[1].tolist() == [0, 0, 1, 2, 2]
+    heatmap = targets.heatmaps[1]  # of classes 2 and 1
+    assert (heatmap == 1).sum(dim=(2, 3)).tolist() == [[0, 1], [0, 1], [0, 1]]
 
 
 def test_no_boxes_at_all():
-    for class_ids, target in zip(TASKS, make([instances(), instances()]), strict=True):
-        assert target.heatmap.shape == (2, len(class_ids), 24, 32) and not target.heatmap.any()
-        assert target.regression.shape == (0, 10) and len(target.cell) == 0
-
-
-def test_repeat_is_the_targets_of_the_repeated_samples():
-    samples = [
-        instances((1, 0, 0, 0, 4, 2, 1.5, 0, 0, 0), (2, 3, 2, 0, 4, 2, 1.5, 0, 0, 0)),
-        instances((2, 1, 1, 0, 4, 2, 1.5, 0, 0, 0)),
-    ]
-    for once, twice in zip(make(samples), make(samples * 2), strict=True):
-        repeated = once.repeat(2)
-        for name in ("heatmap", "regression", "sample", "cell"):
-            assert torch.equal(getattr(repeated, name), getattr(twice, name)), name
+    targets = make([instances(), instances()])
+    for class_ids, heatmap in zip(TASKS, targets.heatmaps, strict=True):
+        assert heatmap.shape == (2, len(class_ids), 24, 32) and not heatmap.any()
+    assert targets.regression.shape == (0, 10) and len(targets.cell) == len(targets.task) == 0
 
 
 def test_unknown_class_is_refused():

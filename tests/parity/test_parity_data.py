@@ -60,14 +60,14 @@ def test_image_matrix(case):
 
 def test_heatmaps(case):
     found = heatmaps(
-        case["boxes2d"],
-        case["labels2d"],
-        case["transform"].matrix(),
+        [case["boxes2d"]],
+        [case["labels2d"]],
+        case["transform"].matrix()[None],
+        np.array([SOURCE]),
         num_classes=10,
         image_size=IMAGE,
-        source_size=SOURCE,
     )
-    np.testing.assert_allclose(found, case["heatmap"], atol=2e-3)  # SPEC section 9 asks for 1e-2
+    np.testing.assert_allclose(found[0], case["heatmap"], atol=2e-3)  # SPEC section 9 asks for 1e-2
 
 
 def test_depth_and_foreground_maps(case):

@@ -2,6 +2,6 @@
 
 from .decode import CENTER_TASKS, CenterTask, CircleNMS, RotatedNMS
 from .head import CenterHead
-from .targets import TaskTargets
+from .targets import CenterTargets
 
-__all__ = ["CENTER_TASKS", "CenterHead", "CenterTask", "CircleNMS", "RotatedNMS", "TaskTargets"]
+__all__ = ["CENTER_TASKS", "CenterHead", "CenterTask", "CircleNMS", "RotatedNMS", "CenterTargets"]

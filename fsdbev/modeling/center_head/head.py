@@ -17,7 +17,7 @@ from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
 from ..blocks import HEATMAP_PRIOR_BIAS, conv3x3, kaiming_init
 from .decode import CENTER_TASKS, CenterTask, detect
 from .losses import center_losses
-from .targets import REGRESSION, TaskTargets, center_targets
+from .targets import REGRESSION, CenterTargets, center_targets
 
 
 class CenterHead(nn.Module):
@@ -99,8 +99,8 @@ class CenterHead(nn.Module):
             for branches in self.task_heads
         ]
 
-    def targets(self, instances: Sequence[Instances]) -> list[TaskTargets]:
-        """Targets of every task from the ``gt_boxes_3d`` and ``gt_classes`` of B samples."""
+    def targets(self, instances: Sequence[Instances]) -> CenterTargets:
+        """Targets of all tasks from the ``gt_boxes_3d`` and ``gt_classes`` of B samples."""
         return center_targets(
             instances,
             tasks=self.class_ids,
@@ -112,20 +112,18 @@ class CenterHead(nn.Module):
         )
 
     def losses(
-        self, predictions: Sequence[dict[str, Tensor]], targets: Sequence[TaskTargets]
+        self, predictions: Sequence[dict[str, Tensor]], targets: CenterTargets
     ) -> dict[str, Tensor]:
         """Weighted losses ``task{i}.loss_{heatmap,xy,z,dim,yaw,vel}`` against :meth:`targets`.
 
         Predictions of a stacked batch (student, then teacher) are all held against the targets
-        of its B samples, which repeat.
+        of its B samples.
         """
-        stacked, batch = len(predictions[0]["heatmap"]), len(targets[0].heatmap)
+        stacked, batch = len(predictions[0]["heatmap"]), len(targets.heatmaps[0])
         if stacked % batch:
             raise ValueError(
                 f"predictions of {stacked} samples do not stack targets of {batch} samples"
             )
-        if stacked != batch:
-            targets = [target.repeat(stacked // batch) for target in targets]
         return center_losses(predictions, targets, box_weight=self.box_weight)
 
     @torch.no_grad()
