@@ -7,32 +7,32 @@ take over, with one warning.
 from ._extension import EXTENSION_BUILT
 from .heatmaps import draw_gaussians, elliptical_heatmaps
 from .lift_splat import Frustum, frustum_cells, lift_splat, splat_cells
-from .nms import circle_nms, rotated_iou, rotated_nms
+from .nms import circle_nms, grouped_nms, rotated_iou, rotated_nms
 from .twins.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
 from .twins.lift_splat import (
     frustum_cells_reference,
     lift_splat_reference,
     splat_cells_reference,
 )
-from .twins.nms import circle_nms_reference, rotated_iou_reference, rotated_nms_reference
+from .twins.nms import grouped_nms_reference, rotated_iou_reference
 
 __all__ = [
     "EXTENSION_BUILT",
     "Frustum",
     "circle_nms",
-    "circle_nms_reference",
     "draw_gaussians",
     "draw_gaussians_reference",
     "elliptical_heatmaps",
     "elliptical_heatmaps_reference",
     "frustum_cells",
     "frustum_cells_reference",
+    "grouped_nms",
+    "grouped_nms_reference",
     "lift_splat",
     "lift_splat_reference",
     "rotated_iou",
     "rotated_iou_reference",
     "rotated_nms",
-    "rotated_nms_reference",
     "splat_cells",
     "splat_cells_reference",
 ]

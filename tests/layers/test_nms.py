@@ -1,4 +1,4 @@
-"""Rotated IoU, rotated and circle NMS: by hand, against shapely, the twin and the release."""
+"""Rotated IoU, rotated and circle NMS of one group: by hand, against shapely and the release."""
 
 import math
 from pathlib import Path
@@ -6,39 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shapely.geometry import Polygon
+from nms_cases import needs_cuda, needs_extension, random_boxes, shapely_iou, shapely_nms
 
-from fsdbev.layers import (
-    EXTENSION_BUILT,
-    circle_nms,
-    circle_nms_reference,
-    rotated_iou,
-    rotated_iou_reference,
-    rotated_nms,
-    rotated_nms_reference,
-)
+from fsdbev.layers import circle_nms, rotated_iou, rotated_iou_reference, rotated_nms
 
 PARITY = Path(__file__).parents[1] / "parity" / "components.npz"
-OPS = pytest.mark.parametrize("nms", [rotated_nms, rotated_nms_reference], ids=["op", "twin"])
 IOUS = pytest.mark.parametrize("iou", [rotated_iou, rotated_iou_reference], ids=["op", "twin"])
-CIRCLES = pytest.mark.parametrize("nms", [circle_nms, circle_nms_reference], ids=["op", "twin"])
-
-needs_extension = pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
-
-
-def random_boxes(number, seed, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    scale = torch.tensor([6.0, 6.0, 5.0, 3.0, 7.0], dtype=torch.float64)
-    shift = torch.tensor([-3.0, -3.0, 0.1, 0.1, -3.5], dtype=torch.float64)
-    boxes = torch.rand(number, 5, generator=generator, dtype=torch.float64) * scale + shift
-    return boxes.to(dtype), torch.rand(number, generator=generator)
-
-
-def polygon(box):
-    x, y, length, width, yaw = box.tolist()
-    cos, sin = math.cos(yaw), math.sin(yaw)
-    corners = [(length * i / 2, width * j / 2) for i, j in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
-    return Polygon([(x + cos * p - sin * q, y + sin * p + cos * q) for p, q in corners])
 
 
 @IOUS
@@ -63,26 +36,66 @@ def test_iou_by_hand(iou):
     torch.testing.assert_close(got, torch.tensor([expected], dtype=torch.float64))
 
 
+def pairs_of_every_kind(number):
+    """Twice (number, 5) boxes in float64, in equal parts: anyhow, touching along a side, touching
+    with a corner, one in the other, equal but for half or whole turns, crossing."""
+    part = number // 6
+    a, _ = random_boxes(number, seed=1, dtype=torch.float64)
+    b, _ = random_boxes(number, seed=2, dtype=torch.float64)
+    touching, corner, nested, equal, crossing = (slice(i * part, (i + 1) * part) for i in range(5))
+    ahead = torch.stack([a[:, 4].cos(), a[:, 4].sin()], dim=1)
+
+    b[touching, 4] = a[touching, 4]
+    gap = (a[touching, 2:3] + b[touching, 2:3]) / 2
+    b[touching, :2] = a[touching, :2] + gap * ahead[touching]
+
+    diagonal = b[corner, 2:4].norm(dim=1, keepdim=True)
+    b[corner, 4] = a[corner, 4] + torch.atan2(b[corner, 3], b[corner, 2])
+    b[corner, :2] = a[corner, :2] + (a[corner, 2:3] + diagonal) / 2 * ahead[corner]
+
+    b[nested, :2] = a[nested, :2]
+    inner = a[nested, 2:4].amin(dim=1) / b[nested, 2:4].norm(dim=1)
+    b[nested, 2:4] *= inner[:, None]
+
+    b[equal] = a[equal]
+    b[equal, 4] += torch.arange(part, dtype=torch.float64) % 5 * math.pi
+
+    b[crossing, :2], b[crossing, 4] = a[crossing, :2], a[crossing, 4] + math.pi / 2
+    for boxes in (a, b):
+        boxes[crossing, 2] += boxes[crossing, 3] + 3  # longer than the other is wide
+    return a, b
+
+
 @IOUS
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_iou_equals_shapely(iou, dtype):
-    a, b = random_boxes(40, 0, dtype)[0], random_boxes(30, 1, dtype)[0]
-    a[:5] = b[:5]  # equal boxes
-    a[5:10, :4], a[5:10, 4] = b[5:10, :4], b[5:10, 4] + math.pi
-    got = iou(a, b)
-    assert got.dtype == dtype and got.shape == (40, 30)
-    pa, pb = [polygon(box) for box in a.double()], [polygon(box) for box in b.double()]
-    expected = [[p.intersection(q).area / p.union(q).area for q in pb] for p in pa]
-    expected = torch.tensor(expected, dtype=torch.float64).to(dtype)
-    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(got, iou(b, a).T)
+def test_iou_equals_shapely_on_ten_thousand_pairs(iou):
+    a, b = pairs_of_every_kind(10_002)
+    got = iou(a[:, None], b[:, None])[:, 0, 0]
+    torch.testing.assert_close(got, shapely_iou(a, b), rtol=0, atol=1e-8)
+    touching, corner, nested, equal, crossing, any_how = got.view(6, -1)
+    assert touching.max() < 1e-9 and corner.max() < 1e-9 and equal.min() > 1 - 1e-9
+    assert nested.min() > 0 and crossing.min() > 0 and 0.2 < (any_how > 0).double().mean() < 0.8
+    assert (got <= 1).all()
+    single = iou(a[:, None].float(), b[:, None].float())[:, 0, 0]
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single, shapely_iou(a.float(), b.float()).float(), rtol=0, atol=1e-5)
 
 
 @IOUS
 def test_iou_of_boxes_apart_is_zero(iou):
-    boxes = random_boxes(40, 4)[0]
-    expected = torch.tensor([[polygon(p).intersects(polygon(q)) for q in boxes] for p in boxes])
+    boxes, _ = random_boxes(40, seed=4)
+    expected = [[shapely_iou(p[None], q[None]).item() > 0 for q in boxes] for p in boxes]
+    expected = torch.tensor(expected)
     assert torch.equal(iou(boxes, boxes) > 0, expected) and not expected.all()
+
+
+@IOUS
+def test_iou_in_groups(iou):
+    a, b = random_boxes(2, 3, 4)[0], random_boxes(2, 3, 6, seed=1)[0]
+    got = iou(a, b)
+    assert got.shape == (2, 3, 4, 6) and (got > 0).any()
+    for i, j in np.ndindex(2, 3):
+        assert torch.equal(got[i, j], iou(a[i, j], b[i, j]))
+    torch.testing.assert_close(iou(b, a), got.mT)
 
 
 @IOUS
@@ -94,47 +107,64 @@ def test_iou_of_degenerate_boxes_is_zero(iou):
             [0, 0, -2, 2, 0],
             [0, 0, -2, -2, 0],
             [math.nan, 0, 2, 2, 0],
+            [0, math.inf, 2, 2, 0],
             [0, 0, math.inf, 2, 0],
             [0, 0, 2, 2, math.nan],
-        ]
+            [0, 0, 1e-200, 1e-200, 0],  # an area of 0 and of infinity in float64
+            [0, 0, 1e200, 1e200, 0],
+        ],
+        dtype=torch.float64,
     )
-    expected = torch.zeros(7, 7)
+    expected = torch.zeros(10, 10, dtype=torch.float64)
     expected[0, 0] = 1
     assert torch.equal(iou(boxes, boxes), expected)
 
 
-@OPS
-def test_nms_by_hand(nms):
+@IOUS
+def test_iou_of_huge_boxes(iou):
+    boxes, _ = random_boxes(30)
+    far = boxes.clone()
+    far[:, :4] *= 2.0**60
+    torch.testing.assert_close(iou(far, far), iou(boxes, boxes))
+    assert iou(far, boxes).max() == 0
+    far[:, :2] *= 2.0**60
+    torch.testing.assert_close(iou(far, far), torch.eye(30))
+
+
+def test_nms_by_hand():
     # b overlaps a by 1/3, c overlaps b by 1/3 but not a, d is far, e equals a.
     a, b, c, d = [0.0, 0, 2, 2, 0], [1.0, 0, 2, 2, 0], [2.0, 0, 2, 2, 0], [9.0, 0, 2, 2, 0]
     boxes = torch.tensor([d, c, b, a, a])
     scores = torch.tensor([0.1, 0.7, 0.8, 0.9, 0.9])
-    assert nms(boxes, scores, 0.3).tolist() == [3, 1, 0]
-    assert nms(boxes, scores, 0.34).tolist() == [3, 2, 1, 0]
-    assert nms(boxes, scores, 0.34, max_output=2).tolist() == [3, 2]
-    assert nms(boxes, scores, 0.34, max_input=3).tolist() == [3, 2]  # the best three: a, a, b
-    assert nms(boxes, scores, 0.3, max_input=0).tolist() == []
-    assert nms(boxes, scores, 0.3, max_output=0).tolist() == []
-    assert nms(boxes, scores, 1.0).tolist() == [3, 4, 2, 1, 0]  # suppression needs more than 1
+    assert rotated_nms(boxes, scores, 0.3).tolist() == [3, 1, 0]
+    assert rotated_nms(boxes, scores, 0.34).tolist() == [3, 2, 1, 0]
+    assert rotated_nms(boxes, scores, 0.34, max_output=2).tolist() == [3, 2]
+    assert rotated_nms(boxes, scores, 0.34, max_input=3).tolist() == [3, 2]  # the best: a, a, b
+    assert rotated_nms(boxes, scores, 0.3, max_input=0).tolist() == []
+    assert rotated_nms(boxes, scores, 0.3, max_output=0).tolist() == []
+    assert rotated_nms(boxes, scores, 1.0).tolist() == [3, 4, 2, 1, 0]  # it takes more than 1
+    scores[3] = math.nan  # no box there
+    assert rotated_nms(boxes, scores, 0.3, 99, 99).tolist() == [4, 1, 0]
 
 
-@OPS
-def test_boxes_without_area_neither_suppress_nor_go(nms):
-    boxes = torch.zeros(3, 5)
-    boxes[2] = math.nan
-    assert nms(boxes, torch.tensor([0.1, 0.3, 0.2]), 0.0).tolist() == [1, 2, 0]
-
-
-@CIRCLES
-def test_circle_by_hand(nms):
+def test_circle_by_hand():
     centers = torch.tensor([[0.0, 0], [1, 0], [2, 0], [2, 1.001], [math.nan, 0]])
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
     # exactly at the distance goes; a box that went suppresses nothing
-    assert nms(centers, scores, 1.0).tolist() == [0, 2, 3, 4]
-    assert nms(centers, scores, 0.99).tolist() == [0, 1, 2, 3, 4]
-    assert nms(centers, scores, 1.0, max_input=2).tolist() == [0]
-    assert nms(centers, scores, 1.0, max_output=2).tolist() == [0, 2]
-    assert nms(centers, torch.zeros(5), 1.0).tolist() == [0, 2, 3, 4]  # ties: lower index first
+    assert circle_nms(centers, scores, 1.0).tolist() == [0, 2, 3, 4]
+    assert circle_nms(centers, scores, 0.99).tolist() == [0, 1, 2, 3, 4]
+    assert circle_nms(centers, scores, 1.0, max_input=2).tolist() == [0]
+    assert circle_nms(centers, scores, 1.0, max_output=2).tolist() == [0, 2]
+    assert circle_nms(centers, torch.zeros(5), 1.0).tolist() == [0, 2, 3, 4]  # ties: lower index
+    scores[0] = -math.inf  # no box there
+    assert circle_nms(centers, scores, 1.0).tolist() == [1, 3, 4]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.45])
+def test_nms_equals_shapely(threshold):
+    boxes, scores = random_boxes(50, seed=5, dtype=torch.float64)
+    expected = shapely_nms(boxes, scores, threshold)
+    assert rotated_nms(boxes, scores, threshold).tolist() == expected and 3 < len(expected) < 50
 
 
 @pytest.mark.parametrize("case", [0, 1, 2])
@@ -153,68 +183,55 @@ def test_same_as_the_release(case):
 
 @needs_extension
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
-def test_op_equals_twin(dtype):
-    boxes, scores = random_boxes(60, 2, dtype)
-    scores[::3] = 0.5  # ties
-    scores = scores.to(dtype)
-    padded = torch.zeros(60, 8, dtype=dtype)
-    padded[:, 1:6] = boxes
-    strided = padded[:, 1:6]
-    torch.testing.assert_close(rotated_iou(strided, boxes), rotated_iou_reference(boxes, boxes))
-    for threshold in (0.0, 0.1, 0.5):
-        got, want = (
-            nms(strided, scores, threshold) for nms in (rotated_nms, rotated_nms_reference)
-        )
-        assert torch.equal(got, want) and 0 < len(got) < 60
-        centers = strided[:, :2]
-        got, want = (nms(centers, scores, threshold) for nms in (circle_nms, circle_nms_reference))
-        assert torch.equal(got, want)
+def test_iou_equals_the_twin(dtype):
+    wide = torch.zeros(60, 8, dtype=dtype)
+    wide[:, 1:6], _ = random_boxes(60, seed=2, dtype=dtype)
+    boxes = wide[:, 1:6]
+    got = rotated_iou(boxes, boxes.contiguous())
+    assert got.dtype == (dtype if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(got, rotated_iou_reference(boxes, boxes))
 
 
-@OPS
-def test_empty(nms):
-    assert nms(torch.zeros(0, 5), torch.zeros(0), 0.2).shape == (0,)
-    assert nms(torch.zeros(0, 5), torch.zeros(0), 0.2, 1000, 83).dtype == torch.int64
-
-
-@CIRCLES
-def test_circle_empty(nms):
-    assert nms(torch.zeros(0, 2), torch.zeros(0), 1.0).shape == (0,)
+def test_empty():
+    assert rotated_nms(torch.zeros(0, 5), torch.zeros(0), 0.2).shape == (0,)
+    assert rotated_nms(torch.zeros(0, 5), torch.zeros(0), 0.2, 1000, 83).dtype == torch.int64
+    assert circle_nms(torch.zeros(0, 2), torch.zeros(0), 1.0).shape == (0,)
 
 
 @IOUS
 def test_iou_empty(iou):
     assert iou(torch.zeros(0, 5), torch.zeros(3, 5)).shape == (0, 3)
     assert iou(torch.zeros(2, 5), torch.zeros(0, 5)).shape == (2, 0)
+    assert iou(torch.zeros(0, 2, 5), torch.zeros(0, 3, 5)).shape == (0, 2, 3)
 
 
-@OPS
-def test_malformed(nms):
-    boxes, scores = random_boxes(3, 0)
+@IOUS
+def test_iou_malformed(iou):
+    boxes = torch.zeros(3, 5)
+    with pytest.raises(ValueError, match=r"boxes_a must be \(\.\.\., M, 5\) of .*got .*3, 4"):
+        iou(boxes[:, :4], boxes)
+    with pytest.raises(ValueError, match=r"boxes_b must be \(\.\.\., K, 5\) of .*got .*5"):
+        iou(boxes, boxes[0])
+    with pytest.raises(ValueError, match="boxes_b must be floating point"):
+        iou(boxes, boxes.long())
+    with pytest.raises(ValueError, match=r"must agree but for their number, got .*3, 5.*1, 3, 5"):
+        iou(boxes, boxes[None])
+
+
+def test_malformed():
+    boxes, scores = random_boxes(3)
     with pytest.raises(ValueError, match=r"boxes must be \(M, 5\), got .*3, 4"):
-        nms(boxes[:, :4], scores, 0.2)
-    with pytest.raises(ValueError, match=r"scores must be \(M,\) .*got .*2"):
-        nms(boxes, scores[:2], 0.2)
-    with pytest.raises(ValueError, match="boxes must be floating point"):
-        nms(boxes.long(), scores, 0.2)
-    with pytest.raises(ValueError, match="score 1 is NaN"):
-        nms(boxes, torch.tensor([0.1, math.nan, 0.2]), 0.2)
+        rotated_nms(boxes[:, :4], scores, 0.2)
+    with pytest.raises(ValueError, match=r"scores must be .*1, 3.* beside .*got .*2"):
+        rotated_nms(boxes, scores[:2], 0.2)
     with pytest.raises(ValueError, match="max_input must not be negative, got -1"):
-        nms(boxes, scores, 0.2, max_input=-1)
-    with pytest.raises(ValueError, match="max_output must not be negative, got -1"):
-        nms(boxes, scores, 0.2, max_output=-1)
+        rotated_nms(boxes, scores, 0.2, max_input=-1)
+    with pytest.raises(ValueError, match=r"centers must be \(M, 2\), got .*3, 5"):
+        circle_nms(boxes, scores, 1.0)
 
 
-@CIRCLES
-def test_circle_malformed(nms):
-    with pytest.raises(ValueError, match=r"must be \(M, 2\), got .*3, 5"):
-        nms(torch.zeros(3, 5), torch.zeros(3), 1.0)
-
-
-@needs_extension
-def test_opcheck():
-    boxes, scores = random_boxes(20, 3)
-    ops = torch.ops.fsdbev
-    torch.library.opcheck(ops.rotated_iou.default, (boxes, boxes[:7]))
-    torch.library.opcheck(ops.rotated_nms.default, (boxes, scores, 0.2, 1000, 83))
-    torch.library.opcheck(ops.circle_nms.default, (boxes[:, :2], scores, 1.0))
+@needs_cuda
+def test_iou_on_cuda_equals_the_twin():
+    a, b = pairs_of_every_kind(600)
+    got = rotated_iou(a.view(3, 200, 5).cuda(), b.view(3, 200, 5).cuda()).cpu()
+    torch.testing.assert_close(got, rotated_iou_reference(a.view(3, 200, 5), b.view(3, 200, 5)))

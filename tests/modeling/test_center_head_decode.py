@@ -1,12 +1,16 @@
 """Decoding: perfect maps give the boxes back; ranges, thresholds, limits and NMS."""
 
 import math
+import warnings
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fsdbev.d2.structures import Instances
-from fsdbev.modeling.center_head import CenterHead, CircleNMS, RotatedNMS
+from fsdbev.layers import EXTENSION_BUILT
+from fsdbev.layers._extension import KERNEL_DEVICES
+from fsdbev.modeling.center_head import CenterHead, CenterTask, CircleNMS, RotatedNMS
 from fsdbev.modeling.center_head.decode import NMS_OUTPUT, top_candidates
 from fsdbev.modeling.center_head.targets import REGRESSION
 from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
@@ -117,22 +121,30 @@ def test_centers_out_of_range_are_dropped():
     assert sorted(found.pred_boxes_3d.tensor[:, 0].tolist()) == [-10.0, 20.0]
 
 
+def random_prediction(num_classes, grid=GRID, batch=2):
+    prediction = {k: torch.randn(batch, w, *grid.shape) for k, w in REGRESSION.items()}
+    return {**prediction, "heatmap": torch.randn(batch, num_classes, *grid.shape)}
+
+
 def test_candidates_are_the_best_over_classes():
     """The published order, best of each class and then best of those, gives the same."""
     torch.manual_seed(0)
-    prediction = {k: torch.randn(2, w, *GRID.shape) for k, w in REGRESSION.items()}
-    prediction["heatmap"] = torch.randn(2, 3, *GRID.shape)
-    found = top_candidates(prediction, grid=GRID, max_candidates=50)
-    per_class = prediction["heatmap"].sigmoid().flatten(2).topk(50).values
-    assert torch.equal(found.scores, per_class.flatten(1).topk(50).values)
-    assert found.boxes.shape == (2, 50, 9) and set(found.classes.unique().tolist()) == {0, 1, 2}
+    predictions = [random_prediction(2), random_prediction(3)]
+    found = top_candidates(predictions, grid=GRID, max_candidates=50)
+    assert found.boxes.shape == (2, 2, 50, 9)
+    for task, classes in enumerate([{0, 1}, {2, 3, 4}]):
+        per_class = predictions[task]["heatmap"].sigmoid().flatten(2).topk(50).values
+        assert torch.equal(found.scores[:, task], per_class.flatten(1).topk(50).values)
+        assert set(found.classes[:, task].unique().tolist()) == classes
 
 
 def test_more_candidates_than_cells():
+    """The slots that are left hold no box."""
     grid = BEVGrid(x_range=(0.0, 2.0), y_range=(0.0, 3.0), cell=1.0)
-    prediction = {k: torch.zeros(1, w, *grid.shape) for k, w in REGRESSION.items()}
-    prediction["heatmap"] = torch.zeros(1, 2, *grid.shape)
-    assert top_candidates(prediction, grid=grid, max_candidates=500).boxes.shape == (1, 12, 9)
+    predictions = [random_prediction(2, grid), random_prediction(1, grid)]
+    found = top_candidates(predictions, grid=grid, max_candidates=500)
+    assert found.boxes.shape == (2, 2, 500, 9)
+    assert (found.scores > -math.inf).sum(dim=-1).tolist() == [[12, 6]] * 2
 
 
 def test_at_most_83_boxes_a_task():
@@ -150,27 +162,33 @@ def test_at_most_83_boxes_a_task():
     assert (found.pred_classes == CLASS_NAMES.index("barrier")).sum() == NMS_OUTPUT
 
 
-def boxes_along_x(positions, length=4.0):
-    rows = [[x, 0, 0, length, 2, 1.5, 0, 0, 0] for x in positions]
-    return Boxes3D(torch.tensor(rows))
+def found_along_x(nms, positions, scores, classes):
+    """x of what is found in a row of boxes of 4 m by 2 m along x, with the scores as logits."""
+    head = make_head(tasks=(CenterTask(("car", "bus"), nms),), class_names=("car", "bus"))
+    maps = silent_maps(head)
+    maps[0]["dim"][:, :2] = torch.tensor([4.0, 2.0]).log()[:, None, None]
+    maps[0]["rot"][:, 1] = 1.0  # cosine
+    for x, score, class_id in zip(positions, scores, classes, strict=True):
+        maps[0]["heatmap"][0, class_id, 30, x + 40] = score
+    return head.decode(maps)[0].pred_boxes_3d.centers[:, 0].tolist()
 
 
 def test_rotated_nms_scales_by_class():
     """Two boxes of 4 m, 3 m apart: IoU 1/7. Halved they part, doubled they overlap more."""
-    boxes, scores = boxes_along_x([0.0, 3.0]), torch.tensor([0.5, 0.9])
-    classes = torch.tensor([0, 0])
-    assert RotatedNMS(0.1, (1.0,))(boxes, scores, classes).tolist() == [1]
-    assert RotatedNMS(0.1, (0.5,))(boxes, scores, classes).tolist() == [1, 0]
-    assert RotatedNMS(0.2, (1.0,))(boxes, scores, classes).tolist() == [1, 0]
-    assert RotatedNMS(0.2, (2.0,))(boxes, scores, classes).tolist() == [1]
+
+    def found(threshold, scale):
+        return found_along_x(RotatedNMS(threshold, (scale, 1.0)), [0, 3], [0.5, 0.9], [0, 0])
+
+    assert found(0.1, 1.0) == [3]
+    assert found(0.1, 0.5) == [3, 0]
+    assert found(0.2, 1.0) == [3, 0]
+    assert found(0.2, 2.0) == [3]
 
 
 def test_rotated_nms_takes_each_box_by_its_own_class():
-    boxes, scores = boxes_along_x([0.0, 3.0]), torch.tensor([0.5, 0.9])
     nms = RotatedNMS(0.1, (1.0, 0.25))
-    assert nms(boxes, scores, torch.tensor([1, 1])).tolist() == [1, 0]
-    assert nms(boxes, scores, torch.tensor([0, 0])).tolist() == [1]
-    assert torch.equal(boxes.tensor, boxes_along_x([0.0, 3.0]).tensor)  # not scaled in place
+    assert found_along_x(nms, [0, 3], [0.5, 0.9], [1, 1]) == [3, 0]
+    assert found_along_x(nms, [0, 3], [0.5, 0.9], [0, 0]) == [3]
 
 
 def test_nms_goes_across_the_classes_of_a_task():
@@ -184,8 +202,92 @@ def test_nms_goes_across_the_classes_of_a_task():
 
 
 def test_circle_nms_reaches_to_its_distance():
-    boxes, scores = boxes_along_x([0.0, 1.0, 2.5]), torch.tensor([0.9, 0.8, 0.7])
-    assert CircleNMS(1.0)(boxes, scores, torch.zeros(3, dtype=torch.int64)).tolist() == [0, 2]
+    assert found_along_x(CircleNMS(1.0), [0, 1, 3], [0.9, 0.8, 0.7], [0, 1, 0]) == [0, 3]
+    assert found_along_x(CircleNMS(0.9), [0, 1, 3], [0.9, 0.8, 0.7], [0, 1, 0]) == [0, 1, 3]
+
+
+def busy_maps(head, batch):
+    """Maps that find boxes everywhere, more or less of them in every sample and task."""
+    torch.manual_seed(0)
+    maps = [random_prediction(len(task.class_names), batch=batch) for task in head.tasks]
+    for i, prediction in enumerate(maps):
+        prediction["heatmap"] -= 2.0 + torch.arange(batch)[:, None, None, None] + i / 4
+    device = next(head.parameters()).device
+    return [{name: value.to(device) for name, value in each.items()} for each in maps]
+
+
+def test_samples_and_tasks_are_on_their_own():
+    head = make_head(score_threshold=0.3)
+    maps = busy_maps(head, batch=3)
+    together = head.decode(maps)
+    counts = []
+    for sample, found in enumerate(together):
+        (alone,) = head.decode(
+            [{name: value[[sample]] for name, value in each.items()} for each in maps]
+        )
+        assert torch.equal(found.pred_boxes_3d.tensor, alone.pred_boxes_3d.tensor)
+        assert torch.equal(found.scores, alone.scores)
+        assert torch.equal(found.pred_classes, alone.pred_classes)
+        counts.append(len(found))
+    assert len(set(counts)) == 3 and min(counts) > 0
+    for sample, found in enumerate(together):
+        by_task = [
+            head.decode(
+                [each if i == t else silent_maps(head, 3)[i] for i, each in enumerate(maps)]
+            )
+            for t in range(len(maps))
+        ]
+        scores = torch.cat([one[sample].scores for one in by_task])
+        assert torch.equal(found.scores, scores)
+
+
+def test_an_empty_batch():
+    head = make_head()
+    assert head.decode(silent_maps(head, batch=0)) == []
+
+
+class Operators(TorchDispatchMode):
+    """Notes the names of the operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+def test_one_nms_and_nothing_that_waits_for_a_device():
+    """All but the number of boxes has a size known beforehand; no constant is made anew."""
+    head = make_head()
+    with Operators() as seen:
+        found = head.decode(busy_maps(head, batch=2))
+    names = seen.names[seen.names.index("aten::sigmoid") :]
+    assert min(map(len, found)) > 0
+    assert not EXTENSION_BUILT or names.count("fsdbev::grouped_nms") == 1
+    waits = {"aten::nonzero", "aten::masked_select", "aten::_local_scalar_dense"}
+    waits |= {"aten::lift_fresh", "aten::item", "aten::equal", "aten::is_nonzero"}
+    assert not (waits & set(names) if EXTENSION_BUILT else ())
+
+
+@NEEDS_CUDA
+@pytest.mark.skipif("cuda" not in KERNEL_DEVICES, reason="needs CUDA kernels")
+def test_waits_once_for_a_cuda_device():
+    head = make_head().cuda()
+    maps = busy_maps(head, batch=2)
+    expected = make_head().decode([{k: v.cpu() for k, v in each.items()} for each in maps])
+    found = head.decode(maps)  # what PyTorch sets up at first may wait
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            head.decode(maps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert sum("synchronizing" in str(each.message) for each in caught) <= 1
+    for one, other in zip(found, expected, strict=True):
+        assert len(one) == pytest.approx(len(other), abs=2)  # of scores equal but for rounding
 
 
 def test_predictions_must_stack_the_targets():

@@ -1,12 +1,18 @@
-// Schemas of rotated IoU and non-maximum suppression; see fsdbev/layers/nms.py.
+// Schemas of rotated IoU and non-maximum suppression; see fsdbev/layers/nms.py for what they compute.
 #include <torch/library.h>
 
 TORCH_LIBRARY_FRAGMENT(fsdbev, m) {
-  m.def("rotated_iou(Tensor boxes_a, Tensor boxes_b) -> Tensor");
   m.def(
-      "rotated_nms(Tensor boxes, Tensor scores, float iou_threshold, "
-      "SymInt? max_input=None, SymInt? max_output=None) -> Tensor");
+      "rotated_iou("
+      "Tensor boxes_a, "  // (..., M, 5)
+      "Tensor boxes_b"    // (..., K, 5)
+      ") -> Tensor");     // (..., M, K)
   m.def(
-      "circle_nms(Tensor centers, Tensor scores, float squared_distance, "
-      "SymInt? max_input=None, SymInt? max_output=None) -> Tensor");
+      "grouped_nms("
+      "Tensor boxes, "       // (G, M, 5)
+      "Tensor scores, "      // (G, M)
+      "Tensor thresholds, "  // (G,)
+      "Tensor is_circle, "   // (G,) bool
+      "SymInt max_input, SymInt max_output"
+      ") -> (Tensor, Tensor)");  // (G, max_output) int64 indices, (G,) int64 how many
 }

@@ -1,6 +1,8 @@
-"""Rotated IoU and non-maximum suppression in plain PyTorch."""
+"""Rotated IoU and non-maximum suppression in plain PyTorch. Letters: G groups, M (and K) boxes."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -10,38 +12,46 @@ _ROUNDING = 1e-12
 
 
 def rotated_iou_reference(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
-    """See :func:`fsdbev.layers.rotated_iou`. Letters: M boxes a, K boxes b.
+    """See :func:`fsdbev.layers.rotated_iou`.
 
     The overlap is the area of box a clipped to box b. In b's own axes that is the line integral of
     ``-clamp(y, -w/2, w/2) dx`` along a's outline (Green's theorem), x clipped to ``[-l/2, l/2]``:
     the sum over a's four edges of a piecewise linear function, exact for touching and equal boxes.
     """
-    for boxes in (boxes_a, boxes_b):
-        _check_boxes(boxes, 5)
-    a, b = boxes_a.double()[:, None], boxes_b.double()[None]
-    half = b[..., 2:4] / 2
+    _check_boxes(boxes_a, "boxes_a", "(..., M, 5)", boxes_a.dim() >= 2)
+    _check_boxes(boxes_b, "boxes_b", "(..., K, 5)", boxes_b.dim() >= 2)
+    if boxes_a.shape[:-2] != boxes_b.shape[:-2]:
+        raise ValueError(
+            f"boxes_a and boxes_b must agree but for their number, got {tuple(boxes_a.shape)} and "
+            f"{tuple(boxes_b.shape)}"
+        )
+    a, b = boxes_a.double()[..., :, None, :], boxes_b.double()[..., None, :, :]
+    half_x, half_y = b[..., 2] / 2, b[..., 3] / 2
     xs, ys = _corners_in(a, b)
-    overlap = torch.zeros(a.shape[0], b.shape[1], dtype=torch.float64, device=a.device)
-    for i in range(4):
-        overlap -= _edge_integral(xs[i], ys[i], xs[i - 3], ys[i - 3], half[..., 0], half[..., 1])
+    overlap = -sum(
+        _edge_integral(xs[i], ys[i], xs[i - 3], ys[i - 3], half_x, half_y) for i in range(4)
+    )
     areas = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3]
     overlap = torch.where(overlap > _ROUNDING * areas, overlap, 0.0)
-    iou = overlap / (areas - overlap)
-    proper = _is_proper(boxes_a)[:, None] & _is_proper(boxes_b)[None]
-    return torch.where(proper, iou, 0.0).to(torch.promote_types(boxes_a.dtype, torch.float32))
+    iou = (overlap / (areas - overlap)).clamp(max=1.0)
+    iou = torch.where(_is_proper(a) & _is_proper(b), iou, 0.0)
+    return iou.to(torch.promote_types(boxes_a.dtype, torch.float32))
 
 
 def _is_proper(boxes: Tensor) -> Tensor:
-    return boxes.isfinite().all(dim=-1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+    """(..., 5) float64 -> (...) whether a box takes part."""
+    area = boxes[..., 2] * boxes[..., 3]
+    positive = (boxes[..., 2:4] > 0).all(dim=-1) & (area > 0)
+    return positive & boxes.isfinite().all(dim=-1) & area.isfinite()
 
 
 def _corners_in(a: Tensor, b: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """x and y of a's four corners, counter-clockwise, in b's own axes."""
     dx, dy = a[..., 0] - b[..., 0], a[..., 1] - b[..., 1]
+    cos_a, sin_a = a[..., 4].cos(), a[..., 4].sin()
     cos_b, sin_b = b[..., 4].cos(), b[..., 4].sin()
     x, y = cos_b * dx + sin_b * dy, cos_b * dy - sin_b * dx
-    turn = a[..., 4] - b[..., 4]
-    cos, sin = turn.cos(), turn.sin()
+    cos, sin = cos_a * cos_b + sin_a * sin_b, sin_a * cos_b - cos_a * sin_b
     signs = ((0.5, 0.5), (-0.5, 0.5), (-0.5, -0.5), (0.5, -0.5))
     local = [(i * a[..., 2], j * a[..., 3]) for i, j in signs]
     return [x + cos * p - sin * q for p, q in local], [y + sin * p + cos * q for p, q in local]
@@ -76,64 +86,85 @@ def _edge_integral(
     return (xb - xa) * mean
 
 
-def rotated_nms_reference(
+def grouped_nms_reference(
     boxes: Tensor,
     scores: Tensor,
-    iou_threshold: float,
-    max_input: int | None = None,
-    max_output: int | None = None,
-) -> Tensor:
-    """See :func:`fsdbev.layers.rotated_nms`."""
-    order = _by_score(scores, boxes, 5, max_input)
-    candidates = boxes[order]
-    keep = _greedy(rotated_iou_reference(candidates, candidates) > iou_threshold, max_output)
-    return order[keep]
+    thresholds: Tensor,
+    is_circle: Tensor,
+    max_input: int,
+    max_output: int,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`fsdbev.layers.grouped_nms`. Group by group, every pair of its boxes at once."""
+    _check_nms(boxes, scores, thresholds, is_circle, max_input, max_output)
+    keep = torch.full((len(boxes), max_output), -1, dtype=torch.int64, device=boxes.device)
+    num_kept = keep.new_zeros(len(boxes))
+    for g, (threshold, circle) in enumerate(zip(thresholds.double(), is_circle.tolist())):
+        slots = (scores[g] > -math.inf).nonzero()[:, 0]  # false for NaN
+        order = scores[g, slots].argsort(descending=True, stable=True)[:max_input]
+        candidates = boxes[g, slots[order]].double()
+        suppresses = _near(candidates, threshold) if circle else _overlap(candidates, threshold)
+        kept = _greedy(suppresses)[:max_output]
+        keep[g, : len(kept)] = slots[order[kept]]
+        num_kept[g] = len(kept)
+    return keep, num_kept
 
 
-def circle_nms_reference(
-    centers: Tensor,
-    scores: Tensor,
-    squared_distance: float,
-    max_input: int | None = None,
-    max_output: int | None = None,
-) -> Tensor:
-    """See :func:`fsdbev.layers.circle_nms`."""
-    order = _by_score(scores, centers, 2, max_input)
-    offsets = centers[order].double()[:, None] - centers[order].double()[None]
-    keep = _greedy(offsets.square().sum(dim=-1) <= squared_distance, max_output)
-    return order[keep]
+def _near(boxes: Tensor, squared_distance: Tensor) -> Tensor:
+    """(M, 5) boxes -> (M, M) whether two centers are at most so far from each other."""
+    centers = boxes[:, :2]
+    finite = centers.isfinite().all(dim=-1)
+    offsets = centers[:, None] - centers[None]
+    return (offsets.square().sum(dim=-1) <= squared_distance) & finite & finite[:, None]
 
 
-def _check_boxes(boxes: Tensor, columns: int) -> None:
-    if boxes.dim() != 2 or boxes.shape[1] != columns:
-        raise ValueError(f"boxes must be (M, {columns}), got {tuple(boxes.shape)}")
-    if not boxes.is_floating_point():
-        raise ValueError(f"boxes must be floating point, got {boxes.dtype}")
+def _overlap(boxes: Tensor, iou_threshold: Tensor) -> Tensor:
+    """(M, 5) boxes -> (M, M) whether the IoU of two is larger than the threshold."""
+    proper = _is_proper(boxes)
+    return (rotated_iou_reference(boxes, boxes) > iou_threshold) & proper & proper[:, None]
 
 
-def _by_score(scores: Tensor, boxes: Tensor, columns: int, max_input: int | None) -> Tensor:
-    _check_boxes(boxes, columns)
-    if scores.shape != boxes.shape[:1]:
-        raise ValueError(
-            f"scores must be (M,) beside boxes {tuple(boxes.shape)}, got {tuple(scores.shape)}"
-        )
-    if max_input is not None and max_input < 0:
-        raise ValueError(f"max_input must not be negative, got {max_input}")
-    if scores.isnan().any():
-        raise ValueError(f"score {scores.isnan().nonzero()[0].item()} is NaN; filter boxes before")
-    return scores.argsort(descending=True, stable=True)[:max_input]
-
-
-def _greedy(suppresses: Tensor, max_output: int | None) -> Tensor:
+def _greedy(suppresses: Tensor) -> Tensor:
     """(M, M) bool, row by row from the best box -> int64 rows that stay."""
-    if max_output is not None and max_output < 0:
-        raise ValueError(f"max_output must not be negative, got {max_output}")
-    suppressed = [False] * len(suppresses)
     keep: list[int] = []
-    for i, row in enumerate(suppresses.tolist()):
-        if max_output is not None and len(keep) >= max_output:
-            break
-        if not suppressed[i]:
+    stays = torch.ones(len(suppresses), dtype=torch.bool, device=suppresses.device)
+    for i, row in enumerate(suppresses):
+        if stays[i]:
             keep.append(i)
-            suppressed = [a or b for a, b in zip(suppressed, row)]
+            stays &= ~row
     return torch.tensor(keep, dtype=torch.int64, device=suppresses.device)
+
+
+def _check_boxes(boxes: Tensor, name: str, shape: str, has_dimensions: bool) -> None:
+    if not has_dimensions or boxes.shape[-1] != 5:
+        raise ValueError(f"{name} must be {shape} of x, y, l, w, yaw, got {tuple(boxes.shape)}")
+    if not boxes.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {boxes.dtype}")
+
+
+def _check_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    thresholds: Tensor,
+    is_circle: Tensor,
+    max_input: int,
+    max_output: int,
+) -> None:
+    _check_boxes(boxes, "boxes", "(G, M, 5)", boxes.dim() == 3)
+    for name, tensor, shape in (
+        ("scores", scores, boxes.shape[:2]),
+        ("thresholds", thresholds, boxes.shape[:1]),
+        ("is_circle", is_circle, boxes.shape[:1]),
+    ):
+        if tensor.shape != shape:
+            raise ValueError(
+                f"{name} must be {list(shape)} beside boxes {list(boxes.shape)}, "
+                f"got {list(tensor.shape)}"
+            )
+    for name, tensor in (("scores", scores), ("thresholds", thresholds)):
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must be floating point, got {tensor.dtype}")
+    if is_circle.dtype != torch.bool:
+        raise ValueError(f"is_circle must be bool, got {is_circle.dtype}")
+    for name, limit in (("max_input", max_input), ("max_output", max_output)):
+        if limit < 0:
+            raise ValueError(f"{name} must not be negative, got {limit}")

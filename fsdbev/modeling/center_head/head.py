@@ -15,7 +15,7 @@ from fsdbev.d2.structures import Instances
 from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
 
 from ..blocks import HEATMAP_PRIOR_BIAS, conv3x3, kaiming_init
-from .decode import CENTER_TASKS, CenterTask, detect
+from .decode import CENTER_TASKS, BoxDecoder, Candidates, CenterTask
 from .losses import center_losses
 from .targets import REGRESSION, CenterTargets, center_targets
 
@@ -65,8 +65,14 @@ class CenterHead(nn.Module):
         self.class_ids = _class_ids(self.tasks, class_names)
         self.box_weight = box_weight
         self.min_radius, self.min_overlap, self.max_boxes = min_radius, min_overlap, max_boxes
-        self.max_candidates, self.score_threshold = max_candidates, score_threshold
-        self.center_range = tuple(center_range)
+        self.decoder = BoxDecoder(
+            tasks=self.tasks,
+            class_ids=self.class_ids,
+            grid=grid,
+            max_candidates=max_candidates,
+            score_threshold=score_threshold,
+            center_range=center_range,
+        )
 
         self.shared_conv = _conv_bn_relu(in_channels, shared_channels)
         self.task_heads = nn.ModuleList(
@@ -131,29 +137,13 @@ class CenterHead(nn.Module):
         """Detections of each sample: ``pred_boxes_3d`` (Boxes3D in the frame of the grid),
         ``scores`` (M,), ``pred_classes`` (M,) int64 into ``class_names``; by task, and by
         descending score within a task."""
-        per_task = [
-            detect(
-                prediction,
-                task,
-                grid=self.grid,
-                max_candidates=self.max_candidates,
-                score_threshold=self.score_threshold,
-                center_range=self.center_range,
-            )
-            for prediction, task in zip(predictions, self.tasks, strict=True)
-        ]
-        return [self._gather(found) for found in zip(*per_task, strict=True)]
+        return [self._instances(found) for found in self.decoder(predictions)]
 
-    def _gather(self, found) -> Instances:
-        """Detections of one sample, one entry a task, as one ``Instances``."""
-        classes = [
-            torch.tensor(ids, device=f.classes.device)[f.classes]
-            for ids, f in zip(self.class_ids, found, strict=True)
-        ]
+    def _instances(self, found: Candidates) -> Instances:
         result = Instances(self.grid.shape)
-        result.pred_boxes_3d = Boxes3D(torch.cat([f.boxes for f in found]))
-        result.scores = torch.cat([f.scores for f in found])
-        result.pred_classes = torch.cat(classes)
+        result.pred_boxes_3d = Boxes3D(found.boxes)
+        result.scores = found.scores
+        result.pred_classes = found.classes
         return result
 
 
