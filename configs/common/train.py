@@ -8,12 +8,26 @@ train = dict(
     device="cuda",  # the CPU where there is no GPU
     channels_last=False,  # convolution weights in channels-last layout: faster on most machines
     amp=dict(enabled=False, dtype="bfloat16"),  # mixed precision; or "float16"
-    ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    # each part of the model by torch.compile, which takes minutes at the start of a run
+    compile=dict(
+        enabled=False,
+        parts=["backbone", "neck", "msfe", "depth_net", "temporal_stage", "bev_encoder", "head"],
+        backend="inductor",
+        mode="default",
+    ),
+    ddp=dict(
+        broadcast_buffers=False,
+        find_unused_parameters=False,
+        fp16_compression=False,
+        static_graph=True,  # all parameters get a gradient in every iteration
+        gradient_as_bucket_view=True,  # gradients are kept once, not twice
+    ),
     clip_grad=dict(enabled=True, max_norm=5.0),
     # evaluated are the averaged weights: decay * (1 - exp(-updates / warmup)) of the average stays
     ema=dict(enabled=True, decay=0.999, warmup=2000, start_updates=10560),
     checkpointer=dict(period=5000, max_to_keep=5),
     eval_period=5000,  # 0: only at the end
+    eval_streaming=True,  # a frame that several samples share goes through the image branch once
     log_period=20,
     cudnn_benchmark=False,
     float32_precision="",  # "": torch's default; "highest", "high", "medium"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import random
 import re
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.utils.hooks import RemovableHandle
 
 from fsdbev.checkpoint import TrainingCheckpointer
 from fsdbev.d2.engine import HookBase, hooks
@@ -42,37 +40,6 @@ class IterationSeed(HookBase):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-
-
-class GradientClipping(HookBase):
-    """Scales the gradients down to a norm of ``max_norm`` over all parameters together.
-
-    Works right before each optimizer step, and stores the norm that was found as ``grad_norm``.
-    """
-
-    def __init__(self, max_norm: float) -> None:
-        if max_norm <= 0:
-            raise ValueError(f"max_norm must be positive, got {max_norm}")
-        self._max_norm = max_norm
-        self._handle: RemovableHandle | None = None
-
-    def before_train(self) -> None:
-        self._handle = self.trainer.optimizer.register_step_pre_hook(self._clip)
-
-    def after_train(self) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-
-    def _clip(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        """Raises FloatingPointError, before any weight has changed, if the norm is not finite."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self._max_norm).item()
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"the gradient norm is {norm} at iteration {self.trainer.iter}; the losses are "
-                "finite, so look for an operation with an infinite derivative"
-            )
-        self.trainer.storage.put_scalar("grad_norm", norm)
 
 
 class EMAUpdate(HookBase):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -23,8 +25,41 @@ def resolve_device(name: str) -> torch.device:
 
 
 def build_model(cfg: DictConfig) -> nn.Module:
-    """``cfg.model`` on ``cfg.train.device``, weights laid out as ``train.channels_last`` says."""
+    """``cfg.model`` on ``cfg.train.device``, weights laid out as ``train.channels_last`` says and
+    parts compiled as ``train.compile`` says."""
     model = instantiate(cfg.model).to(resolve_device(cfg.train.device))
     if cfg.train.get("channels_last", False):
         model = model.to(memory_format=torch.channels_last)
+    compiled = cfg.train.get("compile", {})
+    if compiled.get("enabled", False):
+        compile_parts(model, compiled.parts, backend=compiled.backend, mode=compiled.mode)
     return model
+
+
+def compile_parts(model: nn.Module, parts: Sequence[str], **options: Any) -> None:
+    """Lets ``torch.compile``, with ``options``, run the named children of a model; names of weights
+    stay.
+
+    Part by part, since what lies between them (calibration, labels, boxes) is Python on small
+    tensors. Copies of the model, such as the average of its weights, run as they are.
+
+    Raises:
+        ValueError: the model has no such part.
+    """
+    children = dict(model.named_children())
+    for name in parts:
+        if name not in children:
+            raise ValueError(
+                f"train.compile.parts names {name!r}; the model has {sorted(children)}"
+            )
+        _compile(children[name], options)
+
+
+def _compile(module: nn.Module, options: dict[str, Any]) -> None:
+    """PyTorch's own containers run as they are, and what they hold is compiled: torch.compile does
+    not begin in PyTorch's own code."""
+    if type(module).forward.__module__.startswith("torch."):
+        for child in module.children():
+            _compile(child, options)
+    else:
+        module.compile(**options)

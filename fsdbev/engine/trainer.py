@@ -28,7 +28,7 @@ from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
 
 from .ema import ModelEMA
 from .evaluation import evaluate
-from .hooks import EMAUpdate, GradientClipping, IterationSeed, PeriodicCheckpointer, Preemption
+from .hooks import EMAUpdate, IterationSeed, PeriodicCheckpointer, Preemption
 from .model import build_model
 from .optim import build_optimizer
 from .train_step import TrainStep
@@ -58,6 +58,7 @@ class Trainer(DefaultTrainer):
             build_optimizer(cfg.optimizer, model),
             device=device,
             precision=_precision(train.amp),
+            max_grad_norm=train.clip_grad.max_norm if train.clip_grad.enabled else None,
         )
         self.scheduler = instantiate(cfg.lr_multiplier)
         parts = {"trainer": weakref.proxy(self)} | ({"ema": self.ema} if self.ema else {})
@@ -80,7 +81,6 @@ class Trainer(DefaultTrainer):
             hooks.IterationTimer(),
             IterationSeed(train.seed) if train.seed >= 0 else None,
             hooks.LRScheduler(),
-            GradientClipping(train.clip_grad.max_norm) if train.clip_grad.enabled else None,
             EMAUpdate(self.ema, self.checkpointer.model) if self.ema else None,
             save,
             Preemption(self.checkpointer),

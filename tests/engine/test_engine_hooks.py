@@ -9,59 +9,9 @@ import pytest
 import torch
 
 from fsdbev.checkpoint import read_checkpoint
-from fsdbev.d2.engine import HookBase, SimpleTrainer, hooks
+from fsdbev.d2.engine import HookBase, hooks
 from fsdbev.d2.utils.events import EventStorage
 from fsdbev.engine import Trainer
-from fsdbev.engine.hooks import GradientClipping
-
-
-class Lines(torch.nn.Module):
-    """loss = 3 a + 4 b: a gradient of (3, 4), of norm 5; ``slope`` times that."""
-
-    def __init__(self, slope):
-        super().__init__()
-        self.a = torch.nn.Parameter(torch.zeros(1))
-        self.b = torch.nn.Parameter(torch.zeros(1))
-        self.slope = slope
-
-    def forward(self, batch):
-        return {"loss": self.slope * (3 * self.a + 4 * self.b).sum()}
-
-
-def one_step(slope, max_norm):
-    model = Lines(slope)
-    trainer = SimpleTrainer(model, [None], torch.optim.SGD(model.parameters(), lr=1.0))
-    trainer.register_hooks([GradientClipping(max_norm)])
-    trainer.train(0, 1)
-    return model.a.item(), model.b.item(), trainer.storage.latest()["grad_norm"]
-
-
-@pytest.mark.parametrize(
-    "slope, expected",
-    [(1.0, (-3.0, -4.0)), (2.0, (-3.0, -4.0)), (0.1, (-0.3, -0.4))],
-)
-def test_gradient_norm_is_clipped_and_logged(slope, expected):
-    a, b, logged = one_step(slope, max_norm=5.0)
-    assert (a, b) == pytest.approx(expected, rel=1e-5)
-    assert logged == (pytest.approx(5 * slope), 0)
-
-
-def test_gradient_that_is_not_finite_changes_nothing():
-    class Root(Lines):
-        def forward(self, batch):
-            return {"loss": self.a.sqrt().sum()}  # 0, with an infinite slope
-
-    model = Root(1.0)
-    trainer = SimpleTrainer(model, [None], torch.optim.SGD([model.a], lr=1.0))
-    trainer.register_hooks([GradientClipping(5.0)])
-    with pytest.raises(FloatingPointError, match="gradient norm is inf at iteration 0"):
-        trainer.train(0, 1)
-    assert model.a.item() == 0
-
-
-def test_max_norm_must_be_positive():
-    with pytest.raises(ValueError, match="positive, got 0"):
-        GradientClipping(0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

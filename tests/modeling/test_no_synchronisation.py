@@ -1,0 +1,35 @@
+"""The training step reads no value from the device, which would wait for it.
+
+Shown on the meta device, whose tensors have no values: whatever asks for one fails there.
+"""
+
+import importlib
+
+import pytest
+import torch
+
+from fsdbev.layers import EXTENSION_BUILT
+
+#: Where operators choose between kernels and twins; the twins, being checked, do read values.
+CHOOSERS = ("lift_splat", "heatmaps")
+
+
+@pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
+@pytest.mark.parametrize(
+    "overrides", [(), ("model.teacher_fill=release",), ("model.bev_paste=null",)]
+)
+def test_a_training_step_reads_no_values(build_model, make_samples, monkeypatch, overrides):
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)
+    for name in CHOOSERS:
+        module = importlib.import_module(f"fsdbev.layers.{name}")
+        monkeypatch.setattr(module, "has_kernels", lambda device: True)
+    model = build_model(*overrides).to("meta").train()
+    losses = model(make_samples(training=True))
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.is_meta, name
+
+
+def test_meta_tensors_have_no_values():
+    with pytest.raises(RuntimeError):
+        torch.ones(2, device="meta").sum().item()
