@@ -23,6 +23,7 @@ from fsdbev.d2.utils import comm
 from fsdbev.structures import CLASS_NAMES, Boxes3D, invert, key_ego2global
 
 from .attributes import ATTRIBUTE_RULES
+from .fast_metrics import score
 from .report import format_table, summarize
 from .submission import (
     META,
@@ -31,6 +32,7 @@ from .submission import (
     write_json,
     write_submission,
 )
+from .truth import GroundTruth, read_truth
 
 if TYPE_CHECKING:
     from fsdbev.d2.structures import Instances
@@ -69,6 +71,7 @@ class NuScenesEvaluator(DatasetEvaluator):
         output_dir: str,
         class_names: Sequence[str] = CLASS_NAMES,
         distributed: bool = True,
+        fast_metrics: bool = False,
     ) -> None:
         """
         Args:
@@ -78,6 +81,8 @@ class NuScenesEvaluator(DatasetEvaluator):
             output_dir: where the files go; made when missing.
             class_names: what ``pred_classes`` indexes.
             distributed: gather the predictions of all ranks; else each rank evaluates its own.
+            fast_metrics: compute the metrics for all boxes at once: the devkit's numbers to the
+                last bit, in a fraction of its time and memory. Else the devkit computes them.
         """
         needed = _OFFICIAL_SPLITS.get(split)
         if needed and not version.endswith(needed):
@@ -95,8 +100,10 @@ class NuScenesEvaluator(DatasetEvaluator):
         self.output_dir = Path(output_dir)
         self.class_names = tuple(class_names)
         self.distributed = distributed
+        self.fast_metrics = fast_metrics
         self._results: dict[str, list[dict[str, Any]]] = {}
         self._tables: NuScenes | None = None
+        self._truth: GroundTruth | None = None
 
     @property
     def submission_path(self) -> Path:
@@ -159,11 +166,15 @@ class NuScenesEvaluator(DatasetEvaluator):
     def _score(
         self, nusc: NuScenes, tokens: Sequence[str], results: dict[str, list]
     ) -> dict[str, Any]:
-        """The devkit's summary of the written submission; also writes it."""
+        """The devkit's summary of the written submission ``results``; also writes it."""
         config = config_factory(DEVKIT_CONFIG)
         if not any(results.values()) or not _has_truth(nusc, tokens):
             logger.warning("There are no predicted or no true boxes in split %s", self.split)
             metrics = _metrics_of_nothing(config)
+        elif self.fast_metrics:
+            if self._truth is None:
+                self._truth = read_truth(nusc, tokens, config)
+            metrics, _ = score(results, self._truth, config)
         else:
             # The devkit makes a folder for plots, which are not drawn here.
             with tempfile.TemporaryDirectory() as scratch:

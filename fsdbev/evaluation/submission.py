@@ -11,9 +11,10 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -76,14 +77,14 @@ def boxes_to_submission(
     boxes, scores, labels = boxes[best], scores[best], labels[best]
 
     ego2global = key_ego2global.double().cpu()
-    rotation = _quaternion(sample_token, ego2global)
+    rotations = _turned(_quaternion(sample_token, ego2global), boxes.yaw)
     velocity = boxes.velocity @ ego2global[:2, :2].mT
     speeds = boxes.velocity.norm(dim=-1).tolist()
     names = [class_names[i] for i in labels.tolist()]
     columns = zip(
         transform_points(boxes.centers, ego2global).tolist(),
         boxes.dims[:, [1, 0, 2]].tolist(),
-        (rotation * Quaternion(axis=(0, 0, 1), radians=yaw) for yaw in boxes.yaw.tolist()),
+        rotations.tolist(),
         velocity.tolist(),
         names,
         scores.tolist(),
@@ -95,13 +96,13 @@ def boxes_to_submission(
             "sample_token": sample_token,
             "translation": translation,
             "size": size,
-            "rotation": turn.elements.tolist(),
+            "rotation": rotation,
             "velocity": speed,
             "detection_name": name,
             "detection_score": score,
             "attribute_name": attribute,
         }
-        for translation, size, turn, speed, name, score, attribute in columns
+        for translation, size, rotation, speed, name, score, attribute in columns
     ]
     check_boxes(sample_token, result)
     return result
@@ -171,7 +172,13 @@ def check_sample_tokens(submitted: Collection[str], expected: Collection[str], s
 
 def write_submission(results: dict[str, list[dict[str, Any]]], path: str | os.PathLike) -> None:
     """Writes ``{"meta", "results"}`` atomically."""
-    write_json({"meta": META, "results": results}, path)
+    encode = json.JSONEncoder().encode
+    with _replacing(path) as file:
+        file.write(f'{{"meta": {encode(META)}, "results": {{')
+        # A sample at a time: the quick encoder makes one string of what it is given.
+        for number, (sample_token, boxes) in enumerate(results.items()):
+            file.write(f"{', ' if number else ''}{encode(sample_token)}: {encode(boxes)}")
+        file.write("}}")
 
 
 def read_submission(path: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
@@ -185,13 +192,20 @@ def read_submission(path: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
 
 
 def write_json(content: Any, path: str | os.PathLike, indent: int | None = None) -> None:
-    """Writes JSON to a temporary file beside ``path``, syncs it, renames it: all or nothing."""
+    """Writes JSON atomically."""
+    with _replacing(path) as file:
+        json.dump(content, file, indent=indent)
+
+
+@contextmanager
+def _replacing(path: str | os.PathLike) -> Iterator[TextIO]:
+    """A temporary file beside ``path``; in the end it is synced and renamed: all or nothing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=indent)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -228,6 +242,14 @@ def _quaternion(sample_token: str, a2b: Tensor) -> Quaternion:
             f"sample {sample_token}: the pose's linear part must be a rotation, got "
             f"{a2b[:3, :3].tolist()}"
         ) from error
+
+
+def _turned(rotation: Quaternion, yaw: Tensor) -> Tensor:
+    """(M, 4) quaternions w, x, y, z: first a turn by each yaw about z, then the rotation."""
+    w, x, y, z = rotation.elements.tolist()
+    cos, sin = torch.cos(yaw / 2), torch.sin(yaw / 2)
+    columns = (w * cos - z * sin, x * cos + y * sin, y * cos - x * sin, z * cos + w * sin)
+    return torch.stack(columns, dim=1)
 
 
 def _problem_of(sample_token: str, box: dict[str, Any]) -> str | None:

@@ -1,6 +1,7 @@
 import json
 import logging
 import math
+import re
 
 import pytest
 import torch
@@ -178,6 +179,35 @@ def test_tables_are_loaded_once_and_only_to_evaluate(evaluator, truth, monkeypat
     first = evaluator.evaluate()
     assert evaluator.evaluate() == first
     assert len(loads) == 1
+
+
+def test_fast_metrics_are_the_devkits(evaluator, truth, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    for _, output in truth:
+        output["instances"].pred_boxes_3d.tensor += 0.3 * torch.randn(20, 9).abs()
+    feed(evaluator, truth)
+    expected = evaluator.evaluate()["nuscenes"]
+    assert 0.1 < expected["mAP"] < 0.99
+    written = [evaluator.submission_path, tmp_path / "metrics_summary.json"]
+    submission, summary = (path.read_text() for path in written)
+
+    monkeypatch.delattr(evaluator_module, "DetectionEval")
+    reads = []
+    real = evaluator_module.read_truth
+    monkeypatch.setattr(evaluator_module, "read_truth", lambda *a: reads.append(a) or real(*a))
+    evaluator.fast_metrics = True
+    for _ in range(2):
+        assert evaluator.evaluate()["nuscenes"] == expected
+    assert len(reads) == 1
+    assert written[0].read_text() == submission
+    texts = [written[1].read_text(), summary]  # not as dicts, where NaN is unequal to itself
+    assert len({re.sub(r'"eval_time": [\d.e-]+,', "", text) for text in texts}) == 1
+
+
+def test_fast_metrics_without_predictions(evaluator, truth):
+    evaluator.fast_metrics = True
+    feed(evaluator, [nothing(sample) for sample, _ in truth])
+    assert evaluator.evaluate()["nuscenes"]["NDS"] == 0.0
 
 
 def test_one_sample_of_an_official_split(tiny_root, tmp_path, truth_of):

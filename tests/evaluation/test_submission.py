@@ -12,7 +12,7 @@ from fsdbev.evaluation import (
     read_submission,
     write_submission,
 )
-from fsdbev.evaluation.submission import write_json
+from fsdbev.evaluation.submission import META, write_json
 from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform
 
 POSE = make_transform(
@@ -188,6 +188,24 @@ def test_read_submission_refuses_other_files(tmp_path):
     path.write_text(json.dumps({"mean_ap": 0.1}))
     with pytest.raises(ValueError, match="metrics.json is no nuScenes submission"):
         read_submission(path)
+
+
+def test_boxes_turn_with_a_tilted_pose():
+    boxes, scores, labels = some_boxes(20)
+    tilted = Quaternion(matrix=POSE[:3, :3].numpy(), rtol=1e-6, atol=1e-6)
+    by_score = scores.argsort(descending=True)
+    for box, yaw in zip(submit(boxes, scores, labels), boxes.yaw[by_score].tolist(), strict=True):
+        expected = tilted * Quaternion(axis=(0, 0, 1), radians=yaw)
+        assert box["rotation"] == pytest.approx(expected.elements.tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_submissions_are_written_as_json_writes_them(tmp_path, count):
+    box = {"translation": [1e-7, 0.1 + 0.2, -3], "detection_name": "car", "attribute_name": ""}
+    results = {f'token "{i}"': [box] * i for i in range(count)}
+    write_submission(results, tmp_path / "results.json")
+    expected = json.dumps({"meta": META, "results": results})
+    assert (tmp_path / "results.json").read_text() == expected
 
 
 def test_writing_is_all_or_nothing(tmp_path):

@@ -1,5 +1,7 @@
 """The whole way of a box: annotation -> frame index -> key ego -> submission -> devkit."""
 
+import copy
+
 import pytest
 import torch
 
@@ -38,6 +40,13 @@ def evaluated(synthetic_root, tmp_path_factory):
         }
         evaluator.process([sample], [{"instances": instances}])
     return evaluator, index, evaluator.evaluate()["nuscenes"]
+
+
+def test_fast_metrics_are_the_devkits(evaluated):
+    evaluator, _, metrics = evaluated
+    fast = copy.copy(evaluator)
+    fast.fast_metrics = True
+    assert fast.evaluate()["nuscenes"] == metrics
 
 
 def objects(index, row):

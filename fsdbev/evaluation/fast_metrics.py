@@ -1,0 +1,192 @@
+"""nuScenes' detection metrics by arrays: the devkit's numbers to the last bit, in less time.
+
+The definitions (nuScenes, detection task, "Evaluation metrics"): average precision over recall for
+four distance thresholds, and errors of translation, scale, orientation, velocity and attribute of
+the matches at one of them. What the devkit computes box by box is done for all boxes at once here;
+what it does with the resulting curves of 101 points is left to it.
+
+Letters: K matches, E errors (``TP_METRICS``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from nuscenes.eval.detection.algo import calc_ap, calc_tp
+from nuscenes.eval.detection.constants import TP_METRICS
+from nuscenes.eval.detection.data_classes import (
+    DetectionConfig,
+    DetectionMetricData,
+    DetectionMetricDataList,
+    DetectionMetrics,
+)
+
+from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, arrays_of_submission
+from .matching import by_score, close_pairs, lengths, match, squares
+from .truth import GroundTruth
+
+#: Errors that a class does not have: cones look alike from all sides, neither moves.
+_NO_SUCH_ERROR = {
+    "traffic_cone": ("orient_err", "vel_err", "attr_err"),
+    "barrier": ("vel_err", "attr_err"),
+}
+#: Front and back of a barrier look alike.
+_HALF_TURN = CLASSES.index("barrier")
+#: As close to 1 as pyquaternion wants a quaternion's square to be before it leaves it as it is.
+_UNIT = 1e-14
+
+
+def score(
+    results: Mapping[str, Sequence[dict[str, Any]]], truth: GroundTruth, config: DetectionConfig
+) -> tuple[DetectionMetrics, DetectionMetricDataList]:
+    """What the devkit's ``DetectionEval.evaluate`` returns.
+
+    Args:
+        results: checked submission boxes by sample; their samples in the order of ``truth``'s.
+
+    Raises:
+        ValueError: ``config`` asks for another distance than that of centres.
+    """
+    begin = time.time()
+    curves = accumulate(arrays_of_submission(results), truth, config)
+    metrics = DetectionMetrics(config)
+    for name in config.class_names:
+        for threshold in config.dist_ths:
+            precision = calc_ap(curves[name, threshold], config.min_recall, config.min_precision)
+            metrics.add_label_ap(name, threshold, precision)
+        for error in TP_METRICS:
+            known = error not in _NO_SUCH_ERROR.get(name, ())
+            data = curves[name, config.dist_th_tp]
+            value = calc_tp(data, config.min_recall, error) if known else np.nan
+            metrics.add_label_tp(name, error, value)
+    metrics.add_runtime(time.time() - begin)
+    return metrics, curves
+
+
+def accumulate(
+    predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig
+) -> DetectionMetricDataList:
+    """Precision, confidence and errors over recall, by class and distance threshold."""
+    if config.dist_fcn != "center_distance":
+        raise ValueError(
+            f"matching is by center_distance, got a config with {config.dist_fcn}; evaluate with "
+            "fast_metrics=False"
+        )
+    predictions = by_score(truth.scope.select(predictions))
+    pairs = close_pairs(predictions, truth.boxes, max(config.dist_ths))
+    matches = [match(pairs, len(truth.boxes), threshold) for threshold in config.dist_ths]
+    used = np.unique(np.concatenate(matches))
+    errors = match_errors(
+        predictions.select(pairs.prediction[used]),
+        truth.boxes.select(pairs.truth[used]),
+        pairs.distance[used],
+    )
+    curves = DetectionMetricDataList()
+    for name in config.class_names:
+        own = predictions.class_id == CLASSES.index(name)
+        positives = np.count_nonzero(truth.boxes.class_id == CLASSES.index(name))
+        for threshold, found in zip(config.dist_ths, matches, strict=True):
+            match_of = np.full(len(predictions), -1)
+            match_of[pairs.prediction[found]] = np.searchsorted(used, found)
+            match_of = match_of[own]
+            is_match = match_of >= 0
+            data = _curves(
+                predictions.score[own], is_match, errors[:, match_of[is_match]], positives
+            )
+            curves.set(name, threshold, data)
+    return curves
+
+
+def match_errors(found: BoxArrays, true: BoxArrays, distance: Floats) -> Floats:
+    """(E, K) errors of K predictions against their true boxes, in the order of ``TP_METRICS``;
+    NaN where the true box has no such property."""
+    errors = {
+        "trans_err": distance,
+        "scale_err": 1 - _size_overlap(true.size, found.size),
+        "orient_err": _turn(true, found),
+        "vel_err": lengths(found.velocity - true.velocity),
+        "attr_err": np.where(
+            true.attribute == ATTRIBUTES.index(""), np.nan, true.attribute != found.attribute
+        ),
+    }
+    return np.stack([errors[name] for name in TP_METRICS])
+
+
+def _size_overlap(one: Floats, other: Floats) -> Floats:
+    """(K,) intersection over union of boxes laid into each other."""
+    shared = _volume(np.minimum(one, other))
+    return shared / (_volume(one) + _volume(other) - shared)
+
+
+def _volume(size: Floats) -> Floats:
+    return size[:, 0] * size[:, 1] * size[:, 2]
+
+
+def _turn(true: BoxArrays, found: BoxArrays) -> Floats:
+    """(K,) angles between headings in radians, at most half the period."""
+    period = np.where(true.class_id == _HALF_TURN, np.pi, 2 * np.pi)
+    turn = yaws(true.rotation) - yaws(found.rotation)
+    return np.abs((turn + period / 2) % period - period / 2)
+
+
+def yaws(quaternions: Floats) -> Floats:
+    """(K,) headings in the plane of (K, 4) rotations, radians.
+
+    By the products of 4 x 4 matrices by which pyquaternion makes one rotation matrix, since what
+    BLAS rounds depends on the product.
+    """
+    square = squares(quaternions)
+    norm = np.where(np.abs(1.0 - square) < _UNIT, 1.0, np.sqrt(square))
+    w, x, y, z = (quaternions / norm[:, None]).T
+    left = np.stack([w, -x, -y, -z, x, w, -z, y, y, z, w, -x, z, -y, x, w], 1)
+    right = np.stack([w, -x, -y, -z, x, w, z, -y, y, -z, w, x, z, y, -x, w], 1)
+    product = left.reshape(-1, 4, 4) @ right.reshape(-1, 4, 4).swapaxes(1, 2)
+    heading = product[:, 1:, 1:] @ np.array([1.0, 0.0, 0.0])
+    # Rows of their own: for columns numpy may use the C library's arctan2, which rounds otherwise.
+    x, y, _ = np.ascontiguousarray(heading.T)
+    return np.arctan2(y, x)
+
+
+def _curves(
+    scores: Floats, is_match: NDArray[np.bool_], errors: Floats, positives: int
+) -> DetectionMetricData:
+    """Curves of one class and threshold at 101 recalls.
+
+    Args:
+        scores: of the predictions, falling.
+        is_match: which of them found a true box.
+        errors: (E, K) of those.
+        positives: number of true boxes.
+    """
+    if not is_match.any():
+        return DetectionMetricData.no_predictions()
+    hits = np.cumsum(is_match).astype(np.float64)
+    misses = np.cumsum(~is_match).astype(np.float64)
+    recall = np.linspace(0, 1, DetectionMetricData.nelem)
+    reached = hits / positives
+    confidence = np.interp(recall, reached, scores, right=0)
+    # Errors over confidence, whose order must rise for the interpolation.
+    rising, own = confidence[::-1], scores[is_match][::-1]
+    return DetectionMetricData(
+        recall=recall,
+        precision=np.interp(recall, reached, hits / (misses + hits), right=0),
+        confidence=confidence,
+        **{
+            name: np.interp(rising, own, _running_mean(values)[::-1])[::-1]
+            for name, values in zip(TP_METRICS, errors, strict=True)
+        },
+    )
+
+
+def _running_mean(values: Floats) -> Floats:
+    """(K,) means of the values up to each place but NaN; 0 before the first, 1 if all are NaN."""
+    known = ~np.isnan(values)
+    if not known.any():
+        return np.ones(len(values))
+    count = np.cumsum(known)
+    total = np.cumsum(np.where(known, values, 0.0))
+    return np.divide(total, count, out=np.zeros_like(total), where=count != 0)

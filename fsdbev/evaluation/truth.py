@@ -1,0 +1,172 @@
+"""nuScenes' true boxes as arrays, and which boxes the detection metrics count.
+
+The rules (nuScenes, detection task, "Preprocessing"): boxes within their class's range of the ego
+vehicle; of the true ones those with a lidar or radar point; no two-wheelers in bicycle racks.
+
+Letters: S samples, N boxes, R bicycle racks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from nuscenes.eval.detection.data_classes import DetectionConfig
+from nuscenes.eval.detection.utils import category_to_detection_name
+from nuscenes.nuscenes import NuScenes
+from nuscenes.utils.data_classes import Box
+from nuscenes.utils.geometry_utils import points_in_box
+from pyquaternion import Quaternion
+
+from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, Ints, positions, rows
+from .matching import equal_pairs
+
+_RACK = "static_object.bicycle_rack"
+_KEPT_IN_RACKS = [CLASSES.index(name) for name in ("bicycle", "motorcycle")]
+#: The longest time over which a velocity is taken, seconds; twice that between both neighbours.
+_MAX_TIME_STEP = 1.5
+#: Metres beyond a rack's corners in which a box is tested exactly; rounding is far smaller.
+_SLACK = 1e-3
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What the predictions of some samples are measured by.
+
+    Attributes:
+        boxes: the true boxes that count.
+        scope: what decides which boxes count.
+    """
+
+    boxes: BoxArrays
+    scope: Scope
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which boxes count.
+
+    Attributes:
+        ego: (S, 2) positions of the ego vehicle in the global frame, metres.
+        ranges: (number of ``CLASSES``,) distances from it within which a class counts, metres.
+        racks: R bicycle racks, which belong to the samples ``rack_sample`` (R,).
+    """
+
+    ego: Floats
+    ranges: Floats
+    racks: Sequence[Box]
+    rack_sample: Ints
+
+    def select(self, boxes: BoxArrays) -> BoxArrays:
+        """Those that count."""
+        x, y = (boxes.center[:, :2] - self.ego[boxes.sample]).T
+        boxes = boxes.select(np.sqrt(x * x + y * y) < self.ranges[boxes.class_id])
+        return boxes.select(~self._in_a_rack(boxes))
+
+    def _in_a_rack(self, boxes: BoxArrays) -> NDArray[np.bool_]:
+        """(N,) two-wheelers with their centre in a rack: of the near ones, the devkit decides."""
+        inside = np.zeros(len(boxes), bool)
+        concerned = np.flatnonzero(np.isin(boxes.class_id, _KEPT_IN_RACKS))
+        if not len(self.racks) or not len(concerned):
+            return inside
+        centers = np.array([rack.center for rack in self.racks])
+        radius = np.linalg.norm([rack.wlh for rack in self.racks], axis=1) / 2 + _SLACK
+        for place, rack in equal_pairs(boxes.sample[concerned], self.rack_sample):
+            box = concerned[place]
+            near = np.linalg.norm(boxes.center[box] - centers[rack], axis=1) < radius[rack]
+            for one, other in zip(box[near], rack[near], strict=True):
+                point = boxes.center[one][:, None]
+                inside[one] |= points_in_box(self.racks[other], point).item()
+        return inside
+
+
+def read_truth(nusc: NuScenes, tokens: Sequence[str], config: DetectionConfig) -> GroundTruth:
+    """True boxes of the samples, in their order.
+
+    Raises:
+        ValueError: an annotation has several attributes or one that nuScenes does not know.
+    """
+    class_of = {c["name"]: category_to_detection_name(c["name"]) for c in nusc.category}
+    samples = [nusc.get("sample", token) for token in tokens]
+    annotations = [
+        (number, nusc.get("sample_annotation", token))
+        for number, sample in enumerate(samples)
+        for token in sample["anns"]
+    ]
+    counted = [
+        (number, record)
+        for number, record in annotations
+        if class_of[record["category_name"]] is not None
+        and record["num_lidar_pts"] + record["num_radar_pts"] != 0
+    ]
+    records = [record for _, record in counted]
+    boxes = BoxArrays(
+        sample=np.array([number for number, _ in counted], np.int64),
+        class_id=positions((class_of[record["category_name"]] for record in records), CLASSES),
+        center=rows((record["translation"] for record in records), 3),
+        size=rows((record["size"] for record in records), 3),
+        rotation=rows((record["rotation"] for record in records), 4),
+        velocity=_velocities(nusc, records),
+        attribute=_attributes(nusc, records),
+        score=np.full(len(records), -1.0),
+    )
+    racks = [(number, _box(r)) for number, r in annotations if r["category_name"] == _RACK]
+    scope = Scope(
+        ego=rows((_ego_position(nusc, sample) for sample in samples), 2),
+        ranges=np.array([config.class_range[name] for name in CLASSES], np.float64),
+        racks=[box for _, box in racks],
+        rack_sample=np.array([number for number, _ in racks], np.int64),
+    )
+    return GroundTruth(scope.select(boxes), scope)
+
+
+def _ego_position(nusc: NuScenes, sample: Record) -> list[float]:
+    """x and y of the ego vehicle at the time of the sample's sweep."""
+    data = nusc.get("sample_data", sample["data"]["LIDAR_TOP"])
+    return nusc.get("ego_pose", data["ego_pose_token"])["translation"][:2]
+
+
+def _box(record: Record) -> Box:
+    return Box(record["translation"], record["size"], Quaternion(record["rotation"]))
+
+
+def _attributes(nusc: NuScenes, records: Sequence[Record]) -> Ints:
+    """(N,) indices into ``ATTRIBUTES``."""
+    for record in records:
+        if len(record["attribute_tokens"]) > 1:
+            raise ValueError(
+                f"annotation {record['token']} has {len(record['attribute_tokens'])} attributes; "
+                "the metrics are defined for one at most"
+            )
+    name_of = {attribute["token"]: attribute["name"] for attribute in nusc.attribute}
+    names = ("".join(map(name_of.__getitem__, r["attribute_tokens"])) for r in records)
+    return positions(names, ATTRIBUTES)
+
+
+def _velocities(nusc: NuScenes, records: Sequence[Record]) -> Floats:
+    """(N, 2) m/s: how far the object moves from its annotation in the sample before to that in the
+    sample after, or from or to its own where one is missing, by the time between. NaN where both
+    are missing or too far apart in time (the definition of ``NuScenes.box_velocity``)."""
+
+    def neighbours(key: str) -> list[Record]:
+        return [nusc.get("sample_annotation", r[key]) if r[key] else r for r in records]
+
+    def seconds(of: Sequence[Record]) -> Floats:
+        stamps = (nusc.get("sample", record["sample_token"])["timestamp"] for record in of)
+        return 1e-6 * np.fromiter(stamps, np.float64)
+
+    before, after = neighbours("prev"), neighbours("next")
+    moved = rows((r["translation"][:2] for r in after), 2) - rows(
+        (r["translation"][:2] for r in before), 2
+    )
+    time = seconds(after) - seconds(before)
+    steps = np.array([bool(r["prev"]) + bool(r["next"]) for r in records])
+    known = (steps > 0) & ~(time > _MAX_TIME_STEP * steps)
+    velocity = np.full_like(moved, np.nan)
+    velocity[known] = moved[known] / time[known, None]
+    return velocity

@@ -1,0 +1,156 @@
+"""Matching for all samples at once, against the rule followed one prediction after the other."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsdbev.evaluation.box_arrays import BoxArrays, arrays_of_submission
+from fsdbev.evaluation.matching import by_score, close_pairs, equal_pairs, lengths, match
+
+
+def boxes(xy, sample=None, class_id=None, score=None):
+    xy = np.asarray(xy, float).reshape(-1, 2)
+    count = len(xy)
+    zeros = np.zeros(count, np.int64)
+    return BoxArrays(
+        sample=zeros if sample is None else np.asarray(sample),
+        class_id=zeros if class_id is None else np.asarray(class_id),
+        center=np.pad(xy, ((0, 0), (0, 1))),
+        size=np.ones((count, 3)),
+        rotation=np.ones((count, 4)) / 2,
+        velocity=np.zeros((count, 2)),
+        attribute=zeros,
+        score=np.zeros(count) if score is None else np.asarray(score, float),
+    )
+
+
+def matches(predictions, truth, threshold, reach=4.0):
+    pairs = close_pairs(predictions, truth, reach)
+    found = match(pairs, len(truth), threshold)
+    return list(zip(pairs.prediction[found].tolist(), pairs.truth[found].tolist(), strict=True))
+
+
+def one_after_the_other(predictions, truth, threshold):
+    taken, found = set(), []
+    for i in range(len(predictions)):
+        nearest, best = None, np.inf
+        for j in range(len(truth)):
+            same = (
+                truth.sample[j] == predictions.sample[i]
+                and truth.class_id[j] == predictions.class_id[i]
+            )
+            distance = np.linalg.norm(predictions.center[i, :2] - truth.center[j, :2])
+            if same and j not in taken and distance < best:
+                nearest, best = j, distance
+        if best < threshold:
+            taken.add(nearest)
+            found.append((i, nearest))
+    return found
+
+
+def test_by_hand():
+    """Each takes the nearest that is free: 1 must go to the farther box, for 2 nothing is left."""
+    predictions = boxes([(0, 0), (0.4, 0), (0.5, 0)])
+    truth = boxes([(2.0, 0), (0.3, 0)])
+    assert matches(predictions, truth, 4.0) == [(0, 1), (1, 0)]
+    assert matches(predictions, truth, 1.0) == [(0, 1)]
+
+
+def test_a_better_prediction_takes_a_box_that_another_asked_first():
+    """2 is nearest to box 1 and gets it, until 1, refused by box 0, asks for it; then 2 asks for
+    box 2, which 3 had."""
+    predictions = boxes([(0, 0), (0.1, 0), (1.2, 0), (3.1, 0)])
+    truth = boxes([(0, 0), (1.0, 0), (3.0, 0), (9, 0)])
+    assert matches(predictions, truth, 4.0) == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_the_first_of_boxes_at_one_distance():
+    assert matches(boxes([(0, 0)]), boxes([(1, 0), (0, 1), (-1, 0)]), 2.0) == [(0, 0)]
+
+
+def test_a_threshold_is_not_within_itself():
+    assert matches(boxes([(0, 0)]), boxes([(0, 2)]), 2.0) == []
+    assert matches(boxes([(0, 0)]), boxes([(0, np.nextafter(2, 0))]), 2.0) == [(0, 0)]
+
+
+def test_only_within_sample_and_class():
+    predictions = boxes([(0, 0)] * 3, sample=[0, 1, 1], class_id=[3, 3, 4])
+    truth = boxes([(0, 0)] * 2, sample=[1, 0], class_id=[3, 4])
+    assert matches(predictions, truth, 0.5) == [(1, 0)]
+
+
+def test_equal_scores_last_first():
+    ordered = by_score(boxes(np.arange(10).reshape(5, 2), score=[0.5, 0.9, 0.5, -0.0, 0.0]))
+    assert ordered.center[:, 0].tolist() == [2, 4, 0, 8, 6]
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (3, 0), (0, 3)])
+def test_nothing_to_match(counts):
+    predictions, truth = (boxes(np.zeros((count, 2))) for count in counts)
+    assert matches(predictions, truth, 4.0) == []
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_predictions=st.integers(0, 40),
+    num_truth=st.integers(0, 20),
+    num_samples=st.integers(1, 3),
+    num_classes=st.integers(1, 3),
+    steps=st.sampled_from([4, 12, 10**6]),
+)
+@settings(max_examples=150, deadline=None)
+def test_as_one_after_the_other(seed, num_predictions, num_truth, num_samples, num_classes, steps):
+    """Coarse steps make many distances equal, to each other and to the threshold."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(count):
+        return boxes(
+            rng.integers(0, steps, (count, 2)) * (6 / steps),
+            rng.integers(0, num_samples, count),
+            rng.integers(0, num_classes, count),
+        )
+
+    predictions, truth = drawn(num_predictions), drawn(num_truth)
+    for threshold in (0.5, 2.0, 4.0):
+        expected = one_after_the_other(predictions, truth, threshold)
+        assert matches(predictions, truth, threshold) == expected
+
+
+def test_pairs_over_several_chunks(monkeypatch):
+    monkeypatch.setattr("fsdbev.evaluation.matching._CHUNK", 3)
+    left, right = np.array([1, 5, 2, 1, 7, 2, 2]), np.array([2, 1, 2, 3])
+    chunks = list(equal_pairs(left, right))
+    assert len(chunks) == 3
+    assert [pair for i, j in chunks for pair in zip(i.tolist(), j.tolist(), strict=True)] == [
+        (i, j) for i in range(len(left)) for j in range(len(right)) if left[i] == right[j]
+    ]
+
+
+def test_lengths_are_those_of_numpy_to_the_last_bit():
+    vectors = np.random.default_rng(0).normal(size=(5000, 2))
+    assert (lengths(vectors) == [np.linalg.norm(vector) for vector in vectors]).all()
+
+
+def test_arrays_keep_the_order_of_the_submission():
+    def box(x, name, attribute):
+        return {
+            "translation": [x, 0, 1],
+            "size": [1, 2, 3],
+            "rotation": [1, 0, 0, 0],
+            "velocity": [0.5, -1],
+            "detection_name": name,
+            "detection_score": 0.25,
+            "attribute_name": attribute,
+        }
+
+    car, cone = box(4, "car", "vehicle.moving"), box(7, "traffic_cone", "")
+    arrays = arrays_of_submission({"a": [car, cone], "b": [], "c": [car]})
+    assert arrays.sample.tolist() == [0, 0, 2]
+    assert arrays.center[:, 0].tolist() == [4, 7, 4] and arrays.center.dtype == np.float64
+    assert arrays.class_id[0] == arrays.class_id[2] != arrays.class_id[1]
+    assert arrays.attribute[1] == 0 < arrays.attribute[0]
+    assert arrays.size.shape == (3, 3) and arrays.velocity.tolist() == [[0.5, -1]] * 3
+    assert len(arrays_of_submission({})) == len(arrays_of_submission({"a": []})) == 0
+    with pytest.raises(ValueError, match="'horse' is none of .*'car'"):
+        arrays_of_submission({"a": [box(0, "horse", "")]})
