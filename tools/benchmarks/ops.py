@@ -1,104 +1,120 @@
-"""Time of the compiled lift_splat against its PyTorch twin, in one run on one machine.
+"""Time of the operators against their PyTorch twins and against the published algorithms.
 
-Each row is one share of frustum points that take part; times are the median of the repetitions.
+The sides of a line are checked against each other first, and then take turns, so that whatever else
+the machine does slows all of them. What counts are the ratios: "twin x" is the twin's time over
+ours; what "reference" is, tools/benchmarks/reference_*.py say. "kept" is the share of frustum
+points that end up in a cell. "MB" is what an ideal implementation reads and writes, and "of copy"
+its rate as a share of that at which this machine copies memory, measured in the same run (in the
+cache more than 100 % is possible). "-": slow, left out; --slow runs it too.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-import statistics
-import time
-from collections.abc import Callable, Sequence
+import dataclasses
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
 
+import cv2
 import torch
-from torch import Tensor
 
-from fsdbev.layers import EXTENSION_BUILT, lift_splat, lift_splat_reference
+from fsdbev.checkpoint import atomic_writer
+from fsdbev.layers._extension import BUILD_COMMAND, KERNEL_DEVICES
+
+from . import boxes, heatmaps, lift_splat, surround_view
+from .interleaved import Bench, Row, copy_bandwidth, table
+
+SUBJECTS = {"lift_splat": lift_splat, "nms": boxes, "heatmaps": heatmaps}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--views", type=int, default=6)
-    parser.add_argument("--bins", type=int, default=118)
-    parser.add_argument("--channels", type=int, default=80)
-    parser.add_argument("--image-size", type=int, nargs=2, default=(256, 704))
-    parser.add_argument("--grid", type=int, default=128)
-    parser.add_argument("--sets", type=int, default=1)
-    parser.add_argument("--kept", type=float, nargs="+", default=(0.02, 0.7))
-    parser.add_argument("--threads", type=int, nargs="+", default=(1, 2))
-    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=tuple(SUBJECTS))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--repeat", type=int, default=3, help="least number of repetitions")
+    parser.add_argument(
+        "--seconds", type=float, default=0.5, help="quick lines are repeated for so long"
+    )
+    parser.add_argument("--slow", action="store_true", help="leaves nothing out")
+    parser.add_argument("--json", type=Path, help="file for the same rows, unrounded")
+    for part in (surround_view, *SUBJECTS.values()):
+        part.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints the table.
+    """Prints a table a subject; writes the rows of all.
 
     Raises:
-        FileNotFoundError: the operators are not built.
+        FileNotFoundError: the operators are not built for the device, or the folder of ``--json``
+            does not exist.
+        ValueError: there is no such device, nothing to measure, or two sides do not agree.
     """
-    if not EXTENSION_BUILT:
-        raise FileNotFoundError("the compiled operators are not built; see README.md")
-    print("threads  kept  pass      compiled ms   PyTorch ms   ratio")
-    for threads in args.threads:
-        torch.set_num_threads(threads)
-        for kept in args.kept:
-            arguments = surround_view(args, kept)
-            compiled, twin = medians((lift_splat, lift_splat_reference), arguments, args.repeat)
-            for name, a, b in zip(("forward", "backward"), compiled, twin):
-                print(f"{threads:7d}  {kept:4.2f}  {name:8s}  {a:11.1f}  {b:11.1f}  {b / a:6.1f}")
+    _check(args)
+    sizes, device = surround_view.Sizes.of(args), torch.device(args.device)
+    torch.set_num_threads(args.threads)
+    cv2.setNumThreads(args.threads)
+    bandwidth = copy_bandwidth(device, args.repeat)
+    bench = Bench(device, args.repeat, args.seconds, args.slow, bandwidth)
+    machine = describe(device, args.threads, bandwidth)
+    print("\n".join(f"{name}: {value}" for name, value in machine.items()), flush=True)
+    rows: dict[str, list[Row]] = {}
+    for name in args.only:
+        subject = SUBJECTS[name]
+        print(f"\n{name}: {subject.heading(args, sizes)}", flush=True)
+        found = [bench.measure(case) for case in subject.cases(args, sizes, device)]
+        rows[name] = [row for of_case in found for row in of_case]
+        print(table(rows[name]), flush=True)
+    if args.json:
+        write(args.json, machine, args, rows)
 
 
-def surround_view(args: argparse.Namespace, kept: float) -> dict:
-    """Arguments of ``lift_splat``: a ring of cameras, a grid of 102.4 m, masks keep ``kept``."""
-    height, width = args.image_size
-    generator = torch.Generator().manual_seed(0)
-    image2bev = torch.eye(4).repeat(args.views, 1, 1)
-    for i in range(args.views):
-        yaw = 2 * math.pi * i / args.views
-        forward, right = (math.cos(yaw), math.sin(yaw), 0.0), (math.sin(yaw), -math.cos(yaw), 0.0)
-        axes = torch.tensor([right, (0.0, 0.0, -1.0), forward]).T
-        focal = 0.8 * width
-        unproject = torch.tensor(
-            [[1 / focal, 0, -width / 2 / focal], [0, 1 / focal, -height / 2 / focal], [0, 0, 1]]
+def describe(device: torch.device, threads: int, bandwidth: float) -> dict[str, Any]:
+    """What the times depend on."""
+    name = f"{platform.processor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    return {
+        "device": name,
+        "threads": threads,
+        "torch": torch.__version__,
+        "operators built for": ", ".join(KERNEL_DEVICES),
+        "copying, GB/s": round(bandwidth / 1e9, 2),
+        "load, processes": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def write(
+    path: Path, machine: dict[str, Any], args: argparse.Namespace, rows: dict[str, list[Row]]
+) -> None:
+    """All that was measured, and how."""
+    settings = {name: value for name, value in vars(args).items() if name not in ("run", "json")}
+    records = [
+        {"subject": name, **dataclasses.asdict(row)} for name, part in rows.items() for row in part
+    ]
+    content = {"machine": machine, "settings": settings, "rows": records}
+    with atomic_writer(str(path)) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this PyTorch finds no GPU; --device cpu needs none")
+    if args.device not in KERNEL_DEVICES:
+        raise FileNotFoundError(
+            f"the compiled operators are not built for {args.device}; in the project's root, run: "
+            f"{BUILD_COMMAND}"
         )
-        image2bev[i, :3, :3] = axes @ unproject
-        image2bev[i, :3, 3] = torch.tensor([*(1.0 * axes[:2, 2]), 1.5])
-    shape = (args.sets, args.views, args.bins, height // 16, width // 16)
-    scores = torch.rand(shape, generator=generator)
-    return dict(
-        weights=torch.where(scores < kept, 0.5 + scores, 0.0),
-        foreground=torch.ones(shape[:2] + shape[3:]),
-        context=torch.randn(args.views, args.channels, *shape[3:], generator=generator),
-        undo_image_aug=torch.eye(4).repeat(args.views, 1, 1),
-        image2bev=image2bev,
-        view=torch.arange(args.views),
-        output=torch.zeros(args.views, dtype=torch.int64),
-        num_outputs=1,
-        image_size=(height, width),
-        depth_start=1.0,
-        depth_step=59.0 / args.bins,
-        lower=(-51.2, -51.2, -5.0),
-        size=(102.4 / args.grid, 102.4 / args.grid, 8.0),
-        count=(args.grid, args.grid, 1),
-        depth_threshold=1 / args.bins,
-        foreground_threshold=0.1,
-    )
-
-
-def forward_backward(op: Callable[..., Tensor], arguments: dict) -> tuple[float, float]:
-    """Seconds of one forward and one backward pass."""
-    weights = arguments["weights"].clone().requires_grad_()
-    context = arguments["context"].clone().requires_grad_()
-    start = time.perf_counter()
-    bev = op(**{**arguments, "weights": weights, "context": context})
-    middle = time.perf_counter()
-    bev.backward(torch.ones_like(bev))
-    return middle - start, time.perf_counter() - middle
-
-
-def medians(
-    ops: Sequence[Callable[..., Tensor]], arguments: dict, repeat: int
-) -> list[list[float]]:
-    """Median milliseconds of forward and backward of each operator, after one warm-up. They take
-    turns, so that whatever else the machine does slows all of them."""
-    times = [[forward_backward(op, arguments) for op in ops] for _ in range(1 + repeat)][1:]
-    return [[1000 * statistics.median(column) for column in zip(*rows)] for rows in zip(*times)]
+    numbers = (args.threads, args.repeat, *args.batch, args.boxes)
+    numbers += (args.image_boxes, args.sample_boxes)
+    if min(numbers) < 1:
+        raise ValueError(
+            "--threads, --repeat, --batch, --boxes, --image-boxes and --sample-boxes start at 1, "
+            f"got {', '.join(map(str, numbers))}"
+        )
+    if not all(0 < kept <= 1 for kept in args.kept):
+        raise ValueError(f"--kept must be above 0 and at most 1, got {args.kept}")
+    if args.json and not args.json.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--json: there is no folder {args.json.absolute().parent}")
