@@ -2,7 +2,8 @@
 
 - PyTorch and a C++ compiler: the CPU kernels.
 - A CUDA build of PyTorch and its CUDA toolkit as well: the CUDA kernels (TORCH_CUDA_ARCH_LIST says
-  for which GPUs; without it those of this machine, or else compute capability 7.5 to 9.0).
+  for which GPUs; without it those of this machine, or else compute capability 7.5 to 9.0 and, by
+  compilation when they are loaded, newer ones).
 - Otherwise, or with FSDBEV_NO_EXT=1: none, and the operators run in plain PyTorch.
 
 FSDBEV_NO_CUDA=1 leaves the CUDA kernels out. An installation goes on without the extension when its
@@ -19,7 +20,7 @@ from setuptools import setup
 
 ROOT = Path(__file__).resolve().parent
 CSRC = Path("fsdbev") / "layers" / "csrc"
-CUDA_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0"
+CUDA_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0+PTX"
 
 logger = logging.getLogger("fsdbev.setup")
 
@@ -58,7 +59,7 @@ def make_extension():
     if sys.platform.startswith("linux"):
         cxx.append("-fopenmp")  # at::parallel_for runs on the OpenMP library that PyTorch loads
     arguments = {"sources": sources("*.cpp") + sources("cpu/*.cpp"), "py_limited_api": True}
-    arguments["depends"] = sources("**/*.h")
+    arguments["depends"] = sources("**/*.h") + sources("**/*.cuh")
     arguments["extra_compile_args"] = {"cxx": cxx}
     if not with_cuda:
         return cpp_extension.CppExtension("fsdbev.layers._C", **arguments)
