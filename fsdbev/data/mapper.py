@@ -28,7 +28,8 @@ class MultiViewMapper:
 
     The result holds ``images`` (T, N, 3, H, W) uint8 RGB; ``cam2ego``, ``ego2global`` (T, N, 4, 4)
     and ``intrinsics`` (T, N, 3, 3) float64; ``image_aug`` (N, 4, 4) and ``bev_aug`` (4, 4) float32;
-    ``reference_camera``, ``sample_token``, ``scene_token``, ``timestamp``. In training also
+    ``reference_camera``, ``sample_token``, ``scene_token``, ``timestamp``, and ``frame_tokens``,
+    the sample tokens of the T frames. In training also
     ``gt_depth`` (T, N, H, W) float32, ``gt_foreground`` (T, N, H, W) bool, ``gt_heatmap``
     (N, C, H/4, W/4) float32 and ``instances`` with ``gt_boxes_3d``, ``gt_classes``.
 
@@ -100,6 +101,7 @@ class MultiViewMapper:
             "sample_token": key.sample_token,
             "scene_token": key.scene_token,
             "timestamp": key.timestamp,
+            "frame_tokens": [frame.sample_token for frame in frames],
         }
         if self.training or self.with_boxes:
             annotations = dataset.index.annotations(row)

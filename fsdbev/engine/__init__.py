@@ -3,6 +3,7 @@
 from .ema import ModelEMA
 from .evaluation import evaluate
 from .main import run
+from .streaming import StreamingPredictor
 from .trainer import Trainer
 
-__all__ = ["ModelEMA", "Trainer", "evaluate", "run"]
+__all__ = ["ModelEMA", "StreamingPredictor", "Trainer", "evaluate", "run"]

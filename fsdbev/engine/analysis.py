@@ -17,9 +17,10 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
-#: Parts that run on a frame's images alone (``FSDBEV.extract_image_features``): a stream that keeps
-#: their output runs them on the key frame only.
-IMAGE_BRANCH = ("backbone", "neck", "msfe")
+#: Parts, and of one part a layer, that run on a frame's images alone, together
+#: ``FSDBEV.extract_image_features``: a stream (``StreamingPredictor``) runs them on the key frame
+#: only.
+IMAGE_BRANCH = ("backbone", "neck", "msfe", "depth_net.reduce")
 #: Name of what no part does: the camera matrices.
 OTHER = "other"
 
@@ -44,19 +45,24 @@ class ModelCost:
         parts: cost of every part of the model by its name, and of what lies between them
             (``OTHER``).
         total: of the whole model, counted as a whole.
-        num_frames: T; every part of the image branch runs so many times.
+        image_branch: multiply-adds of what runs on images alone, by the part that it is in.
+        num_frames: T; the image branch runs so many times.
         not_counted: operators that ran and have no count, and how often.
     """
 
     parts: Mapping[str, PartCost]
     total: PartCost
+    image_branch: Mapping[str, int]
     num_frames: int
     not_counted: Mapping[str, int]
 
     def stream_macs(self) -> dict[str, int]:
         """Multiply-adds of the parts where earlier frames' image features are kept."""
-        runs = {name: self.num_frames if name in IMAGE_BRANCH else 1 for name in self.parts}
-        return {name: part.macs // runs[name] for name, part in self.parts.items()}
+        earlier = self.num_frames - 1
+        return {
+            name: part.macs - self.image_branch.get(name, 0) * earlier // self.num_frames
+            for name, part in self.parts.items()
+        }
 
 
 def analyze(model: nn.Module, *, image_size: tuple[int, int], num_cameras: int = 6) -> ModelCost:
@@ -92,7 +98,10 @@ def analyze(model: nn.Module, *, image_size: tuple[int, int], num_cameras: int =
         rest.subtract(part.operators)
     own_parameters = total.parameters - sum(part.parameters for part in parts.values())
     parts[OTHER] = PartCost(own_parameters, {name: n for name, n in rest.items() if n})
-    return ModelCost(parts, total, model.num_frames, analysis.unsupported_ops())
+    image_branch: Counter[str] = Counter()
+    for name in IMAGE_BRANCH:
+        image_branch[name.split(".")[0]] += sum(counts[f"model.{name}"].values())
+    return ModelCost(parts, total, image_branch, model.num_frames, analysis.unsupported_ops())
 
 
 class _TensorsInAndOut(nn.Module):

@@ -17,11 +17,14 @@ from fsdbev.d2.config import instantiate
 from fsdbev.d2.evaluation import inference_on_dataset, print_csv_format
 from fsdbev.d2.utils import comm
 
+from .streaming import StreamingPredictor, can_stream
+
 logger = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
-    """Runs the model over ``cfg.dataloader.test`` into ``cfg.dataloader.evaluator``.
+    """Runs the model over ``cfg.dataloader.test`` into ``cfg.dataloader.evaluator``, as a stream if
+    ``cfg.train.eval_streaming`` is set and the model can be streamed.
 
     Logs the metrics and writes them to ``<output_dir>/evaluation.json``, a number that is not
     finite as null. All ranks call it; only the first one gets the metrics, the others {}.
@@ -30,6 +33,8 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
         logger.warning("dataloader.evaluator is not set: nothing is evaluated")
         return {}
     loader = instantiate(cfg.dataloader.test)
+    if cfg.train.get("eval_streaming", True) and can_stream(model):
+        model = StreamingPredictor(model, frame_spacing=cfg.dataloader.get("frame_spacing", 1))
     results = inference_on_dataset(model, loader, instantiate(cfg.dataloader.evaluator))
     if comm.is_main_process():
         print_csv_format(results)

@@ -128,14 +128,19 @@ class DepthNet(nn.Module):
         kaiming_init(self.depth_blocks)
 
     @full_precision
-    def forward(self, features: Tensor, camera_vector: Tensor) -> tuple[Tensor, Tensor]:
-        """(V, in_channels, h, w) features and (B, N, 27) camera vector of the key frame.
+    def embed(self, features: Tensor) -> Tensor:
+        """(V, in_channels, h, w) -> (V, mid_channels, h, w) float32: what ``forward`` takes. As far
+        as one gets without the camera vector, so it stays right for a frame of any key frame."""
+        return self.reduce(features)
+
+    @full_precision
+    def forward(self, embedded: Tensor, camera_vector: Tensor) -> tuple[Tensor, Tensor]:
+        """(V, mid_channels, h, w) of ``embed`` and (B, N, 27) camera vector of the key frame.
 
         Returns:
             (V, D, h, w) depth probability, (V, C, h, w) context; float32.
         """
         camera = self.camera_norm(camera_vector.flatten(0, 1))
-        x = self.reduce(features)
-        context = self.context_conv(self.context_gate(x, camera))
-        depth = self.aspp(self.depth_blocks(self.depth_gate(x, camera)))
+        context = self.context_conv(self.context_gate(embedded, camera))
+        depth = self.aspp(self.depth_blocks(self.depth_gate(embedded, camera)))
         return self.depth_conv(depth).softmax(dim=1), context

@@ -27,12 +27,13 @@ class ImageFeatures:
     Attributes:
         features: (V, C, h, w) input of the depth network.
         foreground: (V, h, w) foreground probability, the mask of the view transform.
-        logits: what the foreground loss is taken on; its shape is its module's own.
+        logits: what the foreground loss is taken on; its shape is its module's own. None where
+            nothing is to be learnt from the frame any more.
     """
 
     features: Tensor
     foreground: Tensor
-    logits: Tensor
+    logits: Tensor | None = None
 
 
 class MSFE(nn.Module):

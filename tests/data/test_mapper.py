@@ -26,6 +26,7 @@ ALWAYS = {
     "sample_token",
     "scene_token",
     "timestamp",
+    "frame_tokens",
 }
 TRAINING = ALWAYS | {"gt_depth", "gt_foreground", "gt_heatmap", "instances"}
 
@@ -94,6 +95,7 @@ def test_generator_decides_everything(synthetic, mapper):
         "sample_token",
         "scene_token",
         "timestamp",
+        "frame_tokens",
     }:
         assert torch.equal(first[key], same[key]), key
     assert not torch.equal(first["image_aug"], other["image_aug"])
@@ -115,6 +117,8 @@ def test_number_and_spacing_of_frames(synthetic, mapper, frames, spacing):
     for time in range(frames):
         expected = synthetic.index[2 - spacing * time].ego2global
         np.testing.assert_array_equal(sample["ego2global"][time], expected)
+    tokens = [synthetic.index[2 - spacing * time].sample_token for time in range(frames)]
+    assert sample["frame_tokens"] == tokens and tokens[0] == sample["sample_token"]
     with pytest.raises(ValueError, match="start at 1"):
         mapper(num_frames=0)
 

@@ -7,8 +7,8 @@ teacher), C context channels, D depth bins, (H, W) image size, (h, w) = (H, W) /
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -56,11 +56,15 @@ class FSDBEV(nn.Module):
     and the head's ``task{i}.loss_*``. Otherwise ``[{"instances": Instances}]``, one a sample, with
     ``pred_boxes_3d`` in key ego (seen through ``bev_aug``), ``scores`` and ``pred_classes``.
 
+    Who has the frames' image features already hands them in as ``image_features``, a frame each, as
+    ``extract_image_features`` gives them; then no pixel is looked at (``StreamingPredictor``).
+
     Args:
         backbone: (V, 3, H, W) -> maps of strides 4 to 32.
         neck: those -> maps of strides 4, 8, 16.
         msfe: those -> ImageFeatures; has ``loss``.
-        depth_net: features, camera vectors -> depth probability, context.
+        depth_net: what its ``embed`` makes of features, camera vectors -> depth probability,
+            context.
         view_transform: weights, foreground, context -> BEV maps.
         temporal_stage: every frame's BEV map passes it before the frames are concatenated.
         bev_encoder: (B, T C, Y, X) -> (B, channels, Y, X).
@@ -125,19 +129,23 @@ class FSDBEV(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Instances]]:
-        images = self.stack_images(batched_inputs)
+    def forward(
+        self,
+        batched_inputs: list[dict],
+        image_features: Sequence[ImageFeatures] | None = None,
+    ) -> dict[str, Tensor] | list[dict[str, Instances]]:
+        frames = self.see(batched_inputs) if image_features is None else iter(image_features)
         labels = self.make_labels(batched_inputs)
         cameras = Cameras.from_samples(batched_inputs)
         camera_vector = cameras.camera_vector().to(self.device)
         transforms = self.sample_paste_transforms(len(batched_inputs))
-        splats = self.place_views(cameras, images.shape[-2:], transforms)
+        splats = self.place_views(cameras, batched_inputs[0]["images"].shape[-2:], transforms)
 
-        key_frame = self.perceive(images[:, 0], camera_vector)
+        key_frame = self.perceive(next(frames), camera_vector)
         bev_maps = [self.pool(key_frame, splats[0], labels[0])]
         with torch.no_grad():
-            for t in range(1, self.num_frames):
-                frame = self.perceive(images[:, t], camera_vector)
+            for t, image in enumerate(frames, start=1):
+                frame = self.perceive(image, camera_vector)
                 bev_maps.append(self.pool(frame, splats[t], labels[t]))
         bev_feats = self.bev_encoder(torch.cat(bev_maps, dim=1))
         predictions = self.head(bev_feats)
@@ -148,15 +156,22 @@ class FSDBEV(nn.Module):
         losses |= self.bev_losses(bev_feats, predictions, batched_inputs, transforms)
         return losses
 
-    def extract_image_features(self, images: Tensor) -> ImageFeatures:
-        """(B, N, 3, H, W) RGB 0..255 of one frame -> its features, which depend on nothing else."""
-        images = (images.flatten(0, 1).float() - self.pixel_mean) / self.pixel_std
-        return self.msfe(self.neck(self.backbone(images)))
+    def see(self, batched_inputs: list[dict]) -> Iterator[ImageFeatures]:
+        """Image features of one frame after the other. Each is computed when it is asked for, and
+        has a gradient if gradients are on just then."""
+        images = self.stack_images(batched_inputs)
+        return (self.extract_image_features(images[:, t]) for t in range(self.num_frames))
 
-    def perceive(self, images: Tensor, camera_vector: Tensor) -> Frame:
-        """(B, N, 3, H, W) images of one frame and the key frame's (B, N, 27) camera vector ->
-        features, foreground, depth and context."""
-        image = self.extract_image_features(images)
+    def extract_image_features(self, images: Tensor) -> ImageFeatures:
+        """(B, N, 3, H, W) RGB 0..255 of one frame, on the model's device -> all that depends on
+        nothing else; the depth network has embedded the features."""
+        images = (images.flatten(0, 1).float() - self.pixel_mean) / self.pixel_std
+        image = self.msfe(self.neck(self.backbone(images)))
+        return replace(image, features=self.depth_net.embed(image.features))
+
+    def perceive(self, image: ImageFeatures, camera_vector: Tensor) -> Frame:
+        """Image features of one frame and the key frame's (B, N, 27) camera vector -> those, depth
+        and context."""
         depth_prob, context = self.depth_net(image.features, camera_vector)
         return Frame(image=image, depth_prob=depth_prob, context=context)
 

@@ -1,0 +1,112 @@
+"""A small model, and made-up scenes whose samples share frames as the mapper's do."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.structures import make_transform, rotation_z
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = [
+    "model.grid.cell=6.4",
+    "model.depth_bins.step=4.0",
+    "model.backbone.depth=18",
+    "model.backbone.width=4",
+    "model.neck.out_channels=8",
+    "model.depth_net.mid_channels=6",
+    "model.depth_net.context_channels=4",
+    "model.depth_net.aspp_channels=4",
+    "model.bev_encoder.out_channels=8",
+    "model.head.shared_channels=4",
+    "model.head.branch_channels=4",
+    "model.head.max_candidates=20",
+    "model.head.score_threshold=0.0",
+]
+IMAGE_SIZE = (32, 64)
+NUM_CAMERAS = 2
+
+
+def small_model(*overrides, seed=0, file="fsdbev_r50_cbgs.py"):
+    """In evaluation mode, with random weights and statistics that are not those of a fresh one."""
+    config = LazyConfig.apply_overrides(
+        LazyConfig.load(str(CONFIGS / file)), [*SMALL, *map(str, overrides)]
+    )
+    torch.manual_seed(seed)
+    model = instantiate(config.model).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+class Scene:
+    """Frames 0, 1, 2, ... of a drive; each frame has its images, whoever asks for it."""
+
+    def __init__(self, name, *, num_frames=2, spacing=1):
+        self.name = name
+        self.num_frames = num_frames
+        self.spacing = spacing
+
+    def sample(self, number, *, earlier=None, given=None):
+        """The sample with key frame ``number``.
+
+        Args:
+            earlier: numbers of its other frames; by default those before it, ``spacing`` apart, and
+                where there is none the key frame stands in.
+            given: of how many frames it holds the images; by default all.
+        """
+        if earlier is None:
+            earlier = [number - self.spacing * t for t in range(1, self.num_frames)]
+        numbers = [number, *(n if n >= 0 else number for n in earlier)]
+        tokens = [f"{self.name}-{n}" for n in numbers]
+        matrices = [self._matrices(n) for n in numbers]
+        stacked = {key: torch.stack([m[key] for m in matrices]) for key in matrices[0]}
+        images = torch.stack([self.images(n) for n in numbers[:given]])
+        return {
+            "images": images,
+            **stacked,
+            "image_aug": torch.diag(torch.tensor([0.04, 0.04, 1, 1])).repeat(NUM_CAMERAS, 1, 1),
+            "bev_aug": torch.eye(4),
+            "sample_token": tokens[0],
+            "scene_token": self.name,
+            "frame_tokens": tokens,
+        }
+
+    def images(self, number):
+        """(N, 3, H, W)."""
+        generator = torch.Generator().manual_seed(1000 * (sum(map(ord, self.name)) + 7) + number)
+        shape = (NUM_CAMERAS, 3, *IMAGE_SIZE)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+    def _matrices(self, number):
+        optical = torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=torch.float64)
+        yaw = torch.arange(NUM_CAMERAS, dtype=torch.float64) * (2 * math.pi / NUM_CAMERAS)
+        offset = torch.tensor([1.0, 0, 1.5], dtype=torch.float64)
+        # Cameras fire one after the other, so the key frame's poses differ from frame to frame.
+        ego2global = torch.eye(4, dtype=torch.float64).repeat(NUM_CAMERAS, 1, 1)
+        ego2global[:, 0, 3] = 500 + 2.0 * number + (0.1 + 0.03 * number) * torch.arange(NUM_CAMERAS)
+        intrinsics = torch.tensor([[1000.0, 0, 800], [0, 1000, 450], [0, 0, 1]]).double()
+        return {
+            "cam2ego": make_transform(rotation_z(yaw) @ optical, offset),
+            "ego2global": ego2global,
+            "intrinsics": intrinsics.repeat(NUM_CAMERAS, 1, 1),
+        }
+
+
+class Passes:
+    """How many frames have gone through the image branch."""
+
+    def __init__(self, model):
+        self.count = 0
+        model.backbone.register_forward_hook(self._add)
+
+    def _add(self, module, args, output):
+        self.count += len(args[0]) // NUM_CAMERAS
+
+    def take(self):
+        """The number since it was last asked."""
+        count, self.count = self.count, 0
+        return count

@@ -1,0 +1,116 @@
+"""Evaluation of a config runs as a stream, and finds the same boxes as without."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fsdbev.d2.config import LazyCall as L
+from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.evaluation import DatasetEvaluator
+from fsdbev.engine.evaluation import evaluate
+from fsdbev.engine.overrides import apply_overrides
+from fsdbev.engine.streaming import StreamingPredictor
+
+TINY = Path(__file__).parents[2] / "configs/fsdbev_tiny_synthetic.py"
+
+
+class Boxes(DatasetEvaluator):
+    """Keeps what was found; the metric is the number of boxes."""
+
+    seen: dict = {}
+
+    def reset(self):
+        Boxes.seen = {}
+
+    def process(self, inputs, outputs):
+        for sample, output in zip(inputs, outputs, strict=True):
+            Boxes.seen[sample["sample_token"]] = output["instances"]
+
+    def evaluate(self):
+        return {"boxes": {"count": sum(map(len, Boxes.seen.values()))}}
+
+
+@pytest.fixture
+def config(synthetic_root, tmp_path):
+    """The tiny config on the three frames of synth_val, 64 x 176, with overrides."""
+
+    def make(*overrides):
+        cfg = apply_overrides(
+            LazyConfig.load(str(TINY)),
+            [
+                f"dataloader.dataroot={synthetic_root}",
+                "dataloader.image_size=[64,176]",
+                "dataloader.test.num_workers=0",
+                "model.head.score_threshold=0.0",
+                "model.head.max_candidates=50",
+                f"train.output_dir={tmp_path}",
+                *overrides,
+            ],
+        )
+        cfg.dataloader.evaluator = L(Boxes)()
+        return cfg
+
+    return make
+
+
+def run(cfg):
+    """Evaluates with seeded weights; returns boxes by sample token, and the sizes of the batches
+    that went through the backbone."""
+    torch.manual_seed(0)
+    model, batches = instantiate(cfg.model), []
+    model.backbone.register_forward_hook(lambda m, args, out: batches.append(len(args[0]) // 6))
+    results = evaluate(cfg, model)
+    assert model.training  # the mode it came in
+    assert results["boxes"]["count"] > 100
+    return Boxes.seen, batches
+
+
+@pytest.mark.parametrize(
+    ("overrides", "batches"),
+    [
+        ((), [1, 1, 1]),
+        (("dataloader.test.by_scene=True",), [1, 1, 1]),
+        (("dataloader.test.batch_size=2",), [2, 1]),
+        (("model.num_frames=3",), [1, 1, 1]),
+        (("dataloader.frame_spacing=2",), [1, 1, 1]),
+    ],
+)
+def test_the_same_boxes_in_fewer_passes(config, overrides, batches):
+    streamed, passes = run(config(*overrides))
+    plain, all_passes = run(config(*overrides, "train.eval_streaming=False"))
+    assert passes == batches and sum(all_passes) >= 2 * sum(batches)
+    assert streamed.keys() == plain.keys() and len(plain) == 3
+    for token, expected in plain.items():
+        found = streamed[token]
+        assert torch.equal(found.pred_classes, expected.pred_classes)
+        torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            found.pred_boxes_3d.tensor, expected.pred_boxes_3d.tensor, rtol=1e-3, atol=1e-3
+        )
+
+
+def test_a_spacing_of_several_samples_is_kept_for(config, monkeypatch):
+    made = []
+
+    class Watched(StreamingPredictor):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self.frame_spacing)
+
+    monkeypatch.setattr("fsdbev.engine.evaluation.StreamingPredictor", Watched)
+    run(config("dataloader.frame_spacing=2"))
+    assert made == [2]
+
+
+def test_a_model_of_another_kind_is_run_as_it_is(config, tmp_path):
+    class Nothing(nn.Module):
+        """Says five boxes, whatever it is shown."""
+
+        def forward(self, batched_inputs):
+            return [{"instances": range(5)} for _ in batched_inputs]
+
+    evaluate(config(), Nothing())
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"boxes": {"count": 15}}

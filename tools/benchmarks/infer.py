@@ -1,0 +1,316 @@
+"""Time of inference: all frames of a sample against a stream that keeps image features.
+
+A made-up drive of 1600 x 900 cameras with noise for images and random weights; the two sides take
+turns, sample by sample, and must find the same boxes. The first sample warms both up and is not
+counted. GMACs are fvcore's of one sample (tools/analyze_model.py); "of peak" is the rate at which
+they are done as a share of that of a large matrix product in the same precision and the same run.
+Memory is the most that the process has (CPU: resident, Linux only; GPU: allocated) while a side is
+at work, weights included. "CPU ms": processor time of all threads, which a busy machine distorts
+less. Layout and compilation of the model are those of the config: train.channels_last=True.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from fsdbev.checkpoint import atomic_writer
+from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.structures import Instances
+from fsdbev.data.records import Frame
+from fsdbev.engine.analysis import analyze
+from fsdbev.engine.model import build_model
+from fsdbev.engine.overrides import apply_overrides
+from fsdbev.engine.streaming import StreamingPredictor
+from fsdbev.layers._extension import KERNEL_DEVICES
+
+from . import made_up
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ALL, STREAM = "all frames", "stream"
+#: Edge of the matrices whose product shows the peak.
+_MATRIX = {"cpu": 2048, "cuda": 8192}
+#: Boxes are the same within this, metres and radians and m/s, and scores within a tenth of it.
+_TOLERANCE = 1e-2
+_LEAST_SAME = 0.99
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass
+class Side:
+    """One way to compute a sample.
+
+    Attributes:
+        predict: list of one sample -> list of its detections.
+        gmacs: of one sample.
+        seconds, cpu_seconds: of every sample.
+        megabytes: peak memory over all samples; None where it cannot be told.
+    """
+
+    predict: Callable[[list[dict]], list[dict[str, Instances]]]
+    gmacs: float
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    megabytes: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a side, medians over samples; ``ratio``: all frames over this side."""
+
+    side: str
+    milliseconds: float
+    cpu_milliseconds: float
+    ratio: float
+    cpu_ratio: float
+    gmacs: float
+    gmacs_per_second: float
+    peak_share: float
+    megabytes: float | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config-file", default="configs/fsdbev_r50_cbgs.py")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of autocast")
+    parser.add_argument("--frames", type=int, default=6, help="samples to time")
+    parser.add_argument("--cameras", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--json", type=Path, help="file for the same rows, unrounded")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints a table with a row a side; writes the rows.
+
+    Raises:
+        FileNotFoundError: there is no such config, or ``--json`` is in no folder.
+        ValueError: there is no such device, nothing to measure, or the sides do not agree.
+    """
+    _check(args)
+    torch.set_num_threads(args.threads)
+    overrides = [*args.overrides, f"train.device={args.device}"]
+    cfg = apply_overrides(LazyConfig.load(args.config_file), overrides)
+    sides = make_sides(cfg, args.cameras)
+    device = torch.device(args.device)
+    peak, same = measure(sides, samples(cfg, args.frames + 1, args.cameras), device, args.precision)
+    rows = as_rows(sides, peak)
+    settings = {**describe(args, cfg, peak), "same boxes": f"{100 * same:.2f} %"}
+    print("\n".join(f"{name}: {value}" for name, value in settings.items()), flush=True)
+    print(f"\n{table(rows)}", flush=True)
+    if args.json:
+        content = {"settings": settings, "rows": [asdict(row) for row in rows]}
+        with atomic_writer(str(args.json)) as file:
+            file.write(json.dumps(content, indent=2).encode())
+
+
+def make_sides(cfg: DictConfig, cameras: int) -> dict[str, Side]:
+    """The model of a config with random weights, and its stream."""
+    height, width = cfg.dataloader.image_size
+    cost = analyze(instantiate(cfg.model), image_size=(height, width), num_cameras=cameras)
+    torch.manual_seed(0)
+    model: nn.Module = build_model(cfg).eval()
+    return {
+        ALL: Side(model, cost.total.macs / 1e9),
+        STREAM: Side(StreamingPredictor(model), sum(cost.stream_macs().values()) / 1e9),
+    }
+
+
+def samples(cfg: DictConfig, count: int, cameras: int) -> Iterator[dict[str, Any]]:
+    """The first samples of a drive, as a mapper makes them."""
+    generator = torch.Generator().manual_seed(0)
+    height, width = cfg.dataloader.image_size
+    transform = instantiate(cfg.dataloader.image_aug).fixed((made_up.WIDTH, made_up.HEIGHT))
+    image_aug = torch.from_numpy(transform.matrix()).float().repeat(cameras, 1, 1)
+    shape = (cameras, 3, height, width)
+    seen: list[tuple[Frame, Tensor]] = []
+    for frame, _ in made_up.samples(count, 0, cameras):
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        seen = [(frame, images), *seen][: cfg.model.num_frames]
+        chosen = seen + seen[:1] * (cfg.model.num_frames - len(seen))
+        matrices = {
+            key: torch.stack([torch.from_numpy(getattr(f, key)) for f, _ in chosen])
+            for key in ("cam2ego", "ego2global", "intrinsics")
+        }
+        yield {
+            "images": torch.stack([images for _, images in chosen]),
+            **matrices,
+            "image_aug": image_aug,
+            "bev_aug": torch.eye(4),
+            "reference_camera": frame.reference_camera,
+            "sample_token": frame.sample_token,
+            "scene_token": frame.scene_token,
+            "frame_tokens": [f.sample_token for f, _ in chosen],
+        }
+
+
+@torch.no_grad()
+def measure(
+    sides: dict[str, Side], drive: Iterator[dict], device: torch.device, precision: str
+) -> tuple[float, float]:
+    """Runs every sample through all sides, which take turns in being first.
+
+    Returns:
+        the machine's peak, GMAC/s: the best of the matrix products after every sample;
+        the least share of a sample's boxes that are the same.
+
+    Raises:
+        ValueError: too few are.
+    """
+    dtype = PRECISIONS[precision]
+    peaks, shares = [], []
+    for number, sample in enumerate(drive):
+        names, found = list(sides), {}
+        for name in names if number % 2 else names[::-1]:
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                found[name] = run_once(sides[name], sample, device, counts=number > 0)
+        shares.append(share_of_same_boxes(found[STREAM], found[ALL]))
+        if shares[-1] < _LEAST_SAME:
+            raise ValueError(
+                f"sample {number}: {100 * shares[-1]:.1f} % of the boxes are the same, so the "
+                "times mean nothing"
+            )
+        peaks.append(matrix_rate(device, dtype or torch.float32))
+    return max(peaks), min(shares)
+
+
+def run_once(side: Side, sample: dict, device: torch.device, *, counts: bool) -> Instances:
+    """What a side finds in a sample; measures it if it counts."""
+    reset_peak_memory(device)
+    begin, cpu_begin = now(device), time.process_time()
+    (output,) = side.predict([sample])
+    seconds, cpu_seconds = now(device) - begin, time.process_time() - cpu_begin
+    if counts:
+        side.seconds.append(seconds)
+        side.cpu_seconds.append(cpu_seconds)
+        memory = peak_memory(device)
+        side.megabytes = None if memory is None else max(side.megabytes or 0, memory / 1e6)
+    return output["instances"]
+
+
+def now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR.exists():
+        _CLEAR.write_text("5")  # VmHWM starts again from what is resident
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """Bytes, the most since the reset."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if not _CLEAR.exists():
+        return None
+    line = next(x for x in _STATUS.read_text().splitlines() if x.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """GMAC/s of the best of a few products of large matrices, in TF32 where convolutions are."""
+    edge = _MATRIX[device.type]
+    a, b = (torch.rand(edge, edge, device=device).to(dtype) for _ in range(2))
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        seconds = []
+        for _ in range(4):
+            begin = now(device)
+            torch.mm(a, b)
+            seconds.append(now(device) - begin)
+        return edge**3 / min(seconds) / 1e9
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def share_of_same_boxes(one: Instances, two: Instances) -> float:
+    """Of all boxes of both, how many have an equal in the other."""
+    if len(one) == 0 or len(two) == 0:
+        return float(len(one) == len(two))
+    apart = (one.pred_boxes_3d.tensor[:, None] - two.pred_boxes_3d.tensor).abs().amax(dim=-1)
+    scores = (one.scores[:, None] - two.scores).abs()
+    same = (apart < _TOLERANCE) & (scores < _TOLERANCE / 10)
+    same &= one.pred_classes[:, None] == two.pred_classes
+    found = same.any(dim=1).sum() + same.any(dim=0).sum()
+    return float(found) / (len(one) + len(two))
+
+
+def as_rows(sides: dict[str, Side], peak: float) -> list[Row]:
+    seconds = {name: statistics.median(side.seconds) for name, side in sides.items()}
+    cpu = {name: statistics.median(side.cpu_seconds) for name, side in sides.items()}
+    return [
+        Row(
+            side=name,
+            milliseconds=1e3 * seconds[name],
+            cpu_milliseconds=1e3 * cpu[name],
+            ratio=seconds[ALL] / seconds[name],
+            cpu_ratio=cpu[ALL] / cpu[name],
+            gmacs=side.gmacs,
+            gmacs_per_second=side.gmacs / seconds[name],
+            peak_share=side.gmacs / seconds[name] / peak,
+            megabytes=side.megabytes,
+        )
+        for name, side in sides.items()
+    ]
+
+
+def table(rows: Sequence[Row]) -> str:
+    head = ("ms", "x", "CPU ms", "x", "GMACs", "GMAC/s", "of peak", "MB")
+    lines = [f"{'':<12}" + "".join(f"{name:>10}" for name in head)]
+    for row in rows:
+        cells = [f"{row.milliseconds:.1f}", f"{row.ratio:.2f}"]
+        cells += [f"{row.cpu_milliseconds:.1f}", f"{row.cpu_ratio:.2f}"]
+        cells += [f"{row.gmacs:.2f}", f"{row.gmacs_per_second:.1f}"]
+        cells += [f"{100 * row.peak_share:.0f} %"]
+        cells += ["-" if row.megabytes is None else f"{row.megabytes:.0f}"]
+        lines.append(f"{row.side:<12}" + "".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(lines)
+
+
+def describe(args: argparse.Namespace, cfg: DictConfig, peak: float) -> dict[str, Any]:
+    """What the times depend on."""
+    is_cuda = args.device == "cuda"
+    height, width = cfg.dataloader.image_size
+    return {
+        "config": " ".join([args.config_file, *args.overrides]),
+        "sample": f"{cfg.model.num_frames} frames of {args.cameras} cameras at {height}x{width}",
+        "samples": args.frames,
+        "device": torch.cuda.get_device_name() if is_cuda else platform.processor() or "cpu",
+        "threads": args.threads,
+        "precision": args.precision,
+        "channels last": bool(cfg.train.get("channels_last", False)),
+        "torch": torch.__version__,
+        "operators": f"built for {', '.join(KERNEL_DEVICES) or 'no device'}",
+        "matrix product": f"{peak:.1f} GMAC/s",
+    }
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this PyTorch finds no GPU; leave it out for the CPU")
+    for name in ("frames", "cameras", "threads"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} starts at 1, got {getattr(args, name)}")
+    if args.frames >= made_up.SCENE_LENGTH:
+        raise ValueError(
+            f"--frames {args.frames}: the drive has {made_up.SCENE_LENGTH} samples, and the first "
+            "is not counted"
+        )
+    if args.json and not args.json.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--json: there is no folder {args.json.absolute().parent}")
