@@ -2,11 +2,9 @@
 """Benchmarks, on the machine they run on.
 
     python tools/benchmark.py ops [--device cpu|cuda] [--only lift_splat nms heatmaps] [--json F]
-    python tools/benchmark.py data [--rows 34149] [--labels 40] [--folder DIR]
+    python tools/benchmark.py train [key=value ...] --config-file configs/fsdbev_r50_cbgs.py
 
-``ops``: the compiled operators against their PyTorch twins and against the published algorithms.
-``data``: the frame index at the size of nuScenes trainval, what a loader's worker needs for it, and
-the making of point labels.
+A subject's own --help says what it measures. docs/performance.md explains the figures.
 """
 
 from __future__ import annotations
@@ -19,8 +17,10 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 # ruff: noqa: E402  after the path is set, for use without installation
-from benchmarks import data, ops
+from benchmarks import data, eval, infer, ops, train
 from command_line import exit_status
+
+SUBJECTS = {"ops": ops, "data": data, "train": train, "infer": infer, "eval": eval}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subjects = parser.add_subparsers(required=True)
-    for name, subject in (("ops", ops), ("data", data)):
+    for name, subject in SUBJECTS.items():
         own = subjects.add_parser(
             name,
             description=subject.__doc__,

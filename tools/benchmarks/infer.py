@@ -36,15 +36,20 @@ from fsdbev.engine.streaming import StreamingPredictor
 from fsdbev.layers._extension import KERNEL_DEVICES
 
 from . import made_up
+from .machine import (
+    check_device,
+    check_folder,
+    matrix_rate,
+    now,
+    peak_memory,
+    reset_peak_memory,
+)
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ALL, STREAM = "all frames", "stream"
-#: Edge of the matrices whose product shows the peak.
-_MATRIX = {"cpu": 2048, "cuda": 8192}
 #: Boxes are the same within this, metres and radians and m/s, and scores within a tenth of it.
 _TOLERANCE = 1e-2
 _LEAST_SAME = 0.99
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass
@@ -199,46 +204,6 @@ def run_once(side: Side, sample: dict, device: torch.device, *, counts: bool) ->
     return output["instances"]
 
 
-def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif _CLEAR.exists():
-        _CLEAR.write_text("5")  # VmHWM starts again from what is resident
-
-
-def peak_memory(device: torch.device) -> float | None:
-    """Bytes, the most since the reset."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if not _CLEAR.exists():
-        return None
-    line = next(x for x in _STATUS.read_text().splitlines() if x.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """GMAC/s of the best of a few products of large matrices, in TF32 where convolutions are."""
-    edge = _MATRIX[device.type]
-    a, b = (torch.rand(edge, edge, device=device).to(dtype) for _ in range(2))
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-    try:
-        seconds = []
-        for _ in range(4):
-            begin = now(device)
-            torch.mm(a, b)
-            seconds.append(now(device) - begin)
-        return edge**3 / min(seconds) / 1e9
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
-
-
 def share_of_same_boxes(one: Instances, two: Instances) -> float:
     """Of all boxes of both, how many have an equal in the other."""
     if len(one) == 0 or len(two) == 0:
@@ -302,8 +267,7 @@ def describe(args: argparse.Namespace, cfg: DictConfig, peak: float) -> dict[str
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: this PyTorch finds no GPU; leave it out for the CPU")
+    check_device(args.device)
     for name in ("frames", "cameras", "threads"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} starts at 1, got {getattr(args, name)}")
@@ -312,5 +276,4 @@ def _check(args: argparse.Namespace) -> None:
             f"--frames {args.frames}: the drive has {made_up.SCENE_LENGTH} samples, and the first "
             "is not counted"
         )
-    if args.json and not args.json.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json: there is no folder {args.json.absolute().parent}")
+    check_folder(args.json)

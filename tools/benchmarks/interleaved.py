@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .machine import now
+
 _MOST_REPETITIONS = 100
 #: Size of the buffers whose copying shows the memory's bandwidth: beyond any cache.
 _COPIED_BYTES = 2**28
@@ -134,19 +136,14 @@ class Bench:
 
     def _run(self, case: Case, name: str, cotangent: Tensor | None) -> tuple[Values, list[float]]:
         """What a side computes; seconds of its forward pass, and of both passes."""
-        begin = self._now()
+        begin = now(self.device)
         output = case.sides[name]()
-        seconds = [self._now() - begin]
+        seconds = [now(self.device) - begin]
         values = output if isinstance(output, tuple) else (output,)
         if cotangent is not None:
             values += torch.autograd.grad(output, case.inputs, cotangent)
-            seconds.append(self._now() - begin)
+            seconds.append(now(self.device) - begin)
         return tuple(value.detach() for value in values), seconds
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
     def _row(self, case: Case, number: int, times: dict[str, list[float]]) -> Row:
         medians = {name: statistics.median(seconds) for name, seconds in times.items()}

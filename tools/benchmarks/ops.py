@@ -26,6 +26,7 @@ from fsdbev.layers._extension import BUILD_COMMAND, KERNEL_DEVICES
 
 from . import boxes, heatmaps, lift_splat, surround_view
 from .interleaved import Bench, Row, copy_bandwidth, table
+from .machine import check_device, check_folder
 
 SUBJECTS = {"lift_splat": lift_splat, "nms": boxes, "heatmaps": heatmaps}
 
@@ -100,8 +101,7 @@ def write(
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: this PyTorch finds no GPU; --device cpu needs none")
+    check_device(args.device)
     if args.device not in KERNEL_DEVICES:
         raise FileNotFoundError(
             f"the compiled operators are not built for {args.device}; in the project's root, run: "
@@ -116,5 +116,4 @@ def _check(args: argparse.Namespace) -> None:
         )
     if not all(0 < kept <= 1 for kept in args.kept):
         raise ValueError(f"--kept must be above 0 and at most 1, got {args.kept}")
-    if args.json and not args.json.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json: there is no folder {args.json.absolute().parent}")
+    check_folder(args.json)
