@@ -23,7 +23,7 @@ def infer(monkeypatch):
     monkeypatch.delitem(sys.modules, "benchmarks", raising=False)
     module = importlib.import_module("benchmarks.infer")
     for kind in ("cpu", "cuda"):
-        monkeypatch.setitem(module._MATRIX, kind, 64)
+        monkeypatch.setitem(sys.modules["benchmarks.machine"]._MATRIX, kind, 64)
     return module
 
 
