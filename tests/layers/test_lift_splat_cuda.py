@@ -1,4 +1,4 @@
-"""lift_splat on a GPU: against its twin, in both orders of the sums, never waiting for the device."""
+"""lift_splat on a GPU: against its twin, sums in either order, never waiting for the device."""
 
 import subprocess
 import sys
