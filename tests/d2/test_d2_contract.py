@@ -258,7 +258,8 @@ def test_the_door_has_only_what_is_used():
         for path in (ROOT / folder).rglob("*.py"):
             if not any(home in path.parents for home in own):
                 used |= set(used_in(path.read_text(encoding="utf-8")))
-    assert not set(EXPORTS) - used
+    unused = set(EXPORTS) - used
+    assert not unused, sorted(unused)
 
 
 @only_detectron2

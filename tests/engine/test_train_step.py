@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from fsdbev.d2.engine import SimpleTrainer
 from fsdbev.d2.utils.events import EventStorage
 from fsdbev.engine.train_step import TrainStep
 
@@ -84,3 +85,8 @@ def test_loss_that_is_not_finite_is_named_and_changes_nothing():
 def test_max_norm_must_be_positive():
     with pytest.raises(ValueError, match="positive, got 0"):
         one_step(Lines(1.0), max_grad_norm=0)
+
+
+def test_it_is_an_iteration_of_detectron2():
+    """Whose DefaultTrainer runs one of these, and whose hooks look at its optimizer."""
+    assert issubclass(TrainStep, SimpleTrainer)
