@@ -1,4 +1,4 @@
-"""tools/benchmark.py train, on a model as small as it goes; the times themselves are not looked at."""
+"""tools/benchmark.py train, on a model as small as it goes; times themselves are not looked at."""
 
 import json
 import runpy
