@@ -5,6 +5,7 @@ Every function also works without ``torch.distributed``, as a job of one process
 
 from __future__ import annotations
 
+import atexit
 import functools
 import secrets
 from typing import Any
@@ -50,6 +51,15 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
         group = dist.new_group(list(range(first, first + num_workers_per_machine)))
         if index == machine:
             _local_group = group
+    atexit.register(_let_go_of_groups)
+
+
+def _let_go_of_groups() -> None:
+    """A group that was destroyed lives on, with its threads, as long as something refers to it; a
+    thread of gloo that frees a tensor while the interpreter exits aborts the process."""
+    global _local_group
+    _local_group = None
+    _gloo_group.cache_clear()
 
 
 def get_local_process_group() -> dist.ProcessGroup:

@@ -75,3 +75,5 @@ def _worker(
         torch.cuda.set_device(local_rank)
     comm.synchronize()  # the first collective after start-up, before anyone can be late
     main_func(*args)
+    if dist.is_initialized():
+        dist.destroy_process_group()
