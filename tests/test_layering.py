@@ -21,7 +21,7 @@ ALLOWED = {
     "layers": set(),
     "d2": set(),
     "modeling": {"layers", "structures", "d2"},
-    "data": {"structures", "d2", "layers.heatmaps"},
+    "data": {"structures", "d2", "layers.heatmaps", "layers.resample"},
     "evaluation": {"structures", "d2"} | INDEX_READING,
     "visualization": {"structures", "d2"} | INDEX_READING | TARGET_MAKING,
     "checkpoint": {"structures", "d2"},

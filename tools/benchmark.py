@@ -17,10 +17,17 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 # ruff: noqa: E402  after the path is set, for use without installation
-from benchmarks import data, eval, infer, ops, train
+from benchmarks import data, eval, infer, loader, ops, train
 from command_line import exit_status
 
-SUBJECTS = {"ops": ops, "data": data, "train": train, "infer": infer, "eval": eval}
+SUBJECTS = {
+    "ops": ops,
+    "data": data,
+    "loader": loader,
+    "train": train,
+    "infer": infer,
+    "eval": eval,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 
+from .image_file import read_image
 from .index import FrameIndex
 from .point_labels import PointLabels, label_path, read_point_labels
 from .records import Frame
@@ -31,25 +33,19 @@ class FrameDataset:
     def __len__(self) -> int:
         return len(self.index)
 
-    def image(self, frame: Frame, camera: int) -> Image.Image:
-        """A camera's RGB image.
+    def image(self, frame: Frame, camera: int) -> NDArray[np.uint8]:
+        """A camera's image, (height, width, 3) RGB.
 
         Raises:
             FileNotFoundError: no such file.
             ValueError: it can't be decoded, or its size is not the index's.
         """
         path = self.dataroot / frame.image_paths[camera]
-        try:
-            image = Image.open(path)
-            image.load()
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{path}: no such image; is the data root right?") from error
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"{path}: can't be decoded ({error}); fetch it again") from error
-        width, height = frame.image_sizes[camera]
-        if image.size != (width, height):
-            raise ValueError(f"{path}: {image.size} px, but the index says {(width, height)}")
-        return image if image.mode == "RGB" else image.convert("RGB")
+        image = read_image(path)
+        size, expected = image.shape[1::-1], tuple(frame.image_sizes[camera].tolist())
+        if size != expected:
+            raise ValueError(f"{path}: {size} px, but the index says {expected}")
+        return image
 
     def point_labels(self, frame: Frame) -> list[PointLabels]:
         """Point labels of a sample, an entry a camera; none where the data set has no labels."""

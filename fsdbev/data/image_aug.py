@@ -10,8 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image
+
+from fsdbev.layers.resample import resample_image
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,17 @@ class ImageTransform:
         matrix[2, 2] = self.depth_scale
         return matrix
 
-    def apply(self, image: Image.Image) -> NDArray[np.uint8]:
-        """RGB image -> (3, H, W) uint8 (a view, channels last in memory); black outside of it."""
-        left, top = self.crop
-        width, height = self.output
-        image = image.resize(self.resized, Image.Resampling.BICUBIC)
-        image = image.crop((left, top, left + width, top + height))
-        if self.flip:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        image = image.rotate(self.rotation, Image.Resampling.NEAREST)
-        return np.asarray(image).transpose(2, 0, 1)
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(height, width, 3) image -> (3, H, W); black outside of it."""
+        pixels = torch.from_numpy(np.require(image, np.uint8, "W"))
+        return resample_image(
+            pixels,
+            resized=self.resized,
+            crop=self.crop,
+            output=self.output,
+            flip=self.flip,
+            rotation=self.rotation,
+        ).numpy()
 
 
 class ImageAugmentation:

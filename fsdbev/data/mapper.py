@@ -139,17 +139,15 @@ class MultiViewMapper:
     def _depth(
         self, dataset: FrameDataset, frames: Sequence[Frame], image_aug: NDArray[np.float64]
     ) -> tuple[Tensor, Tensor]:
-        shape = (len(frames), len(image_aug), *self.image_size)
-        depth, foreground = np.empty(shape, np.float32), np.empty(shape, np.bool_)
-        for time, frame in enumerate(frames):
-            for camera, labels in enumerate(dataset.point_labels(frame)):
-                points = labels.select(
-                    frame_combination=self.frame_combination, pseudo_points=self.pseudo_points
-                )
-                depth[time, camera], foreground[time, camera] = depth_maps(
-                    points, image_aug[camera], self.image_size
-                )
-        return torch.from_numpy(depth), torch.from_numpy(foreground)
+        strategies = {
+            "frame_combination": self.frame_combination,
+            "pseudo_points": self.pseudo_points,
+        }
+        points = [labels.select(**strategies) for f in frames for labels in dataset.point_labels(f)]
+        matrices = np.tile(image_aug, (len(frames), 1, 1))
+        maps = depth_maps(points, matrices, self.image_size)
+        depth, foreground = (of_all.unflatten(0, (len(frames), -1)) for of_all in maps)
+        return depth, foreground
 
     def _heatmaps(
         self, key: Frame, annotations: Annotations, image_aug: NDArray[np.float64]

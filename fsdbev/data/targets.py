@@ -1,6 +1,7 @@
 """Training targets in the network image: depth and foreground maps, 2D boxes, heatmaps.
 
-Letters: N cameras, P points, M boxes, C classes, H x W network image.
+Letters: N cameras, V views (cameras of any frame), P points, M boxes, C classes, H x W network
+image.
 """
 
 from __future__ import annotations
@@ -26,27 +27,37 @@ _EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a 
 
 
 def depth_maps(
-    points: PixelPoints, image_aug: NDArray[np.float64], image_size: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Points as maps of the network image: (H, W) depth in (scaled) metres, 0 where there is none,
-    and (H, W) foreground. Where points share a pixel, the last one wins.
+    points: Sequence[PixelPoints], image_aug: NDArray[np.float64], image_size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Points as maps of V network images: (V, H, W) float32 depth in (scaled) metres, 0 where there
+    is none, and (V, H, W) bool foreground. Where points share a pixel, the last one wins.
 
     Args:
-        points: in the original image.
-        image_aug: (4, 4) original -> network image.
+        points: of each of V views, in the original image.
+        image_aug: (V, 4, 4) original -> network image.
         image_size: (H, W) of the network image.
+
+    Raises:
+        ValueError: there is not a matrix a view.
     """
+    if image_aug.shape != (len(points), 4, 4):
+        raise ValueError(
+            f"image_aug must be ({len(points)}, 4, 4), one a view, got {image_aug.shape}"
+        )
     height, width = image_size
-    uv = np.stack([points.u, points.v], axis=1) @ image_aug[:2, :2].T + image_aug[:2, 3]
-    column, row = np.trunc(uv).astype(np.int64).T
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    pixel = row[inside] * width + column[inside]
-    depth = np.zeros(height * width, np.float32)
-    foreground = np.zeros(height * width, np.bool_)
-    # NumPy's assignment keeps the last of several values for one index.
-    depth[pixel] = points.depth[inside] * np.float32(image_aug[2, 2])
-    foreground[pixel] = points.class_ids[inside] != BACKGROUND
-    return depth.reshape(image_size), foreground.reshape(image_size)
+    depth = np.zeros((len(points), height * width), np.float32)
+    foreground = np.zeros((len(points), height * width), np.bool_)
+    for view, (seen, matrix) in enumerate(zip(points, image_aug.astype(np.float32))):
+        column, row = (m[0] * seen.u + m[1] * seen.v + m[3] for m in matrix[:2])
+        # Truncated toward zero: what lies less than a pixel before the first is in it.
+        inside = (column > -1) & (column < width) & (row > -1) & (row < height)
+        which = np.flatnonzero(inside)
+        pixel = row[which].astype(np.int32) * np.int32(width) + column[which].astype(np.int32)
+        # NumPy's assignment keeps the last of several values for one index.
+        depth[view, pixel] = seen.depth[which] * matrix[2, 2]
+        foreground[view, pixel] = seen.class_ids[which] != BACKGROUND
+    shape = (len(points), height, width)
+    return torch.from_numpy(depth).view(shape), torch.from_numpy(foreground).view(shape)
 
 
 def image_boxes(

@@ -1,4 +1,4 @@
-"""Operators: typed functions over compiled kernels, each with a twin in plain PyTorch.
+"""Operators: typed functions over compiled kernels, each with a twin in plain PyTorch or Pillow.
 
 The kernels are built on installation where there is a compiler (``csrc/``); without them the twins
 take over, with one warning.
@@ -8,6 +8,7 @@ from ._extension import EXTENSION_BUILT
 from .heatmaps import draw_gaussians, elliptical_heatmaps
 from .lift_splat import Frustum, frustum_cells, lift_splat, splat_cells
 from .nms import circle_nms, grouped_nms, rotated_iou, rotated_nms
+from .resample import resample_image
 from .twins.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
 from .twins.lift_splat import (
     frustum_cells_reference,
@@ -15,6 +16,7 @@ from .twins.lift_splat import (
     splat_cells_reference,
 )
 from .twins.nms import grouped_nms_reference, rotated_iou_reference
+from .twins.resample import resample_image_reference
 
 __all__ = [
     "EXTENSION_BUILT",
@@ -30,6 +32,8 @@ __all__ = [
     "grouped_nms_reference",
     "lift_splat",
     "lift_splat_reference",
+    "resample_image",
+    "resample_image_reference",
     "rotated_iou",
     "rotated_iou_reference",
     "rotated_nms",

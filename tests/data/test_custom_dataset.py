@@ -78,7 +78,7 @@ def shares_of_color(dataset, recording, row, group):
         for u, v, class_id in zip(points.u, points.v, points.class_ids, strict=True):
             if class_id >= 0:
                 color = recording["COLORS"][KINDS[CLASS_NAMES[class_id]]]
-                hits.append(image.getpixel((int(u), int(v))) == color)
+                hits.append(tuple(image[int(v), int(u)]) == color)
     return hits
 
 

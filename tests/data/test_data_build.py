@@ -28,11 +28,18 @@ def batches(loader, count):
 
 
 def assert_same_batches(first, second):
+    """Every value of every sample."""
     for a, b in zip(first, second, strict=True):
-        assert [s["sample_token"] for s in a] == [s["sample_token"] for s in b]
         for x, y in zip(a, b, strict=True):
-            for key in ("images", "image_aug", "bev_aug", "gt_depth", "gt_heatmap"):
-                assert torch.equal(x[key], y[key]), key
+            assert x.keys() == y.keys()
+            for key, value in x.items():
+                if isinstance(value, torch.Tensor):
+                    assert torch.equal(value, y[key]), key
+                elif key == "instances":
+                    assert torch.equal(value.gt_boxes_3d.tensor, y[key].gt_boxes_3d.tensor)
+                    assert torch.equal(value.gt_classes, y[key].gt_classes)
+                else:
+                    assert value == y[key], key
 
 
 def test_registered_in_the_catalogs(synthetic_root, tmp_path):
@@ -80,6 +87,37 @@ def test_training_is_the_same_for_any_number_of_workers(synthetic, mapper):
     assert_same_batches(single, load(2))
     other = load(0, seed=6)
     assert not torch.equal(single[0][0]["image_aug"], other[0][0]["image_aug"])
+
+
+class Threads:
+    """In place of a mapper: how many threads PyTorch has where the sample is loaded."""
+
+    def __call__(self, dataset, row, generator=None):
+        return torch.get_num_threads()
+
+
+def test_a_worker_has_one_thread_and_lives_on(synthetic):
+    loader = build_test_loader(dataset=synthetic, mapper=Threads(), num_workers=2)
+    workers = set()
+    for _ in range(2):
+        assert list(loader) == [[1]] * 3
+        workers |= {worker.pid for worker in loader._iterator._workers}
+    assert len(workers) == 2
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_loading_options(synthetic, mapper, monkeypatch, on_gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
+    for build_loader, more in (
+        (build_train_loader, {"total_batch_size": 1}),
+        (build_test_loader, {}),
+    ):
+        options = {"dataset": synthetic, "mapper": mapper(), **more}
+        loader = build_loader(**options, num_workers=2, prefetch_factor=4)
+        assert (loader.num_workers, loader.prefetch_factor) == (2, 4)
+        assert loader.persistent_workers and loader.pin_memory == on_gpu
+        alone = build_loader(**options, num_workers=0)
+        assert not alone.persistent_workers and alone.pin_memory == on_gpu
 
 
 def test_a_run_continues_at_its_next_draw(synthetic, mapper):

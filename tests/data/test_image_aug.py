@@ -13,7 +13,7 @@ def spot_image(u, v):
     """Black with a white disc of 6 px radius at (u, v), pixel coordinates."""
     columns, rows = np.meshgrid(np.arange(SOURCE[0]), np.arange(SOURCE[1]))
     disc = ((columns - u) ** 2 + (rows - v) ** 2 <= 36).astype(np.uint8) * 255
-    return Image.fromarray(np.repeat(disc[..., None], 3, axis=2))
+    return np.repeat(disc[..., None], 3, axis=2)
 
 
 def centroid(pixels):
@@ -44,6 +44,32 @@ def test_matrix_follows_the_pixels(seed):
 def test_result_is_channels_first_uint8():
     pixels = ImageAugmentation(image_size=(64, 176)).fixed(SOURCE).apply(spot_image(160, 90))
     assert pixels.shape == (3, 64, 176) and pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pixels_are_pillows(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (SOURCE[1], SOURCE[0], 3), dtype=np.uint8)
+    augmentation = ImageAugmentation(image_size=(64, 176))
+    for transform in (augmentation.sample(SOURCE, rng), augmentation.fixed(SOURCE)):
+        (left, top), (width, height) = transform.crop, transform.output
+        expected = Image.fromarray(image).resize(transform.resized, Image.Resampling.BICUBIC)
+        expected = expected.crop((left, top, left + width, top + height))
+        if transform.flip:
+            expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        expected = expected.rotate(transform.rotation)
+        np.testing.assert_array_equal(
+            transform.apply(image).transpose(1, 2, 0), np.asarray(expected)
+        )
+
+
+def test_images_that_may_not_be_written_to(recwarn):
+    image = spot_image(160, 90)
+    transform = ImageAugmentation(image_size=(64, 176)).fixed(SOURCE)
+    expected = transform.apply(image)
+    image.flags.writeable = False
+    np.testing.assert_array_equal(transform.apply(image), expected)
+    assert not recwarn.list
 
 
 def test_draws_stay_in_their_ranges():

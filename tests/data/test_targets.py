@@ -18,9 +18,14 @@ def points(*rows):
     return PixelPoints(u, v, depth, class_ids.astype(np.int8))
 
 
+def maps_of_one(seen, matrix, image_size):
+    """Depth and foreground maps of one view."""
+    return [maps[0].numpy() for maps in depth_maps([seen], matrix[None], image_size)]
+
+
 def test_the_later_point_wins_for_both_maps():
     shared = points((5.2, 3.9, 10, 4), (5.9, 3.1, 20, -1), (7, 3, 30, -1), (7, 3, 40, 0))
-    depth, foreground = depth_maps(shared, np.eye(4), (8, 12))
+    depth, foreground = maps_of_one(shared, np.eye(4), (8, 12))
     assert depth[3, 5] == 20 and not foreground[3, 5]
     assert depth[3, 7] == 40 and foreground[3, 7]
     assert (depth > 0).sum() == 2 and foreground.sum() == 1
@@ -28,7 +33,7 @@ def test_the_later_point_wins_for_both_maps():
 
 def test_pixels_are_truncated_toward_zero():
     border = points((-0.9, 0.5, 3, -1), (-1.0, 4.5, 4, -1), (11.99, 7.99, 5, 0), (12, 2, 6, -1))
-    depth, foreground = depth_maps(border, np.eye(4), (8, 12))
+    depth, foreground = maps_of_one(border, np.eye(4), (8, 12))
     assert depth[0, 0] == 3 and depth[7, 11] == 5 and (depth > 0).sum() == 2
     assert foreground.sum() == 1 and depth.dtype == np.float32 and foreground.dtype == bool
 
@@ -37,13 +42,29 @@ def test_maps_follow_the_augmentation():
     transform = ImageAugmentation(image_size=IMAGE).sample(SOURCE, np.random.default_rng(1))
     matrix = transform.matrix()
     u, v, scaled = (matrix @ [150.0, 140.0, 12.0, 1.0])[:3]
-    depth, _ = depth_maps(points((150, 140, 12, -1)), matrix, IMAGE)
+    depth, _ = maps_of_one(points((150, 140, 12, -1)), matrix, IMAGE)
     assert depth[int(v), int(u)] == pytest.approx(scaled) and (depth > 0).sum() == 1
 
 
 def test_no_points_give_empty_maps():
-    depth, foreground = depth_maps(PixelPoints.empty(), np.eye(4), (8, 12))
+    depth, foreground = maps_of_one(PixelPoints.empty(), np.eye(4), (8, 12))
     assert depth.shape == foreground.shape == (8, 12) and not depth.any() and not foreground.any()
+
+
+def test_every_view_has_its_own_points_and_matrix():
+    shift, scale = np.eye(4), np.eye(4)
+    shift[0, 3], scale[2, 2] = 2, 0.5
+    seen = [points((5, 3, 10, 4)), PixelPoints.empty(), points((1, 1, 8, -1), (2, 2, 6, 0))]
+    depth, foreground = depth_maps(seen, np.stack([shift, np.eye(4), scale]), (8, 12))
+    assert depth.shape == foreground.shape == (3, 8, 12)
+    assert depth.nonzero().tolist() == [[0, 3, 7], [2, 1, 1], [2, 2, 2]]
+    assert depth[depth > 0].tolist() == [10, 4, 3]
+    assert foreground.nonzero().tolist() == [[0, 3, 7], [2, 2, 2]]
+    for wrong in (np.eye(4), np.eye(4)[None]):
+        with pytest.raises(ValueError, match=r"image_aug must be \(3, 4, 4\), one a view, got"):
+            depth_maps(seen, wrong, (8, 12))
+    empty = depth_maps([], np.zeros((0, 4, 4)), (8, 12))
+    assert [tuple(maps.shape) for maps in empty] == [(0, 8, 12)] * 2
 
 
 INTRINSICS = np.array([[200, 0, 160], [0, 200, 90], [0, 0, 1.0]])

@@ -47,7 +47,7 @@ def case(request, components):
 
 def test_images_are_equal_bit_for_bit(case, components):
     image = Image.fromarray(components["img_base18x32"]).resize(SOURCE, Image.Resampling.BICUBIC)
-    pixels = case["transform"].apply(image)[:, ::8, ::8]
+    pixels = case["transform"].apply(np.asarray(image))[:, ::8, ::8]
     np.testing.assert_array_equal(pixels.transpose(1, 2, 0), case["image_s8"])
     np.testing.assert_allclose((pixels - MEAN) / STD, case["norm_s8"], atol=1e-6)
 
@@ -73,7 +73,8 @@ def test_heatmaps(case):
 def test_depth_and_foreground_maps(case):
     u, v, depth, class_ids = case["points"].T
     points = PixelPoints(u, v, depth, class_ids.astype(np.int8))
-    found, foreground = depth_maps(points, case["transform"].matrix(), IMAGE)
+    maps = depth_maps([points], case["transform"].matrix()[None], IMAGE)
+    found, foreground = (of_view[0] for of_view in maps)
     expected = np.zeros(IMAGE, np.float32)
     row, column, values = case["depth_yxd"].T
     expected[row.astype(int), column.astype(int)] = values
