@@ -1,0 +1,8 @@
+"""Models as files that run without this package: AOTInductor packages and ONNX."""
+
+from .comparison import TOLERANCE
+from .formats import FORMATS
+from .inputs import made_up_samples
+from .package import export_model
+
+__all__ = ["FORMATS", "TOLERANCE", "export_model", "made_up_samples"]

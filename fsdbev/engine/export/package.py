@@ -1,0 +1,205 @@
+"""Exporting a model: every file is written, run, and held against the model before it is kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fsdbev.checkpoint.files import TEMPORARY
+from fsdbev.modeling import FSDBEV
+from fsdbev.modeling.center_head.decode import Candidates
+
+from .comparison import TOLERANCE, Differences, compare_detections, largest_difference
+from .formats import Format
+from .graph import DeploymentGraph, GraphOptions
+from .inputs import graph_inputs
+from .metadata import describe_graph, describe_model, versions
+
+logger = logging.getLogger(__name__)
+
+METADATA = "metadata.json"
+#: Every score is higher: whatever a graph can find is compared.
+_LOWEST_SCORE = 0.0
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that does what the model does.
+
+    Attributes:
+        name: in the folder.
+        num_bytes: its size.
+        seconds: that it took to write.
+        differences: between what it and the model find.
+    """
+
+    name: str
+    num_bytes: int
+    seconds: float
+    differences: Differences
+
+
+def export_model(
+    model: FSDBEV,
+    samples: Sequence[dict],
+    output: str | os.PathLike,
+    *,
+    formats: Sequence[Format],
+    stream: bool = False,
+    cells: bool = False,
+    tolerance: float = TOLERANCE,
+    about: Mapping[str, Any] | None = None,
+) -> list[ExportedFile]:
+    """Exports a model to a new folder, with ``metadata.json`` beside the exported graphs.
+
+    Args:
+        model: on the device where it will run; it is put into evaluation mode. Files of standard
+            operators are made on the CPU.
+        samples: as many as a call of the exported graph takes, as the model takes them. What the
+            graphs and the model find in them is compared.
+        output: the folder; it must be empty or not be there. It comes to be when everything is in
+            it and agrees.
+        formats: of ``FORMATS``.
+        stream, cells: see ``GraphOptions``; files of standard operators always take cells.
+        tolerance: see :mod:`.comparison`.
+        about: further metadata.
+
+    Raises:
+        ValueError: a format cannot be written here, or what it gives differs from what the model
+            gives by more than the tolerance.
+        FileExistsError: there is something in the folder.
+    """
+    model.eval()
+    for format in formats:
+        format.check()
+    with _new_folder(Path(output).absolute()) as folder:
+        results, graphs = [], {}
+        expected = _find(model, samples)
+        for format in formats:
+            options = GraphOptions(
+                stream=stream, cells=cells or format.standard, nms=not format.standard
+            )
+            result, graphs[format.file_name] = _export(
+                model, samples, expected, folder, format, options, tolerance
+            )
+            results.append(result)
+        metadata = {
+            "about": dict(about or {}),
+            "versions": versions(),
+            "model": describe_model(model),
+            "files": graphs,
+        }
+        (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    return results
+
+
+def _export(
+    model: FSDBEV,
+    samples: Sequence[dict],
+    expected: Sequence[Candidates],
+    folder: Path,
+    format: Format,
+    options: GraphOptions,
+    tolerance: float,
+) -> tuple[ExportedFile, dict[str, Any]]:
+    """Writes and checks one file; what became of it, and its metadata."""
+    if format.standard and model.device.type != "cpu":
+        model = copy.deepcopy(model).cpu()
+    num_cameras = torch.as_tensor(samples[0]["images"]).shape[1]
+    graph = DeploymentGraph(
+        model, batch_size=len(samples), num_cameras=num_cameras, options=options
+    )
+    inputs = graph_inputs(model, samples, options, score_threshold=_LOWEST_SCORE)
+    path = folder / format.file_name
+    start = time.perf_counter()
+    format.write(graph, inputs, path)
+    seconds = time.perf_counter() - start
+    logger.info("wrote %s in %.0f s", path.name, seconds)
+    format.add_what_it_needs(folder)
+    outputs = format.run(path, inputs)
+    differences = _compare(graph, inputs, outputs, expected, tolerance)
+    try:
+        differences.check(tolerance)
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not kept: {error}") from error
+    description = {
+        "format": format.name,
+        "device": str(model.device),
+        **describe_graph(options, inputs, outputs),
+        "compared_with_the_model": differences.as_dict(tolerance),
+    }
+    return ExportedFile(path.name, path.stat().st_size, seconds, differences), description
+
+
+def _compare(
+    graph: DeploymentGraph,
+    inputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
+    expected: Sequence[Candidates],
+    tolerance: float,
+) -> Differences:
+    found = outputs if graph.options.nms else graph.suppress(outputs)
+    counts = found["count"].tolist()
+    detections = [
+        Candidates(*(found[key][b, :n].cpu() for key in ("boxes", "scores", "classes")))
+        for b, n in enumerate(counts)
+    ]
+    features = 0.0
+    if graph.options.stream:
+        with torch.no_grad():
+            image = graph.model.extract_image_features(inputs["images"])
+        features = max(
+            largest_difference(outputs["features"].flatten(0, 1), image.features),
+            largest_difference(outputs["foreground"].flatten(0, 1), image.foreground),
+        )
+    return compare_detections(detections, expected, tolerance, features=features)
+
+
+@torch.no_grad()
+def _find(model: FSDBEV, samples: Sequence[dict]) -> list[Candidates]:
+    """Detections of each sample by the model's own forward pass, of any score."""
+    decoder = model.head.decoder
+    own_threshold = decoder.score_threshold
+    decoder.score_threshold = _LOWEST_SCORE
+    try:
+        results = [result["instances"] for result in model(list(samples))]
+    finally:
+        decoder.score_threshold = own_threshold
+    return [
+        Candidates(r.pred_boxes_3d.tensor.cpu(), r.scores.cpu(), r.pred_classes.cpu())
+        for r in results
+    ]
+
+
+@contextmanager
+def _new_folder(output: Path) -> Iterator[Path]:
+    """A folder beside ``output`` that takes its place when the block has ended without error, and
+    is removed otherwise."""
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise FileExistsError(f"{output} is there already: remove it, or name another folder")
+    folder = output.with_name(output.name + TEMPORARY)
+    if folder.exists():
+        shutil.rmtree(folder)
+        logger.info("removed %s, which a killed run left unfinished", folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        for path in folder.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(folder, output)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise

@@ -1,0 +1,150 @@
+#!/usr/bin/env python
+"""Exports a config's model to files that run without this project, and checks that they do.
+
+    python tools/export_model.py --config-file configs/fsdbev_r50_cbgs.py \\
+        --weights fsdbev_r50.safetensors --format both --output deploy/r50 [key=value ...]
+
+aoti writes model.pt2, a package compiled by AOTInductor for --device, and the library of our
+operators that it needs; it takes camera matrices, which may change from call to call, and gives
+detections. onnx writes model.onnx in standard operators, made on the CPU; it takes the BEV cells of
+all frustum points, and leaves NMS to its user. metadata.json says what goes in and comes out.
+docs/deployment.md shows how both are run.
+
+What they find in a batch of samples must be what the model finds, or nothing is written: in the
+first samples of the config's test data with --test-samples, otherwise in made-up ones of
+--num-cameras cameras. The number of samples and cameras is fixed in the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+
+# ruff: noqa: E402  after the path is set, for use without installation
+from command_line import exit_status
+from omegaconf import DictConfig
+
+from fsdbev.checkpoint import load_weights
+from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.engine.export import FORMATS, TOLERANCE, export_model, made_up_samples
+from fsdbev.engine.export.comparison import BOX_FACTOR
+from fsdbev.engine.model import build_model
+from fsdbev.engine.overrides import apply_overrides
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config-file", required=True, help="LazyConfig file with a model")
+    add("--weights", help="checkpoint; the same as train.init_checkpoint=FILE")
+    add("--format", choices=(*FORMATS, "both"), default="both", help="(default: both)")
+    add("--output", required=True, type=Path, metavar="DIR", help="folder, empty or not yet there")
+    add("--batch-size", type=int, default=1, metavar="B", help="samples of a call (default: 1)")
+    add("--num-cameras", type=int, metavar="N", help="cameras of a made-up rig (default: 6)")
+    add("--test-samples", action="store_true", help="compare on the config's test data")
+    add("--device", help="the same as train.device=DEVICE")
+    add("--cells", action="store_true", help="aoti takes cells too: for cameras that do not move")
+    add(
+        "--stream",
+        action="store_true",
+        help="take the images of the key frame alone, and features of the frames before it",
+    )
+    add(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="X",
+        help=f"by how much scores may differ, and values of boxes by {BOX_FACTOR:g} times as much "
+        "(default: %(default)s)",
+    )
+    add("overrides", nargs="*", metavar="key=value", help="changes to the config")
+    args = parser.parse_intermixed_args(arguments)
+    if args.test_samples and args.num_cameras is not None:
+        parser.error("--num-cameras is for made-up samples; those of --test-samples have their own")
+    return args
+
+
+def load_config(args: argparse.Namespace) -> DictConfig:
+    cfg = apply_overrides(LazyConfig.load(args.config_file), args.overrides)
+    if args.weights:
+        cfg.train.init_checkpoint = args.weights
+    if args.device:
+        cfg.train.device = args.device
+    return cfg
+
+
+def load_samples(args: argparse.Namespace, cfg: DictConfig) -> list[dict]:
+    """As many as a call takes.
+
+    Raises:
+        ValueError: that is none, or more than there are.
+    """
+    count = args.batch_size
+    num_cameras = 6 if args.num_cameras is None else args.num_cameras
+    if count < 1 or num_cameras < 1:
+        raise ValueError(
+            f"--batch-size and --num-cameras start at 1, got {count} and {num_cameras}"
+        )
+    if not args.test_samples:
+        return made_up_samples(
+            count,
+            num_frames=cfg.model.num_frames,
+            num_cameras=num_cameras,
+            image_size=tuple(cfg.dataloader.image_size),
+        )
+    loader = cfg.dataloader.test
+    loader.batch_size, loader.num_workers = 1, 0
+    samples = [sample for batch in islice(instantiate(loader), count) for sample in batch]
+    if len(samples) < count:
+        raise ValueError(f"--batch-size is {count}, but the test data has {len(samples)} samples")
+    return samples
+
+
+def run(args: argparse.Namespace) -> None:
+    cfg = load_config(args)
+    samples = load_samples(args, cfg)
+    model = build_model(cfg)
+    weights = cfg.train.init_checkpoint
+    if weights:
+        load_weights(model, weights, strict=True)
+    else:
+        print("no weights given (--weights): an untrained model is exported")
+    files = export_model(
+        model,
+        samples,
+        args.output,
+        formats=[FORMATS[name] for name in FORMATS if args.format in (name, "both")],
+        stream=args.stream,
+        cells=args.cells,
+        tolerance=args.tolerance,
+        about={
+            "config_file": args.config_file,
+            "overrides": args.overrides,
+            "weights": weights,
+            "compared_on": "test samples" if args.test_samples else "made-up samples",
+        },
+    )
+    for file in files:
+        d = file.differences
+        print(
+            f"{args.output / file.name}: {file.num_bytes / 1e6:.1f} MB, written in "
+            f"{file.seconds:.0f} s; of {d.num_detections} detections, its own and the model's, "
+            f"{d.num_unmatched} have no counterpart; largest difference of scores {d.score:.2g}, "
+            f"of boxes {d.box:.2g}" + (f", of features {d.features:.2g}" if args.stream else "")
+        )
+    print(f"tolerance: scores {args.tolerance:g}, boxes {BOX_FACTOR * args.tolerance:g}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return exit_status(run, parse_arguments(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
