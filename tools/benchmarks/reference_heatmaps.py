@@ -6,7 +6,6 @@ Letters: M boxes, V views, C classes, H x W network image, Y x X BEV grid.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import cv2
@@ -60,36 +59,39 @@ def reference_center_targets(
     max_boxes: int,
     device: torch.device,
 ) -> tuple[Tensor, ...]:
-    """Task by task, sample by sample, box by box: a heatmap (B, K, Y, X) of every task, then of
-    every box the regression, its task and its center cell. Boxes must be on the grid."""
+    """Task by task, sample by sample, box by box, each box a tensor on the device: a heatmap
+    (B, K, Y, X) of every task, then of every box the regression, its task and its center cell.
+    Boxes must be on the grid."""
     offsets = np.cumsum([0, *(len(i) for i in instances)])
-    regression = torch.zeros(offsets[-1], 10)
-    task_of_box, cell = torch.full((2, offsets[-1]), -1)
+    regression = torch.zeros(offsets[-1], 10, device=device)
+    task_of_box, cell = torch.full((2, offsets[-1]), -1, device=device)
+    lower = torch.tensor(grid.lower[:2], device=device)
     heatmaps = []
     for task, classes in enumerate(tasks):
-        maps = np.zeros((len(instances), len(classes), *grid.shape), np.float32)
+        maps = torch.zeros(len(instances), len(classes), *grid.shape, device=device)
         for sample, objects in enumerate(instances):
+            boxes = objects.gt_boxes_3d.tensor.to(device)
             drawn = 0
             for number, class_id in enumerate(objects.gt_classes.tolist()):
                 if class_id not in classes or drawn == max_boxes:
                     continue
                 drawn += 1
-                box = objects.gt_boxes_3d.tensor[number]
-                x, y, z, length, width, height, yaw, vx, vy = box.tolist()
-                column, row = ((p - low) / grid.cell for p, low in zip((x, y), grid.lower))
-                radius = _radius(length / grid.cell, width / grid.cell, min_overlap)
-                radius = max(min_radius, int(radius))
+                box = boxes[number]
+                length, width = box[3] / grid.cell, box[4] / grid.cell
+                radius = max(min_radius, int(_radius(length, width, min_overlap)))
+                place = (box[:2] - lower) / grid.cell
+                corner = place.int()
+                column, row = corner.tolist()
                 plane = maps[sample, classes.index(class_id)]
-                draw_gaussian(plane, (int(column), int(row)), (radius, radius), 6)
+                _draw_on_device(plane, (column, row), radius)
                 index = offsets[sample] + number
-                inside = (column - int(column), row - int(row))
-                logarithms = (math.log(length), math.log(width), math.log(height))
-                values = (*inside, z, *logarithms, math.sin(yaw), math.cos(yaw), vx, vy)
-                regression[index] = torch.tensor(values)
+                yaw = box[6:7]
+                parts = (place - corner, box[2:3], box[3:6].log(), yaw.sin(), yaw.cos(), box[7:9])
+                regression[index] = torch.cat(parts)
                 task_of_box[index] = task
-                cell[index] = int(row) * grid.shape[1] + int(column)
-        heatmaps.append(torch.from_numpy(maps).to(device))
-    return (*heatmaps, *(tensor.to(device) for tensor in (regression, task_of_box, cell)))
+                cell[index] = row * grid.shape[1] + column
+        heatmaps.append(maps)
+    return (*heatmaps, regression, task_of_box, cell)
 
 
 def draw_gaussian(
@@ -97,20 +99,38 @@ def draw_gaussian(
 ) -> None:
     """Max-combines a Gaussian of peak 1 into a map, of sigma ``(2 * radius + 1) / sharpness`` and
     cut at the radius along each axis."""
-    (x, y), (rx, ry) = center, radius
+    part, seen = _overlap(center, radius, heatmap.shape)
+    np.maximum(heatmap[part], _gaussian(radius, sharpness)[seen], out=heatmap[part])
+
+
+def _draw_on_device(heatmap: Tensor, center: tuple[int, int], radius: int) -> None:
+    """As draw_gaussian, of sharpness 6."""
+    part, seen = _overlap(center, (radius, radius), heatmap.shape)
+    values = torch.from_numpy(_gaussian((radius, radius), 6)[seen]).to(heatmap.device)
+    torch.maximum(heatmap[part], values, out=heatmap[part])
+
+
+def _gaussian(radius: tuple[int, int], sharpness: int) -> NDArray[np.float32]:
     across, down = (np.arange(-r, r + 1, dtype=np.float32) for r in radius)
     sigma_x, sigma_y = ((2 * r + 1) / sharpness for r in radius)
     exponent = across[None] ** 2 / (2 * sigma_x**2) + down[:, None] ** 2 / (2 * sigma_y**2)
     values = np.exp(-exponent)
     values[values < _EPSILON * values.max()] = 0
-    rows, columns = heatmap.shape
+    return values
+
+
+def _overlap(
+    center: tuple[int, int], radius: tuple[int, int], shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The part of the map that a Gaussian lies on, and the part of the Gaussian on the map."""
+    (x, y), (rx, ry), (rows, columns) = center, radius, shape
     left, right = min(x, rx), min(columns - x, rx + 1)
     top, bottom = min(y, ry), min(rows - y, ry + 1)
-    part = heatmap[y - top : y + bottom, x - left : x + right]
-    np.maximum(part, values[ry - top : ry + bottom, rx - left : rx + right], out=part)
+    part = (slice(y - top, y + bottom), slice(x - left, x + right))
+    return part, (slice(ry - top, ry + bottom), slice(rx - left, rx + right))
 
 
-def _radius(length: float, width: float, overlap: float) -> float:
+def _radius(length: Tensor, width: Tensor, overlap: float) -> Tensor:
     """The smallest of CornerNet's three radii, in the form that center heads use."""
     total, area = length + width, length * width
     radii = []
@@ -119,5 +139,5 @@ def _radius(length: float, width: float, overlap: float) -> float:
         (4, 2 * total, (1 - overlap) * area),
         (4 * overlap, -2 * overlap * total, (overlap - 1) * area),
     ):
-        radii.append((b + math.sqrt(b * b - 4 * a * c)) / 2)
+        radii.append((b + torch.sqrt(b**2 - 4 * a * c)) / 2)
     return min(radii)
