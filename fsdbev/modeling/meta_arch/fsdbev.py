@@ -270,4 +270,5 @@ class FSDBEV(nn.Module):
         if len({value.shape for value in values}) > 1:
             shapes = [tuple(value.shape) for value in values]
             raise ValueError(f"samples of a batch must agree in the shape of {key}, got {shapes}")
-        return torch.stack(values).to(self.device, non_blocking=True)
+        # One by one: a stack made on the CPU would not be in the loader's pinned memory.
+        return torch.stack([value.to(self.device, non_blocking=True) for value in values])
