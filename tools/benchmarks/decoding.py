@@ -6,7 +6,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -41,7 +41,7 @@ class ImageRow:
 def image_rows(files: Sequence[Path], augmentation: ImageAugmentation) -> list[ImageRow]:
     """Files are in memory. Each image is resized by a random transform, the same for all ways."""
     contents = [file.read_bytes() for file in files]
-    images = [_pillow(content) for content in contents]
+    images = [_pillow(content).copy() for content in contents]  # may be written to, as the loader's
     generator = np.random.default_rng(0)
     sizes = [image.shape[1::-1] for image in images]
     transforms = [augmentation.sample(size, generator) for size in sizes]
@@ -54,6 +54,7 @@ def image_rows(files: Sequence[Path], augmentation: ImageAugmentation) -> list[I
         "Pillow, then crop": lambda picture, image, t: np.asarray(augmented(picture, t)),
         "Pillow, box of the crop": lambda picture, image, t: _boxed(picture, t),
         "resample_image (ours)": lambda picture, image, t: t.apply(image).transpose(1, 2, 0),
+        "the same, not exact": lambda picture, image, t: _coarse(image, t),
     }
     return rows + _compare("augment", resizers, list(zip(pictures, images, transforms)))
 
@@ -82,6 +83,10 @@ def _boxed(picture: Image.Image, transform: ImageTransform) -> Pixels:
     if transform.flip:
         canvas = canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(canvas.rotate(transform.rotation))
+
+
+def _coarse(image: Pixels, transform: ImageTransform) -> Pixels:
+    return replace(transform, exact=False).apply(image).transpose(1, 2, 0)
 
 
 def _compare(

@@ -9,6 +9,7 @@ TORCH_LIBRARY_FRAGMENT(fsdbev, m) {
       "SymInt[] crop, "     // left, top
       "SymInt[] output, "   // W, H
       "bool flip, "
-      "SymInt[] turn"  // empty, or six numbers in 1/65536 px
+      "SymInt[] turn, "  // empty, or six numbers in 1/65536 px
+      "bool exact=True"
       ") -> Tensor");  // (3, H, W)
 }
