@@ -11,3 +11,4 @@ train.max_iter = 24 * 123580 // 64
 train.checkpointer.period = 123580 // 64
 train.eval_period = 0
 train.amp.enabled = True
+train.channels_last = True  # what convolutions in mixed precision compute in
