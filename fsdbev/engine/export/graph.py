@@ -17,7 +17,7 @@ from fsdbev.modeling import FSDBEV
 from fsdbev.modeling.center_head.decode import (
     BoxDecoder,
     Candidates,
-    _to_front,
+    to_front,
     top_candidates,
 )
 from fsdbev.modeling.msfe import ImageFeatures
@@ -175,7 +175,7 @@ class DeploymentGraph(nn.Module):
         best = top_candidates(
             predictions, grid=self.decoder.grid, max_candidates=self.decoder.max_candidates
         )
-        candidates = self.decoder._drop(best)
+        candidates = self.decoder.drop_invalid(best)
         too_low = ~(candidates.scores > score_threshold)
         return replace(candidates, scores=candidates.scores.masked_fill(too_low, -math.inf))
 
@@ -184,8 +184,8 @@ class DeploymentGraph(nn.Module):
         return outputs | {"classes": self.decoder.class_ids[candidates.classes]}
 
     def _detections(self, candidates: Candidates) -> dict[str, Tensor]:
-        keep, num_kept = self.decoder._suppress(candidates)
-        return self._named(_to_front(candidates, keep)) | {"count": num_kept.sum(dim=1)}
+        keep, num_kept = self.decoder.suppress(candidates)
+        return self._named(to_front(candidates, keep)) | {"count": num_kept.sum(dim=1)}
 
 
 def _by_sample(image: ImageFeatures, batch_size: int) -> ImageFeatures:

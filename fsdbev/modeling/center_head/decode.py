@@ -143,21 +143,21 @@ class BoxDecoder(nn.Module):
         """Maps (B, ..., Y, X) of every task -> boxes of each sample, by task and by descending
         score within a task. The host waits for the device once, for how many there are."""
         candidates = top_candidates(predictions, grid=self.grid, max_candidates=self.max_candidates)
-        candidates = self._drop(candidates)
-        keep, num_kept = self._suppress(candidates)
-        found = _to_front(candidates, keep)
+        candidates = self.drop_invalid(candidates)
+        keep, num_kept = self.suppress(candidates)
+        found = to_front(candidates, keep)
         found = replace(found, classes=self.class_ids[found.classes])
         return [found[b, :count] for b, count in enumerate(num_kept.sum(dim=1).tolist())]
 
-    def _drop(self, candidates: Candidates) -> Candidates:
-        """Without the boxes that score too low or lie out of range."""
+    def drop_invalid(self, candidates: Candidates) -> Candidates:
+        """-inf as the score of boxes that score too low or lie out of range."""
         valid = candidates.scores > self.score_threshold
         bounds = zip(self.center_range[:3], self.center_range[3:], strict=True)
         for i, (lower, upper) in enumerate(bounds):
             valid &= (candidates.boxes[..., i] >= lower) & (candidates.boxes[..., i] <= upper)
         return replace(candidates, scores=candidates.scores.masked_fill(~valid, -math.inf))
 
-    def _suppress(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
+    def suppress(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """(B, T, M) candidates -> the slots kept (B, T, NMS_OUTPUT), best first, then -1; (B, T)
         how many."""
         batch, tasks, slots = candidates.scores.shape
@@ -213,7 +213,7 @@ def _boxes(cells: Tensor, values: Tensor, grid: BEVGrid) -> Tensor:
     return torch.cat([torch.stack([x, y], dim=-1), z, dims, yaw, velocity], dim=-1)
 
 
-def _to_front(candidates: Candidates, keep: Tensor) -> Candidates:
+def to_front(candidates: Candidates, keep: Tensor) -> Candidates:
     """(B, T, M) candidates and slots to keep (B, T, K), or -1 -> (B, T * K) candidates: those kept
     by task, then others without meaning."""
     batch, tasks, slots = candidates.scores.shape
