@@ -22,17 +22,17 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 # ruff: noqa: E402  after the path is set, for use without installation
 from command_line import exit_status
 
-from fsdbev.d2.config import LazyConfig, instantiate
-from fsdbev.engine.analysis import IMAGE_BRANCH, ModelCost, analyze
-from fsdbev.engine.overrides import apply_overrides
+from fsdbev.d2.config import instantiate
+from fsdbev.engine import load_config
+from fsdbev.engine.analysis import ModelCost, analyze
 from fsdbev.layers import EXTENSION_BUILT
 
-CONVENTION = f"""\
+CONVENTION = """\
 GMACs: 10^9 multiply-adds as fvcore counts them: convolutions and linear layers; 2 for each value of
 a batch norm, 4 for each value out of bilinear upsampling, 1 out of nearest upsampling.
 lift_splat: every frustum point counts, kept or not, which is the most that it can be.
-stream: the image features of earlier frames are kept, so that {', '.join(IMAGE_BRANCH)} run on the
-key frame only; everything else runs as before.
+stream: the image features of earlier frames are kept, so that backbone, neck, msfe and what of the
+depth network knows no camera run on the key frame only; everything else runs as before.
 other: camera matrices."""
 #: What fvcore passes over without a word: shapes, copies, comparisons, and these.
 FREE = "relu, clamp, dropout, comparison, indexing, copies and reshapes"
@@ -101,7 +101,7 @@ def as_json(cost: ModelCost, setting: dict) -> str:
 
 def run(args: argparse.Namespace) -> None:
     """Builds, counts and prints."""
-    cfg = apply_overrides(LazyConfig.load(args.config_file), args.overrides)
+    cfg = load_config(args.config_file, args.overrides)
     model = instantiate(cfg.model)
     height, width = cfg.dataloader.image_size
     cost = analyze(model, image_size=(height, width), num_cameras=args.num_cameras)

@@ -45,8 +45,8 @@ from fsdbev.checkpoint import (
     to_release_names,
     write_weights,
 )
-from fsdbev.d2.config import LazyConfig, instantiate
-from fsdbev.engine.overrides import apply_overrides
+from fsdbev.d2.config import instantiate
+from fsdbev.engine import load_config
 from fsdbev.modeling.backbone.resnet import ARCHITECTURES, ResNet
 
 StateDict = dict[str, Tensor]
@@ -83,7 +83,7 @@ def check_output(path: str, source: str, force: bool) -> None:
 
 def config_model(path: str, overrides: Sequence[str] = ()) -> StateDict:
     """Names and shapes of the model of a config; no memory is taken for its values."""
-    config = apply_overrides(LazyConfig.load(path), overrides)
+    config = load_config(path, overrides)
     if "model" not in config:
         raise ValueError(f"{path!r} is no config of a model: it has no 'model'")
     with torch.device("meta"):

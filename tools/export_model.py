@@ -30,11 +30,11 @@ from command_line import exit_status
 from omegaconf import DictConfig
 
 from fsdbev.checkpoint import load_weights
-from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.config import instantiate
+from fsdbev.engine import load_config
 from fsdbev.engine.export import FORMATS, TOLERANCE, export_model, made_up_samples
 from fsdbev.engine.export.comparison import BOX_FACTOR
 from fsdbev.engine.model import build_model
-from fsdbev.engine.overrides import apply_overrides
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -71,8 +71,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return args
 
 
-def load_config(args: argparse.Namespace) -> DictConfig:
-    cfg = apply_overrides(LazyConfig.load(args.config_file), args.overrides)
+def export_config(args: argparse.Namespace) -> DictConfig:
+    cfg = load_config(args.config_file, args.overrides)
     if args.weights:
         cfg.train.init_checkpoint = args.weights
     if args.device:
@@ -108,7 +108,7 @@ def load_samples(args: argparse.Namespace, cfg: DictConfig) -> list[dict]:
 
 
 def run(args: argparse.Namespace) -> None:
-    cfg = load_config(args)
+    cfg = export_config(args)
     samples = load_samples(args, cfg)
     model = build_model(cfg)
     weights = cfg.train.init_checkpoint

@@ -27,10 +27,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 # ruff: noqa: E402  after the path is set, for use without installation
 from command_line import exit_status
 
-from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.config import instantiate
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Frame
-from fsdbev.engine.overrides import apply_overrides
+from fsdbev.engine import load_config
 from fsdbev.evaluation import boxes_from_submission, read_submission
 from fsdbev.structures import CLASS_NAMES
 from fsdbev.visualization import (
@@ -105,7 +105,7 @@ def draw_boxes(args: argparse.Namespace) -> None:
 
 def draw_data(args: argparse.Namespace) -> None:
     """Mode 'data'. Targets are those of training, in the test split as well."""
-    loaders = apply_overrides(LazyConfig.load(args.config_file), args.overrides).dataloader
+    loaders = load_config(args.config_file, args.overrides).dataloader
     dataset = instantiate(loaders[args.split].dataset)
     mapper = instantiate(loaders.train.mapper)
     for row in chosen_rows(dataset.index, args.samples):

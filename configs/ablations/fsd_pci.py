@@ -4,9 +4,9 @@ F16 alone feeds the depth network, and a branch of its own gives the foreground 
 """
 
 from fsdbev.d2.config import LazyCall as L
-from fsdbev.modeling import ForegroundBranch
+from fsdbev.modeling import build_part
 
 from .fsd_pci_msfe import dataloader, lr_multiplier, model, optimizer, train
 
 model.neck.skip_finest = 2
-model.msfe = L(ForegroundBranch)(in_channels="${..neck.out_channels}")
+model.msfe = L(build_part)(name="ForegroundBranch", in_channels="${..neck.out_channels}")

@@ -3,6 +3,7 @@
 train = dict(
     output_dir="./output",
     init_checkpoint="",  # weights to start from or to evaluate; "": from scratch
+    plugins=[],  # what registers more models and parts: modules, as projects.BEVDepth
     max_iter=90000,
     seed=0,  # -1: a new one each time
     device="cuda",  # the CPU where there is no GPU
@@ -11,7 +12,7 @@ train = dict(
     # each part of the model by torch.compile, which takes minutes at the start of a run
     compile=dict(
         enabled=False,
-        parts=["backbone", "neck", "msfe", "depth_net", "temporal_stage", "bev_encoder", "head"],
+        parts=None,  # their names; null: all that have weights
         backend="inductor",
         mode="default",
     ),

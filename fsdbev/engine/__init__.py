@@ -1,9 +1,10 @@
 """Training and evaluation of what a LazyConfig describes."""
 
+from .config import load_config
 from .ema import ModelEMA
 from .evaluation import evaluate
 from .main import run
 from .streaming import StreamingPredictor
 from .trainer import Trainer
 
-__all__ = ["ModelEMA", "StreamingPredictor", "Trainer", "evaluate", "run"]
+__all__ = ["ModelEMA", "StreamingPredictor", "Trainer", "evaluate", "load_config", "run"]

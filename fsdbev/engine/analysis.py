@@ -17,10 +17,6 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
-#: Parts, and of one part a layer, that run on a frame's images alone, together
-#: ``FSDBEV.extract_image_features``: a stream (``StreamingPredictor``) runs them on the key frame
-#: only.
-IMAGE_BRANCH = ("backbone", "neck", "msfe", "depth_net.reduce")
 #: Name of what no part does: the camera matrices.
 OTHER = "other"
 
@@ -45,7 +41,8 @@ class ModelCost:
         parts: cost of every part of the model by its name, and of what lies between them
             (``OTHER``).
         total: of the whole model, counted as a whole.
-        image_branch: multiply-adds of what runs on images alone, by the part that it is in.
+        image_branch: multiply-adds of what runs on images alone, by the part that it is in: the
+            model's ``image_branch``. A stream (``StreamingPredictor``) runs it on the key frame only.
         num_frames: T; the image branch runs so many times.
         not_counted: operators that ran and have no count, and how often.
     """
@@ -99,7 +96,7 @@ def analyze(model: nn.Module, *, image_size: tuple[int, int], num_cameras: int =
     own_parameters = total.parameters - sum(part.parameters for part in parts.values())
     parts[OTHER] = PartCost(own_parameters, {name: n for name, n in rest.items() if n})
     image_branch: Counter[str] = Counter()
-    for name in IMAGE_BRANCH:
+    for name in model.image_branch:
         image_branch[name.split(".")[0]] += sum(counts[f"model.{name}"].values())
     return ModelCost(parts, total, image_branch, model.num_frames, analysis.unsupported_ops())
 

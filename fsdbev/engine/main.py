@@ -10,15 +10,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights
-from fsdbev.d2.config import LazyConfig
 from fsdbev.d2.engine import default_argument_parser, default_setup
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.logger import setup_logger
 
+from .config import load_config
 from .evaluation import evaluate
 from .launch import launch
 from .model import build_model
-from .overrides import apply_overrides
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -45,20 +44,15 @@ def run(argv: Sequence[str] | None = None) -> None:
     if args.num_machines > 1 and args.dist_url == "auto":
         parser.error("several machines need --dist-url tcp://<host of machine 0>:<free port>")
     try:
-        load_config(args)
+        load_config(args.config_file, args.opts)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     launch(main, args)
 
 
-def load_config(args: argparse.Namespace) -> DictConfig:
-    """The config file with the overrides of the command line."""
-    return apply_overrides(LazyConfig.load(args.config_file), args.opts)
-
-
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Trains or evaluates, as one process of a job. Returns the metrics on the first rank."""
-    cfg = load_config(args)
+    cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
     if not logging.getLogger("fsdbev").handlers:  # Detectron2 sets up its own loggers only
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="fsdbev")

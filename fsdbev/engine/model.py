@@ -36,9 +36,9 @@ def build_model(cfg: DictConfig) -> nn.Module:
     return model
 
 
-def compile_parts(model: nn.Module, parts: Sequence[str], **options: Any) -> None:
-    """Lets ``torch.compile``, with ``options``, run the named children of a model; names of weights
-    stay.
+def compile_parts(model: nn.Module, parts: Sequence[str] | None, **options: Any) -> None:
+    """Lets ``torch.compile``, with ``options``, run the named children of a model, or all that have
+    weights; names of weights stay.
 
     Part by part, since what lies between them (calibration, labels, boxes) is Python on small
     tensors. Copies of the model, such as the average of its weights, run as they are.
@@ -47,6 +47,8 @@ def compile_parts(model: nn.Module, parts: Sequence[str], **options: Any) -> Non
         ValueError: the model has no such part.
     """
     children = dict(model.named_children())
+    if parts is None:
+        parts = [name for name, child in children.items() if list(child.parameters())]
     for name in parts:
         if name not in children:
             raise ValueError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fsdbev.modeling.msfe import ImageFeatures
+from fsdbev.modeling.image_features import ImageFeatures
 
 
 @dataclass(eq=False)
@@ -44,10 +44,7 @@ class _Frame:
     def to_keep(self) -> _Frame:
         """The same in memory of its own: the caller may overwrite its images, and to keep a part of
         a batch would keep all of it."""
-        kept = ImageFeatures(
-            features=_owned(self.features.features), foreground=_owned(self.features.foreground)
-        )
-        return _Frame(self.images.clone(), self.image_aug.clone(), kept)
+        return _Frame(self.images.clone(), self.image_aug.clone(), self.features.map(_owned))
 
 
 class StreamingPredictor(nn.Module):
@@ -113,7 +110,7 @@ class StreamingPredictor(nn.Module):
         self._forget_what_is_outdated()
         frames = self._find_frames(batched_inputs)
         self._extract_features(chain(*frames), batch_size=len(batched_inputs))
-        outputs = self.model(batched_inputs, image_features=[_joined(column) for column in frames])
+        outputs = self.model(batched_inputs, image_features=_joined(frames))
         self._keep_key_frames(batched_inputs, frames[0])
         return outputs
 
@@ -168,14 +165,9 @@ class StreamingPredictor(nn.Module):
                 raise ValueError(f"samples of a batch must agree in the shape of images: {shapes}")
             device = self.model.device
             images = [frame.images.to(device, non_blocking=True) for frame in batch]
-            image = self.model.extract_image_features(torch.stack(images))
-            for frame, features, foreground in zip(
-                batch,
-                image.features.chunk(len(batch)),
-                image.foreground.chunk(len(batch)),
-                strict=True,
-            ):
-                frame.features = ImageFeatures(features=features, foreground=foreground)
+            image = replace(self.model.extract_image_features(torch.stack(images)), logits=None)
+            for frame, features in zip(batch, image.chunk(len(batch)), strict=True):
+                frame.features = features
 
     def _keep_key_frames(
         self, batched_inputs: Sequence[dict], key_frames: Sequence[_Frame]
@@ -214,15 +206,9 @@ def can_stream(model: nn.Module) -> bool:
     return "image_features" in inspect.signature(model.forward).parameters
 
 
-def _joined(frames: Sequence[_Frame]) -> ImageFeatures:
-    """Features of one frame of each sample, as a batch; those of a single one as they are."""
-    images = [frame.features for frame in frames]
-    if len(images) == 1:
-        return images[0]
-    return ImageFeatures(
-        features=torch.cat([image.features for image in images]),
-        foreground=torch.cat([image.foreground for image in images]),
-    )
+def _joined(frames: Sequence[Sequence[_Frame]]) -> list[ImageFeatures]:
+    """Frames by t and sample -> features of each t, as a batch."""
+    return [ImageFeatures.cat([frame.features for frame in column]) for column in frames]
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -6,8 +6,11 @@ from .bev_paste import BEVPaste
 from .center_head import CenterHead
 from .depth_net import DepthNet
 from .foreground_branch import ForegroundBranch
-from .meta_arch import FSDBEV
+from .image_features import ImageFeatures
+from .meta_arch import FSDBEV, Frame, LiftSplatDetector
 from .msfe import MSFE
+from .pixel_depth_net import PixelDepthNet
+from .registry import META_ARCH_REGISTRY, PART_REGISTRY, build_meta_arch, build_part
 from .view_transform import ViewTransform
 
 __all__ = [
@@ -18,9 +21,17 @@ __all__ = [
     "FPN",
     "FSDBEV",
     "ForegroundBranch",
+    "Frame",
+    "ImageFeatures",
+    "LiftSplatDetector",
+    "META_ARCH_REGISTRY",
     "MSFE",
+    "PART_REGISTRY",
+    "PixelDepthNet",
     "ResNet",
     "TemporalStage",
     "ViewTransform",
+    "build_meta_arch",
+    "build_part",
     "resnet_channels",
 ]

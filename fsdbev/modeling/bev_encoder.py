@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .blocks import BasicBlock, conv3x3, kaiming_init
 from .precision import full_precision
+from .registry import PART_REGISTRY
 
 
 class ResidualStage(nn.Sequential):
@@ -34,6 +35,7 @@ class ResidualStage(nn.Sequential):
         kaiming_init(self)
 
 
+@PART_REGISTRY.register()
 class TemporalStage(nn.Module):
     """One residual stage that every frame's pooled BEV map passes before frames are concatenated.
 
@@ -51,6 +53,7 @@ class TemporalStage(nn.Module):
         return self.stage(pooled_bev)
 
 
+@PART_REGISTRY.register()
 class BEVEncoder(nn.Module):
     """Three residual stages of stride 2 each, and a neck back to the grid's resolution.
 

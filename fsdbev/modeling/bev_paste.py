@@ -15,9 +15,11 @@ from torch import Tensor
 from fsdbev.d2.structures import Instances
 from fsdbev.structures import Boxes3D, make_transform, rotation_z
 
+from .registry import PART_REGISTRY
 from .view_transform import Splats
 
 
+@PART_REGISTRY.register()
 class BEVPaste:
     """Sample i receives the BEV of samples i and (i + 1) mod B, both through one random transform.
 

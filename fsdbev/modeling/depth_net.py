@@ -16,6 +16,7 @@ from fsdbev.structures import DepthBins
 
 from .blocks import BasicBlock, conv3x3, kaiming_init
 from .precision import full_precision
+from .registry import PART_REGISTRY
 
 #: Length of ``Cameras.camera_vector``.
 CAMERA_VECTOR_SIZE = 27
@@ -86,6 +87,7 @@ def _conv_bn_relu(
     )
 
 
+@PART_REGISTRY.register()
 class DepthNet(nn.Module):
     """Predicts a depth distribution and context features, knowing the camera. Runs in float32.
 
@@ -97,6 +99,9 @@ class DepthNet(nn.Module):
         aspp_channels: of each ASPP branch.
         dropout: of the ASPP.
     """
+
+    #: Layers that ``embed`` runs.
+    image_layers = ("reduce",)
 
     def __init__(
         self,

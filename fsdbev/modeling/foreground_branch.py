@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from .blocks import HEATMAP_PRIOR_BIAS, conv3x3
 from .depth_labels import DepthLabels
-from .msfe import ImageFeatures, heatmap_loss
+from .image_features import ImageFeatures
+from .msfe import heatmap_loss
 from .precision import full_precision
+from .registry import PART_REGISTRY
 
 
+@PART_REGISTRY.register()
 class ForegroundBranch(nn.Module):
     """F16 alone feeds the depth network; a binary branch on it gives the foreground mask.
 

@@ -7,7 +7,6 @@ Letters: V images (samples x cameras), C channels, K classes, (H, W) image size,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,25 +16,12 @@ from fsdbev.structures import CLASS_NAMES
 
 from .blocks import HEATMAP_PRIOR_BIAS, conv3x3
 from .depth_labels import DepthLabels
+from .image_features import ImageFeatures
 from .precision import full_precision
+from .registry import PART_REGISTRY
 
 
-@dataclass(frozen=True)
-class ImageFeatures:
-    """What one frame's images give before depth is looked at; all a stream keeps of a frame.
-
-    Attributes:
-        features: (V, C, h, w) input of the depth network.
-        foreground: (V, h, w) foreground probability, the mask of the view transform.
-        logits: what the foreground loss is taken on; its shape is its module's own. None where
-            nothing is to be learnt from the frame any more.
-    """
-
-    features: Tensor
-    foreground: Tensor
-    logits: Tensor | None = None
-
-
+@PART_REGISTRY.register()
 class MSFE(nn.Module):
     """Predicts class heatmaps on F4 and adds the foreground of F4 and F8 to F16.
 

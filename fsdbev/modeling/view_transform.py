@@ -15,6 +15,7 @@ from fsdbev.layers import Frustum, frustum_cells, lift_splat, splat_cells
 from fsdbev.structures import BEVGrid, Cameras, DepthBins
 
 from .precision import full_precision
+from .registry import PART_REGISTRY
 
 
 @dataclass(frozen=True)
@@ -61,25 +62,33 @@ class Splats:
         return replace(self, **{n: v.to(device, non_blocking=True) for n, v in tensors.items()})
 
 
+@PART_REGISTRY.register()
 class ViewTransform(nn.Module):
     """Pools lifted features into BEV maps; has no parameters. Runs in float32.
 
-    A frustum point takes part if its depth weight is at least 1 / D and its pixel's foreground
-    probability at least ``foreground_threshold``.
+    A frustum point takes part if its depth weight is at least ``depth_threshold`` and its pixel's
+    foreground probability at least ``foreground_threshold``.
 
     Args:
         grid: the BEV grid.
         depth_bins: depths of the frustum.
         foreground_threshold: least foreground probability of a pixel.
+        depth_threshold: least depth weight of a point; None for 1 / D, 0 lets all take part.
     """
 
     def __init__(
-        self, *, grid: BEVGrid, depth_bins: DepthBins, foreground_threshold: float = 0.1
+        self,
+        *,
+        grid: BEVGrid,
+        depth_bins: DepthBins,
+        foreground_threshold: float = 0.1,
+        depth_threshold: float | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
         self.depth_bins = depth_bins
         self.foreground_threshold = foreground_threshold
+        self.depth_threshold = 1 / depth_bins.count if depth_threshold is None else depth_threshold
 
     @full_precision
     def forward(
@@ -104,7 +113,7 @@ class ViewTransform(nn.Module):
             view=splats.view,
             output=splats.sample,
             num_outputs=splats.num_samples,
-            depth_threshold=1 / self.depth_bins.count,
+            depth_threshold=self.depth_threshold,
             foreground_threshold=self.foreground_threshold,
         )
         if splats.cells is not None:

@@ -26,12 +26,12 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from fsdbev.checkpoint import atomic_writer
-from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.config import instantiate
 from fsdbev.d2.structures import Instances
 from fsdbev.data.records import Frame
+from fsdbev.engine import load_config
 from fsdbev.engine.analysis import analyze
 from fsdbev.engine.model import build_model
-from fsdbev.engine.overrides import apply_overrides
 from fsdbev.engine.streaming import StreamingPredictor
 from fsdbev.layers._extension import KERNEL_DEVICES
 
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
     _check(args)
     torch.set_num_threads(args.threads)
     overrides = [*args.overrides, f"train.device={args.device}"]
-    cfg = apply_overrides(LazyConfig.load(args.config_file), overrides)
+    cfg = load_config(args.config_file, overrides)
     sides = make_sides(cfg, args.cameras)
     device = torch.device(args.device)
     peak, same = measure(sides, samples(cfg, args.frames + 1, args.cameras), device, args.precision)

@@ -24,9 +24,9 @@ from omegaconf import DictConfig
 from torch import nn
 
 from fsdbev.checkpoint import atomic_writer
-from fsdbev.d2.config import LazyConfig
 from fsdbev.d2.utils.events import EventStorage
-from fsdbev.engine.analysis import IMAGE_BRANCH, analyze
+from fsdbev.engine import load_config
+from fsdbev.engine.analysis import analyze
 from fsdbev.engine.ema import ModelEMA
 from fsdbev.engine.model import build_model
 from fsdbev.engine.optim import build_optimizer
@@ -148,11 +148,12 @@ def training_macs(cfg: DictConfig, num_cameras: int) -> int:
     model = build_model(cpu)
     height, width = cpu.dataloader.image_size
     cost = analyze(model, image_size=(height, width), num_cameras=num_cameras)
-    frames, sides = cost.num_frames, 1 if model.teacher_fill is None else 2
+    frames = cost.num_frames
+    sides = 1 if getattr(model, "teacher_fill", None) is None else 2
     total = 0
     for name, part in cost.parts.items():
         # Earlier frames take part without gradient, as far as they are frames of their own.
-        every_frame = (*IMAGE_BRANCH, "depth_net", "view_transform", "temporal_stage")
+        every_frame = (*cost.image_branch, "depth_net", "view_transform", "temporal_stage")
         passes = (3 + frames - 1) / frames if name in every_frame else 3
         in_both = name in ("view_transform", "temporal_stage", "bev_encoder", "head")
         total += int(part.macs * passes * (sides if in_both else 1))
@@ -193,7 +194,7 @@ def _rows(found: dict[str, list[Measured]], macs: int, batch: int) -> list[dict]
 
 def _config(args: argparse.Namespace, variant: str) -> DictConfig:
     overrides = [f"train.device={args.device}", *VARIANTS[variant], *args.overrides]
-    return apply_overrides(LazyConfig.load(args.config_file), overrides)
+    return load_config(args.config_file, overrides)
 
 
 def _in_own_process(args: argparse.Namespace, variant: str) -> Measured:

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fsdbev.modeling import FSDBEV
+from fsdbev.modeling import FSDBEV, ImageFeatures
 from fsdbev.modeling.center_head.decode import (
     BoxDecoder,
     Candidates,
     to_front,
     top_candidates,
 )
-from fsdbev.modeling.msfe import ImageFeatures
 from fsdbev.modeling.view_transform import Splats
 
 #: Lower than any score: which boxes score too low is decided when a graph runs.

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import conv3x3
+from ..registry import PART_REGISTRY
 
 
+@PART_REGISTRY.register()
 class FPN(nn.Module):
     """Top-down pyramid without norm or activation; the coarsest map only feeds the finer ones.
 

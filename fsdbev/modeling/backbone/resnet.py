@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import BasicBlock, conv3x3, kaiming_init
+from ..registry import PART_REGISTRY
 from .activation_checkpoint import checkpoint_keeping_statistics
 
 
@@ -64,6 +65,7 @@ def resnet_channels(depth: int, width: int = 64) -> tuple[int, int, int, int]:
     return tuple(width * 2**stage * block.expansion for stage in range(4))
 
 
+@PART_REGISTRY.register()
 class ResNet(nn.Module):
     """Image backbone; outputs C2..C5 at strides 4, 8, 16, 32.
 

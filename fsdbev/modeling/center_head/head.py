@@ -15,11 +15,13 @@ from fsdbev.d2.structures import Instances
 from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
 
 from ..blocks import HEATMAP_PRIOR_BIAS, conv3x3, kaiming_init
+from ..registry import PART_REGISTRY
 from .decode import CENTER_TASKS, BoxDecoder, Candidates, CenterTask
 from .losses import center_losses
 from .targets import REGRESSION, CenterTargets, center_targets
 
 
+@PART_REGISTRY.register()
 class CenterHead(nn.Module):
     """Predicts heatmaps of object centers and a box at every cell, a set of branches for each task.
 

@@ -1,5 +1,6 @@
 """Meta-architectures: whole models, registered in Detectron2's META_ARCH_REGISTRY."""
 
 from .fsdbev import FSDBEV
+from .lift_splat import Frame, LiftSplatDetector
 
-__all__ = ["FSDBEV"]
+__all__ = ["FSDBEV", "Frame", "LiftSplatDetector"]

@@ -1,0 +1,66 @@
+"""LiftSplatDetector with a ResNet-50: what all models here have in common. Every size stands once;
+the rest refers to it. Each part is named, so that another one can take its place."""
+
+from fsdbev.d2.config import LazyCall as L
+from fsdbev.modeling import build_meta_arch, build_part, resnet_channels
+from fsdbev.structures import BEVGrid, DepthBins
+
+model = L(build_meta_arch)(
+    name="LiftSplatDetector",
+    grid=L(BEVGrid)(x_range=[-51.2, 51.2], y_range=[-51.2, 51.2], z_range=[-5.0, 3.0], cell=0.8),
+    depth_bins=L(DepthBins)(start=1.0, stop=60.0, step=0.5),
+    num_frames=2,
+    pixel_mean=[123.675, 116.28, 103.53],
+    pixel_std=[58.395, 57.12, 57.375],
+    # image branch
+    backbone=L(build_part)(
+        name="ResNet", depth=50, width=64, bn_momentum=0.1, activation_checkpoint=False
+    ),
+    neck=L(build_part)(
+        name="FPN",
+        in_channels=L(resnet_channels)(depth="${...backbone.depth}", width="${...backbone.width}"),
+        out_channels=512,
+        skip_finest=2,
+    ),
+    msfe=None,
+    # image to BEV
+    depth_net=L(build_part)(
+        name="DepthNet",
+        in_channels="${..neck.out_channels}",
+        mid_channels=512,
+        context_channels=80,
+        aspp_channels=96,
+        dropout=0.5,
+        depth_bins="${..depth_bins}",
+    ),
+    view_transform=L(build_part)(
+        name="ViewTransform",
+        grid="${..grid}",
+        depth_bins="${..depth_bins}",
+        foreground_threshold=0.0,
+        depth_threshold=0.0,
+    ),
+    # BEV branch
+    temporal_stage=L(build_part)(
+        name="TemporalStage", channels="${..depth_net.context_channels}", bn_momentum=0.1
+    ),
+    bev_encoder=L(build_part)(
+        name="BEVEncoder",
+        frame_channels="${..depth_net.context_channels}",
+        num_frames="${..num_frames}",
+        width="${..depth_net.context_channels}",
+        out_channels=256,
+        bn_momentum=0.1,
+    ),
+    head=L(build_part)(
+        name="CenterHead",
+        in_channels="${..bev_encoder.out_channels}",
+        grid="${..grid}",
+        shared_channels=64,
+        branch_channels=64,
+        max_candidates=500,
+        score_threshold=0.1,
+    ),
+    # training
+    bev_paste=None,
+)
