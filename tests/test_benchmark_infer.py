@@ -78,7 +78,7 @@ def test_a_stream_that_is_wrong_is_not_timed(run, infer, monkeypatch, tmp_path):
 
 
 def test_samples_are_a_drive(infer):
-    cfg = infer.apply_overrides(infer.LazyConfig.load(SMALL[1]), ["model.num_frames=3"])
+    cfg = infer.load_config(SMALL[1], ["model.num_frames=3"])
     cfg.dataloader.image_size = [32, 64]
     drive = list(infer.samples(cfg, 4, 2))
     tokens = [sample["sample_token"] for sample in drive]

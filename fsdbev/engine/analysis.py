@@ -42,7 +42,7 @@ class ModelCost:
             (``OTHER``).
         total: of the whole model, counted as a whole.
         image_branch: multiply-adds of what runs on images alone, by the part that it is in: the
-            model's ``image_branch``. A stream (``StreamingPredictor``) runs it on the key frame only.
+            model's ``image_branch``, which a stream (``StreamingPredictor``) runs on one frame.
         num_frames: T; the image branch runs so many times.
         not_counted: operators that ran and have no count, and how often.
     """

@@ -32,8 +32,8 @@ def load_plugins(names: Sequence[str] = ()) -> None:
         except Exception as error:
             if _is_missing(name, error):
                 raise ValueError(
-                    f"there is no plugin {name!r}: no module of that name is on the Python path or in "
-                    f"the working directory; installed plugins: {', '.join(installed) or 'none'}"
+                    f"there is no plugin {name!r}: no module of that name is on the Python path or "
+                    f"in the working directory; installed plugins: {', '.join(installed) or 'none'}"
                 ) from error
             logger.error("plugin %s failed", name, exc_info=True)
             raise ValueError(

@@ -33,6 +33,7 @@ class CenterHead(nn.Module):
         tasks: classes of each task and their NMS.
         class_names: what ``gt_classes`` and ``pred_classes`` index.
         box_weight: weight of the box losses beside the heatmap's.
+        velocity_weight: weight of the velocity's loss beside the other box losses.
         min_radius: smallest radius of a target Gaussian, cells.
         min_overlap: overlap that sets the radius, see :func:`.targets.gaussian_radius`.
         max_boxes: at most so many target boxes a task and sample.
@@ -54,6 +55,7 @@ class CenterHead(nn.Module):
         tasks: Sequence[CenterTask] = CENTER_TASKS,
         class_names: Sequence[str] = CLASS_NAMES,
         box_weight: float = 0.25,
+        velocity_weight: float = 1.0,
         min_radius: int = 2,
         min_overlap: float = 0.1,
         max_boxes: int = 500,
@@ -65,7 +67,7 @@ class CenterHead(nn.Module):
         self.grid = grid
         self.tasks = tuple(tasks)
         self.class_ids = _class_ids(self.tasks, class_names)
-        self.box_weight = box_weight
+        self.box_weight, self.velocity_weight = box_weight, velocity_weight
         self.min_radius, self.min_overlap, self.max_boxes = min_radius, min_overlap, max_boxes
         self.decoder = BoxDecoder(
             tasks=self.tasks,
@@ -132,7 +134,12 @@ class CenterHead(nn.Module):
             raise ValueError(
                 f"predictions of {stacked} samples do not stack targets of {batch} samples"
             )
-        return center_losses(predictions, targets, box_weight=self.box_weight)
+        return center_losses(
+            predictions,
+            targets,
+            box_weight=self.box_weight,
+            velocity_weight=self.velocity_weight,
+        )
 
     @torch.no_grad()
     def decode(self, predictions: Sequence[dict[str, Tensor]]) -> list[Instances]:

@@ -23,13 +23,17 @@ LOSS_NAMES = {"reg": "xy", "height": "z", "dim": "dim", "rot": "yaw", "vel": "ve
 
 @full_precision
 def center_losses(
-    predictions: Sequence[dict[str, Tensor]], targets: CenterTargets, *, box_weight: float
+    predictions: Sequence[dict[str, Tensor]],
+    targets: CenterTargets,
+    *,
+    box_weight: float,
+    velocity_weight: float = 1.0,
 ) -> dict[str, Tensor]:
     """Weighted losses ``task{i}.loss_{heatmap,xy,z,dim,yaw,vel}`` (SPEC section 8).
 
     Heatmap: Gaussian focal loss over max(1, peaks). Boxes: L1 at the center cells times
     ``box_weight`` over max(1e-4, boxes) + 1e-4; NaN targets do not count. Numbers of peaks and
-    boxes are averaged over ranks.
+    boxes are averaged over ranks. The velocity's loss is times ``velocity_weight`` too.
 
     Args:
         predictions: maps of each task, (S B, channels, Y, X): B samples S times, all held against
@@ -49,7 +53,8 @@ def center_losses(
         error = regression_error(prediction, targets, i)
         weight = box_weight / (boxes[i].clamp(min=1e-4) + 1e-4)
         for branch, part in zip(REGRESSION, error.split(list(REGRESSION.values())), strict=True):
-            losses[f"task{i}.loss_{LOSS_NAMES[branch]}"] = weight * part.sum()
+            of_branch = weight * velocity_weight if branch == "vel" else weight
+            losses[f"task{i}.loss_{LOSS_NAMES[branch]}"] = of_branch * part.sum()
     return losses
 
 

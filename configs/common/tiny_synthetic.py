@@ -1,0 +1,38 @@
+"""Training on the synthetic data set that a laptop's CPU does in minutes: all but the model, and the
+sizes of models that fit it."""
+
+from .data.synthetic import dataloader
+from .optim import AdamW as optimizer
+from .schedule import cosine as lr_multiplier
+from .train import train
+
+# For any model: model.merge_with(sizes). The synthetic street is small: nearly nine in ten objects
+# stand within 28 m.
+sizes = dict(
+    grid=dict(x_range=[-28.0, 28.0], y_range=[-28.0, 28.0], cell=1.0),
+    depth_bins=dict(stop=41.0, step=1.0),
+    backbone=dict(depth=18, width=16),
+    neck=dict(out_channels=32),
+    depth_net=dict(context_channels=16),
+    bev_encoder=dict(out_channels=32),
+    head=dict(shared_channels=16, branch_channels=16, score_threshold=0.03),
+)
+# For a camera-aware depth network. A few hundred steps have no time for dropout or strong
+# augmentation.
+depth_net_sizes = dict(mid_channels=32, aspp_channels=16, dropout=0.0)
+
+dataloader.image_size = [112, 304]
+dataloader.image_aug.scale = [0.95, 1.05]
+dataloader.image_aug.max_rotation = 0.0
+dataloader.bev_aug.max_rotation = 5.0
+dataloader.train.class_balanced = False
+dataloader.train.total_batch_size = 2
+dataloader.train.num_workers = 1
+
+optimizer.lr = 4e-3
+lr_multiplier.warmup_iters = 50
+train.max_iter = 700
+train.channels_last = True
+train.ema = dict(enabled=True, decay=0.99, warmup=20, start_updates=0)
+train.checkpointer.period = 200
+train.eval_period = 0

@@ -1,0 +1,5 @@
+"""BEVDepth: a plugin, train.plugins=[projects.BEVDepth]."""
+
+from .modeling import BEVDepth, DepthRefinement
+
+__all__ = ["BEVDepth", "DepthRefinement"]

@@ -1,0 +1,24 @@
+"""BEVDepth, ResNet-50, 256x704, BEV 128x128, two key frames, depth refinement, CBGS."""
+
+from fsdbev.d2.config import LazyCall as L
+from fsdbev.model_zoo import get_config
+from fsdbev.modeling import build_part
+
+_base = get_config("fsdbev_r50_cbgs.py")
+dataloader, lr_multiplier, optimizer, train = (
+    _base[key] for key in ("dataloader", "lr_multiplier", "optimizer", "train")
+)
+model = get_config("common/models/lift_splat_r50.py").model
+
+model.name = "BEVDepth"
+model.depth_refinement = L(build_part)(
+    name="DepthRefinement", channels="${..depth_net.context_channels}"
+)
+model.depth_loss_weight = 3.0
+model.depth_bins.merge_with(dict(start=2.0, stop=58.0))
+model.head.velocity_weight = 0.5
+
+train.plugins = ["projects.BEVDepth"]
+train.max_iter = 20 * 123580 // 64
+optimizer.weight_decay = 1e-7
+dataloader.image_aug.scale = [0.88, 1.25]

@@ -1,0 +1,65 @@
+"""BEVDepth (AAAI 2023, arXiv 2206.10092): depth learnt from LiDAR, refined before it is splat.
+
+Letters: B samples, T frames, N cameras, V = B N views, C context channels, D depth bins,
+(h, w) = (H, W) / 16, (Y, X) BEV grid.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fsdbev.modeling import META_ARCH_REGISTRY, Frame, LiftSplatDetector
+from fsdbev.modeling.depth_labels import DepthLabels, depth_loss, downsample_labels
+from fsdbev.modeling.view_transform import Splats
+
+from .refinement import DepthRefinement, splat_volume
+
+
+@META_ARCH_REGISTRY.register()
+class BEVDepth(LiftSplatDetector):
+    """Camera-aware depth, supervised by the nearest point of each cell; lifted features are refined.
+
+    For training it needs ``gt_depth`` too, and returns ``loss_depth`` beside the head's losses.
+
+    Args:
+        depth_refinement: on the lifted features before they are splat (section 3.4); None: without.
+        depth_loss_weight: of ``loss_depth``.
+        parts: the other arguments of ``LiftSplatDetector``.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth_refinement: DepthRefinement | None = None,
+        depth_loss_weight: float = 3.0,
+        **parts: Any,
+    ) -> None:
+        super().__init__(**parts)
+        self.depth_refinement = depth_refinement
+        self.depth_loss_weight = depth_loss_weight
+
+    def pool(self, frame: Frame, splats: Splats, labels: DepthLabels | None) -> Tensor:
+        if self.depth_refinement is None:
+            return super().pool(frame, splats, labels)
+        volume = self.depth_refinement(frame.depth_prob, frame.context)
+        pooled = splat_volume(self.view_transform, volume, splats)
+        return pooled if self.temporal_stage is None else self.temporal_stage(pooled)
+
+    def make_labels(self, batched_inputs: list[dict]) -> list[DepthLabels | None]:
+        """Of the key frame: each cell's nearest point, whatever it lies on."""
+        gt_depth = self._stack(batched_inputs, "gt_depth")[:, 0].flatten(0, 1)
+        nothing = torch.zeros_like(gt_depth, dtype=torch.bool)
+        labels = downsample_labels(gt_depth, nothing, self.depth_bins, self.stride)
+        return [labels] + [None] * (self.num_frames - 1)
+
+    def image_losses(
+        self, key_frame: Frame, labels: DepthLabels, batched_inputs: list[dict]
+    ) -> dict[str, Tensor]:
+        """Binary cross-entropy of the depth distribution, mean over the cells with a point."""
+        loss = depth_loss(
+            key_frame.depth_prob, labels, foreground_weight=1.0, background_weight=1.0
+        )
+        return {"loss_depth": self.depth_loss_weight * loss}

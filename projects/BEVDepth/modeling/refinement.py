@@ -1,0 +1,80 @@
+"""Depth refinement: convolutions over each image row's plane of depth and width (BEVDepth, 3.4).
+
+Letters: V views, P splats, B samples, C channels, D depth bins, (h, w) = (H, W) / 16,
+(Y, X) BEV grid.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from fsdbev.layers import splat_cells
+from fsdbev.modeling import PART_REGISTRY, ViewTransform
+from fsdbev.modeling.blocks import conv3x3, kaiming_init
+from fsdbev.modeling.precision import full_precision
+from fsdbev.modeling.view_transform import Splats
+
+
+@PART_REGISTRY.register()
+class DepthRefinement(nn.Module):
+    """Lifted features, refined along depth and width, so that a wrong depth can be put right by its
+    neighbours' features. Runs in float32.
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.reduce = _conv_bn_relu(channels)
+        self.residual = nn.Sequential(*_conv_bn_relu(channels), *_conv_bn_relu(channels))
+        self.out = conv3x3(channels, channels, bias=True)
+        kaiming_init(self)
+
+    @full_precision
+    def forward(self, depth_prob: Tensor, context: Tensor) -> Tensor:
+        """(V, D, h, w) and (V, C, h, w) -> (V, C, D, h, w) features of all frustum points."""
+        lifted = depth_prob[:, :, None] * context[:, None]  # (V, D, C, h, w)
+        rows = lifted.permute(0, 3, 2, 4, 1)  # (V, h, C, w, D)
+        x = self.reduce(rows.flatten(0, 1))
+        x = self.out(x + self.residual(x))
+        return x.unflatten(0, rows.shape[:2]).permute(0, 2, 4, 1, 3)
+
+
+def _conv_bn_relu(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+    )
+
+
+@full_precision
+def splat_volume(view_transform: ViewTransform, volume: Tensor, splats: Splats) -> Tensor:
+    """Sums the features of all frustum points, which are no longer weight times context, into BEV.
+
+    The pooling operator takes a weight for every depth and one context for all: each depth of a
+    view becomes a view of its own, of a single depth with weight one.
+
+    Args:
+        volume: (V, C, D, h, w).
+
+    Returns:
+        (B, C, Y, X) float32.
+    """
+    num_bins, size = volume.shape[2], volume.shape[-2:]
+    cells = splats.cells
+    if cells is None:
+        cells = view_transform.with_cells(splats, size).cells
+    by_depth = volume.transpose(1, 2).flatten(0, 1)  # (V D, C, h, w)
+    view = splats.view[:, None] * num_bins + splats.view.new_tensor(range(num_bins))
+    return splat_cells(
+        by_depth.new_ones(1, len(by_depth), 1, *size),
+        by_depth.new_ones(1, len(by_depth), *size),
+        by_depth,
+        cells.flatten(0, 1)[:, None],
+        view=view.flatten(),
+        output=splats.sample.repeat_interleave(num_bins),
+        num_outputs=splats.num_samples,
+        grid_size=view_transform.grid.shape,
+        depth_threshold=0.0,
+        foreground_threshold=0.0,
+    )[0]

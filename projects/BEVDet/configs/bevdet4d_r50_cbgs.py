@@ -1,0 +1,24 @@
+"""BEVDet4D, ResNet-50, 256x704, BEV 128x128, two frames, CBGS."""
+
+from fsdbev.d2.config import LazyCall as L
+from fsdbev.model_zoo import get_config
+from fsdbev.modeling import build_part
+
+_base = get_config("fsdbev_r50_cbgs.py")
+dataloader, lr_multiplier, optimizer, train = (
+    _base[key] for key in ("dataloader", "lr_multiplier", "optimizer", "train")
+)
+model = get_config("common/models/lift_splat_r50.py").model
+
+model.name = "BEVDet4D"
+model.depth_net = L(build_part)(
+    name="PixelDepthNet",
+    in_channels="${..neck.out_channels}",
+    context_channels=80,
+    depth_bins="${..depth_bins}",
+)
+model.depth_bins.step = 1.0
+
+train.plugins = ["projects.BEVDet"]
+train.max_iter = 20 * 123580 // 64
+dataloader.image_aug.scale = [0.94, 1.11]

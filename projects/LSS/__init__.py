@@ -1,0 +1,5 @@
+"""Lift, Splat, Shoot as a detector: a plugin, train.plugins=[projects.LSS]."""
+
+from .modeling import LSS, plain_nms_tasks
+
+__all__ = ["LSS", "plain_nms_tasks"]

@@ -1,0 +1,30 @@
+"""Lift, Splat, Shoot, ResNet-50, 256x704, BEV 128x128: the lift of its release on common parts."""
+
+from fsdbev.d2.config import LazyCall as L
+from fsdbev.model_zoo import get_config
+from fsdbev.modeling import build_part
+
+_base = get_config("fsdbev_r50_cbgs.py")
+dataloader, lr_multiplier, optimizer, train = (
+    _base[key] for key in ("dataloader", "lr_multiplier", "optimizer", "train")
+)
+model = get_config("common/models/lift_splat_r50.py").model
+
+model.name = "LSS"
+model.num_frames = 1
+model.temporal_stage = None
+model.depth_net = L(build_part)(
+    name="PixelDepthNet",
+    in_channels="${..neck.out_channels}",
+    context_channels=64,
+    depth_bins="${..depth_bins}",
+)
+model.depth_bins.merge_with(dict(start=4.0, stop=45.0, step=1.0))
+model.grid.z_range = [-10.0, 10.0]
+model.head.tasks = L(build_part)(name="plain_nms_tasks", iou_threshold=0.2)
+
+train.plugins = ["projects.LSS"]
+# images are augmented, BEV is not
+dataloader.image_aug.scale = [0.88, 1.02]
+dataloader.bev_aug.merge_with(dict(max_rotation=0.0, scale=[1.0, 1.0], flip_prob=0.0))
+dataloader.train.class_balanced = False

@@ -1,0 +1,15 @@
+"""Lift, Splat, Shoot small enough for a laptop's CPU, on the synthetic data set."""
+
+from fsdbev.model_zoo import get_config
+
+from .lss_r50 import model
+
+_tiny = get_config("common/tiny_synthetic.py")
+dataloader, lr_multiplier, optimizer, train = (
+    _tiny[key] for key in ("dataloader", "lr_multiplier", "optimizer", "train")
+)
+
+model.merge_with(_tiny.sizes)
+model.depth_bins.start = 1.0  # the street is small
+train.plugins = ["projects.LSS"]
+dataloader.bev_aug.merge_with(dict(max_rotation=0.0, scale=[1.0, 1.0], flip_prob=0.0))

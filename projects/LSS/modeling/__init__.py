@@ -1,0 +1,6 @@
+"""What Lift, Splat, Shoot adds."""
+
+from .lss import LSS
+from .tasks import plain_nms_tasks
+
+__all__ = ["LSS", "plain_nms_tasks"]
