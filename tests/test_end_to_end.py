@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,30 +11,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def train_net(data: Path, output: Path, *overrides: str, options: Sequence[str] = ()) -> None:
-    """Runs tools/train_net.py on the tiny config, made smaller still."""
-    command = [
-        sys.executable,
-        str(ROOT / "tools" / "train_net.py"),
-        "--config-file",
-        str(ROOT / "configs" / "fsdbev_tiny_synthetic.py"),
-        *options,
-        f"dataloader.dataroot={data}",
-        f"train.output_dir={output}",
-        "dataloader.image_size=[64,176]",
-        "dataloader.train.total_batch_size=2",
-        "dataloader.train.num_workers=0",
-        "dataloader.test.num_workers=0",
-        "train.checkpointer.period=1",
-        "train.log_period=1",
-        *overrides,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-
 @pytest.fixture(scope="module")
-def trained(synthetic_root, tmp_path_factory):
+def trained(train_net, synthetic_root, tmp_path_factory):
     output = tmp_path_factory.mktemp("trained")
     train_net(synthetic_root, output, "train.max_iter=2")
     return output
@@ -55,7 +32,7 @@ def test_two_steps_leave_metrics_checkpoint_and_submission(trained):
     assert (trained / "config.yaml").is_file()
 
 
-def test_resume_goes_on(trained, synthetic_root):
+def test_resume_goes_on(train_net, trained, synthetic_root):
     train_net(synthetic_root, trained, "train.max_iter=3", options=["--resume"])
     checkpoint = torch.load(trained / "model_final.pth", weights_only=True)
     assert checkpoint["iteration"] == 2
@@ -63,7 +40,7 @@ def test_resume_goes_on(trained, synthetic_root):
     assert [line["iteration"] for line in lines if "loss_distill" in line] == [0, 1, 2]
 
 
-def test_eval_only_gives_the_same_boxes_as_the_end_of_training(synthetic_root, tmp_path):
+def test_eval_only_gives_the_same_boxes_as_the_end_of_training(train_net, synthetic_root, tmp_path):
     train_net(synthetic_root, tmp_path / "train", "train.max_iter=1")
     train_net(
         synthetic_root,
@@ -83,7 +60,7 @@ def test_eval_only_gives_the_same_boxes_as_the_end_of_training(synthetic_root, t
             assert box["translation"] == pytest.approx(other["translation"], abs=1e-3)
 
 
-def test_two_processes_train_and_evaluate(synthetic_root, tmp_path):
+def test_two_processes_train_and_evaluate(train_net, synthetic_root, tmp_path):
     overrides = ["train.max_iter=2", "train.device=cpu"]
     train_net(synthetic_root, tmp_path, *overrides, options=["--num-gpus", "2"])
     assert json.loads((tmp_path / "evaluation.json").read_text())["nuscenes"]["NDS"] >= 0

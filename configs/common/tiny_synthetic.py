@@ -1,5 +1,5 @@
-"""Training on the synthetic data set that a laptop's CPU does in minutes: all but the model, and the
-sizes of models that fit it."""
+"""A training on the synthetic data set that a laptop's CPU does in minutes: all but the model, and
+the sizes of models that fit it."""
 
 from .data.synthetic import dataloader
 from .optim import AdamW as optimizer

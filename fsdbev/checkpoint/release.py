@@ -1,4 +1,7 @@
-"""Parameter names of the public FSD-BEV release (mmdetection3d) and ours, in one table."""
+"""Parameter names of the public FSD-BEV release (mmdetection3d) and ours, in one table.
+
+BEVDet, BEVDepth and SA-BEV share the release's code base, and so its names.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,9 @@ TABLE: tuple[tuple[str, str], ...] = (
     (f"{_ASPP}.conv1.", "depth_net.aspp.project.0."),
     (f"{_ASPP}.bn1.", "depth_net.aspp.project.1."),
     (f"{_DEPTH}.depth_conv.4.", "depth_net.depth_conv."),
+    # BEVDet's depth network is one convolution
+    (f"{_DEPTH}.weight", "depth_net.conv.weight"),
+    (f"{_DEPTH}.bias", "depth_net.conv.bias"),
     # BEV branch
     ("pre_process_net.layers.0.", "temporal_stage.stage."),
     ("img_bev_encoder_backbone.layers.", "bev_encoder.stages."),
@@ -48,12 +54,25 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("pts_bbox_head.", "head."),
 )
 
+#: (start of a name in BEVDepth's own release, what stands there in mmdetection3d's code), for the
+#: parts that it builds alike: not its necks and BEV encoder.
+BEVDEPTH_RELEASE = (
+    ("model.backbone.img_backbone.", "img_backbone."),
+    ("model.backbone.depth_net.", f"{_DEPTH}."),
+    ("model.head.shared_conv.", "pts_bbox_head.shared_conv."),
+    ("model.head.task_heads.", "pts_bbox_head.task_heads."),
+)
+
 #: What a field of ``TABLE`` stands for, as a regular expression.
 FIELDS = {"level": r"\d+", "use": "context|depth", "step": "reduce|expand", "block": "[012]"}
 
 
 def our_name(release: str) -> str | None:
-    """Our name of a parameter of the release; None where the table has no such name."""
+    """Our name of a parameter of the release, or of BEVDepth's; None where the tables have no such
+    name."""
+    for own, common in BEVDEPTH_RELEASE:
+        if release.startswith(own):
+            release = common + release.removeprefix(own)
     return _renamed(release, _TO_OURS)
 
 

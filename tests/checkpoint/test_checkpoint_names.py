@@ -30,7 +30,9 @@ def test_release_checkpoint_fits_our_model_and_converts_back(depth, tensors):
 
 
 def test_every_row_of_the_table_is_used_both_ways():
-    release = release_shapes(50)
+    depth_net = "img_view_transformer.depth_net."
+    bevdet = {depth_net + name: () for name in ("weight", "bias")}
+    release = release_shapes(50) | bevdet
     for column, names in enumerate([release, to_our_names(release)]):
         starts = [row[column].partition("<")[0] for row in TABLE]
         assert all(any(name.startswith(start) for name in names) for start in starts)
@@ -66,6 +68,19 @@ def test_name_that_the_table_lacks(name):
         name: 1,
         "backbone.conv1.weight": 2,
     }
+
+
+@pytest.mark.parametrize(
+    ("bevdepth", "ours"),
+    [
+        ("model.backbone.img_backbone.layer1.0.bn1.bias", "backbone.layer1.0.bn1.bias"),
+        ("model.backbone.depth_net.depth_mlp.fc2.weight", "depth_net.depth_gate.mlp.2.weight"),
+        ("model.head.shared_conv.bn.weight", "head.shared_conv.bn.weight"),
+        ("model.head.task_heads.5.rot.1.bias", "head.task_heads.5.rot.1.bias"),
+    ],
+)
+def test_names_of_bevdepths_own_release(bevdepth, ours):
+    assert our_name(bevdepth) == ours and release_name(ours) != bevdepth
 
 
 def test_parameter_that_is_there_twice_is_refused():

@@ -20,7 +20,7 @@ from .refinement import DepthRefinement, splat_volume
 
 @META_ARCH_REGISTRY.register()
 class BEVDepth(LiftSplatDetector):
-    """Camera-aware depth, supervised by the nearest point of each cell; lifted features are refined.
+    """Camera-aware depth, supervised by each cell's nearest point; lifted features are refined.
 
     For training it needs ``gt_depth`` too, and returns ``loss_depth`` beside the head's losses.
 

@@ -1,0 +1,29 @@
+"""Configs for who builds on them from elsewhere."""
+
+import pytest
+
+from fsdbev import model_zoo
+from fsdbev.d2.config import LazyConfig
+
+
+def test_config_by_its_path():
+    cfg = model_zoo.get_config("fsdbev_tiny_synthetic.py")
+    assert cfg == LazyConfig.load(str(model_zoo.CONFIGS / "fsdbev_tiny_synthetic.py"))
+    assert model_zoo.get_config("common/train.py").train.plugins == []
+
+
+def test_each_call_gives_a_config_of_its_own():
+    first, second = (model_zoo.get_config("common/train.py") for _ in range(2))
+    first.train.max_iter = 1
+    assert second.train.max_iter != 1
+
+
+def test_unknown_config_lists_what_is_there():
+    with pytest.raises(FileNotFoundError, match="no config 'tiny.py'.*common/train.py"):
+        model_zoo.get_config("tiny.py")
+
+
+def test_without_a_clone(monkeypatch, tmp_path):
+    monkeypatch.setattr(model_zoo, "CONFIGS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="install from a clone"):
+        model_zoo.get_config("common/train.py")
