@@ -1,0 +1,223 @@
+"""Made-up samples: what the mapper gives, without a data set.
+
+Letters: T frames (0 is the key frame), N cameras, M boxes, (H, W) image size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fsdbev.d2.structures import Instances
+from fsdbev.structures import (
+    CLASS_NAMES,
+    Boxes3D,
+    invert,
+    key_ego2global,
+    make_transform,
+    rotation_z,
+    transform_points,
+)
+
+from .image_aug import ImageAugmentation
+from .targets import heatmaps, image_boxes
+
+# Lengths and angles are no round numbers: on no sensible grid do points lie on a cell's border,
+# where rounding would choose the cell.
+
+#: Of the original images: width and height, focal length and principal point, pixels.
+_SOURCE_SIZE, _FOCAL, _CENTER = (1600, 900), 1263.71, (803.93, 457.37)
+#: Columns: right, down and forward of a camera that looks along x.
+_CAMERA_AXES = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
+#: The cameras stand a metre from here, in ego; the first one looks this far to the left, rad.
+_RIG_CENTER, _FIRST_YAW = (0.2131, 0.0173, 1.5137), 0.0137
+#: In global, metres; from one frame to the next it drives this far and turns so many rad.
+_START, _STEP, _TURN = (613.71, 1604.37, 0.0), (2.17, -0.13, 0.0), 0.021
+#: Of the time from one frame to the next, what one camera fires after the one before.
+_CAMERA_DELAY = 0.017
+_FRAME_INTERVAL = 500_000  # microseconds
+
+_BOXES = 40
+_LOWEST = torch.tensor([-45.0, -45, -1, 0.6, 0.6, 1, -3.1, -3, -3])
+_HIGHEST = torch.tensor([45.0, 45, 1, 8, 2.5, 3, 3.1, 3, 3])
+#: Share of pixels with a depth, and of those on foreground objects, much as in nuScenes.
+_WITH_DEPTH, _ON_FOREGROUND = 0.02, 0.15
+_NEAREST, _FARTHEST = 1.0, 59.0
+
+
+def made_up_samples(
+    batch_size: int,
+    *,
+    num_frames: int,
+    num_cameras: int,
+    image_size: tuple[int, int],
+    training: bool = False,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The first samples of :func:`made_up_drive`: a batch to try a model on before there is data.
+
+    ::
+
+        sizes = dict(num_frames=model.num_frames, num_cameras=6, image_size=(256, 704))
+        losses = model.train()(made_up_samples(2, **sizes, training=True))
+        detections = model.eval()(made_up_samples(2, **sizes))
+
+    Args:
+        batch_size: how many.
+        num_frames, num_cameras, image_size, training, seed: see ``made_up_drive``.
+
+    Raises:
+        ValueError: as ``made_up_drive`` does.
+    """
+    drive = made_up_drive(
+        num_frames=num_frames,
+        num_cameras=num_cameras,
+        image_size=image_size,
+        training=training,
+        seed=seed,
+    )
+    return list(islice(drive, batch_size))
+
+
+def made_up_drive(
+    *,
+    num_frames: int,
+    num_cameras: int,
+    image_size: tuple[int, int],
+    training: bool = False,
+    seed: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """Samples of a vehicle with a ring of cameras that drives on, without end; always the same ones
+    for the same arguments.
+
+    Every sample has all that ``MultiViewMapper`` gives, in the same shapes and dtypes, and its
+    calibration holds together: level cameras of 1600 x 900 pixels that fire one after the other, in
+    a vehicle that moves and turns; their images resized and cropped as at test time; no BEV
+    augmentation. The frames after the key frame are the key frames of the samples before, half a
+    second apart, so that the drive can be streamed; the first sample has them too.
+
+    What is seen is made up: images are clouds of colour, smooth as photographs are, and in training
+    depth and foreground are scattered points. Boxes stand all around, of all classes, anew in every
+    sample; ``gt_heatmap`` is theirs. They show that a model runs on what the mapper gives; whether
+    it learns, they cannot tell: nothing in an image points to a box.
+
+    Args:
+        num_frames: T.
+        num_cameras: N.
+        image_size: (H, W) of the network image, pixels.
+        training: with ``gt_depth``, ``gt_foreground``, ``gt_heatmap`` and ``instances``.
+        seed: another seed gives other images, points and boxes of the same cameras.
+
+    Raises:
+        ValueError: there is no frame, no camera or no pixel.
+    """
+    if num_frames < 1 or num_cameras < 1:
+        raise ValueError(
+            f"num_frames and num_cameras start at 1, got {num_frames} and {num_cameras}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    image_aug = ImageAugmentation(image_size=image_size)
+    return _Drive(num_cameras, image_aug, training, seed, generator).samples(num_frames)
+
+
+@dataclass(frozen=True)
+class _Drive:
+    num_cameras: int
+    image_aug: ImageAugmentation
+    training: bool
+    seed: int
+    generator: torch.Generator
+
+    def samples(self, num_frames: int) -> Iterator[dict[str, Any]]:
+        frames = deque(maxlen=num_frames)
+        for number in count():
+            frames.appendleft(self._frame(number))
+            if len(frames) == num_frames:
+                tokens = [f"made-up-{self.seed}-{number - t}" for t in range(num_frames)]
+                yield self._sample(number, tokens, frames)
+
+    def _sample(
+        self, number: int, tokens: list[str], frames: deque[dict[str, Tensor]]
+    ) -> dict[str, Any]:
+        matrix = torch.from_numpy(self.image_aug.fixed(_SOURCE_SIZE).matrix())
+        sample = {key: torch.stack([frame[key] for frame in frames]) for key in frames[0]}
+        sample |= {
+            "image_aug": matrix.float().repeat(self.num_cameras, 1, 1),
+            "bev_aug": torch.eye(4),
+            "reference_camera": 0,
+            "sample_token": tokens[0],
+            "scene_token": f"made-up-{self.seed}",
+            "timestamp": _FRAME_INTERVAL * number,
+            "frame_tokens": tokens,
+        }
+        if self.training:
+            sample["instances"] = self._instances()
+            sample["gt_heatmap"] = self._heatmaps(sample)
+        return sample
+
+    def _frame(self, number: int) -> dict[str, Tensor]:
+        """What a sample has of every frame, (N, ...) each."""
+        cameras = torch.arange(self.num_cameras, dtype=torch.float64)
+        yaw = 2 * math.pi / self.num_cameras * cameras + _FIRST_YAW
+        rotation = rotation_z(yaw) @ yaw.new_tensor(_CAMERA_AXES)
+        time = number + _CAMERA_DELAY * cameras
+        place = yaw.new_tensor(_START) + time[:, None] * yaw.new_tensor(_STEP)
+        (u, v), focal = _CENTER, _FOCAL
+        intrinsics = yaw.new_tensor([[focal, 0, u], [0, focal, v], [0, 0, 1]])
+        frame = {
+            "images": self._clouds(),
+            "cam2ego": make_transform(rotation, rotation[..., 2] + yaw.new_tensor(_RIG_CENTER)),
+            "ego2global": make_transform(rotation_z(_TURN * time), place),
+            "intrinsics": intrinsics.repeat(self.num_cameras, 1, 1),
+        }
+        return frame | self._points() if self.training else frame
+
+    def _clouds(self) -> Tensor:
+        height, width = self.image_aug.image_size
+        coarse = self._rand(self.num_cameras, 3, math.ceil(height / 8), math.ceil(width / 8))
+        return (255 * F.interpolate(coarse, (height, width), mode="bilinear")).byte()
+
+    def _points(self) -> dict[str, Tensor]:
+        pixels = (self.num_cameras, *self.image_aug.image_size)
+        depth = _NEAREST + (_FARTHEST - _NEAREST) * self._rand(*pixels)
+        hit = self._rand(*pixels) < _WITH_DEPTH
+        return {
+            "gt_depth": torch.where(hit, depth, 0.0),
+            "gt_foreground": hit & (self._rand(*pixels) < _ON_FOREGROUND),
+        }
+
+    def _instances(self) -> Instances:
+        instances = Instances(self.image_aug.image_size)
+        boxes = _LOWEST + self._rand(_BOXES, len(_LOWEST)) * (_HIGHEST - _LOWEST)
+        instances.gt_boxes_3d = Boxes3D(boxes)
+        instances.gt_classes = torch.arange(_BOXES) % len(CLASS_NAMES)
+        return instances
+
+    def _heatmaps(self, sample: dict[str, Any]) -> Tensor:
+        cam2global = sample["ego2global"][0] @ sample["cam2ego"][0]
+        keyego2cam = invert(cam2global) @ key_ego2global(sample)
+        corners = sample["instances"].gt_boxes_3d.corners().double().flatten(0, 1)
+        in_cameras = transform_points(corners, keyego2cam).unflatten(1, (-1, 8)).numpy()
+        intrinsics = sample["intrinsics"][0].numpy()
+        seen = [image_boxes(c, k, _SOURCE_SIZE) for c, k in zip(in_cameras, intrinsics)]
+        classes = sample["instances"].gt_classes.numpy()
+        return heatmaps(
+            [boxes for boxes, _ in seen],
+            [classes[owners] for _, owners in seen],
+            sample["image_aug"].double().numpy(),
+            np.tile(_SOURCE_SIZE, (self.num_cameras, 1)),
+            num_classes=len(CLASS_NAMES),
+            image_size=self.image_aug.image_size,
+        )
+
+    def _rand(self, *size: int) -> Tensor:
+        return torch.rand(*size, generator=self.generator)

@@ -1,0 +1,124 @@
+"""Made-up samples: those of the mapper in form, and a drive of one rig."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from fsdbev.d2.structures import Instances
+from fsdbev.data.made_up import made_up_drive, made_up_samples
+from fsdbev.structures import CLASS_NAMES, Cameras, invert, transform_points
+
+SIZES = {"num_frames": 2, "num_cameras": 6, "image_size": (64, 176)}
+
+
+def equal(a, b):
+    if isinstance(a, Instances):
+        same_boxes = torch.equal(a.gt_boxes_3d.tensor, b.gt_boxes_3d.tensor)
+        return same_boxes and torch.equal(a.gt_classes, b.gt_classes)
+    return torch.equal(a, b) if torch.is_tensor(a) else a == b
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_they_have_the_form_of_the_mappers(synthetic, mapper, training):
+    real = mapper(training=training)(synthetic, 1, np.random.default_rng(0))
+    (made_up,) = made_up_samples(1, **SIZES, training=training)
+    assert set(made_up) == set(real)
+    for key, value in real.items():
+        assert type(made_up[key]) is type(value), key
+        if torch.is_tensor(value):
+            assert (made_up[key].shape, made_up[key].dtype) == (value.shape, value.dtype), key
+    if training:
+        fields, expected = (s["instances"].get_fields() for s in (made_up, real))
+        assert set(fields) == set(expected)
+        assert made_up["instances"].image_size == real["instances"].image_size
+        assert fields["gt_boxes_3d"].tensor.dtype == expected["gt_boxes_3d"].tensor.dtype
+        assert fields["gt_classes"].dtype == expected["gt_classes"].dtype
+
+
+def test_they_are_always_the_same():
+    a, b = (made_up_samples(2, **SIZES, training=True) for _ in range(2))
+    assert all(equal(s[key], t[key]) for s, t in zip(a, b, strict=True) for key in s)
+
+
+def test_another_seed_sees_something_else_with_the_same_cameras():
+    (a,), (b,) = (made_up_samples(1, **SIZES, seed=seed) for seed in (0, 1))
+    assert not torch.equal(a["images"], b["images"])
+    assert a["scene_token"] != b["scene_token"]
+    assert torch.equal(a["cam2ego"], b["cam2ego"])
+
+
+def test_images_are_smooth_and_full_of_contrast():
+    images = made_up_samples(1, **SIZES)[0]["images"].float()
+    assert images.std() > 20
+    assert images.diff(dim=-1).abs().mean() < 15
+    assert not torch.equal(images[0, 0], images[0, 1])
+
+
+def test_samples_share_the_frames_of_a_drive():
+    first, second, third, fourth = islice(
+        made_up_drive(num_frames=3, num_cameras=2, image_size=(32, 64), training=True), 4
+    )
+    assert fourth["frame_tokens"] == [s["sample_token"] for s in (fourth, third, second)]
+    assert first["frame_tokens"][0] == first["sample_token"] == third["frame_tokens"][2]
+    assert len(set(first["frame_tokens"])) == 3
+    assert first["scene_token"] == fourth["scene_token"]
+    assert first["timestamp"] < second["timestamp"]
+    for key in ("images", "ego2global", "gt_depth", "gt_foreground"):
+        assert torch.equal(fourth[key][1], third[key][0])
+        assert torch.equal(fourth[key][2], second[key][0])
+        assert not torch.equal(fourth[key][0], fourth[key][1])
+
+
+def test_cameras_look_outward_and_fire_one_after_the_other():
+    (sample,) = made_up_samples(1, **SIZES)
+    cam2keyego = Cameras.from_samples([sample]).cam2keyego[0]
+    place, forward = cam2keyego[0, :, :2, 3], cam2keyego[0, :, :2, 2]
+    assert (torch.linalg.vecdot(place, forward) > 0.5).all()
+    assert (sample["cam2ego"][..., 2, 2].abs() < 1e-9).all()  # level
+    torch.testing.assert_close(cam2keyego[0, 0], sample["cam2ego"][0, 0], rtol=0, atol=1e-6)
+    driven = (cam2keyego[0] - sample["cam2ego"][0])[:, 0, 3]
+    assert (driven.diff() > 0.01).all()
+    assert (cam2keyego[1, :, 0, 3] < cam2keyego[0, :, 0, 3] - 2).all()
+
+
+def test_labels_are_sparse_and_of_all_classes():
+    (sample,) = made_up_samples(1, **SIZES, training=True)
+    assert set(sample["instances"].gt_classes.tolist()) == set(range(len(CLASS_NAMES)))
+    hits = sample["gt_depth"] > 0
+    assert 0.01 < hits.float().mean() < 0.03 and sample["gt_depth"].max() < 60
+    assert sample["gt_foreground"].any() and hits[sample["gt_foreground"]].all()
+
+
+def test_heatmaps_are_warm_where_the_boxes_are():
+    height, width = 256, 704
+    (sample,) = made_up_samples(
+        1, num_frames=1, num_cameras=4, image_size=(height, width), training=True
+    )
+    boxes, classes = sample["instances"].gt_boxes_3d, sample["instances"].gt_classes
+    keyego2cam = invert(Cameras.from_samples([sample]).cam2keyego[0, 0])
+    projected = transform_points(boxes.centers.double(), keyego2cam) @ sample["intrinsics"][0].mT
+    depth = projected[..., 2]
+    source = torch.nn.functional.pad(projected / depth[..., None], (0, 1), value=1)
+    u, v = (source @ sample["image_aug"].double().mT)[..., :2].unbind(-1)
+    seen = (depth > 10) & (u > 50) & (u < width - 50) & (v > 20) & (v < height - 20)
+    camera, box = seen.nonzero(as_tuple=True)
+    column, row = (u[seen] / 4).long(), (v[seen] / 4).long()
+    assert len(box) > 15
+    assert (sample["gt_heatmap"][camera, classes[box], row, column] > 0.3).all()
+    other = (classes[box] + 1) % len(CLASS_NAMES)
+    assert sample["gt_heatmap"][camera, other, row, column].mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_frames": 0}, "start at 1, got 0 and 6"),
+        ({"num_cameras": 0}, "start at 1, got 2 and 0"),
+        ({"image_size": (0, 64)}, "positive"),
+    ],
+)
+def test_sizes_that_make_no_sense(change, message):
+    with pytest.raises(ValueError, match=message):
+        made_up_drive(**{**SIZES, **change})
