@@ -31,8 +31,9 @@ from omegaconf import DictConfig
 
 from fsdbev.checkpoint import load_weights
 from fsdbev.d2.config import instantiate
+from fsdbev.data.made_up import made_up_samples
 from fsdbev.engine import load_config
-from fsdbev.engine.export import FORMATS, TOLERANCE, export_model, made_up_samples
+from fsdbev.engine.export import FORMATS, TOLERANCE, export_model
 from fsdbev.engine.export.comparison import BOX_FACTOR
 from fsdbev.engine.model import build_model
 

@@ -92,10 +92,12 @@ def test_bev_paste_draws_anew_and_moves_boxes(build_model, make_samples):
     model.head.targets = lambda instances: targets.append(instances) or original(instances)
     model(samples)
     model(samples)
-    assert [len(i) for step in targets for i in step] == [10] * 4
+    count = len(samples[0]["instances"])
+    assert [len(i) for step in targets for i in step] == [2 * count] * 4
     first, second = (step[0].gt_boxes_3d.tensor for step in targets)
     assert not torch.allclose(first, second)
-    assert len(samples[0]["instances"]) == 5
+    untouched = make_samples(training=True)[0]["instances"].gt_boxes_3d
+    assert torch.equal(samples[0]["instances"].gt_boxes_3d.tensor, untouched.tensor)
 
 
 def test_given_paste_transforms_make_training_repeatable(build_model, make_samples):

@@ -1,12 +1,12 @@
 """Time of inference: all frames of a sample against a stream that keeps image features.
 
-A made-up drive of 1600 x 900 cameras with noise for images and random weights; the two sides take
-turns, sample by sample, and must find the same boxes. The first sample warms both up and is not
-counted. GMACs are fvcore's of one sample (tools/analyze_model.py); "of peak" is the rate at which
-they are done as a share of that of a large matrix product in the same precision and the same run.
-Memory is the most that the process has (CPU: resident, Linux only; GPU: allocated) while a side is
-at work, weights included. "CPU ms": processor time of all threads, which a busy machine distorts
-less. Layout and compilation of the model are those of the config: train.channels_last=True.
+A made-up drive (fsdbev/data/made_up.py) and random weights; the two sides take turns, sample by
+sample, and must find the same boxes. The first sample warms both up and is not counted. GMACs are
+fvcore's of one sample (tools/analyze_model.py); "of peak" is the rate at which they are done as a
+share of that of a large matrix product in the same precision and the same run. Memory is the most
+that the process has (CPU: resident, Linux only; GPU: allocated) while a side is at work, weights
+included. "CPU ms": processor time of all threads, which a busy machine distorts less. Layout and
+compilation of the model are those of the config: train.channels_last=True.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from fsdbev.checkpoint import atomic_writer
 from fsdbev.d2.config import instantiate
 from fsdbev.d2.structures import Instances
-from fsdbev.data.records import Frame
+from fsdbev.data.made_up import made_up_drive
 from fsdbev.engine import load_config
 from fsdbev.engine.analysis import analyze
 from fsdbev.engine.model import build_model
 from fsdbev.engine.streaming import StreamingPredictor
 from fsdbev.layers._extension import KERNEL_DEVICES
 
-from . import made_up
 from .machine import (
     check_device,
     check_folder,
@@ -109,7 +109,12 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, overrides)
     sides = make_sides(cfg, args.cameras)
     device = torch.device(args.device)
-    peak, same = measure(sides, samples(cfg, args.frames + 1, args.cameras), device, args.precision)
+    drive = made_up_drive(
+        num_frames=cfg.model.num_frames,
+        num_cameras=args.cameras,
+        image_size=tuple(cfg.dataloader.image_size),
+    )
+    peak, same = measure(sides, islice(drive, args.frames + 1), device, args.precision)
     rows = as_rows(sides, peak)
     settings = {**describe(args, cfg, peak), "same boxes": f"{100 * same:.2f} %"}
     print("\n".join(f"{name}: {value}" for name, value in settings.items()), flush=True)
@@ -130,34 +135,6 @@ def make_sides(cfg: DictConfig, cameras: int) -> dict[str, Side]:
         ALL: Side(model, cost.total.macs / 1e9),
         STREAM: Side(StreamingPredictor(model), sum(cost.stream_macs().values()) / 1e9),
     }
-
-
-def samples(cfg: DictConfig, count: int, cameras: int) -> Iterator[dict[str, Any]]:
-    """The first samples of a drive, as a mapper makes them."""
-    generator = torch.Generator().manual_seed(0)
-    height, width = cfg.dataloader.image_size
-    transform = instantiate(cfg.dataloader.image_aug).fixed((made_up.WIDTH, made_up.HEIGHT))
-    image_aug = torch.from_numpy(transform.matrix()).float().repeat(cameras, 1, 1)
-    shape = (cameras, 3, height, width)
-    seen: list[tuple[Frame, Tensor]] = []
-    for frame, _ in made_up.samples(count, 0, cameras):
-        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-        seen = [(frame, images), *seen][: cfg.model.num_frames]
-        chosen = seen + seen[:1] * (cfg.model.num_frames - len(seen))
-        matrices = {
-            key: torch.stack([torch.from_numpy(getattr(f, key)) for f, _ in chosen])
-            for key in ("cam2ego", "ego2global", "intrinsics")
-        }
-        yield {
-            "images": torch.stack([images for _, images in chosen]),
-            **matrices,
-            "image_aug": image_aug,
-            "bev_aug": torch.eye(4),
-            "reference_camera": frame.reference_camera,
-            "sample_token": frame.sample_token,
-            "scene_token": frame.scene_token,
-            "frame_tokens": [f.sample_token for f, _ in chosen],
-        }
 
 
 @torch.no_grad()
@@ -271,9 +248,4 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("frames", "cameras", "threads"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} starts at 1, got {getattr(args, name)}")
-    if args.frames >= made_up.SCENE_LENGTH:
-        raise ValueError(
-            f"--frames {args.frames}: the drive has {made_up.SCENE_LENGTH} samples, and the first "
-            "is not counted"
-        )
     check_folder(args.json)

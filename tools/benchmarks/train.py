@@ -25,6 +25,7 @@ from torch import nn
 
 from fsdbev.checkpoint import atomic_writer
 from fsdbev.d2.utils.events import EventStorage
+from fsdbev.data.made_up import made_up_samples
 from fsdbev.engine import load_config
 from fsdbev.engine.analysis import analyze
 from fsdbev.engine.ema import ModelEMA
@@ -42,7 +43,6 @@ from .machine import (
     peak_memory,
     reset_peak_memory,
 )
-from .training_batch import training_batch
 
 #: What a variant changes in the config.
 VARIANTS = {
@@ -119,11 +119,12 @@ def measure(args: argparse.Namespace) -> Measured:
     torch.manual_seed(0)
     model = build_model(cfg)
     device = next(model.parameters()).device
-    batch = training_batch(
+    batch = made_up_samples(
         args.batch,
         num_frames=model.num_frames,
         num_cameras=args.num_cameras,
         image_size=tuple(cfg.dataloader.image_size),
+        training=True,
     )
     amp = cfg.train.amp
     step = TrainStep(

@@ -2,7 +2,6 @@
 
 from .comparison import TOLERANCE
 from .formats import FORMATS
-from .inputs import made_up_samples
 from .package import export_model
 
-__all__ = ["FORMATS", "TOLERANCE", "export_model", "made_up_samples"]
+__all__ = ["FORMATS", "TOLERANCE", "export_model"]

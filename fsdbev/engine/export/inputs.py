@@ -5,20 +5,15 @@ Letters: B samples, T frames (0 is the key frame), N cameras, (H, W) image size,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fsdbev.modeling import FSDBEV
-from fsdbev.structures import Cameras, make_transform, rotation_z
+from fsdbev.structures import Cameras
 
 from .graph import GraphOptions
-
-#: Columns: right, down and forward of a camera that looks along x.
-_CAMERA_AXES = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 
 
 @torch.no_grad()
@@ -78,38 +73,4 @@ def _earlier_frames(model: FSDBEV, images: Tensor) -> dict[str, Tensor]:
             [f.foreground.unflatten(0, shape) for f in frames], dim=1
         ),
         "has_earlier": torch.ones(images.shape[:1] + (len(frames),), dtype=torch.bool),
-    }
-
-
-def made_up_samples(
-    batch_size: int, *, num_frames: int, num_cameras: int, image_size: tuple[int, int]
-) -> list[dict]:
-    """Samples of a ring of cameras that drives on, with clouds of colour for images; always the
-    same ones."""
-    generator = torch.Generator().manual_seed(0)
-    return [_made_up(generator, num_frames, num_cameras, image_size) for _ in range(batch_size)]
-
-
-def _made_up(
-    generator: torch.Generator, num_frames: int, num_cameras: int, image_size: tuple[int, int]
-) -> dict:
-    height, width = image_size
-    coarse = (num_frames * num_cameras, 3, math.ceil(height / 8), math.ceil(width / 8))
-    colours = F.interpolate(torch.rand(coarse, generator=generator), image_size, mode="bilinear")
-    yaw = 2 * math.pi * torch.arange(num_cameras, dtype=torch.float64) / num_cameras + 0.0137
-    rotation = rotation_z(yaw) @ torch.tensor(_CAMERA_AXES, dtype=torch.float64)
-    place = rotation[..., 2] + torch.tensor([0.2131, 0.0173, 1.5137])
-    earlier = torch.arange(num_frames, dtype=torch.float64)[:, None]
-    driven = earlier * torch.tensor([-2.17, 0.13, 0.0], dtype=torch.float64)
-    ego2global = make_transform(rotation_z(-0.021 * earlier[:, 0]), driven)
-    focal = 0.79 * width
-    intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    rig = (num_frames, num_cameras)
-    return {
-        "images": (255 * colours).byte().view(*rig, 3, height, width),
-        "cam2ego": make_transform(rotation, place).expand(*rig, 4, 4),
-        "ego2global": ego2global[:, None].expand(*rig, 4, 4),
-        "intrinsics": intrinsics.double().expand(*rig, 3, 3),
-        "image_aug": torch.eye(4).expand(num_cameras, 4, 4),
-        "bev_aug": torch.eye(4),
     }
