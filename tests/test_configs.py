@@ -11,14 +11,20 @@ from fsdbev.engine.optim import build_optimizer
 from fsdbev.engine.overrides import apply_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = sorted([*(ROOT / "configs").glob("*.py"), *(ROOT / "configs/ablations").glob("*.py")])
+#: What leaf files share.
+PARTS = {*(ROOT / "configs/common").rglob("*.py"), ROOT / "configs/ablations/rows.py"}
+LEAVES = sorted({*(ROOT / "configs").rglob("*.py")} - PARTS)
+
+
+def config_name(path: Path) -> str:
+    return path.relative_to(ROOT / "configs").with_suffix("").as_posix()
 
 
 def load(name: str):
     return LazyConfig.load(str(ROOT / "configs" / f"{name}.py"))
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LEAVES, ids=config_name)
 def test_every_config_instantiates(path):
     cfg = LazyConfig.load(str(path))
     model = instantiate(cfg.model)
@@ -33,12 +39,12 @@ def test_every_config_instantiates(path):
     assert instantiate(cfg.dataloader.evaluator).reset() is None
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LEAVES, ids=config_name)
 def test_leaf_configs_are_short(path):
     assert len(path.read_text().splitlines()) <= 50
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LEAVES, ids=config_name)
 def test_resolved_config_survives_saving(path, tmp_path):
     cfg = LazyConfig.load(str(path))
     saved = str(tmp_path / "config.yaml")
@@ -81,26 +87,35 @@ def test_slower_running_statistics_of_resnet101():
 
 
 @pytest.mark.parametrize(
+    "folder, whole",
+    [("ablations", "ablations/fsd_pci_msfe"), ("ablations/tiny", "fsdbev_tiny_synthetic")],
+)
+@pytest.mark.parametrize(
     "row, msfe, intensified, teacher_fill",
     [
         ("baseline", "ForegroundBranch", False, None),
         ("fsd", "ForegroundBranch", False, "paper"),
         ("fsd_pci", "ForegroundBranch", True, "paper"),
-        ("fsd_pci_msfe", "MSFE", True, "paper"),
+        (None, "MSFE", True, "paper"),
     ],
 )
-def test_ablation_rows_differ_in_what_they_are_named_for(row, msfe, intensified, teacher_fill):
-    cfg = load(f"ablations/{row}")
+def test_ablation_rows_differ_in_what_they_are_named_for(
+    folder, whole, row, msfe, intensified, teacher_fill
+):
+    cfg, whole = load(f"{folder}/{row}" if row else whole), load(whole)
     model = instantiate(cfg.model)
     assert type(model.msfe).__name__ == msfe
     assert model.teacher_fill == teacher_fill
     mapper = instantiate(cfg.dataloader.train.mapper)
     assert (mapper.frame_combination, mapper.pseudo_points) == (intensified, intensified)
-    whole = load("fsdbev_r50_cbgs")
     cfg.model.msfe, cfg.model.teacher_fill = whole.model.msfe, whole.model.teacher_fill
     cfg.model.neck.skip_finest = 0
     cfg.dataloader.frame_combination = cfg.dataloader.pseudo_points = True
     assert cfg == whole
+
+
+def test_whole_ablation_is_the_main_config():
+    assert load("ablations/fsd_pci_msfe") == load("fsdbev_r50_cbgs")
 
 
 def test_grid_stands_once():
