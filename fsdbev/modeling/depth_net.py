@@ -145,7 +145,12 @@ class DepthNet(nn.Module):
         Returns:
             (V, D, h, w) depth probability, (V, C, h, w) context; float32.
         """
+        depth, context = self.branches(embedded, camera_vector)
+        return self.depth_conv(depth).softmax(dim=1), context
+
+    def branches(self, embedded: Tensor, camera_vector: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``forward``, but the (V, mid_channels, h, w) features that depth is read off, for a
+        subclass that reads more off them."""
         camera = self.camera_norm(camera_vector.flatten(0, 1))
         context = self.context_conv(self.context_gate(embedded, camera))
-        depth = self.aspp(self.depth_blocks(self.depth_gate(embedded, camera)))
-        return self.depth_conv(depth).softmax(dim=1), context
+        return self.aspp(self.depth_blocks(self.depth_gate(embedded, camera))), context
