@@ -1,0 +1,15 @@
+"""What SA-BEV adds to the common detector; importing it registers the classes."""
+
+from .cross_task_head import CrossTaskHead
+from .losses import semantic_loss, task_losses
+from .predictions import SemanticDepth, TaskLogits
+from .semantic_depth_net import SemanticDepthNet
+
+__all__ = [
+    "CrossTaskHead",
+    "SemanticDepth",
+    "SemanticDepthNet",
+    "TaskLogits",
+    "semantic_loss",
+    "task_losses",
+]

@@ -1,0 +1,1 @@
+"""Plugins: models that add to fsdbev what it leaves open."""
