@@ -8,6 +8,8 @@ Letters: V images, C context channels, D depth bins, (h, w) = (H, W) / 8, (h', w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,7 +29,7 @@ class CrossTaskHead(nn.Module):
 
     Args:
         in_channels: of the pyramid's features at stride 16.
-        fine_in_channels: of the backbone's features at stride 8.
+        backbone_channels: of the backbone's maps, fine to coarse; it takes the one of stride 8.
         mid_channels, fine_mid_channels: inside the network at stride 16 and 8.
         context_channels: C.
         depth_bins: D comes from here.
@@ -37,12 +39,14 @@ class CrossTaskHead(nn.Module):
 
     #: Layers that ``embed`` runs.
     image_layers = ("reduce", "fine_reduce")
+    #: Which of the backbone's maps ``embed`` takes beside the pyramid's: C3 of C2..C5.
+    fine_level = 1
 
     def __init__(
         self,
         *,
         in_channels: int,
-        fine_in_channels: int,
+        backbone_channels: Sequence[int],
         mid_channels: int = 512,
         fine_mid_channels: int = 256,
         context_channels: int = 80,
@@ -57,7 +61,7 @@ class CrossTaskHead(nn.Module):
         self.aspp = ASPP(in_channels=mid_channels, channels=aspp_channels, dropout=dropout)
         self.tasks = _ScaleTasks(mid_channels, depth_bins.count)
         self.exchange = _TaskExchange(mid_channels)
-        self.fine_reduce = _conv_bn_relu(fine_in_channels, fine_mid_channels)
+        self.fine_reduce = _conv_bn_relu(backbone_channels[self.fine_level], fine_mid_channels)
         self.fine_gate = CameraGate(camera_channels=CAMERA_VECTOR_SIZE, channels=fine_mid_channels)
         self.fine_steps = nn.ModuleList(
             _FineStep(mid_channels, fine_mid_channels) for _ in ("depth", "semantics", "context")
@@ -72,7 +76,7 @@ class CrossTaskHead(nn.Module):
 
         Args:
             features: (V, in_channels, h / 2, w / 2).
-            fine: (V, fine_in_channels, h, w).
+            fine: (V, C', h, w), the backbone's map.
 
         Returns:
             (V, mid_channels, h / 2, w / 2) and (V, fine_mid_channels, h, w) float32: what

@@ -41,8 +41,16 @@ def task_losses(scales: Sequence[TaskLogits], labels: DepthLabels) -> tuple[Tens
     Args:
         scales: their logits are brought to the labels' size before the softmax.
         labels: of the (V, h, w) cells of the finest scale.
+
+    Raises:
+        ValueError: the labels are of another size than the finest scale.
     """
     size = labels.known.shape[-2:]
+    if scales[-1].depth.shape[-2:] != size:
+        raise ValueError(
+            f"labels of {tuple(size)} cells don't fit depth of {tuple(scales[-1].depth.shape[-2:])}"
+            " cells: model.stride must be the stride of the depth network's finest map"
+        )
     depth, semantic = [], []
     for logits in scales:
         depth_prob = _resize(logits.depth, size).softmax(dim=1)

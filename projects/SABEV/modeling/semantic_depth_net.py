@@ -25,6 +25,9 @@ class SemanticDepthNet(DepthNet):
         arguments: the others of ``DepthNet``.
     """
 
+    #: Which of the backbone's maps ``embed`` takes beside the pyramid's: none.
+    fine_level = None
+
     def __init__(self, *, mid_channels: int = 512, **arguments: Any) -> None:
         super().__init__(mid_channels=mid_channels, **arguments)
         self.semantic_conv = nn.Conv2d(mid_channels, 2, 1)

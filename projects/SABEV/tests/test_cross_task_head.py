@@ -12,7 +12,7 @@ def head():
     torch.manual_seed(0)
     return CrossTaskHead(
         in_channels=6,
-        fine_in_channels=7,
+        backbone_channels=[3, 7, 9, 11],
         mid_channels=8,
         fine_mid_channels=4,
         context_channels=5,

@@ -73,3 +73,9 @@ def test_two_scales_count_half_each_and_the_coarse_one_is_enlarged_as_logits(ran
     parts = [task_losses([logits], labels) for logits in (large, fine)]
     for i, loss in enumerate(task_losses([coarse, fine], labels)):
         torch.testing.assert_close(loss, (parts[0][i] + parts[1][i]) / 2)
+
+
+def test_labels_must_be_of_the_finest_scale(random_labels):
+    logits = TaskLogits(torch.randn(4, 6, 8, 12), torch.randn(4, 2, 8, 12))
+    with pytest.raises(ValueError, match=r"\(4, 6\) cells don't fit .*\(8, 12\).*model.stride"):
+        task_losses([logits], random_labels((4, 6), BINS))
