@@ -3,17 +3,21 @@
 import ast
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from fsdbev.d2.config import LazyConfig, instantiate
-from fsdbev.engine import load_config
+from fsdbev.data.made_up import made_up_samples
+from fsdbev.engine import StreamingPredictor, load_config
+from fsdbev.engine.analysis import analyze
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECTS = sorted(path.parent for path in (ROOT / "projects").glob("*/__init__.py"))
 CONFIGS = sorted(file for project in PROJECTS for file in project.glob("configs/*.py"))
+ALL_TINY = [file for file in CONFIGS if "tiny" in file.stem]
 TINY = [next(iter(sorted(project.glob("configs/*tiny*.py"))), None) for project in PROJECTS]
 
 
@@ -74,6 +78,56 @@ def test_resolved_config_survives_saving(path, tmp_path):
         models = [instantiate(config.model) for config in (cfg, LazyConfig.load(saved))]
     first, second = ({k: v.shape for k, v in m.state_dict().items()} for m in models)
     assert first == second
+
+
+def made_small(path):
+    """The model of a tiny config, seeded and smaller still, and made-up samples for it."""
+    cfg = load_config(str(path), ["model.grid.cell=7.0", "model.depth_bins.step=4.0"])
+    torch.manual_seed(0)
+    sizes = {"num_frames": cfg.model.num_frames, "num_cameras": 2, "image_size": (32, 64)}
+    return instantiate(cfg.model), partial(made_up_samples, **sizes)
+
+
+@pytest.mark.parametrize("path", ALL_TINY, ids=name_of)
+def test_two_steps_on_made_up_samples(path):
+    """Distributed training counts on a gradient for every parameter."""
+    model, samples = made_small(path)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for _ in range(2):
+        losses = model(samples(2, training=True))
+        assert all(loss.isfinite() for loss in losses.values())
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        assert [n for n, p in model.named_parameters() if p.grad is None] == []
+        optimizer.step()
+
+
+@pytest.mark.parametrize("path", ALL_TINY, ids=name_of)
+def test_stream_finds_the_same(path):
+    model, samples = made_small(path)
+    model.train()(samples(2, training=True))  # statistics other than those of a fresh model
+    model.head.decoder.score_threshold = 0.0
+    stream = StreamingPredictor(model.eval())
+    seen = []
+    model.backbone.register_forward_hook(lambda *_: seen.append(1))
+    for sample in samples(3):
+        with torch.no_grad():
+            (whole,) = model([sample])
+        (streamed,) = stream([sample])
+        whole, streamed = whole["instances"], streamed["instances"]
+        assert len(whole.scores) > 0 and torch.equal(whole.pred_classes, streamed.pred_classes)
+        torch.testing.assert_close(
+            whole.pred_boxes_3d.tensor, streamed.pred_boxes_3d.tensor, atol=1e-4, rtol=1e-4
+        )
+    assert len(seen) == 3 * model.num_frames + 2 + model.num_frames  # not 6 times num_frames
+
+
+@pytest.mark.parametrize("path", ALL_TINY, ids=name_of)
+def test_cost_is_counted(path):
+    model, _ = made_small(path)
+    cost = analyze(model, image_size=(32, 64), num_cameras=2)
+    assert set(cost.image_branch) >= {"backbone", "neck", "depth_net"}
+    assert all(cost.image_branch[part] > 0 for part in cost.image_branch)
 
 
 @pytest.mark.parametrize("path", [path for path in TINY if path], ids=name_of)

@@ -22,3 +22,6 @@ train.plugins = ["projects.BEVDepth"]
 train.max_iter = 20 * 123580 // 64
 optimizer.weight_decay = 1e-7
 dataloader.image_aug.scale = [0.88, 1.25]
+dataloader.image_aug.scale_depth = False
+dataloader.frame_combination = False
+dataloader.pseudo_points = False

@@ -13,3 +13,6 @@ model.merge_with(_tiny.sizes)
 model.depth_net.merge_with(_tiny.depth_net_sizes)
 model.depth_bins.start = 1.0
 train.plugins = ["projects.BEVDepth"]
+dataloader.image_aug.scale_depth = False
+dataloader.frame_combination = False
+dataloader.pseudo_points = False

@@ -22,3 +22,4 @@ model.depth_bins.step = 1.0
 train.plugins = ["projects.BEVDet"]
 train.max_iter = 20 * 123580 // 64
 dataloader.image_aug.scale = [0.94, 1.11]
+dataloader.image_aug.scale_depth = False

@@ -11,3 +11,4 @@ dataloader, lr_multiplier, optimizer, train = (
 
 model.merge_with(_tiny.sizes)
 train.plugins = ["projects.BEVDet"]
+dataloader.image_aug.scale_depth = False

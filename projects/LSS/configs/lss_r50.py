@@ -28,3 +28,4 @@ train.plugins = ["projects.LSS"]
 dataloader.image_aug.scale = [0.88, 1.02]
 dataloader.bev_aug.merge_with(dict(max_rotation=0.0, scale=[1.0, 1.0], flip_prob=0.0))
 dataloader.train.class_balanced = False
+dataloader.image_aug.scale_depth = False

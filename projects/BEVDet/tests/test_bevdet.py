@@ -1,0 +1,105 @@
+"""BEVDet and BEVDet4D: frames, losses, and the public weights' names."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsdbev.checkpoint import load_weights
+from fsdbev.d2.config import instantiate
+from fsdbev.data.made_up import made_up_samples
+from fsdbev.engine import load_config
+from projects.BEVDet import BEVDet, BEVDet4D
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+ROOT = Path(__file__).parents[3]
+NAMES = ROOT / "tests" / "parity" / "keys_r50.json"  # of FSD-BEV's release, from the same code base
+
+
+def build(name, *overrides):
+    cfg = load_config(str(CONFIGS / f"{name}.py"), overrides)
+    torch.manual_seed(0)
+    return instantiate(cfg.model)
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "frames"),
+    [("bevdet_tiny_synthetic", BEVDet, 1), ("bevdet4d_tiny_synthetic", BEVDet4D, 2)],
+)
+def test_model_and_frames(name, cls, frames):
+    model = build(name)
+    assert type(model) is cls and model.num_frames == frames
+    assert (model.temporal_stage is None) == (frames == 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        ("bevdet_tiny_synthetic", "model.num_frames=2", "BEVDet sees one frame"),
+        ("bevdet4d_tiny_synthetic", "model.num_frames=1", "two frames or more.*num_frames=1"),
+        ("bevdet4d_tiny_synthetic", "model.temporal_stage=null", "and no temporal_stage"),
+    ],
+)
+def test_frames_that_do_not_fit(name, override, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, override)
+
+
+def test_earlier_frame_takes_part_without_gradient():
+    model = build("bevdet4d_tiny_synthetic", "model.grid.cell=7.0")
+    sizes = {"num_frames": 2, "num_cameras": 2, "image_size": (32, 64)}
+    passes = []
+    model.backbone.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    first = model(made_up_samples(2, training=True, **sizes))
+    assert passes == [True, False]
+    samples = made_up_samples(2, training=True, **sizes)
+    for sample in samples:
+        sample["images"][1] = 255 - sample["images"][1]
+    second = model(samples)
+    assert first["task0.loss_heatmap"] != second["task0.loss_heatmap"]
+
+
+def test_velocity_counts_less_where_one_frame_is_seen():
+    weights = [build(f"bevdet{kind}_tiny_synthetic").head.velocity_weight for kind in ("", "4d")]
+    assert weights == [0.2, 1.0]
+
+
+def public_weights(frames):
+    """Made-up tensors by the names of BEVDet's public weights (mmdetection3d): those of FSD-BEV's
+    release with a neck of two maps and a depth network of one convolution."""
+    depth_net = "img_view_transformer.depth_net."
+    shapes = {
+        name: shape
+        for name, shape in json.loads(NAMES.read_text()).items()
+        if not name.startswith(("img_neck.", "img_roi_head.", depth_net))
+    }
+    shapes |= {depth_net + "weight": [59 + 80, 512, 1, 1], depth_net + "bias": [59 + 80]}
+    for level, channels in enumerate((1024, 2048)):
+        shapes[f"img_neck.lateral_convs.{level}.conv.weight"] = [512, channels, 1, 1]
+        shapes[f"img_neck.lateral_convs.{level}.conv.bias"] = [512]
+    shapes["img_neck.fpn_convs.0.conv.weight"] = [512, 512, 3, 3]
+    shapes["img_neck.fpn_convs.0.conv.bias"] = [512]
+    if frames == 1:
+        shapes = {n: s for n, s in shapes.items() if not n.startswith("pre_process_net.")}
+        first = "img_bev_encoder_backbone.layers.0.0."
+        for name in (first + "conv1.weight", first + "downsample.weight"):
+            shapes[name] = [160, 80, 3, 3]
+    return {name: torch.full(shape, 0.01 * i) for i, (name, shape) in enumerate(shapes.items())}
+
+
+@pytest.mark.parametrize(("name", "frames"), [("bevdet_r50_cbgs", 1), ("bevdet4d_r50_cbgs", 2)])
+def test_public_weights_fit(name, frames, tmp_path):
+    weights = public_weights(frames)
+    torch.save({"state_dict": weights}, tmp_path / "public.pth")
+    model = build(name)
+    report = load_weights(model, str(tmp_path / "public.pth"), strict=True)
+    assert len(report.loaded) == len(weights) == len(model.state_dict())
+    for ours, public in (
+        ("backbone.conv1.weight", "img_backbone.conv1.weight"),
+        ("neck.output_convs.0.bias", "img_neck.fpn_convs.0.conv.bias"),
+        ("depth_net.conv.weight", "img_view_transformer.depth_net.weight"),
+        ("bev_encoder.stages.0.0.conv1.weight", "img_bev_encoder_backbone.layers.0.0.conv1.weight"),
+        ("head.task_heads.5.vel.1.bias", "pts_bbox_head.task_heads.5.vel.1.bias"),
+    ):
+        assert torch.equal(model.state_dict()[ours], weights[public])

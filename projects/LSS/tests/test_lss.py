@@ -1,0 +1,63 @@
+"""Lift, Splat, Shoot: one frame, depth by each pixel alone, plain NMS."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsdbev.d2.config import instantiate
+from fsdbev.data.made_up import made_up_samples
+from fsdbev.engine import load_config
+from fsdbev.modeling import build_part
+from fsdbev.modeling.center_head import CENTER_TASKS
+from projects.LSS import LSS
+
+TINY = Path(__file__).parents[1] / "configs" / "lss_tiny_synthetic.py"
+
+
+def build(*overrides):
+    cfg = load_config(str(TINY), ["model.grid.cell=7.0", *overrides])
+    torch.manual_seed(0)
+    return instantiate(cfg.model)
+
+
+def test_learns_from_detection_alone():
+    model = build()
+    sizes = {"num_frames": 1, "num_cameras": 2, "image_size": (32, 64)}
+    samples = made_up_samples(2, training=True, **sizes)
+    for sample in samples:
+        del sample["gt_depth"], sample["gt_foreground"], sample["gt_heatmap"]
+    losses = model(samples)
+    assert type(model) is LSS and {name.split(".")[0][:4] for name in losses} == {"task"}
+    sum(losses.values()).backward()
+    depth_rows = model.depth_net.conv.weight.grad[: model.depth_bins.count]
+    assert depth_rows.abs().sum() > 0
+
+
+def test_no_camera_is_known_and_no_point_left_out():
+    model = build().eval()
+    image = model.extract_image_features(torch.rand(1, 2, 3, 32, 64) * 255)
+    frames = [model.perceive(image, torch.randn(1, 2, 27)) for _ in range(2)]
+    assert torch.equal(frames[0].depth_prob, frames[1].depth_prob)
+    assert torch.equal(frames[0].context, frames[1].context)
+    assert frames[0].foreground.min() == 1 and model.view_transform.depth_threshold == 0
+
+
+def test_plain_nms_takes_boxes_as_large_as_they_are():
+    tasks = build().head.tasks
+    assert [task.class_names for task in tasks] == [task.class_names for task in CENTER_TASKS]
+    assert {task.nms.iou_threshold for task in tasks} == {0.2}
+    assert {scale for task in tasks for scale in task.nms.dim_scale} == {1.0}
+    assert build_part(name="plain_nms_tasks", iou_threshold=0.4)[0].nms.iou_threshold == 0.4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.num_frames=2", "LSS sees one frame, got num_frames=2"),
+        ("model.depth_net.name=DepthNet", "LSS takes a PixelDepthNet, got a DepthNet"),
+    ],
+)
+def test_other_models_are_refused(override, message):
+    with pytest.raises(ValueError, match=message):
+        build(override)
