@@ -128,6 +128,7 @@ def test_cost_is_counted(path):
     cost = analyze(model, image_size=(32, 64), num_cameras=2)
     assert set(cost.image_branch) >= {"backbone", "neck", "depth_net"}
     assert all(cost.image_branch[part] > 0 for part in cost.image_branch)
+    assert not [operator for operator in cost.not_counted if "splat" in operator]
 
 
 @pytest.mark.parametrize("path", [path for path in TINY if path], ids=name_of)

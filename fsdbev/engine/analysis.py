@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,8 @@ def analyze(model: nn.Module, *, image_size: tuple[int, int], num_cameras: int =
     sample = _empty_sample(model.num_frames, num_cameras, image_size)
     traced = _TensorsInAndOut(model.eval(), tuple(sample))
     analysis = FlopCountAnalysis(traced, tuple(sample.values()))
-    analysis.set_op_handle("fsdbev::lift_splat", _lift_splat_macs)
+    analysis.set_op_handle("fsdbev::lift_splat", _splat_macs(view=5))
+    analysis.set_op_handle("fsdbev::splat_cells", _splat_macs(view=4))
     analysis.unsupported_ops_warnings(False)  # not_counted has them
     with torch.no_grad():
         counts = analysis.by_module_and_operator()
@@ -144,10 +145,15 @@ def _empty_sample(num_frames: int, num_cameras: int, image_size: tuple[int, int]
     }
 
 
-def _lift_splat_macs(inputs: list[Any], outputs: list[Any]) -> int:
-    """S P D h w C: (S, V, D, h, w) weights, (V, C, h, w) context, (P,) view are inputs 0, 2, 5."""
-    num_sets, _, *frustum = get_shape(inputs[0])
-    return num_sets * get_shape(inputs[5])[0] * math.prod(frustum) * get_shape(inputs[2])[1]
+def _splat_macs(*, view: int) -> Callable[[list[Any], list[Any]], int]:
+    """S P D h w C of an operator whose inputs 0 and 2 are (S, V, D, h, w) weights and (V, C, h, w)
+    context, and whose input ``view`` is the (P,) view."""
+
+    def count(inputs: list[Any], outputs: list[Any]) -> int:
+        num_sets, _, *frustum = get_shape(inputs[0])
+        return num_sets * get_shape(inputs[view])[0] * math.prod(frustum) * get_shape(inputs[2])[1]
+
+    return count
 
 
 def _num_parameters(module: nn.Module) -> int:

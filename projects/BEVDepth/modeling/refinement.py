@@ -60,7 +60,7 @@ def splat_volume(view_transform: ViewTransform, volume: Tensor, splats: Splats) 
     Returns:
         (B, C, Y, X) float32.
     """
-    num_bins, size = volume.shape[2], volume.shape[-2:]
+    num_bins, *size = (int(n) for n in volume.shape[2:])  # no tensors, as tracing would have
     cells = splats.cells
     if cells is None:
         cells = view_transform.with_cells(splats, size).cells
