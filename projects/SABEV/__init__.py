@@ -1,5 +1,5 @@
-"""SA-BEV (arXiv 2307.11477) as a plugin; importing it registers its classes."""
+"""SA-BEV: a plugin, train.plugins=[projects.SABEV]."""
 
-from . import modeling
+from .modeling import SABEV, CrossTaskHead, SemanticDepthNet
 
-__all__ = ["modeling"]
+__all__ = ["SABEV", "CrossTaskHead", "SemanticDepthNet"]

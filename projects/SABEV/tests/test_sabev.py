@@ -6,6 +6,7 @@ import torch
 from fsdbev.engine import StreamingPredictor
 from fsdbev.modeling import META_ARCH_REGISTRY
 from projects.SABEV.modeling import SABEV, CrossTaskHead, SemanticDepthNet
+from projects.SABEV.modeling.sabev import TwoScaleFeatures
 
 MODELS = ["sabev_r50", "sabev_r50_msct"]
 TASK_LOSSES = {
@@ -129,3 +130,14 @@ def test_a_wrong_stride_is_named(build, make_sample):
 def test_needs_a_depth_network_that_segments(build):
     with pytest.raises(ValueError, match="SemanticDepthNet or CrossTaskHead, got DepthNet"):
         build("sabev_r50", "model.depth_net.name=DepthNet")
+
+
+def test_the_fine_map_of_a_stream_goes_where_its_features_go(build, make_sample):
+    model = shake(build("sabev_r50_msct"))
+    images = torch.stack([make_sample(n)["images"][0] for n in (1, 2)])
+    with torch.no_grad():
+        both = model.extract_image_features(images)
+    assert both.fine.shape[-2:] == tuple(2 * size for size in both.features.shape[-2:])
+    parts = both.chunk(2)
+    assert torch.equal(parts[1].fine, both.fine[2:])
+    assert torch.equal(TwoScaleFeatures.cat(parts).fine, both.fine)
