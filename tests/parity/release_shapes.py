@@ -19,5 +19,23 @@ def release_shapes(depth):
     return shapes
 
 
+def bevdet_shapes():
+    """Names and shapes of public checkpoints from BEVDet's code base, ResNet-50: those of the
+    release without MSFE, with a neck of two maps. Their depth networks differ by the model."""
+    others = ("img_neck.", "img_roi_head.")
+    shapes = {k: v for k, v in release_shapes(50).items() if not k.startswith(others)}
+    for level, channels in enumerate((1024, 2048)):
+        shapes[f"img_neck.lateral_convs.{level}.conv.weight"] = [512, channels, 1, 1]
+        shapes[f"img_neck.lateral_convs.{level}.conv.bias"] = [512]
+    shapes["img_neck.fpn_convs.0.conv.weight"] = [512, 512, 3, 3]
+    shapes["img_neck.fpn_convs.0.conv.bias"] = [512]
+    return shapes
+
+
+def made_up_weights(shapes):
+    """A tensor for every name, each of a value of its own."""
+    return {name: torch.full(shape, 0.01 * i) for i, (name, shape) in enumerate(shapes.items())}
+
+
 def without_memory(shapes):
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}

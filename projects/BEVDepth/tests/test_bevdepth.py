@@ -1,11 +1,11 @@
 """BEVDepth: labels, depth loss, refinement, and the public weights' names."""
 
-import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from release_shapes import bevdet_shapes, made_up_weights
 
 from fsdbev.checkpoint import load_weights
 from fsdbev.d2.config import instantiate
@@ -18,8 +18,6 @@ from projects.BEVDepth import BEVDepth, DepthRefinement
 from projects.BEVDepth.modeling.refinement import splat_volume
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-ROOT = Path(__file__).parents[3]
-NAMES = ROOT / "tests" / "parity" / "keys_r50.json"  # of FSD-BEV's release, from the same code base
 SIZES = {"num_frames": 2, "num_cameras": 3, "image_size": (32, 64)}
 
 
@@ -94,21 +92,10 @@ def test_model_without_refinement():
 
 
 def public_weights():
-    """Made-up tensors by the names of BEVDepth in BEVDet's code base (mmdetection3d): those of
-    FSD-BEV's release with a neck of two maps, and 112 depth bins."""
-    shapes = {
-        name: shape
-        for name, shape in json.loads(NAMES.read_text()).items()
-        if not name.startswith(("img_neck.", "img_roi_head."))
-    }
+    """Made-up tensors by the names of BEVDepth in BEVDet's code base, with 112 depth bins."""
     final = "img_view_transformer.depth_net.depth_conv.4."
-    shapes |= {final + "weight": [112, 512, 1, 1], final + "bias": [112]}
-    for level, channels in enumerate((1024, 2048)):
-        shapes[f"img_neck.lateral_convs.{level}.conv.weight"] = [512, channels, 1, 1]
-        shapes[f"img_neck.lateral_convs.{level}.conv.bias"] = [512]
-    shapes["img_neck.fpn_convs.0.conv.weight"] = [512, 512, 3, 3]
-    shapes["img_neck.fpn_convs.0.conv.bias"] = [512]
-    return {name: torch.full(shape, 0.01 * i) for i, (name, shape) in enumerate(shapes.items())}
+    last = {final + "weight": [112, 512, 1, 1], final + "bias": [112]}
+    return made_up_weights(bevdet_shapes() | last)
 
 
 def test_public_weights_of_bevdets_code_base_fit(tmp_path):

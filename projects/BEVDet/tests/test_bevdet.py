@@ -1,10 +1,10 @@
 """BEVDet and BEVDet4D: frames, losses, and the public weights' names."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from release_shapes import bevdet_shapes, made_up_weights
 
 from fsdbev.checkpoint import load_weights
 from fsdbev.d2.config import instantiate
@@ -13,8 +13,6 @@ from fsdbev.engine import load_config
 from projects.BEVDet import BEVDet, BEVDet4D
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-ROOT = Path(__file__).parents[3]
-NAMES = ROOT / "tests" / "parity" / "keys_r50.json"  # of FSD-BEV's release, from the same code base
 
 
 def build(name, *overrides):
@@ -66,26 +64,16 @@ def test_velocity_counts_less_where_one_frame_is_seen():
 
 
 def public_weights(frames):
-    """Made-up tensors by the names of BEVDet's public weights (mmdetection3d): those of FSD-BEV's
-    release with a neck of two maps and a depth network of one convolution."""
+    """Made-up tensors by the names of BEVDet's public weights: the depth network is one
+    convolution, to 59 bins and 80 channels."""
     depth_net = "img_view_transformer.depth_net."
-    shapes = {
-        name: shape
-        for name, shape in json.loads(NAMES.read_text()).items()
-        if not name.startswith(("img_neck.", "img_roi_head.", depth_net))
-    }
+    shapes = {k: v for k, v in bevdet_shapes().items() if not k.startswith(depth_net)}
     shapes |= {depth_net + "weight": [59 + 80, 512, 1, 1], depth_net + "bias": [59 + 80]}
-    for level, channels in enumerate((1024, 2048)):
-        shapes[f"img_neck.lateral_convs.{level}.conv.weight"] = [512, channels, 1, 1]
-        shapes[f"img_neck.lateral_convs.{level}.conv.bias"] = [512]
-    shapes["img_neck.fpn_convs.0.conv.weight"] = [512, 512, 3, 3]
-    shapes["img_neck.fpn_convs.0.conv.bias"] = [512]
     if frames == 1:
-        shapes = {n: s for n, s in shapes.items() if not n.startswith("pre_process_net.")}
+        shapes = {k: v for k, v in shapes.items() if not k.startswith("pre_process_net.")}
         first = "img_bev_encoder_backbone.layers.0.0."
-        for name in (first + "conv1.weight", first + "downsample.weight"):
-            shapes[name] = [160, 80, 3, 3]
-    return {name: torch.full(shape, 0.01 * i) for i, (name, shape) in enumerate(shapes.items())}
+        shapes |= {first + name: [160, 80, 3, 3] for name in ("conv1.weight", "downsample.weight")}
+    return made_up_weights(shapes)
 
 
 @pytest.mark.parametrize(("name", "frames"), [("bevdet_r50_cbgs", 1), ("bevdet4d_r50_cbgs", 2)])
