@@ -154,3 +154,14 @@ def test_counts_are_averaged_over_ranks(monkeypatch):
     assert len(reduced) == 1 and reduced[0].tolist() == [[2.0], [2.0]]
     for name, loss in together.items():
         assert loss.item() == pytest.approx(2 * alone[name].item(), rel=1e-3), name
+
+
+def test_velocity_may_count_less():
+    prediction, targets = make_prediction(), make_targets(torch.zeros(1, 1, 2, 3))
+    whole, less = (
+        center_losses([prediction], targets, box_weight=0.25, velocity_weight=weight)
+        for weight in (1.0, 0.2)
+    )
+    assert whole["task0.loss_vel"] > 0
+    assert less["task0.loss_vel"] == pytest.approx(0.2 * whole["task0.loss_vel"].item())
+    assert all(less[name] == whole[name] for name in whole if name != "task0.loss_vel")

@@ -43,6 +43,21 @@ def pool(rig, depth_bin=3, view=0, foreground=1.0, weight=1.0, cell=(1, 5)):
     return transform(weights, mask, context, Splats.of_frame(rig, 0, IMAGE_SIZE))
 
 
+@pytest.mark.parametrize(
+    ("depth_threshold", "kept"), [(None, {0.2, 1 / 8}), (0.0, {0.2, 1 / 8, 0.1}), (0.15, {0.2})]
+)
+def test_points_below_the_depth_threshold_are_left_out(depth_threshold, kept):
+    transform = ViewTransform(grid=GRID, depth_bins=BINS, depth_threshold=depth_threshold)
+    weights = torch.zeros(1, 1, BINS.count, 4, 11)
+    for depth_bin, weight in ((1, 0.2), (3, 1 / 8), (5, 0.1)):
+        weights[0, 0, depth_bin, 1, 5] = weight
+    rig = cameras(headings=(0.0,))
+    splats = Splats.of_frame(rig, 0, IMAGE_SIZE)
+    bev = transform(weights, torch.ones(1, 1, 4, 11), torch.ones(1, 2, 4, 11), splats)
+    found = bev[0, 0, 0][bev[0, 0, 0] > 0].tolist()
+    assert sorted(found) == pytest.approx(sorted(kept))
+
+
 def hit(bev):
     """Cells (y, x) that are not empty."""
     assert bev.shape == (1, 1, 2, 8, 16)

@@ -1,0 +1,38 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from fsdbev.modeling import ImageFeatures
+
+
+@dataclass(frozen=True)
+class MoreFeatures(ImageFeatures):
+    fine: Tensor | None = None
+
+
+@pytest.fixture
+def image():
+    shapes = {"features": (4, 3, 2, 2), "foreground": (4, 2, 2), "fine": (4, 1, 4, 4)}
+    return MoreFeatures(**{name: torch.rand(shape) for name, shape in shapes.items()})
+
+
+def test_parts_make_up_the_whole(image):
+    parts = image.chunk(2)
+    assert [type(part) for part in parts] == [MoreFeatures] * 2
+    assert parts[1].fine.shape == (2, 1, 4, 4) and parts[0].logits is None
+    whole = ImageFeatures.cat(parts)
+    assert type(whole) is MoreFeatures and whole.logits is None
+    for name in ("features", "foreground", "fine"):
+        assert torch.equal(getattr(whole, name), getattr(image, name))
+
+
+def test_single_part_is_the_whole(image):
+    assert ImageFeatures.cat([image]) is image
+
+
+def test_map_reaches_every_tensor_and_leaves_none(image):
+    doubled = image.map(lambda x: 2 * x)
+    assert torch.equal(doubled.fine, 2 * image.fine) and doubled.logits is None
+    assert torch.equal(doubled.features, 2 * image.features)

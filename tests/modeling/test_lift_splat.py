@@ -1,0 +1,57 @@
+"""The common model: it runs with few parts as with many, and subclasses add to it."""
+
+import pytest
+import torch
+
+from fsdbev.modeling import FSDBEV, ImageFeatures, LiftSplatDetector
+
+COMMON = "common/models/lift_splat_r50.py"
+FEW = ["model.num_frames=1", "model.temporal_stage=null"]
+
+
+def test_it_is_what_fsdbev_adds_to():
+    assert issubclass(FSDBEV, LiftSplatDetector)
+
+
+def test_learns_from_boxes_alone(build_model, make_samples):
+    model = build_model(*FEW, file=COMMON)
+    assert type(model) is LiftSplatDetector and model.msfe is None and model.bev_paste is None
+    samples = make_samples(num_frames=1, training=True)
+    for sample in samples:
+        del sample["gt_depth"], sample["gt_foreground"], sample["gt_heatmap"]
+    losses = model(samples)
+    assert {name.split(".")[0] for name in losses} == {f"task{i}" for i in range(6)}
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_all_is_foreground_where_nothing_says_what_is(build_model, make_samples):
+    model = build_model(*FEW, file=COMMON).eval()
+    images = model.stack_images(make_samples(num_frames=1))[:, 0]
+    image = model.extract_image_features(images)
+    assert image.foreground is None and image.logits is None
+    frame = model.perceive(image, torch.randn(2, 6, 27))
+    assert frame.foreground.shape == (12, 2, 4) and frame.foreground.unique().tolist() == [1.0]
+
+
+def test_handed_in_features_are_used(build_model, make_samples):
+    model = build_model(*FEW, "model.head.score_threshold=0.0", file=COMMON).eval()
+    samples = make_samples(batch_size=1, num_frames=1)
+    image = model.extract_image_features(model.stack_images(samples)[:, 0])
+    own, given = model(samples), model(samples, image_features=[image])
+    other = model(samples, image_features=[ImageFeatures(torch.zeros_like(image.features))])
+    scores = [found[0]["instances"].scores for found in (own, given, other)]
+    assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "file", "parts"),
+    [
+        ([], COMMON, ("backbone", "neck", "depth_net.reduce")),
+        ([], "common/models/fsdbev_r50.py", ("backbone", "neck", "msfe", "depth_net.reduce")),
+    ],
+)
+def test_parts_that_see_images_alone(build_model, overrides, file, parts):
+    model = build_model(*overrides, file=file)
+    assert model.image_branch == parts
+    assert all(model.get_submodule(name) is not None for name in parts)
