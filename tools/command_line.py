@@ -1,8 +1,9 @@
-"""How command-line tools end."""
+"""How command-line tools end, and how many processes they have room for."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -15,3 +16,10 @@ def exit_status(run: Callable[[argparse.Namespace], None], args: argparse.Namesp
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def cpu_count() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

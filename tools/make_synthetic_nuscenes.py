@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import re
 import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
-from fsdbev.data.synthetic import (  # noqa: E402  after the path is set, for use without installation
-    SyntheticOptions,
-    generate,
-)
+# ruff: noqa: E402  after the path is set, for use without installation
+from command_line import cpu_count
+
+from fsdbev.data.synthetic import SyntheticOptions, generate
 
 
 def _image_size(text: str) -> tuple[int, int]:
@@ -48,8 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--density", type=float, default=default.density, help="factor on objects: %(default)s")
     add("--lidar-azimuths", type=int, default=default.lidar_azimuths, help="default: %(default)s")
     add("--seed", type=int, default=default.seed, help="default: %(default)s")
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    add("--workers", type=int, default=cpus, help="processes, default: the CPUs, %(default)s")
+    add(
+        "--workers", type=int, default=cpu_count(), help="processes, default: the CPUs, %(default)s"
+    )
     add("--overwrite", action="store_true", help="replace a synthetic set that is already there")
     return parser
 

@@ -19,30 +19,29 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
-from fsdbev.data.labelling import STAGES, LabelStatistics  # noqa: E402
-from fsdbev.data.output_folder import default_output  # noqa: E402
-from fsdbev.data.point_labels import GROUPS  # noqa: E402
-from fsdbev.data.prepare import prepare_nuscenes  # noqa: E402
-from fsdbev.structures import CLASS_NAMES  # noqa: E402
+# ruff: noqa: E402  after the path is set, for use without installation
+from command_line import cpu_count
+
+from fsdbev.data.labelling import STAGES, LabelStatistics
+from fsdbev.data.output_folder import default_output
+from fsdbev.data.point_labels import GROUPS
+from fsdbev.data.prepare import prepare_nuscenes
+from fsdbev.structures import CLASS_NAMES
 
 #: More gain little, and each takes some 300 MB of memory.
 _MOST_WORKERS = 16
 
 
 def _arguments() -> argparse.Namespace:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(cpus or 1, _MOST_WORKERS)
+    workers = min(cpu_count(), _MOST_WORKERS)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

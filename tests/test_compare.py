@@ -1,0 +1,456 @@
+"""The comparison tool: it refuses what cannot be compared, does each run once, and reports what the
+runs found. All but the last test train by a stand-in."""
+
+import importlib
+import json
+import os
+import runpy
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOL = ROOT / "tools/compare.py"
+
+CONFIG = """
+from fsdbev.model_zoo import get_config
+
+_whole = get_config("fsdbev_tiny_synthetic.py")
+dataloader, lr_multiplier, model, optimizer, train = (
+    _whole[name] for name in ("dataloader", "lr_multiplier", "model", "optimizer", "train")
+)
+"""
+
+#: In place of train_net.py. Files beside it say what it shall do; it notes what it was called with.
+STAND_IN = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+here = Path(__file__).parent
+overrides = dict(text.split("=", 1) for text in sys.argv[1:] if "=" in text)
+output = Path(overrides["train.output_dir"].strip('"'))
+name, seed = output.parent.name, int(overrides["train.seed"])
+with open(here / "calls.txt", "a") as file:
+    file.write(json.dumps([name, seed, sys.argv[1:], os.environ["OMP_NUM_THREADS"]]) + "\\n")
+
+def wait_for(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    sys.exit("waited in vain")
+
+if (here / "alone").exists():
+    slot = os.open(here / "slot", os.O_CREAT | os.O_EXCL)  # fails if there are two
+    time.sleep(0.2)
+if (here / "together").exists():
+    (here / f"{name}-{seed}").touch()
+    wait_for(lambda: (here / "a-0").exists() and (here / "b-0").exists())
+if (here / "forever").exists():
+    def end(*_):
+        (output / "ended").touch()
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, end)
+    (here / f"{name}-{seed}").touch()
+    wait_for(lambda: False)
+if (here / f"fail-{name}-{seed}").exists():
+    sys.exit("the loss is NaN\\nand that is the end")
+if (here / f"vanish-{name}-{seed}").exists():
+    sys.exit(0)
+lines = [{"iteration": i, "time": 0.5 + seed} for i in (19, 39)]
+(output / "metrics.json").write_text("\\n".join(map(json.dumps, lines)) + '\\n{"iteration": 5')
+metrics = json.loads((here / "metrics.json").read_text())[name][seed]
+(output / "evaluation.json").write_text(json.dumps({"nuscenes": metrics}))
+if (here / "alone").exists():
+    os.remove(here / "slot")
+"""
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """The tool's ``main``, with its modules."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    main = runpy.run_path(str(TOOL))["main"]
+    return main, lambda name: importlib.import_module(f"comparison.{name}")
+
+
+class Workplace:
+    """A folder with configs, the stand-in, and what comes out."""
+
+    def __init__(self, folder, dataroot, main, capsys):
+        self.folder, self.out = folder, folder / "out"
+        self.main, self.capsys = main, capsys
+        self.common = (f'dataloader.dataroot="{dataroot}"', "train.max_iter=40")
+        self.train_net = folder / "train_net.py"
+        self.train_net.write_text(STAND_IN)
+        for name in ("a", "b"):
+            self.config(name)
+        found = {"mATE": 0.75, "mAVE": 1.0}
+        self.metrics(
+            a=[{"mAP": 0.1, "NDS": 0.2, **found}, {"mAP": 0.2, "NDS": 0.3, **found}],
+            b=[{"mAP": 0.3, "NDS": 0.4, **found}, {"mAP": 0.3, "NDS": 0.5, **found}],
+        )
+
+    def config(self, name, changes=""):
+        path = self.folder / f"{name}.py"
+        path.write_text(CONFIG + changes)
+        return path
+
+    def metrics(self, **metrics):
+        (self.folder / "metrics.json").write_text(json.dumps(metrics))
+
+    def behave(self, *how):
+        for name in how:
+            (self.folder / name).touch()
+
+    def arguments(self, *more, configs=None, seeds=(0, 1)):
+        configs = configs or [self.folder / "a.py", self.folder / "b.py"]
+        line = ["--config-file", *configs, "--seeds", *seeds, "--out", self.out, *more]
+        return list(map(str, [*line, *self.common]))
+
+    def run(self, *more, **choices):
+        """Status, what was printed, and what it complained of."""
+        status = self.main(self.arguments(*more, **choices))
+        return status, *self.capsys.readouterr()
+
+    def calls(self):
+        """Config, seed, arguments and threads of each."""
+        path = self.folder / "calls.txt"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def report(self):
+        return json.loads((self.out / "comparison.json").read_text())
+
+
+@pytest.fixture
+def workplace(tmp_path, synthetic_root, tool, capsys, monkeypatch):
+    main, part = tool
+    place = Workplace(tmp_path, synthetic_root, main, capsys)
+    monkeypatch.setattr(part("runs"), "TRAIN_NET", place.train_net)
+    return place
+
+
+def test_every_config_is_trained_with_every_seed(workplace):
+    status, printed, complaint = workplace.run("--processes", 2)
+    assert (status, complaint) == (0, "")
+    calls = workplace.calls()
+    assert sorted(call[:2] for call in calls) == [["a", 0], ["a", 1], ["b", 0], ["b", 1]]
+    for name, seed, arguments, threads in calls:
+        assert arguments[:3] == ["--config-file", str(workplace.folder / f"{name}.py"), "--resume"]
+        assert arguments[3:5] == list(workplace.common)
+        assert "train.eval_period=0" in arguments[5:] and f"train.seed={seed}" in arguments[5:]
+        assert int(threads) >= 1
+    rows = workplace.report()["configs"]
+    assert [row["name"] for row in rows] == ["a", "b"]
+    found = [[run["metrics"]["mAP"] for run in row["runs"]] for row in rows]
+    assert found == [[0.1, 0.2], [0.3, 0.3]]
+    spread = rows[0]["metrics"]["mAP"]
+    assert spread["mean"] == pytest.approx(0.15)
+    assert spread["deviation"] == pytest.approx(statistics.stdev([0.1, 0.2]))
+    assert (spread["lowest"], spread["highest"]) == (0.1, 0.2)
+    assert rows[0]["parameters"] == rows[1]["parameters"] > 1e6 and rows[0]["frames"] == 2
+    assert rows[0]["seconds"]["mean"] == pytest.approx(40 * 1.0)  # 0.5 s and 1.5 s an iteration
+    text = (workplace.out / "comparison.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| a |"))
+    assert "15.0 ± 7.1 (10.0 to 20.0)" in row and "25.0 ± 7.1 (20.0 to 30.0)" in row
+    assert "up to 10.0 mAP and 10.0 NDS" in " ".join(text.split())
+    assert text.split("\n\n")[1] in printed
+    assert (workplace.out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_done_stays(workplace):
+    workplace.run()
+    (workplace.out / "b" / "seed1" / "evaluation.json").unlink()  # as if it had been killed
+    workplace.run()
+    assert [call[:2] for call in workplace.calls()[4:]] == [["b", 1]]
+    status, printed, _ = workplace.run()
+    assert status == 0 and len(workplace.calls()) == 5
+    assert "4 runs, 0 of them to do" in printed
+
+
+def test_one_run_at_a_time_unless_told_otherwise(workplace):
+    workplace.behave("alone")
+    status, _, complaint = workplace.run()
+    assert (status, complaint) == (0, "") and len(workplace.calls()) == 4
+
+
+def test_several_runs_at_a_time(workplace):
+    workplace.behave("together")
+    status, _, complaint = workplace.run("--processes", 2, seeds=[0])
+    assert (status, complaint) == (0, "")
+    cores = workplace.report()["configs"][0]["runs"][0]["made_with"]["cores"]
+    assert {call[3] for call in workplace.calls()} == {str(max(1, cores // 2))}
+
+
+def test_a_run_that_fails_does_not_stop_the_others(workplace):
+    workplace.behave("fail-a-1")
+    status, _, complaint = workplace.run()
+    assert status == 1 and len(workplace.calls()) == 4
+    assert "a, seed 1 ended with status 1" in complaint and "and that is the end" in complaint
+    assert str(workplace.out / "a" / "seed1" / "console.txt") in complaint
+    assert not list(workplace.out.glob("comparison.*"))
+    (workplace.folder / "fail-a-1").unlink()
+    assert workplace.run()[0] == 0 and len(workplace.calls()) == 5
+
+
+def test_a_run_that_ends_early_has_failed(workplace):
+    workplace.behave("vanish-b-0")
+    status, _, complaint = workplace.run()
+    assert status == 1 and "b, seed 0 ended before its evaluation" in complaint
+
+
+def test_report_of_what_is_done(workplace):
+    status, _, complaint = workplace.run("--only-report")
+    assert status == 1 and "no run is done" in complaint
+    workplace.behave("fail-a-0", "fail-a-1", "fail-b-1")
+    workplace.run()
+    status, printed, complaint = workplace.run("--only-report")
+    assert (status, complaint) == (0, "") and len(workplace.calls()) == 4
+    assert "Not done, and left out: a, seed 0; a, seed 1; b, seed 1" in printed
+    assert "| a | 1.885 | 2 | - | - | - | - | - |" in printed
+    assert workplace.report()["lacking"] == ["a, seed 0", "a, seed 1", "b, seed 1"]
+    assert (workplace.out / "comparison.png").is_file()
+
+
+def test_one_seed_has_no_deviation(workplace):
+    status, printed, _ = workplace.run(seeds=[1])
+    assert status == 0 and "One seed" in printed and "±" not in printed
+    assert "| b | 1.885 | 2 | 30.0 | 50.0 | 0.75 | 1.00 | 1.0 |" in printed
+
+
+def test_a_metric_that_a_seed_lacks_has_no_mean(workplace):
+    found = {"mAP": 0.1, "NDS": 0.2, "mATE": 0.5}
+    lacking = {**found, "mATE": None}
+    workplace.metrics(a=[found, lacking], b=[found, found])
+    _, printed, _ = workplace.run()
+    rows = [line.split(" | ") for line in printed.splitlines() if line.startswith(("| a", "| b"))]
+    assert [row[5] for row in rows] == ["-", "0.50"]
+    assert [row[6] for row in rows] == ["-", "-"]  # nobody has mAVE
+
+
+def test_runs_of_other_settings_are_not_mixed_in(workplace):
+    workplace.run(seeds=[0])
+    count = len(workplace.calls())
+    for more in ((), ("--only-report",)):
+        status, _, complaint = workplace.run(*more, "train.clip_grad.max_norm=1")
+        assert status == 1 and len(workplace.calls()) == count
+        assert (
+            f"{workplace.out / 'a' / 'seed0'}: train.clip_grad.max_norm was 5.0, is 1.0"
+            in complaint
+        )
+        assert str(workplace.out / "b" / "seed0") in complaint and "another --out" in complaint
+    workplace.config("b", "optimizer.lr = 1e-3\n")
+    status, _, complaint = workplace.run()
+    assert status == 1 and "optimizer.lr was 0.004, is 0.001" in complaint
+    assert str(workplace.out / "a") not in complaint
+
+
+def test_runs_of_unknown_settings_are_not_mixed_in(workplace):
+    (workplace.out / "a" / "seed0").mkdir(parents=True)
+    (workplace.out / "a" / "seed0" / "evaluation.json").write_text("{}")
+    status, _, complaint = workplace.run()
+    assert status == 1 and "not made by this tool" in complaint and not workplace.calls()
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "values"),
+    [
+        ("train.max_iter = 30", "train.max_iter", ("700", "30")),
+        (
+            "dataloader.train.total_batch_size = 4",
+            "dataloader.train.total_batch_size",
+            ("2", "4"),
+        ),
+        ("dataloader.dataroot = 'other'", "dataloader.dataroot", ("data/synthetic", "other")),
+        ("dataloader.version = 'v2'", "dataloader.version", ("v1.0-synth", "v2")),
+        ("dataloader.train_split = 'x'", "dataloader.train_split", ("synth_train", "x")),
+        ("dataloader.test_split = 'x'", "dataloader.test_split", ("synth_val", "x")),
+        ("dataloader.image_size = [64, 176]", "dataloader.image_size", ("112, 304", "64, 176")),
+        ("dataloader.test.dataset.split = 'x'", "dataloader.test.dataset.split", ("val", "x")),
+        ("dataloader.evaluator.class_names = ['car']", "class_names", ("absent", "[car]")),
+    ],
+)
+def test_unfair_comparisons_are_refused(workplace, change, key, values):
+    workplace.config("b", f"{change}\n")
+    workplace.common = ()
+    status, _, complaint = workplace.run()
+    assert status == 1 and not workplace.out.exists()
+    assert key in complaint and all(value in complaint for value in values)
+
+
+def test_what_cannot_be_evaluated_is_refused(workplace):
+    workplace.config("b", "dataloader.evaluator = None\n")
+    status, _, complaint = workplace.run()
+    assert status == 1 and "'b' has no dataloader.evaluator" in complaint
+
+
+def test_differences_of_the_method_are_reported(workplace):
+    changes = "optimizer.lr = 1e-3\ndataloader.image_aug.scale = [0.5, 1.5]\n"
+    workplace.config("b", f"{changes}model.teacher_fill = None\ntrain.log_period = 7\n")
+    _, printed, _ = workplace.run(seeds=[0])
+    assert workplace.report()["differences"] == {
+        "optimizer.lr": {"a": "0.004", "b": "0.001"},
+        "dataloader.image_aug.scale": {"a": "[0.95, 1.05]", "b": "[0.5, 1.5]"},
+        "model.teacher_fill": {"a": "paper", "b": "null"},
+    }
+    assert "- `optimizer.lr`: 0.004 (a); 0.001 (b)" in printed and "teacher_fill" not in printed
+
+
+def test_configs_can_be_named(workplace):
+    a = workplace.folder / "a.py"
+    workplace.metrics(**{name: [{"mAP": 0, "NDS": 0}] for name in ("a", "FSD + PCI")})
+    status, _, complaint = workplace.run(configs=[a, f"FSD + PCI={a}"], seeds=[0])
+    assert (status, complaint) == (0, "")
+    assert [row["name"] for row in workplace.report()["configs"]] == ["a", "FSD + PCI"]
+    assert (workplace.out / "FSD + PCI" / "seed0" / "evaluation.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("configs", "complaint"),
+    [
+        (["{0}/a.py", "{0}/a.py"], "two configs are named 'a'"),
+        (["../x={0}/a.py"], "'../x' is no name"),
+        (["{0}/a.py", "train.max_iter=2"], "overrides stand behind"),
+        (["{0}/nothing.py"], "nothing.py"),
+    ],
+)
+def test_configs_that_make_no_sense(workplace, configs, complaint):
+    status, _, found = workplace.run(configs=[c.format(workplace.folder) for c in configs])
+    assert status == 1 and complaint in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--processes", 0], "--processes"),
+        (["--seeds", 1, 1], "each given once"),
+        (["--seeds", "one"], "whole numbers"),
+        (["--doc", "no/such/folder/file.md"], "no folder"),
+        (["train.seed=3"], "set by --seeds"),
+        (["train.output_dir=x"], "set by --out"),
+        (["train.eval_period=3"], "evaluates once"),
+        (["train.max_iters=3"], "train.max_iter"),
+    ],
+)
+def test_arguments_that_make_no_sense(workplace, arguments, complaint):
+    status, _, found = workplace.run(*arguments)
+    assert status == 1 and complaint in found and not workplace.calls()
+
+
+def test_missing_data(workplace, tmp_path):
+    workplace.common = (f'dataloader.dataroot="{tmp_path / "nothing"}"',)
+    status, _, complaint = workplace.run()
+    assert status == 1 and not workplace.calls()
+    assert "tools/make_synthetic_nuscenes.py" in complaint
+    assert "tools/prepare_nuscenes.py" in complaint
+
+
+def test_table_goes_between_the_markers_of_a_document(workplace, tool):
+    _, part = tool
+    begin, end = part("report").BEGIN, part("report").END
+    document = workplace.folder / "document.md"
+    document.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    for _ in range(2):
+        assert workplace.run("--doc", document)[0] == 0
+        text = document.read_text()
+        assert text.startswith(f"before\n{begin}\n| config |") and text.endswith(f"{end}\nafter\n")
+        assert "old" not in text and text.count("| a |") == 1
+    new = workplace.folder / "new.md"
+    assert workplace.run("--doc", new)[0] == 0
+    assert new.read_text() == text.removeprefix("before\n").removesuffix("after\n")
+
+
+@pytest.mark.parametrize("text", ["prose", "{1} {0}", "{0} {0} {1}", "{0}"])
+def test_document_without_the_markers(workplace, tool, text):
+    _, part = tool
+    document = workplace.folder / "document.md"
+    document.write_text(text.format(part("report").BEGIN, part("report").END))
+    status, _, complaint = workplace.run("--doc", document)
+    assert status == 1 and "comparison: begin" in complaint and not workplace.calls()
+
+
+def test_report_names_no_folder_of_the_machine(workplace, synthetic_root):
+    document = workplace.folder / "document.md"
+    workplace.run("--doc", document)
+    for path in (workplace.out / "comparison.json", workplace.out / "comparison.md", document):
+        text = path.read_text()
+        assert str(workplace.folder) not in text and str(synthetic_root) not in text
+    command = workplace.report()["command"]
+    assert command.startswith("python tools/compare.py ") and "--seeds 0 1" in command
+    assert "train.max_iter=40" in command and "dataloader.dataroot=data" in command
+
+
+def test_picture_shows_every_seed_in_the_order_given(workplace, tool):
+    _, part = tool
+    workplace.run()
+    figure = part("plot").draw(workplace.report())
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b"]
+    assert left.yaxis_inverted()  # the first on top
+    for axes, expected in ((left, [[10, 20], [30, 30]]), (right, [[20, 30], [40, 50]])):
+        dots = [dots.get_offsets() for dots in axes.collections if len(dots.get_offsets()) == 2]
+        for place, (found, values) in enumerate(zip(dots, expected, strict=True)):
+            assert found.tolist() == [[pytest.approx(value), place] for value in values]
+
+
+def test_a_run_that_is_under_way_is_left_alone(workplace):
+    fcntl = pytest.importorskip("fcntl")
+    console = workplace.out / "b" / "seed0" / "console.txt"
+    console.parent.mkdir(parents=True)
+    with open(console, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        status, _, complaint = workplace.run()
+    assert status == 1 and "b, seed 0 is under way already" in complaint
+    assert not workplace.calls()
+
+
+def test_ctrl_c_ends_the_runs(workplace):
+    workplace.behave("forever")
+    line = workplace.arguments("--processes", 2)
+    start = f"""
+import runpy, sys
+from pathlib import Path
+main = runpy.run_path({str(TOOL)!r})["main"]
+sys.modules["comparison.runs"].TRAIN_NET = Path({str(workplace.train_net)!r})
+sys.exit(main({line!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", start], stderr=subprocess.PIPE, text=True)
+    try:
+        begun = [workplace.folder / f"{name}-0" for name in ("a", "b")]
+        while process.poll() is None and not all(path.exists() for path in begun):
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "goes on from here" in complaint
+    assert all((workplace.out / name / "seed0" / "ended").exists() for name in ("a", "b"))
+    assert len(workplace.calls()) == 2
+
+
+def test_real_runs(tool, synthetic_root, tmp_path, capsys):
+    main, _ = tool
+    configs = ["fsdbev_tiny_synthetic.py", "ablations/tiny/baseline.py"]
+    small = ["dataloader.image_size=[64,176]", "train.max_iter=2", "train.checkpointer.period=2"]
+    small += ["dataloader.train.num_workers=0", "dataloader.test.num_workers=0"]
+    small += [f"dataloader.dataroot={synthetic_root}", "dataloader.evaluator.fast_metrics=True"]
+    files = [str(ROOT / "configs" / name) for name in configs]
+    status = main(["--config-file", *files, "--out", str(tmp_path), "--processes", "2", *small])
+    assert (status, capsys.readouterr().err) == (0, "")
+    report = json.loads((tmp_path / "comparison.json").read_text())
+    for row in report["configs"]:
+        evaluation = tmp_path / row["name"] / "seed0" / "evaluation.json"
+        expected = json.loads(evaluation.read_text())["nuscenes"]
+        assert row["runs"][0]["metrics"] == expected
+        assert row["metrics"]["NDS"]["mean"] == expected["NDS"]
+    whole, baseline = report["configs"]
+    assert whole["parameters"] > baseline["parameters"]  # MSFE
+    assert report["differences"]["dataloader.pseudo_points"] == {
+        "fsdbev_tiny_synthetic": "true",
+        "baseline": "false",
+    }

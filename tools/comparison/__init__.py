@@ -1,0 +1,1 @@
+"""What tools/compare.py runs: configs, their runs, and the report."""
