@@ -26,7 +26,7 @@ def build_part(*, name: str, **arguments: Any) -> Any:
     Raises:
         ValueError: there is no such part, or it does not take these arguments.
     """
-    return _build(PART_REGISTRY, "part of a model", name, arguments)
+    return _build(find_part(name), name, arguments)
 
 
 def build_meta_arch(*, name: str, **arguments: Any) -> nn.Module:
@@ -35,26 +35,40 @@ def build_meta_arch(*, name: str, **arguments: Any) -> nn.Module:
     Raises:
         ValueError: there is no such model, or it does not take these arguments.
     """
-    return _build(META_ARCH_REGISTRY, "meta-architecture", name, arguments)
+    return _build(find_meta_arch(name), name, arguments)
 
 
-def _build(registry: Registry, kind: str, name: str, arguments: dict[str, Any]) -> Any:
+def find_part(name: str) -> Callable:
+    """What is registered under ``name`` in ``PART_REGISTRY``; ValueError lists what is there."""
+    return _find(PART_REGISTRY, "part of a model", name)
+
+
+def find_meta_arch(name: str) -> Callable:
+    """As ``find_part``, in ``META_ARCH_REGISTRY``."""
+    return _find(META_ARCH_REGISTRY, "meta-architecture", name)
+
+
+def _find(registry: Registry, kind: str, name: str) -> Callable:
     known = dict(registry)
-    if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(
-            f"no {kind} is registered as {name!r}; {hint}there are {', '.join(sorted(known))}. "
-            "What a plugin brings is there once train.plugins names it"
-        )
-    accepted, needed = _parameters(known[name])
+    if name in known:
+        return known[name]
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise ValueError(
+        f"no {kind} is registered as {name!r}; {hint}there are {', '.join(sorted(known))}. "
+        "What a plugin brings is there once train.plugins names it"
+    )
+
+
+def _build(registered: Callable, name: str, arguments: dict[str, Any]) -> Any:
+    accepted, needed = _parameters(registered)
     unknown = [argument for argument in arguments if argument not in accepted]
     missing = [argument for argument in needed if argument not in arguments]
     if unknown or missing:
         wrong = [f"does not know {', '.join(unknown)}"] if unknown else []
         wrong += [f"lacks {', '.join(missing)}"] if missing else []
         raise ValueError(f"{name} takes {', '.join(accepted)}; it {' and '.join(wrong)}")
-    return known[name](**arguments)
+    return registered(**arguments)
 
 
 def _parameters(registered: Callable) -> tuple[list[str], list[str]]:

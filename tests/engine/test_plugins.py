@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
+from fsdbev.d2.config import LazyConfig
 from fsdbev.engine import load_config
 from fsdbev.engine.plugins import load_plugins
+from fsdbev.model_zoo import CONFIGS
 from fsdbev.modeling import PART_REGISTRY, build_part
 
 PART = """
@@ -91,6 +93,25 @@ def test_config_and_command_line_name_plugins(write_plugin, tmp_path):
     assert "PartOfLine" in PART_REGISTRY and "PartOfConfig" not in PART_REGISTRY
     load_config(str(config))
     assert "PartOfConfig" in PART_REGISTRY
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.bev_encoder.name=DilatedEncoder", "model.bev_encoder.name: no part of a model.*"),
+        ("model.name=FSDBEF", "model.name: no meta-architecture.*did you mean 'FSDBEV'.*"),
+    ],
+)
+@pytest.mark.parametrize("saved", [False, True])
+def test_names_that_nobody_registered_are_told_when_the_config_is_read(
+    tmp_path, override, message, saved
+):
+    path = str(CONFIGS / "fsdbev_tiny_synthetic.py")
+    if saved:
+        LazyConfig.save(load_config(path), str(tmp_path / "config.yaml"))
+        path = str(tmp_path / "config.yaml")
+    with pytest.raises(ValueError, match=f"{message}there are .*FSDBEV|{message}BEVEncoder"):
+        load_config(path, [override])
 
 
 def test_config_without_train_has_no_plugins(tmp_path):
