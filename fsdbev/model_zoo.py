@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from omegaconf import DictConfig
+from typing import Any
 
 from fsdbev.d2.config import LazyConfig
 
@@ -12,11 +11,12 @@ from fsdbev.d2.config import LazyConfig
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def get_config(path: str) -> DictConfig:
+def get_config(path: str, keys: tuple[str, ...] | None = None) -> Any:
     """What a file of ``configs/`` defines, as in ``get_config("common/train.py").train``.
 
     Args:
         path: of the file, from ``configs/``.
+        keys: names to return the values of, as a tuple; None for a DictConfig of all.
 
     Raises:
         FileNotFoundError: there is no such file; ``configs/`` comes with a clone, not with a wheel.
@@ -29,4 +29,4 @@ def get_config(path: str) -> DictConfig:
             if known
             else f"there are no configs in {CONFIGS}: install from a clone, by pip install -e"
         )
-    return LazyConfig.load(str(file))
+    return LazyConfig.load(str(file), keys)

@@ -20,9 +20,8 @@ TOOL = ROOT / "tools/compare.py"
 CONFIG = """
 from fsdbev.model_zoo import get_config
 
-_whole = get_config("fsdbev_tiny_synthetic.py")
-dataloader, lr_multiplier, model, optimizer, train = (
-    _whole[name] for name in ("dataloader", "lr_multiplier", "model", "optimizer", "train")
+dataloader, lr_multiplier, model, optimizer, train = get_config(
+    "fsdbev_tiny_synthetic.py", ("dataloader", "lr_multiplier", "model", "optimizer", "train")
 )
 """
 

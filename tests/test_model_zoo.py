@@ -12,6 +12,11 @@ def test_config_by_its_path():
     assert model_zoo.get_config("common/train.py").train.plugins == []
 
 
+def test_values_by_their_keys():
+    train, sizes = model_zoo.get_config("common/tiny_synthetic.py", ("train", "sizes"))
+    assert train.max_iter == 700 and sizes.backbone.depth == 18
+
+
 def test_each_call_gives_a_config_of_its_own():
     first, second = (model_zoo.get_config("common/train.py") for _ in range(2))
     first.train.max_iter = 1

@@ -189,8 +189,8 @@ def _open_console(run: Run) -> Iterator[IO[bytes]]:
                 f"{run.title} is under way already, in {run.folder}; wait until its process has "
                 "ended, or end it"
             ) from error
-        except OSError:
-            pass  # a file system without locks
+        except OSError as error:  # a file system without locks
+            print(f"{run.folder} cannot be locked ({error}): let no other comparison use it")
         yield file
 
 

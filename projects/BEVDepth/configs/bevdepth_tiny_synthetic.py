@@ -4,13 +4,13 @@ from fsdbev.model_zoo import get_config
 
 from .bevdepth_r50_cbgs import model
 
-_tiny = get_config("common/tiny_synthetic.py")
-dataloader, lr_multiplier, optimizer, train = (
-    _tiny[key] for key in ("dataloader", "lr_multiplier", "optimizer", "train")
+dataloader, lr_multiplier, optimizer, train, _sizes, _depth_net_sizes = get_config(
+    "common/tiny_synthetic.py",
+    ("dataloader", "lr_multiplier", "optimizer", "train", "sizes", "depth_net_sizes"),
 )
 
-model.merge_with(_tiny.sizes)
-model.depth_net.merge_with(_tiny.depth_net_sizes)
+model.merge_with(_sizes)
+model.depth_net.merge_with(_depth_net_sizes)
 model.depth_bins.start = 1.0
 train.plugins = ["projects.BEVDepth"]
 dataloader.image_aug.scale_depth = False

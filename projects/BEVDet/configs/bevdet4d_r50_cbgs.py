@@ -4,9 +4,8 @@ from fsdbev.d2.config import LazyCall as L
 from fsdbev.model_zoo import get_config
 from fsdbev.modeling import build_part
 
-_base = get_config("fsdbev_r50_cbgs.py")
-dataloader, lr_multiplier, optimizer, train = (
-    _base[key] for key in ("dataloader", "lr_multiplier", "optimizer", "train")
+dataloader, lr_multiplier, optimizer, train = get_config(
+    "fsdbev_r50_cbgs.py", ("dataloader", "lr_multiplier", "optimizer", "train")
 )
 model = get_config("common/models/lift_splat_r50.py").model
 

@@ -4,11 +4,10 @@ from fsdbev.model_zoo import get_config
 
 from .bevdet4d_r50_cbgs import model
 
-_tiny = get_config("common/tiny_synthetic.py")
-dataloader, lr_multiplier, optimizer, train = (
-    _tiny[key] for key in ("dataloader", "lr_multiplier", "optimizer", "train")
+dataloader, lr_multiplier, optimizer, train, _sizes = get_config(
+    "common/tiny_synthetic.py", ("dataloader", "lr_multiplier", "optimizer", "train", "sizes")
 )
 
-model.merge_with(_tiny.sizes)
+model.merge_with(_sizes)
 train.plugins = ["projects.BEVDet"]
 dataloader.image_aug.scale_depth = False

@@ -4,12 +4,11 @@ from fsdbev.model_zoo import get_config
 
 from .lss_r50 import model
 
-_tiny = get_config("common/tiny_synthetic.py")
-dataloader, lr_multiplier, optimizer, train = (
-    _tiny[key] for key in ("dataloader", "lr_multiplier", "optimizer", "train")
+dataloader, lr_multiplier, optimizer, train, _sizes = get_config(
+    "common/tiny_synthetic.py", ("dataloader", "lr_multiplier", "optimizer", "train", "sizes")
 )
 
-model.merge_with(_tiny.sizes)
+model.merge_with(_sizes)
 model.depth_bins.start = 1.0  # the street is small
 train.plugins = ["projects.LSS"]
 dataloader.bev_aug.merge_with(dict(max_rotation=0.0, scale=[1.0, 1.0], flip_prob=0.0))
