@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -121,7 +120,7 @@ def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> l
         stop = stack.enter_context(_stop_signals())
         stack.callback(_end, active, stop)
         while waiting or active:
-            while waiting and len(active) < processes and not stop.is_set():
+            while waiting and len(active) < processes and not stop.is_asked:
                 run, console = waiting.popleft()
                 active[_start(run, console, overrides, made_with)] = run
             if stop.wait(_POLL):
@@ -222,29 +221,46 @@ def _failure(run: Run, status: int) -> str:
     return "\n    ".join([f"{run.title} {how}; {run.console} ends with:", *lines])
 
 
+class _Stop:
+    """Whether a signal asked to stop. An Event's lock may be held by what the signal interrupts,
+    and its handler would wait for it forever."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+
+    def ask(self, *_: Any) -> None:
+        """Handler of a signal."""
+        self.is_asked = True
+
+    def wait(self, seconds: float) -> bool:
+        """Sleeps; then whether to stop."""
+        time.sleep(seconds)
+        return self.is_asked
+
+
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that is set by Ctrl-C, SIGTERM, and a terminal that closes."""
-    event = threading.Event()
+def _stop_signals() -> Iterator[_Stop]:
+    """What is told by Ctrl-C, SIGTERM, and a terminal that closes."""
+    stop = _Stop()
     numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
     previous = {number: signal.getsignal(number) for number in numbers}
     for number, handler in previous.items():
         if handler != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, lambda *_: event.set())
+            signal.signal(number, stop.ask)
     try:
-        yield event
+        yield stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _end(processes: dict[subprocess.Popen, Run], stop: threading.Event) -> None:
+def _end(processes: dict[subprocess.Popen, Run], stop: _Stop) -> None:
     """Asks the processes to end, by which a training saves a checkpoint; kills what does not, or
     all at a second signal."""
     if not processes:
         return
     print("ending; trainings save a checkpoint first", flush=True)
-    stop.clear()
+    stop.is_asked = False
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + _GRACE
