@@ -411,9 +411,11 @@ def test_a_run_that_is_under_way_is_left_alone(workplace):
 def test_ctrl_c_ends_the_runs(workplace):
     workplace.behave("forever")
     line = workplace.arguments("--processes", 2)
+    # Where the tests run in the background, Ctrl-C is ignored, and the tool leaves it so.
     start = f"""
-import runpy, sys
+import runpy, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 main = runpy.run_path({str(TOOL)!r})["main"]
 sys.modules["comparison.runs"].TRAIN_NET = Path({str(workplace.train_net)!r})
 sys.exit(main({line!r}))
