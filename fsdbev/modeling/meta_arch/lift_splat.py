@@ -217,8 +217,10 @@ class LiftSplatDetector(nn.Module):
 
     def downsample_labels(self, batched_inputs: list[dict], frame: int) -> DepthLabels:
         """Labels of the cells of one frame, from ``gt_depth`` and ``gt_foreground``."""
-        maps = (self._stack(batched_inputs, key) for key in ("gt_depth", "gt_foreground"))
-        gt_depth, gt_foreground = (of_all[:, frame].flatten(0, 1) for of_all in maps)
+        gt_depth, gt_foreground = (
+            self._stack(batched_inputs, key, frame).flatten(0, 1)
+            for key in ("gt_depth", "gt_foreground")
+        )
         return downsample_labels(gt_depth, gt_foreground, self.depth_bins, self.stride)
 
     def stack_images(self, batched_inputs: list[dict]) -> Tensor:
@@ -249,11 +251,13 @@ class LiftSplatDetector(nn.Module):
             splats = [self.bev_paste.paste_splats(s, transforms) for s in splats]
         return [s.to(self.device) for s in splats]
 
-    def _stack(self, batched_inputs: list[dict], key: str) -> Tensor:
-        """(B, ...) values of all samples on the model's device."""
+    def _stack(self, batched_inputs: list[dict], key: str, frame: int | None = None) -> Tensor:
+        """(B, ...) values of all samples, or of one frame of each, on the model's device."""
         values = [torch.as_tensor(sample[key]) for sample in batched_inputs]
         if len({value.shape for value in values}) > 1:
             shapes = [tuple(value.shape) for value in values]
             raise ValueError(f"samples of a batch must agree in the shape of {key}, got {shapes}")
+        if frame is not None:
+            values = [value[frame] for value in values]
         # One by one: a stack made on the CPU would not be in the loader's pinned memory.
         return torch.stack([value.to(self.device, non_blocking=True) for value in values])

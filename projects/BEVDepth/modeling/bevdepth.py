@@ -50,7 +50,7 @@ class BEVDepth(LiftSplatDetector):
 
     def make_labels(self, batched_inputs: list[dict]) -> list[DepthLabels | None]:
         """Of the key frame: each cell's nearest point, whatever it lies on."""
-        gt_depth = self._stack(batched_inputs, "gt_depth")[:, 0].flatten(0, 1)
+        gt_depth = self._stack(batched_inputs, "gt_depth", frame=0).flatten(0, 1)
         nothing = torch.zeros_like(gt_depth, dtype=torch.bool)
         labels = downsample_labels(gt_depth, nothing, self.depth_bins, self.stride)
         return [labels] + [None] * (self.num_frames - 1)
