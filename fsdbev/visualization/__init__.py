@@ -8,6 +8,7 @@ from .palette import CLASS_COLORS
 from .sample import camera_views, choose_rows, draw_sample, rows_of, true_boxes
 from .target_sheet import target_sheet
 from .training_sample import augmented_sample, stored_sample
+from .video import VideoWriter
 from .views import CameraView, LabelledBoxes, LabelPoints, TargetView, TrainingSample
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "LabelledBoxes",
     "TargetView",
     "TrainingSample",
+    "VideoWriter",
     "augmented_sample",
     "camera_views",
     "choose_rows",
