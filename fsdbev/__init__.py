@@ -1,3 +1,53 @@
-"""FSD-BEV: multi-view 3D object detection with foreground self-distillation, on Detectron2."""
+"""FSD-BEV: multi-view 3D object detection with foreground self-distillation, on Detectron2.
+
+The public interface; what it names is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fsdbev.data.rig_file import read_rig
+    from fsdbev.engine import Predictor, evaluate, load_config
+    from fsdbev.model_zoo import get_config
+    from fsdbev.structures import CLASS_NAMES, Boxes3D, LabelledBoxes, Rig
+
+__all__ = [
+    "CLASS_NAMES",
+    "Boxes3D",
+    "LabelledBoxes",
+    "Predictor",
+    "Rig",
+    "evaluate",
+    "get_config",
+    "load_config",
+    "read_rig",
+]
+
+#: Where each name lives.
+_HOMES = {
+    "CLASS_NAMES": "fsdbev.structures",
+    "Boxes3D": "fsdbev.structures",
+    "LabelledBoxes": "fsdbev.structures",
+    "Predictor": "fsdbev.engine",
+    "Rig": "fsdbev.structures",
+    "evaluate": "fsdbev.engine",
+    "get_config": "fsdbev.model_zoo",
+    "load_config": "fsdbev.engine",
+    "read_rig": "fsdbev.data.rig_file",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

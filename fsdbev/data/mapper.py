@@ -90,19 +90,8 @@ class MultiViewMapper:
         transforms = self._image_transforms(key, generator)
         image_aug = np.stack([transform.matrix() for transform in transforms])
         bev_aug = self.bev_aug.sample(generator) if self.training else np.eye(4)
-        sample = {
-            "images": self._images(dataset, frames, transforms),
-            "cam2ego": _stacked(frame.cam2ego for frame in frames),
-            "ego2global": _stacked(frame.ego2global for frame in frames),
-            "intrinsics": _stacked(frame.intrinsics for frame in frames),
-            "image_aug": torch.from_numpy(image_aug).float(),
-            "bev_aug": torch.from_numpy(bev_aug).float(),
-            "reference_camera": key.reference_camera,
-            "sample_token": key.sample_token,
-            "scene_token": key.scene_token,
-            "timestamp": key.timestamp,
-            "frame_tokens": [frame.sample_token for frame in frames],
-        }
+        images = self._images(dataset, frames, transforms)
+        sample = sample_of(frames, images, image_aug=image_aug, bev_aug=bev_aug)
         if self.training or self.with_boxes:
             annotations = dataset.index.annotations(row)
             annotations = annotations.select(annotations.has_points)
@@ -181,6 +170,36 @@ class MultiViewMapper:
         instances.gt_boxes_3d = boxes
         instances.gt_classes = classes
         return instances
+
+
+def sample_of(
+    frames: Sequence[Frame],
+    images: Tensor,
+    *,
+    image_aug: NDArray[np.float64],
+    bev_aug: NDArray[np.float64],
+) -> dict[str, Any]:
+    """The sample dict of T frames, the key frame first, without labels.
+
+    Args:
+        images: (T, N, 3, H, W) network images.
+        image_aug: (N, 4, 4), what made them of the cameras' images.
+        bev_aug: (4, 4), of key ego.
+    """
+    key = frames[0]
+    return {
+        "images": images,
+        "cam2ego": _stacked(frame.cam2ego for frame in frames),
+        "ego2global": _stacked(frame.ego2global for frame in frames),
+        "intrinsics": _stacked(frame.intrinsics for frame in frames),
+        "image_aug": torch.from_numpy(image_aug).float(),
+        "bev_aug": torch.from_numpy(bev_aug).float(),
+        "reference_camera": key.reference_camera,
+        "sample_token": key.sample_token,
+        "scene_token": key.scene_token,
+        "timestamp": key.timestamp,
+        "frame_tokens": [frame.sample_token for frame in frames],
+    }
 
 
 def _stacked(matrices) -> Tensor:

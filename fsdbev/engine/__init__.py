@@ -4,7 +4,16 @@ from .config import load_config
 from .ema import ModelEMA
 from .evaluation import evaluate
 from .main import run
+from .predictor import Predictor
 from .streaming import StreamingPredictor
 from .trainer import Trainer
 
-__all__ = ["ModelEMA", "StreamingPredictor", "Trainer", "evaluate", "load_config", "run"]
+__all__ = [
+    "ModelEMA",
+    "Predictor",
+    "StreamingPredictor",
+    "Trainer",
+    "evaluate",
+    "load_config",
+    "run",
+]

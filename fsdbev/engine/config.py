@@ -26,7 +26,12 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         ValueError: an override is wrong, see ``overrides``; a plugin cannot be loaded; a part or a
             model is not registered.
     """
-    cfg = apply_overrides(LazyConfig.load(path), overrides)
+    return finish_config(LazyConfig.load(path), overrides)
+
+
+def finish_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfig:
+    """What :func:`load_config` does with a config that is loaded already."""
+    cfg = apply_overrides(cfg, overrides)
     load_plugins(cfg.get("train", {}).get("plugins", ()))
     _check_names(cfg)
     return cfg

@@ -1,10 +1,12 @@
-"""Plain data: cameras, BEV grid and depth bins, 3D boxes, 4x4 transforms, class names. No I/O."""
+"""Plain data: cameras, rigs, BEV grid, depth bins, 3D boxes, 4x4 transforms, classes. No I/O."""
 
 from .boxes import BOX_DIM, Boxes3D
 from .cameras import Cameras, key_ego2global, reference_camera
 from .classes import CLASS_NAMES, TASKS
 from .grid import BEVGrid, DepthBins
-from .transforms import invert, make_transform, rotation_z, transform_points
+from .labelled_boxes import LabelledBoxes
+from .rig import Rig
+from .transforms import invert, is_rigid, make_transform, rotation_z, transform_points
 
 __all__ = [
     "BOX_DIM",
@@ -13,8 +15,11 @@ __all__ = [
     "CLASS_NAMES",
     "Cameras",
     "DepthBins",
+    "LabelledBoxes",
+    "Rig",
     "TASKS",
     "invert",
+    "is_rigid",
     "key_ego2global",
     "make_transform",
     "reference_camera",

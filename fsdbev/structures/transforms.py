@@ -38,3 +38,13 @@ def invert(a2b: Tensor) -> Tensor:
     """(..., 4, 4) affine a2b -> b2a, exactly affine (last row 0 0 0 1)."""
     linear = torch.linalg.inv(a2b[..., :3, :3])
     return make_transform(linear, -(linear @ a2b[..., :3, 3:]).squeeze(-1))
+
+
+def is_rigid(a2b: Tensor, tolerance: float = 1e-3) -> bool:
+    """Whether a (4, 4) matrix is a rotation and a translation, up to ``tolerance`` in the entries
+    of rotation times its transpose: what rounding in a calibration file leaves."""
+    rotation = a2b[:3, :3]
+    error = (rotation @ rotation.mT - torch.eye(3).to(a2b)).abs().max()
+    affine = a2b[3].equal(a2b.new_tensor([0.0, 0.0, 0.0, 1.0]))
+    finite = bool(a2b.isfinite().all())
+    return finite and affine and bool(error <= tolerance) and bool(torch.linalg.det(rotation) > 0)

@@ -1,0 +1,78 @@
+"""A rig: the cameras of a vehicle, and where they are mounted.
+
+Letters: N cameras.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .transforms import is_rigid
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Calibration of the cameras of one vehicle.
+
+    Attributes:
+        channels: N camera names.
+        image_sizes: N (width, height) of the images, pixels.
+        intrinsics: (N, 3, 3) float64 of rectified images of that size, pixels.
+        cam2ego: (N, 4, 4) float64, camera (x right, y down, z forward) to ego (x forward, y left, z
+            up), metres.
+        reference_camera: index of the camera at whose time the ego frame of the boxes is taken.
+
+    Raises:
+        ValueError: an entry is missing, or a matrix is none that a camera can have.
+    """
+
+    channels: tuple[str, ...]
+    image_sizes: tuple[tuple[int, int], ...]
+    intrinsics: Tensor
+    cam2ego: Tensor
+    reference_camera: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("intrinsics", "cam2ego"):
+            object.__setattr__(self, name, torch.as_tensor(getattr(self, name)).double())
+        count = len(self.channels)
+        if count == 0 or len(set(self.channels)) < count:
+            raise ValueError(
+                f"a rig needs at least one camera, each with its own name: {self.channels}"
+            )
+        shapes = len(self.image_sizes), tuple(self.intrinsics.shape), tuple(self.cam2ego.shape)
+        if shapes != (count, (count, 3, 3), (count, 4, 4)):
+            raise ValueError(
+                f"{count} cameras need {count} image_sizes, ({count}, 3, 3) intrinsics and "
+                f"({count}, 4, 4) cam2ego; got {shapes}"
+            )
+        if not 0 <= self.reference_camera < count:
+            raise ValueError(
+                f"reference_camera is {self.reference_camera}, but the rig has {count} cameras"
+            )
+        for camera in range(count):
+            self._check(camera)
+
+    def _check(self, camera: int) -> None:
+        where = f"camera {self.channels[camera]!r}"
+        if min(self.image_sizes[camera]) < 1:
+            raise ValueError(f"{where}: its images have {self.image_sizes[camera]} pixels")
+        matrix = self.intrinsics[camera]
+        positive = (matrix.diagonal() > 0).all() and matrix.isfinite().all()
+        if not (positive and matrix[2].equal(matrix.new_tensor([0.0, 0.0, 1.0]))):
+            raise ValueError(
+                f"{where}: intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive "
+                f"fx and fy, got {matrix.tolist()}"
+            )
+        if not is_rigid(self.cam2ego[camera]):
+            raise ValueError(
+                f"{where}: cam2ego must be a rotation and a translation, got "
+                f"{self.cam2ego[camera].tolist()}"
+            )
+
+    @property
+    def num_cameras(self) -> int:
+        return len(self.channels)

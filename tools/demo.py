@@ -1,0 +1,199 @@
+#!/usr/bin/env python
+"""Runs a model on your own cameras: pictures, a video and JSON.
+
+    python tools/demo.py --config-file configs/fsdbev_tiny_synthetic.py --weights model_final.pth \\
+        --rig rig.yaml --images front=f.jpg left=l.jpg right=r.jpg --out output/demo
+    python tools/demo.py ... --images FOLDER --poses poses.json       # FOLDER/<camera>/*.jpg
+    python tools/demo.py ... --video front=f.mp4 left=l.mp4 right=r.mp4 --standing
+
+The rig file (JSON or YAML) has intrinsics, mount and image size of every camera;
+docs/own_cameras.md explains it. In --out: detections.json, pictures/<moment>.jpg, and, of several
+moments, detections.mp4; those of an earlier run are replaced.
+
+A model of several frames looks back where the vehicle's poses are known: --poses, a JSON list with
+a 4 x 4 matrix ego2global for every moment (or one for every camera of it), or --standing for a rig
+that does not move. Without, every moment stands alone, and speeds are guesses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+
+# ruff: noqa: E402  after the path is set, for use without installation
+from command_line import exit_status
+
+from fsdbev.data.moments import Moment, moments_of_images, moments_of_videos
+from fsdbev.data.rig_file import read_rig, rig_content
+from fsdbev.engine import Predictor
+from fsdbev.engine.predictor import read_images
+from fsdbev.evaluation.submission import write_json
+from fsdbev.structures import Cameras, LabelledBoxes, Rig
+from fsdbev.visualization import CameraView, VideoWriter, mosaic
+
+CONVENTIONS = (
+    "ego of the reference camera's time: x forward, y left, z up; center of the box; size: length, "
+    "width, height; yaw counter-clockwise from x; metres, rad, m/s"
+)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("--config-file", required=True, help="config of the model")
+    add("--weights", required=True, help="its weights, as train.init_checkpoint takes them")
+    add("--rig", required=True, help="rig file (.json, .yaml)")
+    source = parser.add_mutually_exclusive_group(required=True)
+    images = "a file a camera (camera=file, or in the rig's order), or a folder of folders"
+    source.add_argument("--images", nargs="+", metavar="FILE", help=images)
+    source.add_argument("--video", nargs="+", metavar="FILE", help="a video a camera, likewise")
+    add("--out", default="output/demo", help="folder of the results (default: %(default)s)")
+    poses = parser.add_mutually_exclusive_group()
+    poses.add_argument("--poses", help="JSON list of ego2global, one a moment")
+    poses.add_argument("--standing", action="store_true", help="the rig does not move")
+    rate = "moments a second that are taken of videos, and shown of the result (default: 2)"
+    add("--rate", type=float, default=2.0, help=rate)
+    shown = "pictures hide boxes that score lower; the JSON has all (default: 0.3)"
+    add("--score-threshold", type=float, default=0.3, help=shown)
+    add("--opts", nargs="+", default=[], metavar="key=value", help="changes to the config")
+    result = parser.parse_args(arguments)
+    if not 0 < result.rate < float("inf"):
+        parser.error(f"--rate must be positive, got {result.rate}")
+    return result
+
+
+def read_poses(args: argparse.Namespace) -> Iterator[Any]:
+    """ego2global of every moment; None where it is not known."""
+    if args.standing:
+        return repeat(np.eye(4))
+    if args.poses is None:
+        return repeat(None)
+    try:
+        poses = json.loads(Path(args.poses).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{args.poses}: not JSON ({error})") from error
+    if not isinstance(poses, list):
+        raise ValueError(f"{args.poses}: a list with a matrix for every moment is needed")
+    return iter(poses)
+
+
+def run(args: argparse.Namespace) -> None:
+    rig, poses = read_rig(args.rig), read_poses(args)
+    moments = (
+        moments_of_videos(args.video, rig, args.rate)
+        if args.video
+        else moments_of_images(args.images, rig, args.rate)
+    )
+    predictor = Predictor(args.config_file, args.weights, overrides=args.opts)
+    found = []
+    with Results(Path(args.out), args.rate) as results:
+        for moment in moments:
+            ego2global = next(poses, "missing")
+            if isinstance(ego2global, str):
+                raise ValueError(f"{args.poses}: there is no pose for moment {moment.name}")
+            boxes, picture = look(predictor, moment, rig, ego2global, args.score_threshold)
+            results.add(moment.name, picture)
+            found.append((moment, boxes))
+            print(f"{moment.name}: {len(boxes.at_least(args.score_threshold))} objects")
+    path = results.folder / "detections.json"
+    write_json(content(found, args, rig, predictor.class_names), path)
+    print(path)
+
+
+def look(
+    predictor: Predictor, moment: Moment, rig: Rig, ego2global: Any, threshold: float
+) -> tuple[LabelledBoxes, np.ndarray]:
+    """The boxes of one moment and their picture; an error names the moment."""
+    try:
+        pixels = read_images(moment.images, rig)
+        sample = predictor.sample(pixels, rig, ego2global=ego2global)
+    except ValueError as error:
+        raise ValueError(f"moment {moment.name}: {error}") from error
+    boxes = predictor.detect(sample)
+    cam2keyego = Cameras.from_samples([sample]).cam2keyego[0, 0]
+    views = [
+        CameraView(name, pixels[i], cam2keyego[i], rig.intrinsics[i])
+        for i, name in enumerate(rig.channels)
+    ]
+    picture = mosaic(
+        views,
+        predictions=boxes.at_least(threshold),
+        title=f"moment {moment.name}   t = {moment.seconds:.2f} s",
+        reach=max(map(abs, (*predictor.model.grid.x_range, *predictor.model.grid.y_range))),
+    )
+    return boxes, picture
+
+
+class Results:
+    """Pictures and, of several, a video; what an earlier run left goes when this one is done."""
+
+    def __init__(self, folder: Path, rate: float) -> None:
+        self.folder = folder
+        self._pictures, self._names = folder / "pictures", set()
+        self._video = VideoWriter(folder / "detections.mp4", rate)
+        self._first: np.ndarray | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Results:
+        self._pictures.mkdir(parents=True, exist_ok=True)
+        self._stack.__enter__()
+        return self
+
+    def add(self, name: str, picture: np.ndarray) -> None:
+        self._names.add(f"{name}.jpg")
+        Image.fromarray(picture).save(self._pictures / f"{name}.jpg", quality=90)
+        if len(self._names) == 1:
+            self._first = picture
+            return
+        if self._first is not None:
+            self._stack.enter_context(self._video).add(self._first)
+            self._first = None
+        self._video.add(picture)
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+        if error[0] is not None:
+            return
+        for left in self._pictures.glob("[0-9]*.jpg"):
+            if left.name not in self._names:
+                left.unlink()
+        if len(self._names) == 1:
+            self._video.path.unlink(missing_ok=True)
+
+
+def content(
+    found: Sequence[tuple[Moment, LabelledBoxes]],
+    args: argparse.Namespace,
+    rig: Rig,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """What detections.json holds."""
+    moments = [
+        {"name": moment.name, "seconds": moment.seconds, "detections": boxes.records(class_names)}
+        for moment, boxes in found
+    ]
+    model = {"config": args.config_file, "weights": args.weights, "overrides": args.opts}
+    return {"frame": CONVENTIONS, "model": model, "rig": rig_content(rig), "moments": moments}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    return exit_status(run, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+#!/usr/bin/env python
+"""Writes the rig file of a sample of a frame index, for tools/demo.py and fsdbev.Predictor.
+
+python tools/make_rig.py --index data/nuscenes/fsdbev/v1.0-trainval/val.arrow --out rig.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+
+# ruff: noqa: E402  after the path is set, for use without installation
+from command_line import exit_status
+
+from fsdbev.data.index import FrameIndex
+from fsdbev.data.rig_file import rig_of_frame, write_rig
+from fsdbev.visualization import rows_of
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--index", required=True, help="frame index (.arrow)")
+    parser.add_argument("--sample", metavar="TOKEN", help="of which sample (default: the first)")
+    parser.add_argument("--out", required=True, help="rig file to write (.yaml)")
+    return parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> None:
+    index = FrameIndex(args.index)
+    row = 0 if args.sample is None else rows_of(index, [args.sample])[0]
+    write_rig(rig_of_frame(index[row]), args.out)
+    print(args.out)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return exit_status(run, parse_arguments(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
