@@ -116,16 +116,19 @@ class _YAMLLoader(yaml.SafeLoader):
     """Plain values only, and no name twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        _without_duplicates([(self.construct_object(key), None) for key, _ in node.value])
+        _check_names([self.construct_object(key) for key, _ in node.value])
         return super().construct_mapping(node, deep)
 
 
-def _without_duplicates(pairs: list[tuple[Any, Any]]) -> dict:
-    names = [name for name, _ in pairs]
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _check_names([name for name, _ in pairs])
+    return dict(pairs)
+
+
+def _check_names(names: list[Any]) -> None:
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{', '.join(twice)} is there twice")
-    return dict(pairs)
 
 
 def _rig(data: Any) -> Rig:

@@ -1,0 +1,177 @@
+"""tools/demo.py and tools/make_rig.py: from image files and a rig file to pictures, video, JSON."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import av
+import pytest
+import torch
+from PIL import Image
+
+from fsdbev.d2.config import instantiate
+from fsdbev.data.image_file import read_image
+from fsdbev.data.index import FrameIndex
+from fsdbev.data.rig_file import read_rig
+from fsdbev.model_zoo import CONFIGS, get_config
+from fsdbev.visualization import VideoWriter
+
+CONFIG = "fsdbev_tiny_synthetic.py"
+TOOLS = Path(__file__).parents[1] / "tools"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", TOOLS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return load("demo")
+
+
+@pytest.fixture(scope="module")
+def index(synthetic_root):
+    return FrameIndex(synthetic_root / "fsdbev" / "v1.0-synth" / "synth_val.arrow")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, index, synthetic_root):
+    """Folder with weights, rig.yaml, poses.json and images/<camera>/ of three moments."""
+    folder = tmp_path_factory.mktemp("demo")
+    torch.manual_seed(0)
+    model = instantiate(get_config(CONFIG).model)
+    torch.save({"model": model.state_dict()}, folder / "model.pth")
+    arguments = ["--index", str(index.path), "--out", str(folder / "rig.yaml")]
+    assert load("make_rig").main(arguments) == 0
+    frames = [index[row] for row in range(3)]
+    for frame in frames:
+        for camera, path in zip(frame.channels, frame.image_paths, strict=True):
+            (folder / "images" / camera).mkdir(parents=True, exist_ok=True)
+            shutil.copy(synthetic_root / path, folder / "images" / camera)
+    poses = [frame.ego2global.tolist() for frame in frames]
+    (folder / "poses.json").write_text(json.dumps(poses))
+    return folder
+
+
+@pytest.fixture
+def run(demo, inputs, tmp_path):
+    def run(*arguments, out="out"):
+        common = {"config-file": CONFIGS / CONFIG, "weights": inputs / "model.pth"}
+        common |= {"rig": inputs / "rig.yaml", "out": tmp_path / out}
+        options = [text for name, value in common.items() for text in (f"--{name}", str(value))]
+        overrides = ["dataloader.image_size=[64,112]", "model.head.max_candidates=3"]
+        opts = ["--opts", *overrides, "train.device=cpu"]
+        status = demo.main([*options, "--score-threshold", "0.1", *map(str, arguments), *opts])
+        return status, tmp_path / out
+
+    return run
+
+
+def read(out):
+    return json.loads((out / "detections.json").read_text())
+
+
+def one_image_each(inputs):
+    return {path.name: sorted(path.iterdir())[0] for path in (inputs / "images").iterdir()}
+
+
+def test_the_images_of_one_moment_become_a_picture_and_json(run, inputs):
+    images = [f"{name}={path}" for name, path in one_image_each(inputs).items()]
+    status, out = run("--images", *images)
+    assert status == 0
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*.*")) == [
+        "detections.json",
+        "pictures/000000.jpg",
+    ]
+    content = read(out)
+    assert [moment["name"] for moment in content["moments"]] == ["000000"]
+    found = content["moments"][0]["detections"]
+    assert len(found) > 5
+    assert set(found[0]) == {"class", "score", "center", "size", "yaw", "velocity"}
+    assert read_image(out / "pictures/000000.jpg").shape[1] > 2000
+    (out / "rig.json").write_text(json.dumps(content["rig"]))
+    assert read_rig(out / "rig.json").channels == read_rig(inputs / "rig.yaml").channels
+
+
+def test_folders_with_poses_become_a_video_and_look_back(run, inputs):
+    folder = inputs / "images"
+    status, out = run("--images", folder, "--poses", inputs / "poses.json")
+    assert status == 0
+    with av.open(str(out / "detections.mp4")) as file:
+        video = file.streams.video[0]
+        frames = sum(1 for _ in file.decode(video))
+    assert (frames, video.average_rate, video.codec_context.name) == (3, 2, "h264")
+    assert len(list((out / "pictures").iterdir())) == 3
+    moving = read(out)
+    assert [moment["seconds"] for moment in moving["moments"]] == [0, 0.5, 1.0]
+
+    alone = read(run("--images", folder, out="alone")[1])
+    standing = read(run("--images", folder, "--standing", out="standing")[1])
+    first, second = (
+        [content["moments"][k]["detections"] for content in (moving, alone, standing)]
+        for k in range(2)
+    )
+    assert first[1] == first[2]  # nothing to look back at
+    assert second[0] != second[1] and second[0] != second[2] and second[1] != second[2]
+
+
+def test_videos_are_read_at_the_rate(run, inputs, tmp_path):
+    videos = []
+    for name, path in one_image_each(inputs).items():
+        videos.append(f"{name}={tmp_path / name}.mp4")
+        with VideoWriter(tmp_path / f"{name}.mp4", fps=4) as video:
+            for _ in range(4):
+                video.add(read_image(path))
+    status, out = run("--video", *videos, "--rate", 2)
+    assert status == 0
+    assert [moment["seconds"] for moment in read(out)["moments"]] == [0, 0.5]
+    with Image.open(out / "pictures/000001.jpg") as picture:
+        assert picture.size[0] > 2000
+
+
+def test_a_second_run_replaces_the_first(run, inputs):
+    run("--images", inputs / "images")
+    (run("--images", inputs / "images")[1] / "pictures" / "note.txt").write_text("mine")
+    out = run("--images", *(f"{n}={p}" for n, p in one_image_each(inputs).items()))[1]
+    assert sorted(path.name for path in (out / "pictures").iterdir()) == ["000000.jpg", "note.txt"]
+    assert not (out / "detections.mp4").exists()
+
+
+def test_poses_that_end_early_are_an_error_and_keep_what_was_there(run, inputs, tmp_path, capsys):
+    status, out = run("--images", inputs / "images")
+    before = (out / "detections.json").read_bytes(), (out / "detections.mp4").read_bytes()
+    (tmp_path / "short.json").write_text(json.dumps([[[1, 0, 0, 0]] * 4]))
+    (tmp_path / "one.json").write_text(
+        json.dumps(json.loads((inputs / "poses.json").read_text())[:1])
+    )
+    for file, message in (
+        ("one.json", "no pose for moment 000001"),
+        ("short.json", "moment 000000: ego2global must be a rotation"),
+        ("none.json", "none.json"),
+    ):
+        assert run("--images", inputs / "images", "--poses", tmp_path / file)[0] == 1
+        assert message in capsys.readouterr().err
+    after = (out / "detections.json").read_bytes(), (out / "detections.mp4").read_bytes()
+    assert after == before
+
+
+@pytest.mark.parametrize("arguments", [["--rate", "0"], ["--standing", "--poses", "p.json"]])
+def test_options_that_make_no_sense_are_refused(demo, arguments):
+    needed = ["--config-file", "c", "--weights", "w", "--rig", "r", "--images", "i"]
+    with pytest.raises(SystemExit):
+        demo.parse_arguments([*needed, *arguments])
+
+
+def test_make_rig_names_what_is_wrong(index, tmp_path, capsys):
+    make_rig = load("make_rig")
+    options = ["--index", str(index.path), "--out", str(tmp_path / "rig.yaml")]
+    assert make_rig.main([*options, "--sample", "none"]) == 1
+    assert "holds no samples ['none']" in capsys.readouterr().err
+    assert make_rig.main([*options[:3], str(tmp_path / "rig.json")]) == 1
+    assert "rig.json: a rig is written as .yaml" in capsys.readouterr().err
+    assert make_rig.main([*options, "--sample", index[2].sample_token]) == 0
+    assert read_rig(tmp_path / "rig.yaml").channels == index[2].channels
