@@ -3,7 +3,8 @@
 
     python tools/demo.py --config-file configs/fsdbev_tiny_synthetic.py --weights model_final.pth \\
         --rig rig.yaml --images front=f.jpg left=l.jpg right=r.jpg --out output/demo
-    python tools/demo.py ... --images FOLDER --poses poses.json       # FOLDER/<camera>/*.jpg
+    python tools/demo.py ... --images 'front=f/*.jpg' 'left=l/*.jpg' 'right=r/*.jpg' --poses p.json
+    python tools/demo.py ... --images FOLDER                          # FOLDER/<camera>/*.jpg
     python tools/demo.py ... --video front=f.mp4 left=l.mp4 right=r.mp4 --standing
 
 The rig file (JSON or YAML) has intrinsics, mount and image size of every camera;
@@ -57,7 +58,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--weights", required=True, help="its weights, as train.init_checkpoint takes them")
     add("--rig", required=True, help="rig file (.json, .yaml)")
     source = parser.add_mutually_exclusive_group(required=True)
-    images = "a file a camera (camera=file, or in the rig's order), or a folder of folders"
+    images = "a file or pattern a camera (camera=..., or in the rig's order), or a folder"
     source.add_argument("--images", nargs="+", metavar="FILE", help=images)
     source.add_argument("--video", nargs="+", metavar="FILE", help="a video a camera, likewise")
     add("--out", default="output/demo", help="folder of the results (default: %(default)s)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -39,17 +40,23 @@ def moments_of_images(arguments: Sequence[str], rig: Rig, rate: float) -> Iterat
     """Moments ``1 / rate`` seconds apart.
 
     Args:
-        arguments: one folder that holds a folder of images for every camera, by its name, where the
-            k-th by name are moment k; or the files of one moment, as ``camera=file`` or in the
-            rig's order.
+        arguments: for every camera its images, as ``camera=images`` or in the rig's order, where
+            images is a file or a pattern such as ``drive/*.jpg``; or one folder that holds a folder
+            of images for every camera, by its name. The k-th by name are moment k.
 
     Raises:
         FileNotFoundError, ValueError: a camera or an image is missing, or there are too many.
     """
     if len(arguments) == 1 and Path(arguments[0]).is_dir():
-        yield from _moments_of_folder(Path(arguments[0]), rig, rate)
+        files = _files_of_folder(Path(arguments[0]), rig)
     else:
-        yield Moment("000000", 0.0, dict(_by_camera(arguments, rig, "images")))
+        images = _by_camera(arguments, rig, "images")
+        files = {name: _files_of_pattern(pattern) for name, pattern in images.items()}
+    counts = {name: len(images) for name, images in files.items()}
+    if len(set(counts.values())) > 1 or not min(counts.values()):
+        raise ValueError(f"every camera needs the same number of images, got {counts}")
+    for k in range(min(counts.values())):
+        yield Moment(f"{k:06d}", k / rate, {name: images[k] for name, images in files.items()})
 
 
 def moments_of_videos(arguments: Sequence[str], rig: Rig, rate: float) -> Iterator[Moment]:
@@ -78,7 +85,7 @@ def moments_of_videos(arguments: Sequence[str], rig: Rig, rate: float) -> Iterat
             logger.warning("After %d moments the video of %s ended first", count, ", ".join(ended))
 
 
-def _moments_of_folder(folder: Path, rig: Rig, rate: float) -> Iterator[Moment]:
+def _files_of_folder(folder: Path, rig: Rig) -> dict[str, list[Path]]:
     files = {}
     for name in rig.channels:
         if not (folder / name).is_dir():
@@ -88,27 +95,29 @@ def _moments_of_folder(folder: Path, rig: Rig, rate: float) -> Iterator[Moment]:
             )
         images = (f for f in (folder / name).iterdir() if f.suffix.lower() in IMAGE_ENDINGS)
         files[name] = sorted(images)
-    counts = {name: len(images) for name, images in files.items()}
-    if len(set(counts.values())) > 1 or not min(counts.values()):
-        raise ValueError(f"{folder}: every camera needs the same number of images, got {counts}")
-    for k in range(min(counts.values())):
-        images = {name: images[k] for name, images in files.items()}
-        yield Moment(f"{k:06d}", k / rate, images)
+    return files
 
 
-def _by_camera(arguments: Sequence[str], rig: Rig, what: str) -> dict[str, Path]:
-    """``camera=file`` or files in order -> the file of every camera, in the rig's order."""
-    names = [text.partition("=")[0] for text in arguments if "=" in text]
+def _files_of_pattern(pattern: str) -> list[Path]:
+    """A file by its name, whether it is there or not; else the files that fit."""
+    if Path(pattern).exists() or not glob.has_magic(pattern):
+        return [Path(pattern)]
+    return sorted(map(Path, glob.glob(pattern)))
+
+
+def _by_camera(arguments: Sequence[str], rig: Rig, what: str) -> dict[str, str]:
+    """``camera=value`` or values in order -> the value of every camera, in the rig's order."""
+    pairs = [text.partition("=")[::2] for text in arguments]
+    names = [name for name, _ in pairs]
     if set(names) & set(rig.channels):
-        files = {name: Path(text.partition("=")[2]) for name, text in zip(names, arguments)}
-        if sorted(names) != sorted(rig.channels) or len(names) != len(arguments):
+        if sorted(names) != sorted(rig.channels):
             raise ValueError(
                 f"{what} of {', '.join(arguments)}; the rig has {', '.join(rig.channels)}"
             )
-        return {name: files[name] for name in rig.channels}
+        return {name: dict(pairs)[name] for name in rig.channels}
     if len(arguments) != rig.num_cameras:
         raise ValueError(
             f"{len(arguments)} {what}, but the rig has {rig.num_cameras} cameras: "
             f"{', '.join(rig.channels)}"
         )
-    return dict(zip(rig.channels, map(Path, arguments), strict=True))
+    return dict(zip(rig.channels, arguments, strict=True))

@@ -99,6 +99,14 @@ def test_a_folder_has_a_moment_for_each_image(folder):
     assert {path.parent.name for path in moments[0].images.values()} == {"left", "right"}
 
 
+def test_a_pattern_has_a_moment_for_each_file_that_fits(folder):
+    patterns = [f"{name}={folder / name}/00*.png" for name in RIG.channels]
+    moments = list(moments_of_images(patterns, RIG, 4))
+    assert [m.images["right"].name for m in moments] == ["001.png", "002.png"]
+    with pytest.raises(ValueError, match="'left': 2, 'right': 0"):
+        next(moments_of_images([patterns[0], "right=none*.png"], RIG, 4))
+
+
 def test_a_folder_that_lacks_images_is_named(folder):
     (folder / "right" / "002.png").unlink()
     with pytest.raises(ValueError, match="'left': 3, 'right': 2"):
