@@ -36,12 +36,19 @@ class LabelledBoxes:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __getitem__(self, which: Tensor) -> LabelledBoxes:
+        """Those of a mask or of indices."""
+        scores = None if self.scores is None else self.scores[which]
+        return LabelledBoxes(self.boxes[which], self.labels[which], scores)
+
+    def to(self, device: torch.device | str) -> LabelledBoxes:
+        """The same on another device."""
+        scores = None if self.scores is None else self.scores.to(device)
+        return LabelledBoxes(self.boxes.to(device), self.labels.to(device), scores)
+
     def at_least(self, threshold: float) -> LabelledBoxes:
         """Those that score ``threshold`` or more; all where there are no scores."""
-        if self.scores is None:
-            return self
-        keep = torch.nonzero(self.scores >= threshold).squeeze(1)
-        return LabelledBoxes(self.boxes[keep], self.labels[keep], self.scores[keep])
+        return self if self.scores is None else self[self.scores >= threshold]
 
     def records(self, class_names: Sequence[str]) -> list[dict[str, Any]]:
         """Plain values, ready for JSON: of every box ``class``, ``score`` (where there is one),

@@ -1,6 +1,6 @@
 """Pictures: 3D boxes and training targets on camera images and from above. Needs no display."""
 
-from .bev_view import draw_bev, draw_boxes_on_bev
+from .bev_view import draw_bev, draw_boxes_on_bev, draw_trails
 from .drawing import PREDICTION, TRUTH, TRUTH_ALONE, BoxStyle, LabelPlacer
 from .image_view import draw_boxes_on_image, draw_image
 from .mosaic import mosaic
@@ -32,6 +32,7 @@ __all__ = [
     "draw_boxes_on_image",
     "draw_image",
     "draw_sample",
+    "draw_trails",
     "mosaic",
     "rows_of",
     "stored_sample",

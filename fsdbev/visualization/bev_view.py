@@ -6,17 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import Circle, Polygon
 
+from fsdbev.structures import transform_points
+
 from .drawing import BoxStyle, LabelPlacer, add_filling, label_text, outline
-from .palette import BACKGROUND, GRID_COLOR, TEXT_COLOR, text_color
-from .views import LabelledBoxes
+from .palette import (
+    BACKGROUND,
+    FIELD_OF_VIEW_COLOR,
+    GRID_COLOR,
+    RING_TEXT_COLOR,
+    TEXT_COLOR,
+    text_color,
+)
+from .projection import unproject
+from .velocity import velocity_arrows
+from .views import CameraView, LabelledBoxes
 
 RING_STEP = 10.0  # metres
-VELOCITY_SECONDS = 1.0  # a velocity line is as long as the way made in this time
-_MIN_SPEED = 0.5  # m/s; slower objects get no velocity line
-_FONT_SIZE = 5.0
+_FONT_SIZE, _RING_FONT_SIZE, _CAMERA_FONT_SIZE = 6.5, 6.0, 6.5
+_EGO = np.array([(-1.0, -1.5), (0.0, 3.0), (1.0, -1.5), (0.0, -0.6)])
+_RAYS = 17  # of a camera's field of view
 
 
 def to_view(points: np.ndarray) -> np.ndarray:
@@ -24,8 +35,11 @@ def to_view(points: np.ndarray) -> np.ndarray:
     return np.stack([-points[..., 1], points[..., 0]], axis=-1)
 
 
-def draw_bev(ax: Axes, *, reach: float) -> LabelPlacer:
-    """Prepares axes for ``[-reach, reach]`` metres with rings and the ego; returns the placer."""
+def draw_bev(ax: Axes, *, reach: float, views: Sequence[CameraView] = ()) -> LabelPlacer:
+    """Prepares axes for ``[-reach, reach]`` metres with rings and the ego; returns the placer.
+
+    What ``views`` see is lighter, the more where several do; their names stand at the rim.
+    """
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
     ax.set_aspect("equal")
     ax.set_facecolor(BACKGROUND)
@@ -33,16 +47,15 @@ def draw_bev(ax: Axes, *, reach: float) -> LabelPlacer:
     line = {"color": GRID_COLOR, "linewidth": 0.6, "zorder": 1}
     ax.plot([-reach, reach], [0, 0], **line)
     ax.plot([0, 0], [-reach, reach], **line)
-    ego = Polygon(
-        [(-1.0, -1.5), (0.0, 3.0), (1.0, -1.5), (0.0, -0.6)], facecolor=TEXT_COLOR, zorder=5
-    )
-    ax.add_patch(ego)
+    ax.add_patch(Polygon(_EGO, facecolor=TEXT_COLOR, zorder=5))
     placer = LabelPlacer(ax)
+    placer.reserve(np.concatenate([_EGO.min(axis=0), _EGO.max(axis=0)])[None])
+    _draw_fields_of_view(ax, views, reach, placer)
     for radius in np.arange(RING_STEP, reach + 1e-6, RING_STEP):
         ax.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GRID_COLOR, lw=0.6, zorder=1))
         where = radius * np.sqrt(0.5)
-        placer.place(f"{radius:.0f} m", [(where, -where, "left", "top")], "#9AA3AD", 5.0)
-    placer.reserve(ego.get_window_extent(ax.figure.canvas.get_renderer()))
+        anchor = (where, -where, "left", "top")
+        placer.place(f"{radius:.0f} m", [anchor], RING_TEXT_COLOR, _RING_FONT_SIZE, opacity=0)
     return placer
 
 
@@ -54,36 +67,87 @@ def draw_boxes_on_bev(
     class_names: Sequence[str],
     placer: LabelPlacer,
 ) -> int:
-    """Draws the footprints whose centre is inside the axes, heading side wider, velocity as a line.
+    """Draws the footprints whose centre is inside the axes, heading side wider, velocity arrows.
 
     Args:
         ax: axes that :func:`draw_bev` prepared.
-        placer: what :func:`draw_bev` returned; labels without room are left out.
+        placer: what :func:`draw_bev` returned; labels stand beside all boxes, those without room
+            are left out.
 
     Returns:
         How many boxes were drawn.
     """
-    centers = to_view(detections.boxes.centers[:, :2].cpu().numpy())
     reach = max(ax.get_xlim())
-    shown = np.flatnonzero((np.abs(centers) <= reach).all(axis=1))
-    footprints = to_view(detections.boxes.corners()[:, [0, 2, 6, 4], :2].cpu().numpy())
+    detections = detections.to("cpu")
+    far = (detections.boxes.centers[:, :2].abs() > reach).any(dim=1)
+    detections = detections[~far]
+    footprints = to_view(detections.boxes.corners()[:, [0, 2, 6, 4], :2].numpy())
     colors = style.colors(detections.labels.tolist(), class_names)
 
     # Corner order: rear right, rear left, front left, front right; the side 2-3 heads forward.
-    outlines = np.concatenate([footprints, footprints[:, :1]], axis=1)[shown]
-    shown_colors = [colors[i] for i in shown]
-    _add_lines(ax, outlines, shown_colors, style.width, style)
-    _add_lines(ax, footprints[shown][:, 2:4], shown_colors, 2.2 * style.width, style)
-    _add_velocities(ax, detections, shown, shown_colors, style)
+    outlines = np.concatenate([footprints, footprints[:, :1]], axis=1)
+    _add_lines(ax, outlines, colors, style.width, style)
+    _add_lines(ax, footprints[:, 2:4], colors, 2.2 * style.width, style)
+    arrows, owner = velocity_arrows(detections.boxes)
+    strokes = to_view(arrows[..., :2]).reshape(-1, 2, 2)
+    _add_lines(ax, strokes, [colors[i] for i in owner.repeat(3)], 0.9 * style.width, style)
     if style.fill:
-        add_filling(ax, footprints[shown], shown_colors, style)
+        add_filling(ax, footprints, colors, style)
+    placer.reserve(np.concatenate([footprints.min(axis=1), footprints.max(axis=1)], axis=1))
     if style.labelled:
-        inside = set(shown.tolist())
-        for i in (i for i in detections.by_priority() if i in inside):
-            anchors = _anchors(footprints[i])
+        for i in detections.by_priority():
             text = label_text(detections, i, class_names)
-            placer.place(text, anchors, text_color(colors[i]), _FONT_SIZE)
-    return len(shown)
+            placer.place(text, _anchors(footprints[i]), text_color(colors[i]), _FONT_SIZE)
+    return len(detections)
+
+
+def draw_trails(ax: Axes, trails: Sequence[np.ndarray], color: str) -> None:
+    """Ways that were gone, (K, 2) x, y in metres each, the latest point last: older is fainter."""
+    for trail in (trail for trail in trails if len(trail) > 1):
+        points = to_view(np.asarray(trail, float))
+        steps = LineCollection(
+            list(np.stack([points[:-1], points[1:]], axis=1)),
+            colors=color,
+            alpha=np.linspace(0.15, 0.8, len(points) - 1),
+            linewidths=0.9,
+            zorder=2,
+        )
+        ax.add_collection(steps, autolim=False)
+
+
+def _draw_fields_of_view(
+    ax: Axes, views: Sequence[CameraView], reach: float, placer: LabelPlacer
+) -> None:
+    sectors = [to_view(_field_of_view(view, 4 * reach)) for view in views]
+    light = PolyCollection(
+        sectors,
+        facecolors=FIELD_OF_VIEW_COLOR,
+        edgecolors=FIELD_OF_VIEW_COLOR,
+        alpha=0.07,
+        linewidths=0.8,
+        zorder=0.5,
+    )
+    ax.add_collection(light, autolim=False)
+    for view, sector in zip(views, sectors, strict=True):
+        ahead = sector[1 + _RAYS // 2] - sector[0]
+        x, y = 0.985 * reach * ahead / np.abs(ahead).max().clip(1e-9)
+        horizontal = "center" if abs(x) < 0.4 * reach else "right" if x > 0 else "left"
+        vertical = "center" if abs(y) < 0.4 * reach else "top" if y > 0 else "bottom"
+        name, anchor = view.name.replace("_", " "), (x, y, horizontal, vertical)
+        placer.place(name, [anchor], RING_TEXT_COLOR, _CAMERA_FONT_SIZE)
+
+
+def _field_of_view(view: CameraView, length: float) -> np.ndarray:
+    """(1 + rays, 2) x, y in metres: the camera, then where the rays of its middle row get to."""
+    height, width = view.image.shape[:2]
+    columns = np.linspace(0, width, _RAYS)
+    uv = np.stack([columns, np.full(_RAYS, height / 2)], axis=1)
+    rays = unproject(uv, np.ones(_RAYS), view.intrinsics.double().cpu().numpy())
+    pose = view.cam2keyego.double().cpu()
+    rays = (pose[:3, :3].numpy() @ rays.T).T[:, :2]
+    eye = transform_points(pose.new_zeros(1, 3), pose)[:, :2].numpy()
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True).clip(1e-9)
+    return np.concatenate([eye, eye + length * rays])
 
 
 def _add_lines(
@@ -100,24 +164,18 @@ def _add_lines(
     ax.add_collection(collection, autolim=False)
 
 
-def _add_velocities(
-    ax: Axes, detections: LabelledBoxes, shown: np.ndarray, colors: list[str], style: BoxStyle
-) -> None:
-    """A line from the centre over the way of the next second, for what moves."""
-    velocity = to_view(detections.boxes.velocity.cpu().numpy())[shown]
-    start = to_view(detections.boxes.centers[:, :2].cpu().numpy())[shown]
-    moving = np.flatnonzero(np.linalg.norm(velocity, axis=1) >= _MIN_SPEED)
-    lines = np.stack([start, start + VELOCITY_SECONDS * velocity], axis=1)[moving]
-    _add_lines(ax, lines, [colors[i] for i in moving], 0.7 * style.width, style)
-
-
 def _anchors(footprint: np.ndarray) -> list[tuple[float, float, str, str]]:
-    """Where a label may stand: right, left, above or below the (4, 2) footprint."""
+    """Where a label may stand: right, left, above or below the (4, 2) footprint, or at a corner."""
     (left, low), (right, high) = footprint.min(axis=0), footprint.max(axis=0)
     x, y = footprint.mean(axis=0)
+    left, low, right, high = left - 0.5, low - 0.4, right + 0.5, high + 0.4
     return [
-        (right + 0.5, y, "left", "center"),
-        (left - 0.5, y, "right", "center"),
-        (x, high + 0.3, "center", "bottom"),
-        (x, low - 0.3, "center", "top"),
+        (right, y, "left", "center"),
+        (left, y, "right", "center"),
+        (x, high, "center", "bottom"),
+        (x, low, "center", "top"),
+        (right, high, "left", "bottom"),
+        (right, low, "left", "top"),
+        (left, high, "right", "bottom"),
+        (left, low, "right", "top"),
     ]

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.transforms import Bbox
 
 from .palette import BACKGROUND, TRUTH_COLOR, colors_of
 from .views import LabelledBoxes
@@ -17,7 +16,7 @@ from .views import LabelledBoxes
 
 @dataclass(frozen=True)
 class BoxStyle:
-    """Look of a set of boxes.
+    """Look of a set of boxes and of their velocity arrows.
 
     Attributes:
         color: one colour for all, or None for class colours.
@@ -52,8 +51,14 @@ TRUTH = BoxStyle(
 TRUTH_ALONE = BoxStyle(color=None, dashes="solid", width=1.0, fill=0.30, labelled=True, order=4)
 
 
+#: Share of a label's extent that lies left of, or below, its anchor.
+_SHARE = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
+_PLATE_PAD = 0.8  # points
+_OUTWARD = np.array([-1, -1, 1, 1])  # of left, bottom, right, top
+
+
 def outline(width: float) -> list[patheffects.AbstractPathEffect]:
-    """A dark rim for lines and letters of ``width`` points, so that they show on any ground."""
+    """A dark rim for lines of ``width`` points, so that they show on any ground."""
     return [patheffects.withStroke(linewidth=width + 1.0, foreground=BACKGROUND, alpha=0.7)]
 
 
@@ -76,18 +81,20 @@ def label_text(detections: LabelledBoxes, index: int, class_names: Sequence[str]
 
 
 class LabelPlacer:
-    """Writes labels into one axes, each only where it meets no other and stays inside."""
+    """Writes labels into one axes, on dark plates, each only where it meets no other and stays
+    inside."""
 
     def __init__(self, ax: Axes) -> None:
         ax.apply_aspect()
         self._ax = ax
-        self._inside = ax.get_window_extent()
+        self._inside = ax.get_window_extent().extents
         self._renderer = ax.figure.canvas.get_renderer()
-        self._taken: list[Bbox] = []
+        self._taken = np.zeros((0, 4))
 
-    def reserve(self, area: Bbox) -> None:
-        """Keeps an area (display pixels) free of labels."""
-        self._taken.append(area)
+    def reserve(self, areas: np.ndarray) -> None:
+        """Keeps (K, 4) areas ``left, bottom, right, top`` in data coordinates free of labels."""
+        corners = self._ax.transData.transform(areas.reshape(-1, 2)).reshape(-1, 2, 2)
+        self._take(np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1))
 
     def place(
         self,
@@ -95,38 +102,41 @@ class LabelPlacer:
         anchors: Sequence[tuple[float, float, str, str]],
         color: str,
         size: float,
-        on_plate: bool = False,
+        opacity: float = 0.65,
     ) -> bool:
         """Writes ``text`` at the first of ``anchors`` where there is room.
 
         Args:
             anchors: (x, y, horizontal, vertical alignment) in data coordinates.
             size: font size in points.
-            on_plate: on a dark plate, for the most important words.
+            opacity: of the plate behind the letters.
 
         Returns:
             Whether it was written.
         """
-        label = self._ax.text(
-            0, 0, text, color=color, fontsize=size, path_effects=outline(1.0), zorder=6
-        )
-        if on_plate:
-            plate = {"facecolor": BACKGROUND, "alpha": 0.6, "linewidth": 0, "pad": 1.5}
-            label.set_bbox(plate)
-        for x, y, horizontal, vertical in anchors:
-            label.set(x=x, y=y, ha=horizontal, va=vertical)
-            area = label.get_window_extent(self._renderer)
-            if self._is_free(area):
-                self._taken.append(area)
+        label = self._ax.text(0, 0, text, color=color, fontsize=size, zorder=6)
+        plate = {"facecolor": BACKGROUND, "alpha": opacity, "linewidth": 0, "pad": _PLATE_PAD}
+        label.set_bbox(plate)
+        # Measured once, not laid out anew at each anchor.
+        extent = label.get_window_extent(self._renderer)
+        pad = _PLATE_PAD * self._ax.figure.dpi / 72
+        points = self._ax.transData.transform([anchor[:2] for anchor in anchors])
+        for (x, y), (*where, horizontal, vertical) in zip(points, anchors, strict=True):
+            left = x - _SHARE[horizontal] * extent.width
+            bottom = y - _SHARE[vertical] * extent.height
+            area = np.array([left, bottom, left + extent.width, bottom + extent.height])
+            if self._is_free(area, pad):
+                label.set(x=where[0], y=where[1], ha=horizontal, va=vertical)
+                self._take(area[None] + pad * _OUTWARD)
                 return True
         label.remove()
         return False
 
-    def _is_free(self, area: Bbox) -> bool:
-        inside = (
-            self._inside.x0 <= area.x0
-            and area.x1 <= self._inside.x1
-            and self._inside.y0 <= area.y0
-            and area.y1 <= self._inside.y1
-        )
-        return inside and not area.count_overlaps(self._taken)
+    def _take(self, areas: np.ndarray) -> None:
+        self._taken = np.concatenate([self._taken, areas])
+
+    def _is_free(self, area: np.ndarray, pad: float) -> bool:
+        inside = (area[:2] >= self._inside[:2]).all() and (area[2:] <= self._inside[2:]).all()
+        area = area + pad * _OUTWARD
+        meets = (area[:2] < self._taken[:, 2:]) & (area[2:] > self._taken[:, :2])
+        return bool(inside) and not meets.all(axis=1).any()

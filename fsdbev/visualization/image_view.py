@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
@@ -12,11 +13,12 @@ from fsdbev.structures import invert, transform_points
 
 from .drawing import BoxStyle, LabelPlacer, add_filling, label_text, outline
 from .palette import TEXT_COLOR, text_color
-from .projection import box_edges_on_image, front_face_on_image
+from .projection import box_edges_on_image, front_face_on_image, segments_on_image
+from .velocity import velocity_arrows
 from .views import CameraView, LabelledBoxes
 
 NEAR_PLANE = 0.1  # metres
-_FONT_SIZE = 5.5
+_FONT_SIZE = 6.5
 # Extents as fractions of the image's height: smaller boxes get thinner lines, or no label.
 _FULL_WIDTH_EXTENT, _LABELLED_EXTENT = 0.25, 0.05
 
@@ -29,7 +31,7 @@ def draw_image(ax: Axes, view: CameraView) -> LabelPlacer:
     ax.spines[:].set_visible(False)
     placer = LabelPlacer(ax)
     corner = (0.01 * width, 0.015 * height, "left", "top")
-    placer.place(view.name.replace("_", " "), [corner], TEXT_COLOR, 7.5, on_plate=True)
+    placer.place(view.name.replace("_", " "), [corner], TEXT_COLOR, 8.5)
     return placer
 
 
@@ -43,9 +45,11 @@ def draw_boxes_on_image(
     placer: LabelPlacer,
     near: float = NEAR_PLANE,
 ) -> int:
-    """Draws the boxes that the camera sees, edges cut at the near plane and the image border.
+    """Draws the boxes that the camera sees, edges cut at the near plane and the image border, near
+    ones over far ones.
 
-    The face that heads forward is filled and its edges are wider.
+    The face that heads forward is filled and its edges are wider; what moves has an arrow on the
+    ground, see :func:`.velocity.velocity_arrows`.
 
     Args:
         ax: axes that :func:`draw_image` prepared.
@@ -56,39 +60,55 @@ def draw_boxes_on_image(
         How many boxes have a visible edge.
     """
     height, width = view.image.shape[:2]
-    keyego2cam = invert(view.cam2keyego.double())
-    corners = transform_points(detections.boxes.corners().double(), keyego2cam).cpu().numpy()
-    intrinsics = view.intrinsics.double().cpu().numpy()
+    keyego2cam = invert(view.cam2keyego.double()).cpu()
+    detections = detections.to("cpu")
+    depth = transform_points(detections.boxes.centers.double(), keyego2cam)[:, 2]
+    detections = detections[depth.argsort(descending=True, stable=True)]
+    corners = transform_points(detections.boxes.corners().double(), keyego2cam).numpy()
+    lens = (view.intrinsics.double().cpu().numpy(), width, height, near)
     colors = style.colors(detections.labels.tolist(), class_names)
-    segments, owner, in_front_face = box_edges_on_image(corners, intrinsics, width, height, near)
+
+    segments, owner, in_front_face = box_edges_on_image(corners, *lens)
     lower, upper = _extents(segments, owner, len(detections))
     visible = np.flatnonzero((upper >= lower).all(axis=1))
     extent = np.maximum(0, upper - lower).max(axis=1) / height
+    slimness = np.clip(extent / _FULL_WIDTH_EXTENT, 0.5, 1)
+    widths = style.width * slimness[owner] * np.where(in_front_face, 1.5, 1)
+    _add_lines(ax, segments, [colors[i] for i in owner], widths, style)
 
-    slimness = np.clip(extent[owner] / _FULL_WIDTH_EXTENT, 0.5, 1)
+    arrows, owner = velocity_arrows(detections.boxes)
+    arrows, owner = arrows[np.isin(owner, visible)], owner[np.isin(owner, visible)]
+    arrows = transform_points(torch.from_numpy(arrows), keyego2cam).numpy()
+    segments, which = segments_on_image(arrows.reshape(-1, 2, 3), *lens)
+    owner = owner[which // arrows.shape[1]]
+    widths = 1.2 * style.width * slimness[owner]
+    _add_lines(ax, segments, [colors[i] for i in owner], widths, style)
+
+    if style.fill:
+        faces = {i: front_face_on_image(corners[i], *lens) for i in visible}
+        shown = [i for i, face in faces.items() if face is not None]
+        add_filling(ax, [faces[i] for i in shown], [colors[i] for i in shown], style)
+    if style.labelled:
+        large = {i for i in visible if extent[i] >= _LABELLED_EXTENT}
+        for i in (i for i in detections.by_priority() if i in large):
+            text = label_text(detections, i, class_names)
+            placer.place(text, _anchors(lower[i], upper[i]), text_color(colors[i]), _FONT_SIZE)
+    return len(visible)
+
+
+def _add_lines(
+    ax: Axes, segments: np.ndarray, colors: list[str], widths: np.ndarray, style: BoxStyle
+) -> None:
     lines = LineCollection(
         list(segments),
-        colors=[colors[i] for i in owner],
-        linewidths=style.width * slimness * np.where(in_front_face, 1.5, 1),
+        colors=colors,
+        linewidths=widths,
         linestyles=[style.dashes],
         path_effects=outline(0.7 * style.width),
         zorder=style.order,
         capstyle="butt",
     )
     ax.add_collection(lines, autolim=False)
-    if style.fill:
-        faces = {
-            i: front_face_on_image(corners[i], intrinsics, width, height, near) for i in visible
-        }
-        shown = [i for i, face in faces.items() if face is not None]
-        add_filling(ax, [faces[i] for i in shown], [colors[i] for i in shown], style)
-    if style.labelled:
-        large = {i for i in visible if extent[i] >= _LABELLED_EXTENT}
-        for i in (i for i in detections.by_priority() if i in large):
-            anchors = _anchors(lower[i], upper[i])
-            text = label_text(detections, i, class_names)
-            placer.place(text, anchors, text_color(colors[i]), _FONT_SIZE)
-    return len(visible)
 
 
 def _extents(
@@ -102,8 +122,10 @@ def _extents(
 
 
 def _anchors(lower: np.ndarray, upper: np.ndarray) -> list[tuple[float, float, str, str]]:
-    """Where a box's label may stand: above it or below it, from its left, right or middle."""
+    """Where a box's label may stand: above it or below it, from its left, right or middle; inside
+    where it fills the image."""
     (left, top), (right, bottom) = lower, upper
     sides = ((left, "left"), (right, "right"), ((left + right) / 2, "center"))
     above = [(x, top, align, "bottom") for x, align in sides]
-    return above + [(x, bottom, align, "top") for x, align in sides]
+    below = [(x, bottom, align, "top") for x, align in sides]
+    return above + below + [(x, top, align, "top") for x, align in sides]

@@ -73,6 +73,24 @@ def cut_segments_at_border(
     return start[:, None] + np.stack([first, last], axis=1)[..., None] * run[:, None], visible
 
 
+def segments_on_image(
+    segments: np.ndarray, intrinsics: np.ndarray, width: int, height: int, near: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The visible parts of segments.
+
+    Args:
+        segments: (S, 2, 3) end points in the camera frame, metres.
+        near: depth of the near plane, metres, positive.
+
+    Returns:
+        (K, 2, 2) pixels of those of which a part is visible, and (K,) which they are.
+    """
+    segments, seen = cut_segments_at_depth(segments, near)
+    segments = project(segments[seen], intrinsics)
+    segments, inside = cut_segments_at_border(segments, width, height)
+    return segments[inside], np.flatnonzero(seen)[inside]
+
+
 def box_edges_on_image(
     corners: np.ndarray, intrinsics: np.ndarray, width: int, height: int, near: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -84,12 +102,10 @@ def box_edges_on_image(
     Returns:
         (S, 2, 2) segments in pixels, (S,) index of the box and (S,) bool: edge of the front face.
     """
-    owner = np.repeat(np.arange(len(corners)), len(EDGES))
-    in_front_face = np.tile(np.isin(EDGES, FRONT_FACE).all(axis=1), len(corners))
-    segments, seen = cut_segments_at_depth(corners[:, EDGES].reshape(-1, 2, 3), near)
-    segments, owner, in_front_face = segments[seen], owner[seen], in_front_face[seen]
-    segments, inside = cut_segments_at_border(project(segments, intrinsics), width, height)
-    return segments[inside], owner[inside], in_front_face[inside]
+    edges = corners[:, EDGES].reshape(-1, 2, 3)
+    segments, which = segments_on_image(edges, intrinsics, width, height, near)
+    in_front_face = np.isin(EDGES, FRONT_FACE).all(axis=1)
+    return segments, which // len(EDGES), in_front_face[which % len(EDGES)]
 
 
 def front_face_on_image(

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from fsdbev.visualization import (
     draw_boxes_on_bev,
     draw_boxes_on_image,
     draw_image,
+    draw_trails,
     mosaic,
 )
+from fsdbev.visualization.layout import MosaicLayout
 from fsdbev.visualization.palette import TRUTH_COLOR, colors_of
 
 #: A camera at the ego's origin that looks forward.
@@ -155,7 +158,7 @@ def test_forward_is_up_and_left_is_left():
     forward = 50 - np.median(rows) / 400 * 100
     assert right == pytest.approx(-30, abs=1.5)
     assert forward == pytest.approx(22, abs=2.5)
-    # The velocity line reaches a second ahead of the centre, beyond the box's front at 22 m.
+    # The velocity arrow reaches a second ahead of the centre, beyond the box's front at 22 m.
     assert 50 - rows.min() / 400 * 100 == pytest.approx(25, abs=1)
 
 
@@ -168,7 +171,88 @@ def test_bev_labels_do_not_overlap():
     assert sum(text.get_text() == "car" for text in ax.texts) >= 2
 
 
-@pytest.mark.parametrize("cameras", [1, 6, 7])
+def test_bev_labels_do_not_hide_boxes():
+    rows = [[5.0 * i, 5.0 * j, 0, 4, 2, 1.5, 0, 0, 0] for i in range(-4, 5) for j in range(-4, 5)]
+    ax = axes(300, 300)
+    crowd = boxes(*rows, labels=[3] * len(rows))
+    placer = draw_bev(ax, reach=50.0)
+    draw_boxes_on_bev(ax, crowd, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
+    labels = [text for text in ax.texts if text.get_text() == "bus"]
+    assert 2 < len(labels) < len(rows)
+    renderer = ax.figure.canvas.get_renderer()
+    centers = ax.transData.transform([[-row[1], row[0]] for row in rows])
+    for label in labels:
+        area = label.get_window_extent(renderer)
+        assert not any(area.contains(*center) for center in centers)
+
+
+def test_velocity_arrow_in_the_image_goes_where_the_object_goes():
+    """A cube 10 m ahead that moves 2 m/s to the left: its arrow on the ground ends at the column of
+    its place a second later."""
+    still = [10.0, 0, -0.5, 0.2, 0.2, 0.2, 0, 0, 0]
+    moving = [*still[:7], 0.0, 2.0]
+    pictures = []
+    for row in (still, moving):
+        ax = axes()
+        style, placer = replace(TRUTH_ALONE, labelled=False), draw_image(ax, view())
+        draw_boxes_on_image(
+            ax, view(), boxes(row), style=style, class_names=CLASS_NAMES, placer=placer
+        )
+        pictures.append(pixels(ax))
+    changed = np.nonzero(np.abs(pictures[1] - pictures[0]).max(axis=-1) > 60)
+    assert changed[1].min() / 2 == pytest.approx(100 - 200 * 2 / 10, abs=2)
+    assert np.median(changed[0]) / 2 == pytest.approx(50 + 200 * 0.6 / 10, abs=2)
+
+
+def test_near_boxes_lie_over_far_ones():
+    """Both cubes have edges in column 100 + 20; whichever comes first, the near one's shows."""
+    near, far = [10.0, -1.0, 0, 0.01, 0.01, 2, 0, 0, 0], [20.0, -2.0, 0, 0.01, 0.01, 4, 0, 0, 0]
+    for rows, labels in (([near, far], [0, 6]), ([far, near], [6, 0])):
+        ax = axes()
+        placer = draw_image(ax, view())
+        pair, style = boxes(*rows, labels=labels), replace(TRUTH_ALONE, fill=0, labelled=False)
+        draw_boxes_on_image(ax, view(), pair, style=style, class_names=CLASS_NAMES, placer=placer)
+        picture = pixels(ax)
+        shown = [count_color(picture, CLASS_COLORS[name]) for name in ("car", "motorcycle")]
+        assert shown[0] > 5 * shown[1] and shown[0] > 20
+
+
+def test_what_cameras_see_is_lighter_from_above():
+    ax = axes(200, 200)
+    draw_bev(ax, reach=50.0, views=[view()])
+    picture = pixels(ax).sum(axis=-1)
+    ahead, behind = picture[60, 190], picture[340, 190]
+    aside = picture[190, 390]  # the camera sees 100 / 200 to either side
+    assert ahead > behind + 15 and behind == aside
+    assert "CAM FRONT" in [text.get_text() for text in ax.texts]
+
+
+def test_trails_are_drawn_where_they_were():
+    ax = axes(200, 200)
+    draw_bev(ax, reach=50.0)
+    before = pixels(ax)
+    draw_trails(ax, [np.array([[0.0, 20.0], [10.0, 20.0], [15.0, 20.0]]), np.zeros((1, 2))], "red")
+    rows, columns = np.nonzero(np.abs(pixels(ax) - before).max(axis=-1) > 40)
+    assert np.median(columns) / 4 - 50 == pytest.approx(-20, abs=1)
+    assert 50 - rows.min() / 4 == pytest.approx(15, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("aspects", "rows"),
+    [([16 / 9], 1), ([16 / 9] * 6, 2), ([4 / 3, 4 / 3, 1], 1), ([1.8, 1.2, 1, 1.5, 1.9], 2)],
+)
+def test_layout_uses_the_page(aspects, rows):
+    layout = MosaicLayout.of(aspects)
+    assert len({round(bottom, 6) for _, bottom, _, _ in layout.cameras}) == rows
+    for aspect, (left, bottom, width, height) in zip(aspects, layout.cameras, strict=True):
+        assert width / height == pytest.approx(aspect)
+        assert left > 0 and left + width <= layout.bev[0]
+        assert bottom > 0 and bottom + height < layout.height
+    for (a, b, c, d), (e, f, g, h) in itertools.combinations([*layout.cameras, layout.bev], 2):
+        assert a + c <= e or e + g <= a or b + d <= f or f + h <= b, "pictures overlap"
+
+
+@pytest.mark.parametrize("cameras", [1, 3, 5, 6, 7])
 def test_mosaic_of_any_rig(cameras):
     views = [view(160 + 20 * i, 90, f"CAM_{i}", 60) for i in range(cameras)]
     truth = boxes([10.0, 0, 0, 4, 2, 1.5, 0, 0, 0], labels=[6])
