@@ -6,12 +6,13 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.data.made_up import made_up_samples
-from fsdbev.engine import StreamingPredictor, load_config
+from fsdbev.engine import StreamingPredictor, believe, load_config
 from fsdbev.engine.analysis import analyze
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,6 +121,19 @@ def test_stream_finds_the_same(path):
             whole.pred_boxes_3d.tensor, streamed.pred_boxes_3d.tensor, atol=1e-4, rtol=1e-4
         )
     assert len(seen) == 3 * model.num_frames + 2 + model.num_frames  # not 6 times num_frames
+
+
+@pytest.mark.parametrize("path", ALL_TINY, ids=name_of)
+def test_beliefs_are_read_off(path):
+    model, samples = made_small(path)
+    model.train()(samples(2, training=True))  # statistics other than those of a fresh model
+    (sample,) = samples(1, training=True)
+    beliefs = believe(model.eval(), sample, score_threshold=0.0)
+    assert len(beliefs.cameras) == 2 and beliefs.truth is not None
+    assert beliefs.student_bev.shape == beliefs.heatmap.shape == model.grid.shape
+    for camera in beliefs.cameras:
+        maps = [camera.depth, camera.attention, camera.foreground]
+        assert all(np.isfinite(values).all() for values in maps if values is not None)
 
 
 @pytest.mark.parametrize("path", ALL_TINY, ids=name_of)

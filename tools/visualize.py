@@ -1,22 +1,31 @@
 #!/usr/bin/env python
-"""Draws samples, one PNG a sample.
+"""Draws samples, one PNG a sample, or a scene as a video.
 
     python tools/visualize.py truth --index F.arrow --dataroot D --out DIR
     python tools/visualize.py results --index F.arrow --dataroot D --out DIR --results R.json
     python tools/visualize.py data --config-file configs/fsdbev_r50_cbgs.py --out DIR \\
         [--augmented SEED] [key=value ...]
+    python tools/visualize.py beliefs --config-file configs/fsdbev_r50_cbgs.py --weights W \\
+        --out DIR [key=value ...]
+    python tools/visualize.py scene --index F.arrow --dataroot D --scene NAME --out FILE.mp4 \\
+        [--results R.json] [--fps 2]
 
 ``truth`` draws the annotations on all cameras and from above, ``results`` the predictions of a
-submission file over them. ``data`` draws what training sees: depth and foreground labels, heatmaps
-and boxes on the stored images, and with --augmented also on the images that the network gets.
+submission file over them; ``scene`` draws either of every sample of a scene, with the ways that
+things came. ``data`` draws what training sees: depth and foreground labels, heatmaps and boxes on
+the stored images, and with --augmented also on the images that the network gets. ``beliefs`` draws
+what a model makes of a sample: depth, foreground and what its boxes come from in every camera;
+from above its BEV features, those of its teacher where the sample has labels, and where it takes
+objects' centres to be.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,48 +36,78 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 # ruff: noqa: E402  after the path is set, for use without installation
 from command_line import exit_status
 
+from fsdbev.checkpoint import load_weights
 from fsdbev.d2.config import instantiate
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Frame
-from fsdbev.engine import load_config
+from fsdbev.engine import believe, load_config
+from fsdbev.engine.model import build_model
 from fsdbev.evaluation import boxes_from_submission, read_submission
 from fsdbev.structures import CLASS_NAMES
 from fsdbev.visualization import (
+    REACH,
     LabelledBoxes,
+    VideoWriter,
     augmented_sample,
+    belief_sheet,
     choose_rows,
     draw_sample,
+    labelled_sample,
     rows_of,
+    rows_of_scene,
     stored_sample,
     target_sheet,
+    title_of,
 )
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser(description=__doc__, **raw)
-    modes = parser.add_subparsers(dest="mode", required=True, metavar="{truth,results,data}")
-    for mode in ("truth", "results", "data"):
-        add = modes.add_parser(mode, description=__doc__, **raw).add_argument
-        add("--out", required=True, help="folder for the pictures")
-        samples = "how many, spread evenly over the index, or their tokens (default: 6)"
-        add("--samples", nargs="+", default=["6"], help=samples)
-        if mode == "data":
-            add("--config-file", required=True, help="its dataloader has data set and mapper")
-            add("--split", choices=["train", "test"], default="train", help="default: train")
-            add("--augmented", type=int, metavar="SEED", help="also as the network gets them")
-            add("overrides", nargs="*", metavar="key=value", help="changes to the config")
+    modes = parser.add_subparsers(dest="mode", required=True, metavar=f"{{{','.join(MODES)}}}")
+    for mode in MODES:
+        mode_parser = modes.add_parser(mode, description=__doc__, **raw)
+        mode_parser.set_defaults(results=None)
+        add = mode_parser.add_argument
+        if mode == "scene":
+            add("--scene", required=True, metavar="NAME", help="scene of the index")
+            add("--out", required=True, help="video file (.mp4)")
+            add("--fps", type=float, default=2.0, help="samples a second (default: 2)")
+        else:
+            add("--out", required=True, help="folder for the pictures")
+            samples = "how many, spread evenly over the index, or their tokens (default: 6)"
+            add("--samples", nargs="+", default=["6"], help=samples)
+        if mode in ("data", "beliefs"):
+            add_config_arguments(add, mode)
         else:
             add("--index", required=True, help="frame index of the split (.arrow)")
             add("--dataroot", required=True, help="folder the index' image paths start from")
-        if mode == "results":
-            add("--results", required=True, help="submission file")
+            reach = "metres from the ego to the view from above's sides (default: %(default)g)"
+            add("--reach", type=float, default=REACH, metavar="M", help=reach)
+        if mode in ("results", "scene"):
+            add("--results", required=mode == "results", help="submission file")
+        if mode in ("results", "beliefs", "scene"):
             add("--score-threshold", type=float, default=0.2, help="hide lower ones (default: 0.2)")
-    result = parser.parse_args(arguments)
-    if result.mode == "data":  # overrides that stand right behind the samples
-        result.overrides += [text for text in result.samples if "=" in text]
+    result, rest = parser.parse_known_args(arguments)
+    if result.mode in ("data", "beliefs"):  # overrides that stand between or behind other arguments
+        texts = [*result.samples, *rest]
+        result.overrides += [text for text in texts if "=" in text and text[0] != "-"]
         result.samples = [text for text in result.samples if "=" not in text]
+        rest = [text for text in rest if text not in result.overrides]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return result
+
+
+def add_config_arguments(add: Callable[..., Any], mode: str) -> None:
+    add("--config-file", required=True, help="its dataloader has data set and mapper")
+    split = "train" if mode == "data" else "test"
+    add("--split", choices=["train", "test"], default=split, help=f"default: {split}")
+    if mode == "data":
+        add("--augmented", type=int, metavar="SEED", help="also as the network gets them")
+    else:
+        add("--weights", help="checkpoint; the same as train.init_checkpoint=FILE")
+    add("overrides", nargs="*", metavar="key=value", help="changes to the config")
 
 
 def chosen_rows(index: FrameIndex, samples: Sequence[str]) -> list[int]:
@@ -91,16 +130,61 @@ def predictions_of(frame: Frame, submission: dict[str, list], threshold: float) 
     return LabelledBoxes(boxes, labels, scores).at_least(threshold)
 
 
+def predictions_by_row(
+    args: argparse.Namespace, index: FrameIndex
+) -> Callable[[int], LabelledBoxes | None]:
+    """A row of the index -> its predictions, or None where there are no --results."""
+    if args.results is None:
+        return lambda row: None
+    submission = read_submission(args.results)
+    return lambda row: predictions_of(index[row], submission, args.score_threshold)
+
+
 def draw_boxes(args: argparse.Namespace) -> None:
     """Modes 'truth' and 'results'."""
     index = FrameIndex(args.index)
     rows = chosen_rows(index, args.samples)
-    submission = read_submission(args.results) if args.mode == "results" else None
+    predictions = predictions_by_row(args, index)
     for row in rows:
-        frame, predictions = index[row], None
-        if submission is not None:
-            predictions = predictions_of(frame, submission, args.score_threshold)
-        save(draw_sample(index, row, args.dataroot, predictions), args.out, frame, row)
+        picture = draw_sample(index, row, args.dataroot, predictions(row), reach=args.reach)
+        save(picture, args.out, index[row], row)
+
+
+def draw_scene(args: argparse.Namespace) -> None:
+    """Mode 'scene'."""
+    index = FrameIndex(args.index)
+    rows = rows_of_scene(index, args.scene)
+    predictions = predictions_by_row(args, index)
+    with VideoWriter(args.out, args.fps) as video:
+        for row in rows:
+            picture = draw_sample(
+                index, row, args.dataroot, predictions(row), trails=True, reach=args.reach
+            )
+            video.add(picture)
+    print(args.out)
+
+
+def draw_beliefs(args: argparse.Namespace) -> None:
+    """Mode 'beliefs'."""
+    cfg = load_config(args.config_file, args.overrides)
+    weights = args.weights or cfg.train.init_checkpoint
+    if not weights:
+        raise ValueError("an untrained model believes nothing; give --weights FILE")
+    model = build_model(cfg).eval()
+    load_weights(model, weights, strict=True)
+    loader = cfg.dataloader[args.split]
+    dataset, mapper = instantiate(loader.dataset), instantiate(cfg.dataloader.test.mapper)
+    for row in chosen_rows(dataset.index, args.samples):
+        sample = labelled_sample(dataset, row, mapper)
+        frame = dataset.index[row]
+        beliefs = believe(
+            model,
+            sample,
+            camera_names=frame.channels,
+            score_threshold=args.score_threshold,
+            title=title_of(frame),
+        )
+        save(belief_sheet(beliefs), args.out, frame, row, "_beliefs")
 
 
 def draw_data(args: argparse.Namespace) -> None:
@@ -125,9 +209,18 @@ def save(picture: np.ndarray, folder: str, frame: Frame, row: int, kind: str = "
     print(path)
 
 
+MODES = {
+    "truth": draw_boxes,
+    "results": draw_boxes,
+    "data": draw_data,
+    "beliefs": draw_beliefs,
+    "scene": draw_scene,
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    return exit_status(draw_data if args.mode == "data" else draw_boxes, args)
+    return exit_status(MODES[args.mode], args)
 
 
 if __name__ == "__main__":

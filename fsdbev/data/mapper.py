@@ -43,6 +43,7 @@ class MultiViewMapper:
         frame_combination, pseudo_points: which strategies of point cloud intensification the depth
             and foreground targets are made with.
         with_boxes: ``instances`` also when not training, to be drawn.
+        with_labels: all other targets also when not training, to be drawn.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class MultiViewMapper:
         frame_combination: bool = True,
         pseudo_points: bool = True,
         with_boxes: bool = False,
+        with_labels: bool = False,
     ) -> None:
         if num_frames < 1 or frame_spacing < 1:
             raise ValueError(
@@ -71,6 +73,7 @@ class MultiViewMapper:
         self.frame_combination = frame_combination
         self.pseudo_points = pseudo_points
         self.with_boxes = with_boxes
+        self.with_labels = with_labels
 
     def __call__(
         self, dataset: FrameDataset, row: int, generator: np.random.Generator | None = None
@@ -92,14 +95,27 @@ class MultiViewMapper:
         bev_aug = self.bev_aug.sample(generator) if self.training else np.eye(4)
         images = self._images(dataset, frames, transforms)
         sample = sample_of(frames, images, image_aug=image_aug, bev_aug=bev_aug)
-        if self.training or self.with_boxes:
-            annotations = dataset.index.annotations(row)
-            annotations = annotations.select(annotations.has_points)
-            sample["instances"] = self._instances(annotations, sample["bev_aug"])
-        if self.training:
-            sample["gt_depth"], sample["gt_foreground"] = self._depth(dataset, frames, image_aug)
-            sample["gt_heatmap"] = self._heatmaps(key, annotations, image_aug)
+        if self.training or self.with_boxes or self.with_labels:
+            sample |= self._targets(dataset, row, frames, image_aug, sample["bev_aug"])
         return sample
+
+    def _targets(
+        self,
+        dataset: FrameDataset,
+        row: int,
+        frames: Sequence[Frame],
+        image_aug: NDArray[np.float64],
+        bev_aug: Tensor,
+    ) -> dict[str, Any]:
+        annotations = dataset.index.annotations(row)
+        annotations = annotations.select(annotations.has_points)
+        targets = {}
+        if self.training or self.with_boxes:
+            targets["instances"] = self._instances(annotations, bev_aug)
+        if self.training or self.with_labels:
+            targets["gt_depth"], targets["gt_foreground"] = self._depth(dataset, frames, image_aug)
+            targets["gt_heatmap"] = self._heatmaps(frames[0], annotations, image_aug)
+        return targets
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Training and evaluation of what a LazyConfig describes."""
 
+from .beliefs import believe
 from .config import load_config
 from .ema import ModelEMA
 from .evaluation import evaluate
@@ -13,6 +14,7 @@ __all__ = [
     "Predictor",
     "StreamingPredictor",
     "Trainer",
+    "believe",
     "evaluate",
     "load_config",
     "run",

@@ -131,6 +131,12 @@ class ViewTransform(nn.Module):
             **places,
         )
 
+    def taking_part(self, weights: Tensor, foreground: Tensor) -> Tensor:
+        """(S, V, D, h, w) depth weights and (S, V, h, w) foreground -> the weights of the frustum
+        points that take part, 0 of all others."""
+        is_foreground = foreground >= self.foreground_threshold
+        return weights * ((weights >= self.depth_threshold) & is_foreground[:, :, None])
+
     def with_cells(self, splats: Splats, feature_size: tuple[int, int]) -> Splats:
         """The same splats with their cells computed, for as long as cameras and augmentation stay
         as they are: a static rig, or a model to be exported. ``feature_size``: (h, w)."""

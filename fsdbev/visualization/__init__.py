@@ -1,22 +1,37 @@
 """Pictures: 3D boxes and training targets on camera images and from above. Needs no display."""
 
+from .belief_sheet import belief_sheet
+from .beliefs import Beliefs, CameraBelief
 from .bev_view import draw_bev, draw_boxes_on_bev, draw_trails
 from .drawing import PREDICTION, TRUTH, TRUTH_ALONE, BoxStyle, LabelPlacer
 from .image_view import draw_boxes_on_image, draw_image
-from .mosaic import mosaic
+from .mosaic import REACH, mosaic
 from .palette import CLASS_COLORS
-from .sample import camera_views, choose_rows, draw_sample, rows_of, true_boxes
+from .sample import (
+    camera_views,
+    choose_rows,
+    draw_sample,
+    network_views,
+    rows_of,
+    rows_of_scene,
+    title_of,
+    trails_of,
+    true_boxes,
+)
 from .target_sheet import target_sheet
-from .training_sample import augmented_sample, stored_sample
+from .training_sample import augmented_sample, labelled_sample, stored_sample
 from .video import VideoWriter
 from .views import CameraView, LabelledBoxes, LabelPoints, TargetView, TrainingSample
 
 __all__ = [
     "CLASS_COLORS",
     "PREDICTION",
+    "REACH",
     "TRUTH",
     "TRUTH_ALONE",
+    "Beliefs",
     "BoxStyle",
+    "CameraBelief",
     "CameraView",
     "LabelPlacer",
     "LabelPoints",
@@ -25,6 +40,7 @@ __all__ = [
     "TrainingSample",
     "VideoWriter",
     "augmented_sample",
+    "belief_sheet",
     "camera_views",
     "choose_rows",
     "draw_bev",
@@ -33,9 +49,14 @@ __all__ = [
     "draw_image",
     "draw_sample",
     "draw_trails",
+    "labelled_sample",
     "mosaic",
+    "network_views",
     "rows_of",
+    "rows_of_scene",
     "stored_sample",
     "target_sheet",
+    "title_of",
+    "trails_of",
     "true_boxes",
 ]

@@ -25,6 +25,7 @@ from .velocity import velocity_arrows
 from .views import CameraView, LabelledBoxes
 
 RING_STEP = 10.0  # metres
+TRAIL_WIDTH = 1.2  # points
 _FONT_SIZE, _RING_FONT_SIZE, _CAMERA_FONT_SIZE = 6.5, 6.0, 6.5
 _EGO = np.array([(-1.0, -1.5), (0.0, 3.0), (1.0, -1.5), (0.0, -0.6)])
 _RAYS = 17  # of a camera's field of view
@@ -108,8 +109,8 @@ def draw_trails(ax: Axes, trails: Sequence[np.ndarray], color: str) -> None:
         steps = LineCollection(
             list(np.stack([points[:-1], points[1:]], axis=1)),
             colors=color,
-            alpha=np.linspace(0.15, 0.8, len(points) - 1),
-            linewidths=0.9,
+            alpha=np.linspace(0.25, 0.9, len(points) - 1),
+            linewidths=TRAIL_WIDTH,
             zorder=2,
         )
         ax.add_collection(steps, autolim=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,15 +25,22 @@ _FULL_WIDTH_EXTENT, _LABELLED_EXTENT = 0.25, 0.05
 
 
 def draw_image(ax: Axes, view: CameraView) -> LabelPlacer:
-    """Shows the camera's picture with its name; returns the placer for further labels."""
+    """Shows the camera's picture with its name, if any; returns the placer for further labels."""
     height, width = view.image.shape[:2]
     ax.imshow(view.image, extent=(0, width, height, 0), interpolation="antialiased")
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     placer = LabelPlacer(ax)
     corner = (0.01 * width, 0.015 * height, "left", "top")
-    placer.place(view.name.replace("_", " "), [corner], TEXT_COLOR, 8.5)
+    if view.name:
+        placer.place(view.name.replace("_", " "), [corner], TEXT_COLOR, 8.5)
     return placer
+
+
+def dimmed(view: CameraView, name: str) -> CameraView:
+    """The picture in dark grey, on which coloured points show; ``name`` takes its name's place."""
+    grey = view.image.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    return replace(view, name=name, image=(0.55 * grey).astype(np.uint8))
 
 
 def draw_boxes_on_image(

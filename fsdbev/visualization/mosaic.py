@@ -8,23 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from fsdbev.structures import CLASS_NAMES
 
-from .bev_view import draw_bev, draw_boxes_on_bev, draw_trails
+from .bev_view import TRAIL_WIDTH, draw_bev, draw_boxes_on_bev, draw_trails
 from .canvas import axes_at, new_page, pixels_of, write
 from .drawing import PREDICTION, TRUTH, TRUTH_ALONE, BoxStyle
 from .image_view import draw_boxes_on_image, draw_image
 from .layout import GAP, LEGEND_HEIGHT, TITLE_HEIGHT, MosaicLayout
-from .palette import TEXT_COLOR, TRAIL_COLOR, colors_of
+from .legend import draw_class_legend, draw_legend
+from .palette import TEXT_COLOR, TRAIL_COLOR
 from .velocity import ARROW_SECONDS
 from .views import CameraView, LabelledBoxes
 
-_TITLE_SIZE, _LEGEND_SIZE = 9.5, 8  # points
-_LEGEND_COLUMN = 1.35  # inches
+_TITLE_SIZE = 9.5  # points
+REACH = 55.0  # metres
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def mosaic(
     trails: Sequence[np.ndarray] = (),
     class_names: Sequence[str] = CLASS_NAMES,
     title: str = "",
-    reach: float = 55.0,
+    reach: float = REACH,
 ) -> np.ndarray:
     """All cameras beside the view from above.
 
@@ -85,7 +84,7 @@ def mosaic(
         draw_boxes_on_bev(
             ax, layer.detections, style=layer.style, class_names=class_names, placer=placer
         )
-    _add_texts(figure, layout, layers, class_names, title)
+    _add_texts(figure, layout, _line_entries(layers, bool(trails)), class_names, title)
     return pixels_of(figure)
 
 
@@ -100,56 +99,24 @@ def _layers(truth: LabelledBoxes | None, predictions: LabelledBoxes | None) -> l
 def _add_texts(
     figure: Figure,
     layout: MosaicLayout,
-    layers: Sequence[_Layer],
+    lines: Sequence[Artist],
     class_names: Sequence[str],
     title: str,
 ) -> None:
     """Above, the title and what the lines mean; below the cameras, the classes' colours."""
     above = layout.height - 0.5 * TITLE_HEIGHT
     write(figure, GAP, above, title, _TITLE_SIZE)
-    lines = _line_entries(layers)
-    _add_legend(figure, lines, "center right", (layout.width - GAP, above), len(lines))
-    patches = [
-        Patch(facecolor=color, label=name.replace("_", " "))
-        for name, color in zip(class_names, colors_of(class_names), strict=True)
-    ]
-    # On a rig of few cameras the entries need more than one row.
-    columns = max(1, min(len(patches), int(layout.cameras_width / _LEGEND_COLUMN)))
+    draw_legend(figure, lines, "center right", (layout.width - GAP, above), max(1, len(lines)))
     below = (GAP + layout.cameras_width / 2, 0.5 * LEGEND_HEIGHT)
-    _add_legend(figure, patches, "center", below, columns)
+    draw_class_legend(figure, below, layout.cameras_width, class_names)
 
 
-def _add_legend(
-    figure: Figure, entries: list[Artist], loc: str, at: tuple[float, float], columns: int
-) -> None:
-    """Entries whose ``loc`` is ``at``, inches."""
-    legend = Legend(
-        figure,
-        entries,
-        [entry.get_label() for entry in entries],
-        loc=loc,
-        bbox_to_anchor=at,
-        bbox_transform=figure.dpi_scale_trans,
-        ncols=columns,
-        fontsize=_LEGEND_SIZE,
-        frameon=False,
-        labelcolor=TEXT_COLOR,
-        handlelength=1.6,
-        handletextpad=0.5,
-        columnspacing=1.2,
-        borderpad=0,
-        borderaxespad=0,
-        labelspacing=0.25,
-    )
-    figure.add_artist(legend)
-
-
-def _line_entries(layers: Sequence[_Layer]) -> list[Artist]:
-    """The line of each set of boxes with their number, and the arrow."""
+def _line_entries(layers: Sequence[_Layer], with_trails: bool) -> list[Artist]:
+    """The line of each set of boxes with their number, the arrow and the trails."""
     lines = [
         Line2D(
-            [0],
-            [0],
+            [],
+            [],
             color=layer.style.color or TEXT_COLOR,
             linestyle=layer.style.dashes,
             linewidth=1.5 * layer.style.width,
@@ -157,6 +124,9 @@ def _line_entries(layers: Sequence[_Layer]) -> list[Artist]:
         )
         for layer in layers
     ]
-    way = f"velocity: way in {ARROW_SECONDS:g} s"
-    arrow = Line2D([0], [0], color=TEXT_COLOR, linewidth=1.2, marker=">", markersize=4, label=way)
-    return [*lines, arrow] if layers else []
+    if layers:
+        way = f"velocity: way in {ARROW_SECONDS:g} s"
+        lines += [Line2D([], [], color=TEXT_COLOR, lw=1.2, marker=">", markersize=4, label=way)]
+    if with_trails:
+        lines += [Line2D([], [], color=TRAIL_COLOR, lw=TRAIL_WIDTH, label="ways so far")]
+    return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ from PIL import Image
 
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Annotations, Frame
-from fsdbev.structures import Boxes3D, invert
+from fsdbev.structures import Boxes3D, Cameras, invert
 
-from .mosaic import mosaic
+from .mosaic import REACH, mosaic
 from .views import CameraView, LabelledBoxes
+
+_LEAST_WAY = 1.0  # metres; annotations of what stands still move less
 
 
 def choose_rows(index: FrameIndex, count: int) -> list[int]:
@@ -36,6 +39,35 @@ def rows_of(index: FrameIndex, sample_tokens: Sequence[str]) -> list[int]:
     return [rows[token] for token in sample_tokens]
 
 
+def rows_of_scene(index: FrameIndex, name: str) -> list[int]:
+    """Rows of the scene's samples, in time order."""
+    scenes: dict[str, list[int]] = {}
+    for row in range(len(index)):
+        scenes.setdefault(index[row].scene_name, []).append(row)
+    if name not in scenes:
+        raise ValueError(f"{index.path} holds no scene {name!r}; it holds {', '.join(scenes)}")
+    return scenes[name]
+
+
+def trails_of(index: FrameIndex, row: int, samples: int = 8) -> list[np.ndarray]:
+    """The ways that the ego and the annotated objects came, over that many samples before the row:
+    (K, 2) x, y in its key ego each, metres. What stood still has none."""
+    rows = [row]
+    while len(rows) <= samples and index[rows[-1]].previous >= 0:
+        rows.append(index[rows[-1]].previous)
+    global2key = np.linalg.inv(index[row].key_ego2global)
+    ways: dict[str | None, list[np.ndarray]] = {}
+    for earlier in reversed(rows):
+        ego2key, objects = global2key @ index[earlier].key_ego2global, index.annotations(earlier)
+        ways.setdefault(None, []).append(ego2key[:2, 3])
+        centers = objects.center @ ego2key[:3, :3].T + ego2key[:3, 3]
+        for token, center in zip(objects.instance_tokens, centers, strict=True):
+            ways.setdefault(token, []).append(center[:2])
+    ways.pop("", None)  # objects that nobody told apart
+    trails = [np.stack(points) for points in ways.values()]
+    return [points for points in trails if np.ptp(points, axis=0).max() >= _LEAST_WAY]
+
+
 def camera_views(frame: Frame, dataroot: str | os.PathLike) -> list[CameraView]:
     """The pictures of a sample's cameras, read from ``dataroot``, with their calibration."""
     global2keyego = invert(torch.tensor(frame.key_ego2global))
@@ -45,6 +77,24 @@ def camera_views(frame: Frame, dataroot: str | os.PathLike) -> list[CameraView]:
         with Image.open(Path(dataroot) / frame.image_paths[i]) as image:
             pixels = np.asarray(image.convert("RGB"))
         views.append(CameraView(name, pixels, cam2keyego[i], torch.tensor(frame.intrinsics[i])))
+    return views
+
+
+def network_views(sample: dict[str, Any], names: Sequence[str] | None = None) -> list[CameraView]:
+    """The key frame's network images of a sample dict, with all augmentation in their calibration,
+    so that boxes in the BEV frame lie on them. Without ``names`` cameras are numbered."""
+    rig = Cameras.from_samples([sample])
+    cam2bev = rig.bev_aug @ rig.cam2keyego[0, 0]
+    images = torch.as_tensor(sample["images"])[0].cpu()
+    names = [f"camera {i}" for i in range(len(images))] if names is None else names
+    views = []
+    for i, (name, image) in enumerate(zip(names, images, strict=True)):
+        # (u d, v d, d) of the original image -> of the network image with scaled depth.
+        image_aug = rig.image_aug[0, i]
+        image2network = image_aug[[0, 1, 3]][:, [0, 1, 3]] * image_aug[2, 2]
+        pixels = image.permute(1, 2, 0).to(torch.uint8).numpy()
+        intrinsics = image2network @ rig.intrinsics[0, 0, i]
+        views.append(CameraView(name, pixels, cam2bev[i], intrinsics))
     return views
 
 
@@ -64,15 +114,21 @@ def draw_sample(
     row: int,
     dataroot: str | os.PathLike,
     predictions: LabelledBoxes | None = None,
+    *,
+    trails: bool = False,
+    reach: float = REACH,
 ) -> np.ndarray:
     """(H, W, 3) uint8 RGB mosaic of one row, its ground truth and, where given, ``predictions``
-    (key ego)."""
+    (key ego); with ``trails`` the ways that things came; ``reach`` as of
+    :func:`mosaic`."""
     frame = index[row]
     return mosaic(
         camera_views(frame, dataroot),
         truth=true_boxes(index.annotations(row)),
         predictions=predictions,
+        trails=trails_of(index, row) if trails else (),
         title=title_of(frame),
+        reach=reach,
     )
 
 

@@ -21,7 +21,7 @@ from fsdbev.structures import CLASS_NAMES
 from .bev_view import draw_bev, draw_boxes_on_bev
 from .canvas import axes_at, new_page, pixels_of, write
 from .drawing import BoxStyle
-from .image_view import draw_boxes_on_image, draw_image
+from .image_view import dimmed, draw_boxes_on_image, draw_image
 from .palette import BACKGROUND_POINT_COLOR, TEXT_COLOR, TRUTH_COLOR, colors_of
 from .target_view import (
     DEPTH_COLORS,
@@ -29,7 +29,6 @@ from .target_view import (
     POINT_STYLES,
     class_colors,
     depth_colors,
-    dimmed,
     draw_grid,
     draw_heatmap,
     draw_points,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -19,7 +19,7 @@ from fsdbev.structures import BEVGrid, DepthBins
 from .bev_view import to_view
 from .drawing import outline
 from .palette import BACKGROUND_POINT_COLOR, TEXT_COLOR, colors_of
-from .views import CameraView, LabelPoints, TargetView
+from .views import LabelPoints, TargetView
 
 #: Near is red, far is blue; without the ends, too dark on a dark ground.
 DEPTH_COLORS = ListedColormap(matplotlib.colormaps["turbo"](np.linspace(0.90, 0.10, 256)))
@@ -67,12 +67,6 @@ def class_colors(points: LabelPoints, class_names: Sequence[str]) -> np.ndarray:
     """(P, 4) a colour for each point's class, the last for background."""
     palette = to_rgba_array([*colors_of(class_names), BACKGROUND_POINT_COLOR])
     return palette[points.class_ids]
-
-
-def dimmed(view: CameraView, name: str) -> CameraView:
-    """The picture in dark grey, on which coloured points show; ``name`` takes its name's place."""
-    grey = view.image.mean(axis=2, keepdims=True).repeat(3, axis=2)
-    return replace(view, name=name, image=(0.55 * grey).astype(np.uint8))
 
 
 def draw_points(ax: Axes, xy: np.ndarray, points: LabelPoints, colors: np.ndarray) -> None:

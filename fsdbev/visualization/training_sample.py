@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,13 @@ import numpy as np
 
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.mapper import MultiViewMapper
-from fsdbev.data.point_labels import BACKGROUND, GROUPS, PointLabels
+from fsdbev.data.point_labels import BACKGROUND, GROUPS, PointLabels, label_path
 from fsdbev.data.records import Annotations, Frame
 from fsdbev.data.targets import heatmaps, image_boxes
-from fsdbev.structures import CLASS_NAMES, Cameras
+from fsdbev.structures import CLASS_NAMES
 
-from .sample import boxes_of, camera_views, title_of
-from .views import CameraView, LabelledBoxes, LabelPoints, TargetView, TrainingSample
+from .sample import boxes_of, camera_views, network_views, title_of
+from .views import LabelledBoxes, LabelPoints, TargetView, TrainingSample
 
 
 def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> TrainingSample:
@@ -65,7 +66,7 @@ def augmented_sample(
     coded = _CodedDataset(dataset.name, dataset.index, dataset.dataroot, dataset.label_dir)
     codes = mapper(coded, row, np.random.default_rng((seed, row)))["gt_depth"][0].numpy()
     frame, seen, pointless = _row(dataset, row)
-    cameras, views = _augmented_cameras(frame, sample), []
+    cameras, views = network_views(sample, frame.channels), []
     for i, (boxes, class_ids) in enumerate(_boxes_2d(frame, seen)):
         image_aug = sample["image_aug"][i].double().numpy()
         depth, foreground = sample["gt_depth"][0, i].numpy(), sample["gt_foreground"][0, i].numpy()
@@ -85,6 +86,18 @@ def augmented_sample(
     return TrainingSample(title, views, boxes, others, mapper.grid)
 
 
+def labelled_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> dict[str, Any]:
+    """The sample dict of evaluation, with true boxes and with labels of depth and foreground, each
+    where the data set has them of all its frames."""
+    mapper = copy(mapper)
+    mapper.with_boxes = bool(dataset.index.num_annotations)
+    rows = dataset.index.frame_rows(row, mapper.num_frames, mapper.frame_spacing)
+    mapper.with_labels = dataset.label_dir is not None and all(
+        label_path(dataset.label_dir, dataset.index[r].sample_token).is_file() for r in rows
+    )
+    return mapper(dataset, row)
+
+
 def _row(dataset: FrameDataset, row: int) -> tuple[Frame, Annotations, Annotations]:
     """A sample, its objects that LiDAR or radar hit, and the others."""
     if not dataset.index.num_annotations:
@@ -95,21 +108,6 @@ def _row(dataset: FrameDataset, row: int) -> tuple[Frame, Annotations, Annotatio
     annotations = dataset.index.annotations(row)
     hit = annotations.has_points
     return dataset.index[row], annotations.select(hit), annotations.select(~hit)
-
-
-def _augmented_cameras(frame: Frame, sample: dict[str, Any]) -> list[CameraView]:
-    """The key frame's network images, with the augmentation in their calibration."""
-    rig = Cameras.from_samples([sample])
-    cam2keyego = rig.bev_aug @ rig.cam2keyego[0, 0]
-    cameras = []
-    for i, name in enumerate(frame.channels):
-        image_aug = sample["image_aug"][i].double()
-        # (u d, v d, d) of the original image -> of the network image with scaled depth.
-        image2network = image_aug[[0, 1, 3]][:, [0, 1, 3]] * image_aug[2, 2]
-        image = sample["images"][0, i].permute(1, 2, 0).numpy()
-        intrinsics = image2network @ sample["intrinsics"][0, i]
-        cameras.append(CameraView(name, image, cam2keyego[i], intrinsics))
-    return cameras
 
 
 def _boxes_2d(frame: Frame, annotations: Annotations) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -87,6 +87,16 @@ def test_boxes_can_be_asked_for(synthetic, mapper):
     np.testing.assert_allclose(sample["instances"].gt_boxes_3d.tensor, expected, atol=1e-5)
 
 
+def test_labels_can_be_asked_for(synthetic, mapper):
+    """As of training, on images that are not augmented."""
+    sample = mapper(training=False, with_labels=True)(synthetic, 1)
+    plain = mapper(training=False)(synthetic, 1)
+    assert set(sample) == ALWAYS | {"gt_depth", "gt_foreground", "gt_heatmap"}
+    assert torch.equal(sample["images"], plain["images"])
+    check_shapes(sample, 2, 6)
+    assert (sample["gt_depth"] > 0).sum() > 1000 and sample["gt_foreground"].any()
+
+
 def test_generator_decides_everything(synthetic, mapper):
     first, same, other = (mapper()(synthetic, 1, rng(seed)) for seed in (3, 3, 4))
     for key in TRAINING - {

@@ -1,17 +1,29 @@
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from fsdbev.d2.config import instantiate
 from fsdbev.data.index import FrameIndex, write_index
 from fsdbev.data.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
 from fsdbev.data.records import Annotations, Frame
 from fsdbev.evaluation import boxes_to_submission, write_submission
 from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform, rotation_z, transform_points
-from fsdbev.visualization import camera_views, choose_rows, draw_sample, rows_of, true_boxes
+from fsdbev.visualization import (
+    camera_views,
+    choose_rows,
+    draw_sample,
+    labelled_sample,
+    rows_of,
+    rows_of_scene,
+    trails_of,
+    true_boxes,
+)
 
 CAM2EGO = make_transform(torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=torch.float64))
 BOXES = np.array([[10, 0, 0, 4, 2, 1.5, 0, 3, 0], [15, 3, 0, 1, 1, 2, 1, 0, 0]], np.float32)
@@ -45,6 +57,7 @@ def root(tmp_path_factory):
     for name, value in (("a.png", 40), ("b.png", 90)):
         Image.new("RGB", (160, 90), (value, 0, 0)).save(folder / name)
     annotations = Annotations.from_boxes(BOXES, np.array([0, 8]), num_lidar_points=np.array([3, 0]))
+    annotations = replace(annotations, instance_tokens=("a car", "a person"))
     write_index(folder / "val.arrow", [(frame(i), annotations) for i in range(4)])
     return folder
 
@@ -141,6 +154,51 @@ def test_predictions_are_the_submitted_boxes(tool, index, results):
     assert len(tool.predictions_of(index[1], submission, 0.05)) == 2
 
 
+def test_rows_of_a_scene(index):
+    assert rows_of_scene(index, "scene-1") == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="holds no scene 'scene-9'; it holds scene-1"):
+        rows_of_scene(index, "scene-9")
+
+
+def test_trails_lead_to_where_things_are(index):
+    """The objects stand at the same place of key ego in every sample, so they go along with the
+    ego; that of row 2 stands 1 m farther and 0.3 rad more to the left than that of row 1."""
+    assert trails_of(index, 0) == []
+    ego, *objects = trails_of(index, 2)
+    turn = rotation_z(torch.tensor(-0.6, dtype=torch.float64))[:2, :2].numpy()
+    np.testing.assert_allclose(ego, [turn @ (x, 0) for x in (-2, -1, 0)], atol=1e-9)
+    assert [len(way) for way in objects] == [3, 3]
+    np.testing.assert_allclose([way[-1] for way in objects], BOXES[:, :2], atol=1e-5)
+    assert len(trails_of(index, 3, samples=1)[0]) == 2
+
+
+def test_objects_without_identity_have_no_trail(root, tmp_path):
+    annotations = Annotations.from_boxes(BOXES, np.array([0, 8]))
+    write_index(tmp_path / "val.arrow", [(frame(i), annotations) for i in range(4)])
+    assert len(trails_of(FrameIndex(tmp_path / "val.arrow"), 3)) == 1, "the ego's"
+
+
+def test_scene_video(tool, root, results, tmp_path, capsys):
+    path = tmp_path / "o" / "scene.mp4"
+    arguments = ["--index", f"{root}/val.arrow", "--dataroot", str(root), "--out", str(path)]
+    assert tool.main(["scene", *arguments, "--scene", "scene-1", "--fps", "4"]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    with av.open(str(path)) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+        assert video.streams.video[0].average_rate == 4
+    assert len(frames) == 4
+    picture = draw_sample(FrameIndex(root / "val.arrow"), 3, root, trails=True)
+    height, width = frames[3].shape[:2]
+    assert np.abs(picture[:height, :width].astype(int) - frames[3]).mean() < 4
+    path.unlink()
+    with_results = [*arguments, "--scene", "scene-1", "--results", str(results)]
+    assert tool.main(["scene", *with_results]) == 1, "the results have not all of its samples"
+    assert "no sample sample3" in capsys.readouterr().err
+    assert list(path.parent.iterdir()) == []
+    assert tool.main(["scene", *arguments, "--scene", "other"]) == 1
+    assert "no scene 'other'; it holds scene-1" in capsys.readouterr().err
+
+
 def test_results_belong_to_their_mode(tool, capsys):
     arguments = ["--index", "i", "--dataroot", "d", "--out", "o"]
     with pytest.raises(SystemExit):
@@ -194,6 +252,47 @@ def test_data_errors(tool, prepared, tmp_path, capsys):
         *prepared, "dataloader.test_split=other"
     )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def small(tool, prepared, tmp_path_factory):
+    """Arguments of mode 'beliefs' for a small model with weights."""
+    overrides = ["model.grid.cell=7.0", "model.depth_bins.step=4.0", "train.device=cpu"]
+    overrides += ["dataloader.image_size=[32,64]"]
+    weights = tmp_path_factory.mktemp("weights") / "model.pth"
+    torch.manual_seed(0)
+    model = tool.build_model(tool.load_config(str(CONFIG), overrides))
+    torch.save({"model": model.state_dict()}, weights)
+    return [*prepared, "--weights", str(weights), *overrides]
+
+
+def test_belief_pictures(tool, small, tmp_path, capsys):
+    arguments = ["beliefs", "--out", f"{tmp_path}/o", "--samples", "sample0", "sample2"]
+    assert tool.main([*arguments, *small]) == 0, capsys.readouterr().err
+    names = ["scene-1_00000_sample0_beliefs.png", "scene-1_00002_sample2_beliefs.png"]
+    paths = capsys.readouterr().out.split()
+    assert [Path(path).name for path in paths] == names
+    shapes = [np.asarray(Image.open(path)).shape for path in paths]
+    # Without labels, sample 0 has no teacher, and larger views from above.
+    assert shapes[0][0] > shapes[1][0] and shapes[0][1] == shapes[1][1] == 1980
+
+
+def test_beliefs_need_weights(tool, prepared, tmp_path, capsys):
+    assert tool.main(["beliefs", "--out", str(tmp_path), *prepared]) == 1
+    assert "give --weights FILE" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_labelled_sample_has_labels_where_all_frames_have_them(tool, prepared):
+    options = {name: value for name, value in [text.split("=") for text in prepared[2:]]}
+    cfg = tool.load_config(str(CONFIG), [f"{name}={value}" for name, value in options.items()])
+    dataset = instantiate(cfg.dataloader.test.dataset)
+    mapper = instantiate(cfg.dataloader.test.mapper)
+    for row, labelled in ((0, False), (1, False), (2, True)):
+        sample = labelled_sample(dataset, row, mapper)
+        assert ("gt_depth" in sample) == labelled and len(sample["instances"]) == 1
+    assert not (mapper.with_boxes or mapper.with_labels)
+    assert "gt_depth" not in labelled_sample(replace(dataset, label_dir=None), 2, mapper)
 
 
 def test_overrides_may_follow_the_samples(tool):

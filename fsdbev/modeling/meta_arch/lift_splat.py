@@ -39,6 +39,23 @@ class Frame:
     foreground: Tensor
 
 
+@dataclass(frozen=True)
+class Scene:
+    """What the network makes of its samples.
+
+    Attributes:
+        key_frame: what it says about the key frame's views.
+        splats: where those go in BEV.
+        bev_feats: (S B, C, Y, X), every weight set's samples after those of the one before.
+        predictions: the head's maps of each task, of the same samples.
+    """
+
+    key_frame: Frame
+    splats: Splats
+    bev_feats: Tensor
+    predictions: list[dict[str, Tensor]]
+
+
 @META_ARCH_REGISTRY.register()
 class LiftSplatDetector(nn.Module):
     """Multi-view 3D detection: lift image features by depth, splat them into BEV, detect there.
@@ -136,9 +153,33 @@ class LiftSplatDetector(nn.Module):
     ) -> dict[str, Tensor] | list[dict[str, Instances]]:
         frames = self.see(batched_inputs) if image_features is None else iter(image_features)
         labels = self.make_labels(batched_inputs) if self.training else [None] * self.num_frames
+        transforms = self.sample_paste_transforms(len(batched_inputs))
+        scene = self.look(batched_inputs, frames, labels, transforms)
+
+        if not self.training:
+            return [{"instances": instances} for instances in self.head.decode(scene.predictions)]
+        losses = self.image_losses(scene.key_frame, labels[0], batched_inputs)
+        losses |= self.bev_losses(scene.bev_feats, scene.predictions, batched_inputs, transforms)
+        return losses
+
+    def look(
+        self,
+        batched_inputs: list[dict],
+        frames: Iterator[ImageFeatures],
+        labels: Sequence[DepthLabels | None],
+        transforms: Tensor | None = None,
+    ) -> Scene:
+        """From every frame's image features to the head's maps: lift, splat, put together, detect.
+        Earlier frames take no gradient.
+
+        Args:
+            batched_inputs: for calibration and image size.
+            frames: what :meth:`see` gives.
+            labels: what :meth:`make_labels` gives, or None for every frame.
+            transforms: of BEV-paste.
+        """
         cameras = Cameras.from_samples(batched_inputs)
         camera_vector = cameras.camera_vector().to(self.device)
-        transforms = self.sample_paste_transforms(len(batched_inputs))
         splats = self.place_views(cameras, batched_inputs[0]["images"].shape[-2:], transforms)
 
         key_frame = self.perceive(next(frames), camera_vector)
@@ -148,13 +189,7 @@ class LiftSplatDetector(nn.Module):
                 frame = self.perceive(image, camera_vector)
                 bev_maps.append(self.pool(frame, splats[t], labels[t]))
         bev_feats = self.bev_encoder(torch.cat(bev_maps, dim=1))
-        predictions = self.head(bev_feats)
-
-        if not self.training:
-            return [{"instances": instances} for instances in self.head.decode(predictions)]
-        losses = self.image_losses(key_frame, labels[0], batched_inputs)
-        losses |= self.bev_losses(bev_feats, predictions, batched_inputs, transforms)
-        return losses
+        return Scene(key_frame, splats[0], bev_feats, self.head(bev_feats))
 
     def see(self, batched_inputs: list[dict]) -> Iterator[ImageFeatures]:
         """Image features of one frame after the other. Each is computed when it is asked for, and
