@@ -25,6 +25,7 @@ ALLOWED = {
     "evaluation": {"structures", "d2"} | INDEX_READING,
     "visualization": {"structures", "d2"} | INDEX_READING | TARGET_MAKING,
     "checkpoint": {"structures", "d2"},
+    "collect_env": {"layers", "d2"},  # one module
     "engine": {
         "structures",
         "layers",
@@ -34,6 +35,7 @@ ALLOWED = {
         "evaluation",
         "visualization",
         "checkpoint",
+        "collect_env",
     },
 }
 

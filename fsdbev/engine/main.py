@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights
+from fsdbev.collect_env import as_table, environment
 from fsdbev.d2.engine import default_argument_parser, default_setup
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.logger import setup_logger
@@ -56,6 +57,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     default_setup(cfg, args)
     if not logging.getLogger("fsdbev").handlers:  # Detectron2 sets up its own loggers only
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="fsdbev")
+    logger.info("Environment:\n%s", as_table(environment()))
     if args.eval_only:
         return evaluate_only(cfg, last=args.resume)
     trainer = Trainer(cfg)

@@ -51,6 +51,7 @@ def test_one_process(trained):
     assert "max_iter: 6" in (trained / "config.yaml").read_text()
     assert "toy/error" in (trained / "metrics.json").read_text()
     log = (trained / "log.txt").read_text()
+    assert "Environment:\nfsdbev " in log
     assert "eta: " in log and "loss_main" in log and "running on the CPU" in log
 
 

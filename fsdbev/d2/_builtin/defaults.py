@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from . import comm
 from .config import LazyConfig
-from .env import collect_env_info, seed_all_rng
+from .env import seed_all_rng
 from .events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
 from .file_io import PathManager
 from .logger import setup_logger
@@ -44,7 +44,7 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
 
 
 def default_setup(cfg: DictConfig, args: argparse.Namespace) -> None:
-    """Output folder, log files, a record of environment and config, random seed.
+    """Output folder, log files, a record of command line and config, random seed.
 
     Writes ``config.yaml``, the config as it is used, to ``cfg.train.output_dir``.
     """
@@ -56,7 +56,6 @@ def default_setup(cfg: DictConfig, args: argparse.Namespace) -> None:
     setup_logger(train.output_dir, distributed_rank=rank, name="fvcore")
     logger = setup_logger(train.output_dir, distributed_rank=rank, name="fsdbev")
     logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
-    logger.info("Environment info:\n%s", collect_env_info())
     logger.info("Command line arguments: %s", args)
     if comm.is_main_process():
         path = os.path.join(train.output_dir, "config.yaml")
