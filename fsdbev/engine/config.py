@@ -50,11 +50,12 @@ def _check_names(cfg: DictConfig) -> None:
 
 def _finder(target: Any) -> Callable[[str], Any] | None:
     """For a target of a config or, by any name that it is imported by, of a saved one."""
-    name = target if isinstance(target, str) else _dotted_name(target)
+    name = target if isinstance(target, str) else dotted_name(target)
     return _FINDERS.get(name.rpartition(".")[2]) if name.startswith("fsdbev.") else None
 
 
-def _dotted_name(target: Any) -> str:
+def dotted_name(target: Any) -> str:
+    """Module and name of a class or a function."""
     return ".".join(getattr(target, part, "") for part in ("__module__", "__qualname__"))
 
 
