@@ -1,12 +1,14 @@
 #!/usr/bin/env python
-"""Counts the parameters and multiply-adds of a config's model, by part.
+"""Counts the parameters, multiply-adds and memory of a config's model, by part.
 
     python tools/analyze_model.py --config-file configs/fsdbev_r50_cbgs.py [key=value ...]
     python tools/analyze_model.py --config-file configs/fsdbev_r101_cbgs.py --json r101.json
+    python tools/analyze_model.py --config-file configs/fsdbev_tiny_synthetic.py --memory --batch 2
 
 One sample (all frames, all cameras) is evaluated with random weights on the CPU and counted by
 fvcore. On one core that takes half a minute and 2 GB for ResNet-50 at 256x704, four minutes and
-4 GB for ResNet-101 at 512x1408.
+4 GB for ResNet-101 at 512x1408. With --memory a batch is also evaluated and trained on for a step,
+on train.device, which takes the memory that it then tells.
 """
 
 from __future__ import annotations
@@ -14,17 +16,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 # ruff: noqa: E402  after the path is set, for use without installation
 from command_line import exit_status
+from omegaconf import DictConfig
 
 from fsdbev.d2.config import instantiate
 from fsdbev.engine import load_config
 from fsdbev.engine.analysis import ModelCost, analyze
+from fsdbev.engine.memory import PartWeights, WorkingMemory, weights_by_part, working_memory
+from fsdbev.engine.model import build_model
+from fsdbev.engine.optim import build_optimizer
+from fsdbev.engine.train_step import autocast_dtype
 from fsdbev.layers import EXTENSION_BUILT
 
 CONVENTION = """\
@@ -34,6 +43,12 @@ lift_splat: every frustum point counts, kept or not, which is the most that it c
 stream: the image features of earlier frames are kept, so that backbone, neck, msfe and what of the
 depth network knows no camera run on the key frame only; everything else runs as before.
 other: camera matrices."""
+MEMORY_CONVENTION = """\
+Storages, each counted once. kept for backward: by the part that kept it first. Peaks on a GPU are
+what PyTorch allocated; on the CPU, of the tensors that operators gave: what they need inside is not
+seen. The optimizer's state is that after a step, the average (EMA) a copy of all weights. Batches
+that wait in the loader, CUDA itself and what PyTorch's allocator keeps in reserve come on top."""
+MIB = 2**20
 #: What fvcore passes over without a word: shapes, copies, comparisons, and these.
 FREE = "relu, clamp, dropout, comparison, indexing, copies and reshapes"
 
@@ -44,6 +59,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--config-file", required=True, help="LazyConfig file with a model")
     parser.add_argument("--num-cameras", type=int, default=6, help="of the rig (default: 6)")
+    parser.add_argument(
+        "--memory", action="store_true", help="evaluate and train a batch, for the memory it takes"
+    )
+    parser.add_argument("--batch", type=int, default=1, help="samples for --memory (default: 1)")
     parser.add_argument("--json", type=Path, help="file for the same numbers, unrounded")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
     return parser.parse_intermixed_args(arguments)
@@ -77,11 +96,45 @@ def not_counted(cost: ModelCost) -> str:
     return text
 
 
-def as_json(cost: ModelCost, setting: dict) -> str:
+def memory_table(weights: Mapping[str, PartWeights], memory: WorkingMemory | None) -> str:
+    """One line a part: MiB of parameters, of buffers, and kept for the backward pass."""
+    saved = memory.saved if memory else {}
+    rows = [(name, w.parameters, w.buffers, saved.get(name, 0)) for name, w in weights.items()]
+    rows.append(("total", *(sum(column) for column in zip(*(row[1:] for row in rows)))))
+    last_title = f"{'kept for backward':>20}" if memory else ""
+    lines = [f"{'memory (MiB)':16}{'parameters':>16}{'buffers':>12}{last_title}"]
+    for name, parameters, buffers, kept in rows:
+        line = f"{name:16}{parameters / MIB:16.3f}{buffers / MIB:12.3f}"
+        lines.append(line + (f"{kept / MIB:20.3f}" if memory else ""))
+    return "\n".join(lines)
+
+
+def memory_sums(weights: Mapping[str, PartWeights], memory: WorkingMemory, ema: bool) -> str:
+    """What evaluating and training the batch takes in all."""
+    model = sum(part.parameters + part.buffers for part in weights.values())
+    average = model if ema else 0
+    training = model + average + memory.optimizer + memory.training
+    return (
+        f"evaluating: {(model + memory.inference) / MIB:.1f} MiB = weights {model / MIB:.1f} + "
+        f"peak of the pass {memory.inference / MIB:.1f}\n"
+        f"training: {training / MIB:.1f} MiB = weights {model / MIB:.1f} + "
+        f"optimizer {memory.optimizer / MIB:.1f} + average {average / MIB:.1f} + "
+        f"peak of the step {memory.training / MIB:.1f}, with gradients {memory.gradients / MIB:.1f}"
+    )
+
+
+def as_json(
+    cost: ModelCost,
+    weights: Mapping[str, PartWeights],
+    memory: WorkingMemory | None,
+    setting: dict,
+) -> str:
     stream = cost.stream_macs()
     parts = {
         name: {
             "parameters": part.parameters,
+            "parameter_bytes": weights[name].parameters,
+            "buffer_bytes": weights[name].buffers,
             "macs": part.macs,
             "stream_macs": stream[name],
             "macs_by_operator": dict(part.operators),
@@ -95,16 +148,33 @@ def as_json(cost: ModelCost, setting: dict) -> str:
         "macs": cost.total.macs,
         "stream_macs": sum(stream.values()),
         "not_counted": dict(cost.not_counted),
+        "memory": asdict(memory) if memory else None,
     }
     return json.dumps(result, indent=2) + "\n"
 
 
+def measure_memory(cfg: DictConfig, args: argparse.Namespace) -> WorkingMemory:
+    """Of the model as training builds it: its device, layout of weights and precision."""
+    height, width = cfg.dataloader.image_size
+    return working_memory(
+        build_model(cfg),
+        image_size=(height, width),
+        num_cameras=args.num_cameras,
+        batch_size=args.batch,
+        precision=autocast_dtype(cfg.train.amp),
+        optimizer=partial(build_optimizer, cfg.optimizer),
+    )
+
+
 def run(args: argparse.Namespace) -> None:
     """Builds, counts and prints."""
+    if args.batch < 1:
+        raise ValueError(f"--batch must be at least 1, got {args.batch}")
     cfg = load_config(args.config_file, args.overrides)
     model = instantiate(cfg.model)
     height, width = cfg.dataloader.image_size
     cost = analyze(model, image_size=(height, width), num_cameras=args.num_cameras)
+    weights = weights_by_part(model)
     rows, columns = model.grid.shape
     print(
         f"{' '.join([args.config_file, *args.overrides])}\n"
@@ -112,17 +182,23 @@ def run(args: argparse.Namespace) -> None:
         f"{height}x{width}, BEV {rows}x{columns}, {model.depth_bins.count} depth bins\n"
     )
     print(table(cost), by_operator(cost), CONVENTION, not_counted(cost), sep="\n\n")
+    memory = measure_memory(cfg, args) if args.memory else None
+    print("", memory_table(weights, memory), sep="\n")
+    if memory:
+        sums = memory_sums(weights, memory, ema=cfg.train.ema.enabled)
+        print(f"\na batch of {args.batch}:\n{sums}", MEMORY_CONVENTION, sep="\n\n")
     if args.json:
         setting = {
             "config_file": args.config_file,
             "overrides": args.overrides,
             "num_frames": cost.num_frames,
             "num_cameras": args.num_cameras,
+            "batch": args.batch,
             "image_size": [height, width],
             "bev_size": [rows, columns],
             "depth_bins": model.depth_bins.count,
         }
-        args.json.write_text(as_json(cost, setting), encoding="utf-8")
+        args.json.write_text(as_json(cost, weights, memory, setting), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from fsdbev.d2.engine import AMPTrainer
@@ -111,3 +112,12 @@ class TrainStep(AMPTrainer):
         # A training in another precision left no state of a scaler: then this one starts anew.
         scaler = state_dict.get("grad_scaler") or self.grad_scaler.state_dict()
         super().load_state_dict({**state_dict, "grad_scaler": scaler})
+
+
+def autocast_dtype(cfg: DictConfig) -> torch.dtype | None:
+    """``train.amp`` as the type of autocast; None where it is off."""
+    if not cfg.enabled:
+        return None
+    if cfg.dtype not in ("bfloat16", "float16"):
+        raise ValueError(f"train.amp.dtype is {cfg.dtype!r}; it must be 'bfloat16' or 'float16'")
+    return getattr(torch, cfg.dtype)

@@ -31,7 +31,7 @@ from .evaluation import evaluate
 from .hooks import EMAUpdate, IterationSeed, PeriodicCheckpointer, Preemption
 from .model import build_model
 from .optim import build_optimizer
-from .train_step import TrainStep
+from .train_step import TrainStep, autocast_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Trainer(DefaultTrainer):
             instantiate(cfg.dataloader.train),
             build_optimizer(cfg.optimizer, model),
             device=device,
-            precision=_precision(train.amp),
+            precision=autocast_dtype(train.amp),
             max_grad_norm=train.clip_grad.max_norm if train.clip_grad.enabled else None,
         )
         self.scheduler = instantiate(cfg.lr_multiplier)
@@ -134,15 +134,6 @@ class Trainer(DefaultTrainer):
 def _build_ema(cfg: DictConfig, model: nn.Module) -> ModelEMA | None:
     options = {key: value for key, value in cfg.items() if key != "enabled"}
     return ModelEMA(model, **options) if cfg.enabled else None
-
-
-def _precision(cfg: DictConfig) -> torch.dtype | None:
-    """``train.amp`` as the type of autocast; None where it is off."""
-    if not cfg.enabled:
-        return None
-    if cfg.dtype not in ("bfloat16", "float16"):
-        raise ValueError(f"train.amp.dtype is {cfg.dtype!r}; it must be 'bfloat16' or 'float16'")
-    return getattr(torch, cfg.dtype)
 
 
 def _distributed(model: nn.Module, device: torch.device, cfg: DictConfig) -> nn.Module:

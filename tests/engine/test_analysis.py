@@ -174,6 +174,9 @@ def test_the_tool_prints_and_writes(tool, cost, tmp_path, capsys, recwarn):
     skipped = printed.out.partition("not counted: ")[2]
     assert " sigmoid 12x," in skipped and " max_pool2d 6x," in skipped and "relu" in skipped
     assert not printed.err and not [w for w in recwarn if "fvcore" in str(w.filename)]
+    weights = [line for line in printed.out.splitlines() if line.startswith("total")][1]
+    assert weights.split()[1] == f"{4 * cost.total.parameters / 2**20:.3f}"
+    assert "kept for backward" not in printed.out
 
     written = json.loads((tmp_path / "cost.json").read_text())
     assert written["image_size"] == [64, 96] and written["num_cameras"] == 2
@@ -184,12 +187,30 @@ def test_the_tool_prints_and_writes(tool, cost, tmp_path, capsys, recwarn):
     assert written["not_counted"] == cost.not_counted
 
 
+def test_the_tool_tells_the_memory_of_a_batch(tool, tmp_path, capsys):
+    arguments = ["--config-file", str(TINY), *SMALLER, "--num-cameras", "2", "train.device=cpu"]
+    arguments += ["--memory", "--batch", "2", "--json", str(tmp_path / "cost.json")]
+    assert tool.main(arguments) == 0
+    printed = capsys.readouterr().out
+    written = json.loads((tmp_path / "cost.json").read_text())
+    memory = written["memory"]
+    assert written["batch"] == 2 and memory["optimizer"] > 2 * memory["gradients"]
+    parts = written["parts"].values()
+    weights = sum(part["parameter_bytes"] + part["buffer_bytes"] for part in parts)
+    evaluating = f"evaluating: {(weights + memory['inference']) / 2**20:.1f} MiB"
+    step = 2 * weights + memory["optimizer"] + memory["training"]  # with the average of the weights
+    assert evaluating in printed and f"training: {step / 2**20:.1f} MiB" in printed
+    kept = [line for line in printed.splitlines() if line.startswith("total")][1].split()[3]
+    assert kept == f"{sum(memory['saved'].values()) / 2**20:.3f}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--config-file", "no.py"], "no.py"),
         (["--config-file", str(TINY), "model.nothing=1"], "unknown key 'model.nothing'"),
         (["--config-file", str(TINY), "--num-cameras", "0"], "at least 1, got 0"),
+        (["--config-file", str(TINY), "--memory", "--batch", "0"], "--batch must be at least 1"),
     ],
 )
 def test_the_tool_explains(tool, capsys, arguments, message):
