@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,12 @@ from nuscenes.eval.detection.data_classes import (
     DetectionMetrics,
 )
 
-from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, arrays_of_submission
+from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, Ints, arrays_of_submission
 from .matching import by_score, close_pairs, lengths, match, squares
 from .truth import GroundTruth
 
 #: Errors that a class does not have: cones look alike from all sides, neither moves.
-_NO_SUCH_ERROR = {
+NO_SUCH_ERROR = {
     "traffic_cone": ("orient_err", "vel_err", "attr_err"),
     "barrier": ("vel_err", "attr_err"),
 }
@@ -59,7 +60,7 @@ def score(
             precision = calc_ap(curves[name, threshold], config.min_recall, config.min_precision)
             metrics.add_label_ap(name, threshold, precision)
         for error in TP_METRICS:
-            known = error not in _NO_SUCH_ERROR.get(name, ())
+            known = error not in NO_SUCH_ERROR.get(name, ())
             data = curves[name, config.dist_th_tp]
             value = calc_tp(data, config.min_recall, error) if known else np.nan
             metrics.add_label_tp(name, error, value)
@@ -70,7 +71,54 @@ def score(
 def accumulate(
     predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig
 ) -> DetectionMetricDataList:
-    """Precision, confidence and errors over recall, by class and distance threshold."""
+    """Precision, confidence and errors over recall, by class and distance threshold.
+
+    Raises:
+        ValueError: ``config`` asks for another distance than that of centres.
+    """
+    matches = find_matches(predictions, truth, config)
+    curves = DetectionMetricDataList()
+    for name in config.class_names:
+        class_id = CLASSES.index(name)
+        own = np.flatnonzero(matches.predictions.class_id == class_id)
+        positives = np.count_nonzero(matches.truth.class_id == class_id)
+        for threshold in config.dist_ths:
+            curves.set(name, threshold, matches.curves(threshold, own, positives))
+    return curves
+
+
+@dataclass(frozen=True)
+class Matches:
+    """N predictions, best first, and which of K matches each has at each distance threshold.
+
+    Attributes:
+        predictions: those that count, falling scores.
+        truth: the true boxes that count.
+        match_of: threshold in metres -> (N,) which match each prediction is of, -1 for none.
+        true_box: (K,) positions in ``truth``.
+        errors: (E, K) errors of the matches.
+    """
+
+    predictions: BoxArrays
+    truth: BoxArrays
+    match_of: Mapping[float, Ints]
+    true_box: Ints
+    errors: Floats
+
+    def curves(self, threshold: float, chosen: Ints, positives: int) -> DetectionMetricData:
+        """Curves of the predictions ``chosen``, rising positions, of ``positives`` true boxes."""
+        match_of = self.match_of[threshold][chosen]
+        is_match = match_of >= 0
+        scores = self.predictions.score[chosen]
+        return _curves(scores, is_match, self.errors[:, match_of[is_match]], positives)
+
+
+def find_matches(predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig) -> Matches:
+    """Matches predictions with true boxes of their class at all of ``config``'s thresholds.
+
+    Raises:
+        ValueError: ``config`` asks for another distance than that of centres.
+    """
     if config.dist_fcn != "center_distance":
         raise ValueError(
             f"matching is by center_distance, got a config with {config.dist_fcn}; evaluate with "
@@ -78,27 +126,17 @@ def accumulate(
         )
     predictions = by_score(truth.scope.select(predictions))
     pairs = close_pairs(predictions, truth.boxes, max(config.dist_ths))
-    matches = [match(pairs, len(truth.boxes), threshold) for threshold in config.dist_ths]
-    used = np.unique(np.concatenate(matches))
+    found = {t: match(pairs, len(truth.boxes), t) for t in config.dist_ths}
+    used = np.unique(np.concatenate(list(found.values())))
+    match_of = {t: np.full(len(predictions), -1) for t in config.dist_ths}
+    for threshold, of in match_of.items():
+        of[pairs.prediction[found[threshold]]] = np.searchsorted(used, found[threshold])
     errors = match_errors(
         predictions.select(pairs.prediction[used]),
         truth.boxes.select(pairs.truth[used]),
         pairs.distance[used],
     )
-    curves = DetectionMetricDataList()
-    for name in config.class_names:
-        own = predictions.class_id == CLASSES.index(name)
-        positives = np.count_nonzero(truth.boxes.class_id == CLASSES.index(name))
-        for threshold, found in zip(config.dist_ths, matches, strict=True):
-            match_of = np.full(len(predictions), -1)
-            match_of[pairs.prediction[found]] = np.searchsorted(used, found)
-            match_of = match_of[own]
-            is_match = match_of >= 0
-            data = _curves(
-                predictions.score[own], is_match, errors[:, match_of[is_match]], positives
-            )
-            curves.set(name, threshold, data)
-    return curves
+    return Matches(predictions, truth.boxes, match_of, pairs.truth[used], errors)
 
 
 def match_errors(found: BoxArrays, true: BoxArrays, distance: Floats) -> Floats:

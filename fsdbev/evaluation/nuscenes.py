@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.utils import comm
 from fsdbev.structures import CLASS_NAMES, Boxes3D, invert, key_ego2global
 
+from .analysis import Analysis, analyse
 from .attributes import ATTRIBUTE_RULES
+from .box_arrays import arrays_of_submission
 from .fast_metrics import score
 from .report import format_table, summarize
 from .submission import (
@@ -51,6 +54,28 @@ _OFFICIAL_SPLITS = {
     "mini_val": "mini",
     "test": "test",
 }
+
+
+@dataclass(frozen=True)
+class ScoredDetections:
+    """What an evaluation scored, and a closer look at it.
+
+    Attributes:
+        version, split: of the data set.
+        sample_tokens: of its samples, S.
+        scene_names: (S,) the scene of each.
+        results: submission boxes by sample token.
+        summary: the devkit's, as in ``metrics_summary.json``.
+        analysis: the closer look; its samples are these.
+    """
+
+    version: str
+    split: str
+    sample_tokens: Sequence[str]
+    scene_names: Sequence[str]
+    results: dict[str, list[dict[str, Any]]]
+    summary: dict[str, Any]
+    analysis: Analysis
 
 
 class NuScenesEvaluator(DatasetEvaluator):
@@ -104,6 +129,7 @@ class NuScenesEvaluator(DatasetEvaluator):
         self._results: dict[str, list[dict[str, Any]]] = {}
         self._tables: NuScenes | None = None
         self._truth: GroundTruth | None = None
+        self._scored: tuple[dict[str, list[dict[str, Any]]], dict[str, Any]] | None = None
 
     @property
     def submission_path(self) -> Path:
@@ -112,6 +138,7 @@ class NuScenesEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         self._results = {}
+        self._scored = None
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
         """Keeps the predictions of some samples; of a sample seen twice, the first.
@@ -160,8 +187,29 @@ class NuScenesEvaluator(DatasetEvaluator):
             return OrderedDict()
 
         metrics = self._score(nusc, tokens, results)
+        self._scored = (results, metrics)
         logger.info("nuScenes %s, split %s:\n%s", self.version, self.split, format_table(metrics))
         return OrderedDict(nuscenes=summarize(metrics))
+
+    def scored_detections(self) -> ScoredDetections | None:
+        """A closer look at what the last ``evaluate`` scored since the reset; None where it scored
+        nothing: without annotations, or on a rank other than the main one."""
+        if self._scored is None:
+            return None
+        results, summary = self._scored
+        nusc, tokens = self._load_tables(), list(results)
+        config = config_factory(DEVKIT_CONFIG)
+        truth = self._read_truth(nusc, tokens, config)
+        samples = (nusc.get("sample", token) for token in tokens)
+        return ScoredDetections(
+            version=self.version,
+            split=self.split,
+            sample_tokens=tokens,
+            scene_names=[nusc.get("scene", sample["scene_token"])["name"] for sample in samples],
+            results=results,
+            summary=summary,
+            analysis=analyse(arrays_of_submission(results), truth, config, len(tokens)),
+        )
 
     def _score(
         self, nusc: NuScenes, tokens: Sequence[str], results: dict[str, list]
@@ -172,9 +220,7 @@ class NuScenesEvaluator(DatasetEvaluator):
             logger.warning("There are no predicted or no true boxes in split %s", self.split)
             metrics = _metrics_of_nothing(config)
         elif self.fast_metrics:
-            if self._truth is None:
-                self._truth = read_truth(nusc, tokens, config)
-            metrics, _ = score(results, self._truth, config)
+            metrics, _ = score(results, self._read_truth(nusc, tokens, config), config)
         else:
             # The devkit makes a folder for plots, which are not drawn here.
             with tempfile.TemporaryDirectory() as scratch:
@@ -184,6 +230,14 @@ class NuScenesEvaluator(DatasetEvaluator):
         summary = {**metrics.serialize(), "meta": META}
         write_json(summary, self.output_dir / "metrics_summary.json", indent=2)
         return summary
+
+    def _read_truth(
+        self, nusc: NuScenes, tokens: Sequence[str], config: DetectionConfig
+    ) -> GroundTruth:
+        """The split's true boxes: read when they are first needed."""
+        if self._truth is None:
+            self._truth = read_truth(nusc, tokens, config)
+        return self._truth
 
     def _load_tables(self) -> NuScenes:
         """The devkit's tables: gigabytes for the full set, so only here, and once."""
