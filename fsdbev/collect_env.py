@@ -35,6 +35,7 @@ PACKAGES = (
     "pillow",
     "simplejpeg",
     "matplotlib",
+    "jinja2",
     "tqdm",
     "av",
     "onnx",

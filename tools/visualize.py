@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
@@ -41,9 +40,9 @@ from fsdbev.d2.config import instantiate
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Frame
 from fsdbev.engine import believe, load_config
+from fsdbev.engine.detections import submitted_boxes
 from fsdbev.engine.model import build_model
-from fsdbev.evaluation import boxes_from_submission, read_submission
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.evaluation import read_submission
 from fsdbev.visualization import (
     REACH,
     LabelledBoxes,
@@ -116,20 +115,6 @@ def chosen_rows(index: FrameIndex, samples: Sequence[str]) -> list[int]:
     return choose_rows(index, int(samples[0])) if is_count else rows_of(index, samples)
 
 
-def predictions_of(frame: Frame, submission: dict[str, list], threshold: float) -> LabelledBoxes:
-    """The submitted boxes of one sample that score ``threshold`` or more, in key ego."""
-    if frame.sample_token not in submission:
-        raise ValueError(
-            f"the submission has no sample {frame.sample_token}; it must be of the index' split"
-        )
-    boxes, scores, labels = boxes_from_submission(
-        submission[frame.sample_token],
-        key_ego2global=torch.tensor(frame.key_ego2global),
-        class_names=CLASS_NAMES,
-    )
-    return LabelledBoxes(boxes, labels, scores).at_least(threshold)
-
-
 def predictions_by_row(
     args: argparse.Namespace, index: FrameIndex
 ) -> Callable[[int], LabelledBoxes | None]:
@@ -137,7 +122,7 @@ def predictions_by_row(
     if args.results is None:
         return lambda row: None
     submission = read_submission(args.results)
-    return lambda row: predictions_of(index[row], submission, args.score_threshold)
+    return lambda row: submitted_boxes(index[row], submission, args.score_threshold)
 
 
 def draw_boxes(args: argparse.Namespace) -> None:

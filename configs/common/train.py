@@ -29,7 +29,11 @@ train = dict(
     checkpointer=dict(period=5000, max_to_keep=5),
     eval_period=5000,  # 0: only at the end
     eval_streaming=True,  # a frame that several samples share goes through the image branch once
+    # --eval-only and the end of training write report.html, with so many best and worst samples
+    report=dict(enabled=True, samples=4),
     log_period=20,
+    # scalars to Weights & Biases as well, where it is installed; name "": that of the output folder
+    wandb=dict(enabled=False, project="fsdbev", name="", mode="online"),  # or "offline"
     cudnn_benchmark=False,
     float32_precision="",  # "": torch's default; "highest", "high", "medium"
 )

@@ -11,23 +11,34 @@ from typing import Any
 
 from omegaconf import DictConfig
 from torch import nn
+from torch.utils.data import DataLoader
 
 from fsdbev.checkpoint import atomic_writer
 from fsdbev.d2.config import instantiate
 from fsdbev.d2.evaluation import inference_on_dataset, print_csv_format
 from fsdbev.d2.utils import comm
+from fsdbev.data.build import MappedDataset
+from fsdbev.data.dataset import FrameDataset
 
+from .report import Evaluated, ReportSource, write_report
 from .streaming import StreamingPredictor, can_stream
 
 logger = logging.getLogger(__name__)
 
 
-def evaluate(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+def evaluate(
+    cfg: DictConfig, model: nn.Module, *, report: ReportSource | None = None
+) -> dict[str, Any]:
     """Runs the model over ``cfg.dataloader.test`` into ``cfg.dataloader.evaluator``, as a stream if
     ``cfg.train.eval_streaming`` is set and the model can be streamed.
 
     Logs the metrics and writes them to ``<output_dir>/evaluation.json``, a number that is not
     finite as null. All ranks call it; only the first one gets the metrics, the others {}.
+
+    Args:
+        report: what ``report.html`` names as the source of config and weights, which is then
+            written if ``cfg.train.report`` asks for it (see ``report.write_report``); None: no
+            report.
     """
     if cfg.dataloader.get("evaluator") is None:
         logger.warning("dataloader.evaluator is not set: nothing is evaluated")
@@ -35,12 +46,22 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     loader = instantiate(cfg.dataloader.test)
     if cfg.train.get("eval_streaming", True) and can_stream(model):
         model = StreamingPredictor(model, frame_spacing=cfg.dataloader.get("frame_spacing", 1))
-    results = inference_on_dataset(model, loader, instantiate(cfg.dataloader.evaluator))
+    evaluator = instantiate(cfg.dataloader.evaluator)
+    results = inference_on_dataset(model, loader, evaluator)
     if comm.is_main_process():
         print_csv_format(results)
         with atomic_writer(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
             file.write(json.dumps(_finite(results), indent=2).encode())
+        if report is not None:
+            evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
+            write_report(cfg, report, Evaluated(results, evaluators, _frames_of(loader)))
     return results
+
+
+def _frames_of(loader: DataLoader) -> FrameDataset | None:
+    """What the loader reads, where that is a frame index."""
+    dataset = getattr(loader, "dataset", None)
+    return dataset.dataset if isinstance(dataset, MappedDataset) else None
 
 
 def _finite(value: Any) -> Any:

@@ -8,6 +8,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from .config_difference import difference_from_base
 from .evaluation import evaluate
 from .launch import launch
 from .model import build_model
+from .report import ReportSource
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -95,15 +97,23 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     if not logging.getLogger("fsdbev").handlers:  # Detectron2 sets up its own loggers only
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="fsdbev")
     logger.info("Environment:\n%s", as_table(environment()))
+    # now, not at the end of a training, when the file may have been edited
+    source = ReportSource(args.config_file, difference_from_base(args.config_file, cfg))
     if args.eval_only:
-        return evaluate_only(cfg, last=args.resume)
-    trainer = Trainer(cfg)
+        return evaluate_only(cfg, last=args.resume, source=source)
+    trainer = Trainer(cfg, source)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
 
 
-def evaluate_only(cfg: DictConfig, *, last: bool) -> dict[str, Any]:
-    """Evaluates ``train.init_checkpoint``, or the output folder's last checkpoint with ``last``."""
+def evaluate_only(
+    cfg: DictConfig, *, last: bool, source: ReportSource | None = None
+) -> dict[str, Any]:
+    """Evaluates ``train.init_checkpoint``, or the output folder's last checkpoint with ``last``.
+
+    Args:
+        source: of the config, for the report.
+    """
     model = build_model(cfg)
     path = cfg.train.init_checkpoint
     if last:
@@ -112,4 +122,5 @@ def evaluate_only(cfg: DictConfig, *, last: bool) -> dict[str, Any]:
         load_weights(model, path, strict=True)
     else:
         logger.warning("train.init_checkpoint is empty: an untrained model is evaluated")
-    return evaluate(cfg, model)
+    source = replace(source or ReportSource(), weights=path or "none: an untrained model")
+    return evaluate(cfg, model, report=source)

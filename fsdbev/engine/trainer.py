@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from .evaluation import evaluate
 from .hooks import EMAUpdate, IterationSeed, PeriodicCheckpointer, Preemption
 from .model import build_model
 from .optim import build_optimizer
+from .report import ReportSource
 from .train_step import TrainStep, autocast_dtype
 
 logger = logging.getLogger(__name__)
@@ -42,11 +44,13 @@ class Trainer(DefaultTrainer):
     Args:
         cfg: has ``model``, ``optimizer``, ``lr_multiplier``, ``dataloader.{train, test,
             evaluator}`` and ``train``, as described in ``configs/common/train.py``.
+        source: of the config, for the report at the end.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
+    def __init__(self, cfg: DictConfig, source: ReportSource | None = None) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's own constructor takes a yacs config
         self.cfg = cfg
+        self.source = source or ReportSource()
         train = cfg.train
         model = build_model(cfg)
         device = next(model.parameters()).device
@@ -123,12 +127,18 @@ class Trainer(DefaultTrainer):
         if comm.get_world_size() > 1:  # BatchNorm statistics are each rank's own
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
-        self.results = self.test(self.cfg, model)
+        report = None
+        if self.iter >= self.max_iter:  # the last evaluation, after the loop
+            kind = "averaged weights" if self.ema else "weights"
+            report = replace(self.source, weights=f"{kind} after iteration {self.iter} of training")
+        self.results = self.test(self.cfg, model, report=report)
         return self.results
 
     @classmethod
-    def test(cls, cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
-        return evaluate(cfg, model)
+    def test(
+        cls, cfg: DictConfig, model: nn.Module, *, report: ReportSource | None = None
+    ) -> dict[str, Any]:
+        return evaluate(cfg, model, report=report)
 
 
 def _build_ema(cfg: DictConfig, model: nn.Module) -> ModelEMA | None:

@@ -2,7 +2,10 @@
 
 from .analysis import Analysis
 from .attributes import attribute_of
+from .box_arrays import CLASSES
+from .by_distance import BAND_STARTS
 from .nuscenes import NuScenesEvaluator, ScoredDetections
+from .report import TP_ERROR_NAMES
 from .submission import (
     boxes_from_submission,
     boxes_to_submission,
@@ -12,6 +15,9 @@ from .submission import (
 )
 
 __all__ = [
+    "BAND_STARTS",
+    "CLASSES",
+    "TP_ERROR_NAMES",
     "Analysis",
     "NuScenesEvaluator",
     "ScoredDetections",

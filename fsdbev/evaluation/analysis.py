@@ -2,7 +2,7 @@
 
 Made of the same boxes and, but for the confusion of classes, the same matching as the metrics.
 
-Letters: C classes, those of ``CLASSES``, T distance thresholds, R recalls, B score bins, N predictions.
+Letters: C classes, those of ``CLASSES``, T distance thresholds, R recalls, B score bins.
 """
 
 from __future__ import annotations

@@ -1,0 +1,126 @@
+"""Writing the report of an evaluation. It comes after the metrics and never stands in their way."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from fsdbev.checkpoint import atomic_writer
+from fsdbev.d2.evaluation import DatasetEvaluator
+from fsdbev.data.dataset import FrameDataset
+from fsdbev.evaluation import NuScenesEvaluator, ScoredDetections
+from fsdbev.visualization.report import Fact, Page, Section, render
+
+from ..config_difference import Change
+from . import sections
+from .samples import sample_section
+
+logger = logging.getLogger(__name__)
+
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class ReportSource:
+    """Where what is evaluated comes from.
+
+    Attributes:
+        config_file: its path; "" where the config is from none.
+        changes: what the run changed of the config's base; None where that is not known.
+        weights: which, in words.
+    """
+
+    config_file: str = ""
+    changes: Sequence[Change] | None = None
+    weights: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation that has ended.
+
+    Attributes:
+        results: metrics by task, as the evaluators gave them.
+        evaluators: that gave them.
+        dataset: what was evaluated on; None where it is no frame index, which pictures are made of.
+    """
+
+    results: Mapping[str, Any]
+    evaluators: Sequence[DatasetEvaluator]
+    dataset: FrameDataset | None
+
+
+def write_report(cfg: DictConfig, source: ReportSource, evaluated: Evaluated) -> None:
+    """Writes ``report.html`` into the output folder, if ``train.report`` asks for it and something
+    was scored.
+
+    The metrics are worth more than the page: whatever goes wrong here is logged as an error with
+    its traceback, and nothing is raised. A report of an earlier evaluation is removed at first, so
+    that what stands there belongs to the metrics beside it.
+    """
+    options = cfg.train.get("report") or {}
+    if not options.get("enabled", False):
+        return
+    path = os.path.join(cfg.train.output_dir, REPORT_FILE)
+    try:
+        Path(path).unlink(missing_ok=True)
+        if not evaluated.results:
+            logger.info("No metrics were computed, so there is no %s", REPORT_FILE)
+            return
+        text = render(_page(source, evaluated, options.get("samples", 0), datetime.now()))
+        with atomic_writer(path) as file:
+            file.write(text.encode())
+        logger.info("Wrote the report to %s", path)
+    except Exception:
+        logger.exception("The report %s could not be written; the metrics are not affected", path)
+
+
+def _page(source: ReportSource, evaluated: Evaluated, samples: int, now: datetime) -> Page:
+    scored = _scored_detections(evaluated.evaluators)
+    if scored is None:
+        logger.info("The evaluator tells nothing but its metrics: a short report")
+        parts = [sections.metrics_section(evaluated.results)]
+    else:
+        parts = sections.detection_sections(scored)
+        parts.append(sample_section(scored, evaluated.dataset, samples))
+    name = Path(source.config_file).stem
+    return Page(
+        title=f"Evaluation of {name}" if name else "Evaluation",
+        facts=[*_facts(source, scored), Fact("written", f"{now:%Y-%m-%d %H:%M}")],
+        headlines=[] if scored is None else sections.headlines(scored.summary),
+        sections=[*parts, *_origin(source)],
+    )
+
+
+def _scored_detections(evaluators: Sequence[DatasetEvaluator]) -> ScoredDetections | None:
+    """Of the first evaluator that scored detections as nuScenes does."""
+    for evaluator in evaluators:
+        if isinstance(evaluator, NuScenesEvaluator):
+            return evaluator.scored_detections()
+    return None
+
+
+def _facts(source: ReportSource, scored: ScoredDetections | None) -> list[Fact]:
+    facts = []
+    if scored is not None:
+        facts += [
+            Fact("data set", scored.version),
+            Fact("split", scored.split),
+            Fact("samples", f"{len(scored.sample_tokens)}"),
+            Fact("scenes", f"{len(set(scored.scene_names))}"),
+        ]
+    return facts + [
+        Fact("config", source.config_file or "from no file"),
+        Fact("weights", source.weights or "not stated"),
+    ]
+
+
+def _origin(source: ReportSource) -> list[Section]:
+    return [sections.config_section(source.changes), sections.environment_section()]
