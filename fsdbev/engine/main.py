@@ -28,6 +28,7 @@ from .launch import launch
 from .model import build_model
 from .report import ReportSource
 from .trainer import Trainer
+from .wandb_writer import wants_wandb
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ def run(argv: Sequence[str] | None = None) -> None:
             text = config_text(cfg) if args.print_config else difference_text(args.config_file, cfg)
             sys.stdout.write(text)
             return
+        if not args.eval_only:
+            wants_wandb(cfg.train)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     launch(main, args)

@@ -27,6 +27,7 @@ from fsdbev.d2.engine import (
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
 
+from .curves import TrainingCurves
 from .ema import ModelEMA
 from .evaluation import evaluate
 from .hooks import EMAUpdate, IterationSeed, PeriodicCheckpointer, Preemption
@@ -34,6 +35,7 @@ from .model import build_model
 from .optim import build_optimizer
 from .report import ReportSource
 from .train_step import TrainStep, autocast_dtype
+from .wandb_writer import WandbWriter, wants_wandb
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.source = source or ReportSource()
         train = cfg.train
+        wants_wandb(train)  # before anything is built
         model = build_model(cfg)
         device = next(model.parameters()).device
         distributed = _distributed(model, device, train.ddp)
@@ -90,14 +93,20 @@ class Trainer(DefaultTrainer):
             Preemption(self.checkpointer),
             hooks.EvalHook(train.eval_period, self._evaluate),
             write,
+            TrainingCurves(train.output_dir, train.eval_period) if is_main else None,
         ]
 
     def build_writers(self) -> list[EventWriter]:
-        """Console, ``metrics.json``, and TensorBoard where it is installed."""
-        writers = default_writers(self.cfg.train.output_dir, self.max_iter)
-        if importlib.util.find_spec("tensorboard") is not None:
-            return writers
-        return [writer for writer in writers if not isinstance(writer, TensorboardXWriter)]
+        """Console, ``metrics.json``, TensorBoard where it is installed, and Weights & Biases where
+        ``train.wandb`` asks for it."""
+        train = self.cfg.train
+        writers = default_writers(train.output_dir, self.max_iter)
+        if importlib.util.find_spec("tensorboard") is None:
+            writers = [w for w in writers if not isinstance(w, TensorboardXWriter)]
+        if wants_wandb(train):
+            options = {key: train.wandb[key] for key in ("project", "name", "mode")}
+            writers.append(WandbWriter(train.output_dir, **options))
+        return writers
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Goes on from the last checkpoint of the output folder if there is one and ``resume`` is

@@ -19,6 +19,7 @@ from .sample import (
     true_boxes,
 )
 from .target_sheet import target_sheet
+from .training_curves import Scalar, training_curves
 from .training_sample import augmented_sample, labelled_sample, stored_sample
 from .video import VideoWriter
 from .views import CameraView, LabelledBoxes, LabelPoints, TargetView, TrainingSample
@@ -36,6 +37,7 @@ __all__ = [
     "LabelPlacer",
     "LabelPoints",
     "LabelledBoxes",
+    "Scalar",
     "TargetView",
     "TrainingSample",
     "VideoWriter",
@@ -58,5 +60,6 @@ __all__ = [
     "target_sheet",
     "title_of",
     "trails_of",
+    "training_curves",
     "true_boxes",
 ]
