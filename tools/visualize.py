@@ -40,7 +40,7 @@ from fsdbev.d2.config import instantiate
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Frame
 from fsdbev.engine import believe, load_config
-from fsdbev.engine.detections import submitted_boxes
+from fsdbev.engine.detections import predictions_of
 from fsdbev.engine.model import build_model
 from fsdbev.evaluation import read_submission
 from fsdbev.visualization import (
@@ -122,7 +122,7 @@ def predictions_by_row(
     if args.results is None:
         return lambda row: None
     submission = read_submission(args.results)
-    return lambda row: submitted_boxes(index[row], submission, args.score_threshold)
+    return lambda row: predictions_of(index[row], submission, args.score_threshold)
 
 
 def draw_boxes(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from fsdbev.structures import CLASS_NAMES
 from fsdbev.visualization import LabelledBoxes
 
 
-def submitted_boxes(
+def predictions_of(
     frame: Frame, results: Mapping[str, Sequence[dict[str, Any]]], score: float
 ) -> LabelledBoxes:
     """The submitted boxes of one sample that score ``score`` or more, in key ego.

@@ -11,7 +11,7 @@ from fsdbev.evaluation import CLASSES, ScoredDetections
 from fsdbev.visualization import draw_sample, rows_of
 from fsdbev.visualization.report import Card, Cards, Section, jpeg_address
 
-from ..detections import submitted_boxes
+from ..detections import predictions_of
 from .wording import class_title, counted
 
 
@@ -68,7 +68,7 @@ def _card(scored: ScoredDetections, sample: int, dataset: FrameDataset | None) -
 def _picture(scored: ScoredDetections, sample: int, dataset: FrameDataset) -> np.ndarray:
     (row,) = rows_of(dataset.index, [scored.sample_tokens[sample]])
     score = scored.analysis.point.score
-    boxes = submitted_boxes(dataset.index[row], scored.results, score)
+    boxes = predictions_of(dataset.index[row], scored.results, score)
     return draw_sample(dataset.index, row, dataset.dataroot, boxes)
 
 
