@@ -48,7 +48,9 @@ def inline_svg(figure: Figure, label: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r' id="[A-Za-z][A-Za-z0-9]*_\d+"', "", text)  # the same in every figure
+    # versions of matplotlib write the font in one property or in several
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
+    text = re.sub(r"font-family: [^;\"]*;?", "", text)
     width, height = figure.get_size_inches()
     text = re.sub(
         r"<svg [^>]*>",
