@@ -44,7 +44,12 @@ class TrainingCurves(HookBase):
             self._draw()
 
     def after_step(self) -> None:
-        if self._eval_period > 0 and (self.trainer.iter + 1) % self._eval_period == 0:
+        done = self.trainer.iter + 1
+        if (
+            self._eval_period > 0
+            and done % self._eval_period == 0
+            and done != self.trainer.max_iter
+        ):
             self._draw()
 
     def after_train(self) -> None:
