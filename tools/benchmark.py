@@ -30,7 +30,7 @@ SUBJECTS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,7 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         subject.add_arguments(own)
         own.set_defaults(run=subject.run)
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
     return exit_status(args.run, args)
 
 

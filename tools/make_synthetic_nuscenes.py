@@ -15,6 +15,7 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
@@ -32,7 +33,7 @@ def _image_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     default = SyntheticOptions()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -51,12 +52,12 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=cpu_count(), help="processes, default: the CPUs, %(default)s"
     )
     add("--overwrite", action="store_true", help="replace a synthetic set that is already there")
-    return parser
+    return parser.parse_args(arguments)
 
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    args = vars(_parser().parse_args())
+    args = vars(parse_arguments())
     out, workers, overwrite = (args.pop(name) for name in ("out", "workers", "overwrite"))
     begin = time.monotonic()
     try:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -40,7 +40,7 @@ from fsdbev.structures import CLASS_NAMES
 _MOST_WORKERS = 16
 
 
-def _arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     workers = min(cpu_count(), _MOST_WORKERS)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -74,7 +74,7 @@ def _arguments() -> argparse.Namespace:
         choices=["fast", "full"],
         help="look at what is prepared instead; full: decode every image and read every sweep",
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _progress(items: Iterable, total: int, what: str) -> Iterable:
@@ -140,7 +140,7 @@ def _check(args: argparse.Namespace, output: Path) -> int:
 
 
 def main() -> int:
-    args = _arguments()
+    args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     output = Path(args.output) if args.output else default_output(args.dataroot, args.version)
     try:

@@ -1,0 +1,110 @@
+"""docs/getting_started.md and docs/looking.md are followed: their commands are run in order, on a
+smaller data set and for two iterations."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from documents import commands
+
+PAGES = ("docs/getting_started.md", "docs/looking.md")
+#: What is added to a tool's arguments: behind its mode, or at the end for overrides.
+CHEAPER = {
+    "make_synthetic_nuscenes.py": "--scenes-train 1 --scenes-val 1 --frames 3 --image-size 160x90 "
+    "--workers 1",
+    "prepare_nuscenes.py": "--workers 0",
+    "visualize.py": "--samples 1",
+}
+FEWER = [
+    "dataloader.image_size=[64,176]",
+    "dataloader.train.num_workers=0",
+    "dataloader.test.num_workers=0",
+    "train.max_iter=2",
+    "train.device=cpu",
+]
+
+
+def cheaper(words):
+    """The command, on less."""
+    tool = Path(words[1]).name
+    added = CHEAPER.get(tool, "").split()
+    if tool == "visualize.py":
+        at = words.index("--samples") if "--samples" in words else None
+        kept = words if at is None else words[:at] + words[at + 2 :]
+        return [*kept[:3], *added, *kept[3:]]
+    shows = {"--print-config", "--diff-config"} & set(words)
+    return words + (FEWER if tool == "train_net.py" and not shows else added)
+
+
+#: Runs commands one after the other in one process, which imports PyTorch once.
+RUN_ALL = """
+import contextlib, io, json, runpy, sys, traceback
+
+printed = []
+for words in json.load(sys.stdin):
+    sys.argv, out, status = words[1:], io.StringIO(), 0
+    with contextlib.redirect_stdout(out):
+        try:
+            if words[1] == "-m":
+                sys.argv = words[2:]
+                runpy.run_module(words[2], run_name="__main__")
+            else:
+                runpy.run_path(words[1], run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+    if status:
+        sys.exit(f"{' '.join(words)} ended with {status}: {out.getvalue()[-2000:]}")
+    printed.append(out.getvalue())
+json.dump(printed, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def followed(workspace):
+    """What every Python command of the pages printed, by the command."""
+    found = [c for page in PAGES for c in commands() if c.document == page]
+    found = [list(c.words) for c in found if c.words[0] == "python"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL],
+        input=json.dumps([cheaper(words) for words in found]),
+        cwd=workspace,
+        env=environment | {"PYTHONPATH": str(workspace)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return dict(zip((" ".join(words) for words in found), json.loads(done.stdout), strict=True))
+
+
+def test_all_commands_run(followed):
+    assert len(followed) >= 9
+
+
+def test_pictures_and_metrics_are_where_the_pages_say(followed, workspace):
+    output = workspace / "output"
+    for folder in ("data", "results", "truth", "confident"):
+        assert list((output / "pictures" / folder).glob("*.png")), folder
+    names = {path.name for path in (output / "first").iterdir()}
+    told = {"config.yaml", "evaluation.json", "last_checkpoint", "log.txt", "metrics.json"}
+    told |= {"metrics_summary.json", "model_final.pth", "results_nusc.json"}
+    assert told <= names
+
+
+def test_the_first_config_is_trained_and_shown(followed, workspace):
+    assert (workspace / "output" / "my_first" / "model_final.pth").is_file()
+    shown = next(text for words, text in followed.items() if "--diff-config" in words)
+    assert "model.bev_encoder.out_channels: 32 -> 64" in shown.splitlines()
+    whole = next(text for words, text in followed.items() if "--print-config" in words)
+    assert "max_iter: 100" in whole
+
+
+def test_the_environment_is_told(followed):
+    assert "operators" in followed["python -m fsdbev.collect_env"]
