@@ -25,7 +25,7 @@ prepare_environment() {
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
             -c "$ROOT/constraints.txt" torch setuptools wheel ninja
         (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-            -c constraints.txt --no-build-isolation -e ".[test]")
+            -c constraints.txt --no-build-isolation -e ".[test,docs]")
         echo "$stamp" >"$VENV/.fsdbev-stamp"
     fi
     export PATH="$VENV/bin:$PATH"

@@ -21,7 +21,7 @@ from fsdbev.engine import load_config, run
 NOT_RUN = {
     "black": "CI's lint job runs it",
     "curl": "downloads",
-    "docker": "needs Docker",
+    "docker": "not to be had in tests; tests/test_packaging.py reads the Dockerfile",
     "mkdir": "nothing to find out",
     "mkdocs": "test_site.py builds the site",
     "pip": "changes the environment that the tests run in",
@@ -155,6 +155,12 @@ def check_torchrun(words):
     check_train_net(parsed.training_script_args)
 
 
+def check_docker(words):
+    assert (ROOT / "Dockerfile").is_file()
+    if words[1] == "run":
+        check_python(words[words.index("fsdbev") + 1 :])
+
+
 def check_pip(words):
     extras = re.search(r"\[([\w,]+)\]", " ".join(words))
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -168,10 +174,10 @@ RULES = {
     "bash": check_script,
     "sbatch": check_sbatch,
     "torchrun": check_torchrun,
+    "docker": check_docker,
     "pip": check_pip,
     **{name: lambda words: None for name in ("black", "curl", "mkdir", "mkdocs", "ruff")},
     "tensorboard": lambda words: None,
-    "docker": lambda words: None,
 }
 
 

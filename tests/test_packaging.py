@@ -1,0 +1,111 @@
+"""What stands around the package: Dockerfile, citation, issue template and CI agree with it."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fsdbev import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def instructions():
+    """(instruction, arguments) of the Dockerfile, lines joined and comments left out."""
+    lines = [line for line in read("Dockerfile").splitlines() if not line.startswith("#")]
+    for line in "\n".join(lines).replace("\\\n", " ").splitlines():
+        if line.strip():
+            name, _, rest = line.partition(" ")
+            yield name, rest.strip()
+
+
+def ignored_by_docker(path):
+    """Whether .dockerignore, which lets in what it names, keeps a path of the project out."""
+    rules = [line for line in read(".dockerignore").splitlines() if not line.startswith("#")]
+    assert rules[0] == "*"
+    allowed = [rule[1:] for rule in rules if rule.startswith("!")]
+    return not any(path == rule or path.startswith(f"{rule}/") for rule in allowed)
+
+
+def test_what_the_dockerfile_copies_is_there_and_reaches_the_builder():
+    copied = []
+    for name, rest in instructions():
+        if name == "COPY":
+            *sources, _ = [word for word in shlex.split(rest) if not word.startswith("--")]
+            copied += sources
+    assert {"fsdbev", "configs", "projects", "tools", "setup.py", "pyproject.toml"} <= set(copied)
+    for path in copied:
+        assert (ROOT / path).exists() and not ignored_by_docker(path), path
+
+
+def test_the_package_needs_nothing_that_the_dockerfile_leaves_out():
+    copied = read("Dockerfile")
+    for line in read("MANIFEST.in").splitlines():
+        for name in line.split()[1:]:
+            assert name.split("/")[0] in copied, name
+    assert re.search(r'^readme = "README.md"', read("pyproject.toml"), re.M)
+
+
+def test_its_python_is_one_that_the_project_takes():
+    versions = set(re.findall(r"python3\.(\d+)", read("Dockerfile")))
+    low, high = re.search(
+        r'requires-python = ">=3\.(\d+),<3\.(\d+)"', read("pyproject.toml")
+    ).groups()
+    assert len(versions) == 1 and int(low) <= int(versions.pop()) < int(high)
+
+
+def test_it_installs_the_pinned_versions_as_a_user_of_its_own():
+    names = [name for name, _ in instructions()]
+    runs = [rest for name, rest in instructions() if name == "RUN"]
+    installs = [run for run in runs if "pip install" in run]
+    assert len(installs) == 2 and all("-c constraints.txt" in run for run in installs)
+    assert re.search(r"^torch==", read("constraints.txt"), re.M)
+    first_install = next(i for i, (_, rest) in enumerate(instructions()) if "pip install" in rest)
+    assert names.index("USER") < first_install
+    assert [rest for name, rest in instructions() if name == "USER"] == ["fsdbev"]
+    assert any("build_ext --inplace" in run and "TORCH_CUDA_ARCH_LIST" in run for run in runs)
+
+
+def test_it_compiles_for_what_the_kernels_are_made_for():
+    text = re.search(r'ARG TORCH_CUDA_ARCH_LIST="([^"]+)"', read("Dockerfile"))[1]
+    known = re.search(r'CUDA_ARCHITECTURES = "([^"]+)"', read("setup.py"))[1]
+    assert set(text.split(";")) <= set(known.split(";"))
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert str(citation["version"]) == __version__ and citation["license"] == "Apache-2.0"
+    paper = citation["preferred-citation"]
+    assert "Foreground Self-Distillation" in paper["title"] and paper["year"] == 2024
+    assert paper["authors"][0] == {"given-names": "Zheng", "family-names": "Jiang"}
+    assert "2407.10135" in paper["url"] and "2407.10135" in read("README.md")
+
+
+def test_the_issue_template_asks_for_the_environment():
+    template = yaml.safe_load(read(".github/ISSUE_TEMPLATE/bug.yml"))
+    asked = {field["id"]: field for field in template["body"] if "id" in field}
+    assert "python -m fsdbev.collect_env" in asked["environment"]["attributes"]["description"]
+    assert asked["environment"]["validations"]["required"]
+
+
+@pytest.mark.parametrize("job", ["lint", "docs", "builtin", "detectron2"])
+def test_ci_has_the_job(job):
+    jobs = yaml.safe_load(read(".github/workflows/tests.yml"))["jobs"]
+    runs = " ".join(step.get("run", "") for step in jobs[job]["steps"])
+    expected = {"lint": "ruff", "docs": "mkdocs build --strict", "builtin": ".ci/run"}
+    assert expected.get(job, "pytest") in runs
+
+
+def test_every_extra_is_pinned():
+    """What the extras name stands in constraints.txt."""
+    project = read("pyproject.toml")
+    section = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    pinned = {line.split("==")[0].lower() for line in read("constraints.txt").splitlines()}
+    named = [re.match(r"[\w-]+", text)[0] for text in re.findall(r'"([^"]+)"', section)]
+    assert {name.lower() for name in named} - {"fsdbev"} <= pinned
