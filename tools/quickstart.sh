@@ -40,7 +40,8 @@ train() {
 pictures() {
     python tools/visualize.py results --dataroot "$DATA" \
         --index "$DATA/fsdbev/v1.0-synth/synth_val.arrow" \
-        --results "$OUT/train/results_nusc.json" --out "$OUT/pictures.partial" --samples 6 --score-threshold 0.35
+        --results "$OUT/train/results_nusc.json" --out "$OUT/pictures.partial" --samples 6 \
+        --score-threshold 0.35 --reach 32
     rm -rf "$OUT/pictures"
     mv "$OUT/pictures.partial" "$OUT/pictures"
 }

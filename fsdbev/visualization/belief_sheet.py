@@ -30,7 +30,7 @@ from .views import LabelledBoxes
 _WIDTH, _GAP, _TITLE_HEIGHT, _HEADING_HEIGHT, _LEGEND_HEIGHT = 13.2, 0.05, 0.32, 0.36, 0.34
 _BAR_WIDTH, _MAX_BEV_SIDE = 1.1, 5.4
 #: Perceptually uniform, and readable with any colour vision. Near is bright.
-_DEPTH_COLORS, _HEAT_COLORS = (matplotlib.colormaps[name] for name in ("viridis_r", "inferno"))
+DEPTH_COLORS, HEAT_COLORS = (matplotlib.colormaps[name] for name in ("viridis_r", "inferno"))
 #: Beside names from above; in the small pictures, boxes alone.
 _FOUND, _FOUND_IN_IMAGE = (replace(PREDICTION, fill=fill, labelled=not fill) for fill in (0, 0.2))
 _REACH = 1.04  # of the view from above, times the grid's
@@ -67,7 +67,7 @@ def belief_sheet(beliefs: Beliefs, class_names: Sequence[str] = CLASS_NAMES) -> 
     columns = _columns(beliefs)
     cell_width = (_WIDTH - _GAP) / (len(columns) + 1) - _GAP
     lefts = [_GAP + i * (cell_width + _GAP) for i in range(len(columns) + 1)]
-    heights = [cell_width * _aspect(camera) for camera in beliefs.cameras]
+    heights = [cell_width / camera.view.aspect for camera in beliefs.cameras]
     panels = _panels(beliefs)
     side = min((_WIDTH - _GAP) / len(panels) - _GAP, _MAX_BEV_SIDE)
     top = _LEGEND_HEIGHT + side + _GAP + sum(heights) + _GAP * len(heights)
@@ -91,23 +91,18 @@ def belief_sheet(beliefs: Beliefs, class_names: Sequence[str] = CLASS_NAMES) -> 
     return pixels_of(figure)
 
 
-def _aspect(camera: CameraBelief) -> float:
-    height, width = camera.view.image.shape[:2]
-    return height / width
-
-
 def _columns(beliefs: Beliefs) -> list[_Column]:
     most = max(float(camera.attention.max()) for camera in beliefs.cameras) or 1.0
     columns = [
         _Column(
             "likeliest depth, m",
             "depth",
-            _DEPTH_COLORS,
+            DEPTH_COLORS,
             Normalize(0, beliefs.depth_range[1]),
             False,
         ),
-        _Column("foreground probability", "foreground", _HEAT_COLORS, Normalize(0, 1), True),
-        _Column("attention of the boxes", "attention", _HEAT_COLORS, Normalize(0, most), True),
+        _Column("foreground probability", "foreground", HEAT_COLORS, Normalize(0, 1), True),
+        _Column("attention of the boxes", "attention", HEAT_COLORS, Normalize(0, most), True),
     ]
     tells = [
         all(getattr(c, column.name) is not None for c in beliefs.cameras) for column in columns
@@ -192,7 +187,7 @@ def _panels(beliefs: Beliefs) -> list[_Panel]:
     panels = []
     for who, values in features.items():
         heading = f"{who} BEV: difference from usual features"
-        panels.append(_Panel(heading, values, _HEAT_COLORS, span, beliefs.truth, is_truth=True))
+        panels.append(_Panel(heading, values, HEAT_COLORS, span, beliefs.truth, is_truth=True))
     heat = Normalize(0, max(float(beliefs.heatmap.max()), 1e-9))
     heading = f"probability of a centre, up to {100 * heat.vmax:.0f} %"
     grey = matplotlib.colormaps["gray"]

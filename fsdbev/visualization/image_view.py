@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from torch import Tensor
 
-from fsdbev.structures import invert, transform_points
+from fsdbev.structures import Boxes3D, invert, transform_points
 
 from .drawing import BoxStyle, LabelPlacer, add_filling, label_text, outline
 from .palette import TEXT_COLOR, text_color
@@ -69,9 +70,7 @@ def draw_boxes_on_image(
     """
     height, width = view.image.shape[:2]
     keyego2cam = invert(view.cam2keyego.double()).cpu()
-    detections = detections.to("cpu")
-    depth = transform_points(detections.boxes.centers.double(), keyego2cam)[:, 2]
-    detections = detections[depth.argsort(descending=True, stable=True)]
+    detections = _far_to_near(detections.to("cpu"), keyego2cam)
     corners = transform_points(detections.boxes.corners().double(), keyego2cam).numpy()
     lens = (view.intrinsics.double().cpu().numpy(), width, height, near)
     colors = style.colors(detections.labels.tolist(), class_names)
@@ -80,18 +79,11 @@ def draw_boxes_on_image(
     lower, upper = _extents(segments, owner, len(detections))
     visible = np.flatnonzero((upper >= lower).all(axis=1))
     extent = np.maximum(0, upper - lower).max(axis=1) / height
-    slimness = np.clip(extent / _FULL_WIDTH_EXTENT, 0.5, 1)
-    widths = style.width * slimness[owner] * np.where(in_front_face, 1.5, 1)
-    _add_lines(ax, segments, [colors[i] for i in owner], widths, style)
-
-    arrows, owner = velocity_arrows(detections.boxes)
-    arrows, owner = arrows[np.isin(owner, visible)], owner[np.isin(owner, visible)]
-    arrows = transform_points(torch.from_numpy(arrows), keyego2cam).numpy()
-    segments, which = segments_on_image(arrows.reshape(-1, 2, 3), *lens)
-    owner = owner[which // arrows.shape[1]]
-    widths = 1.2 * style.width * slimness[owner]
-    _add_lines(ax, segments, [colors[i] for i in owner], widths, style)
-
+    widths = style.width * np.clip(extent / _FULL_WIDTH_EXTENT, 0.5, 1)
+    edge_widths = widths[owner] * np.where(in_front_face, 1.5, 1)
+    _add_lines(ax, segments, [colors[i] for i in owner], edge_widths, style)
+    strokes, owner = _arrows(detections.boxes, visible, keyego2cam, lens)
+    _add_lines(ax, strokes, [colors[i] for i in owner], 1.2 * widths[owner], style)
     if style.fill:
         faces = {i: front_face_on_image(corners[i], *lens) for i in visible}
         shown = [i for i, face in faces.items() if face is not None]
@@ -102,6 +94,23 @@ def draw_boxes_on_image(
             text = label_text(detections, i, class_names)
             placer.place(text, _anchors(lower[i], upper[i]), text_color(colors[i]), _FONT_SIZE)
     return len(visible)
+
+
+def _far_to_near(detections: LabelledBoxes, keyego2cam: Tensor) -> LabelledBoxes:
+    depth = transform_points(detections.boxes.centers.double(), keyego2cam)[:, 2]
+    return detections[depth.argsort(descending=True, stable=True)]
+
+
+def _arrows(
+    boxes: Boxes3D, visible: np.ndarray, keyego2cam: Tensor, lens: tuple
+) -> tuple[np.ndarray, np.ndarray]:
+    """Velocity arrows of the visible boxes: (S, 2, 2) strokes in pixels and (S,) their boxes."""
+    arrows, owner = velocity_arrows(boxes)
+    is_visible = np.isin(owner, visible)
+    strokes = transform_points(torch.from_numpy(arrows[is_visible]), keyego2cam).numpy()
+    owner = owner[is_visible].repeat(strokes.shape[1])
+    strokes, which = segments_on_image(strokes.reshape(-1, 2, 3), *lens)
+    return strokes, owner[which]
 
 
 def _add_lines(

@@ -63,7 +63,7 @@ def mosaic(
     if not views:
         raise ValueError("a mosaic needs at least one camera view")
     layers = _layers(truth, predictions)
-    layout = MosaicLayout.of([view.image.shape[1] / view.image.shape[0] for view in views])
+    layout = MosaicLayout.of([view.aspect for view in views])
     figure = new_page(layout.width, layout.height)
     for view, place in zip(views, layout.cameras, strict=True):
         ax = axes_at(figure, *place)

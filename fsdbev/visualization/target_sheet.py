@@ -55,7 +55,7 @@ def target_sheet(sample: TrainingSample, class_names: Sequence[str] = CLASS_NAME
     """
     if not sample.views:
         raise ValueError("a sheet needs at least one camera view")
-    heights = [_CELL_WIDTH * _aspect(view) for view in sample.views]
+    heights = [_CELL_WIDTH / view.camera.aspect for view in sample.views]
     cameras_height = sum(heights) + _GAP * len(heights)
     top = _GAP + _BEV_SIDE + _GAP + cameras_height
     figure = new_page(_WIDTH, top + _HEADING_HEIGHT + _TITLE_HEIGHT)
@@ -70,11 +70,6 @@ def target_sheet(sample: TrainingSample, class_names: Sequence[str] = CLASS_NAME
     _draw_bev(axes_at(figure, _GAP, _GAP, _BEV_SIDE, _BEV_SIDE), sample, class_names)
     _draw_legend(figure, sample, class_names)
     return pixels_of(figure)
-
-
-def _aspect(view: TargetView) -> float:
-    height, width = view.camera.image.shape[:2]
-    return height / width
 
 
 def _left(column: int) -> float:

@@ -34,6 +34,11 @@ class CameraView:
         if self.image.ndim != 3 or self.image.shape[2] != 3:
             raise ValueError(f"{self.name}: image must be (H, W, 3), got {self.image.shape}")
 
+    @property
+    def aspect(self) -> float:
+        """Width of the image over its height."""
+        return self.image.shape[1] / self.image.shape[0]
+
 
 @dataclass(frozen=True)
 class LabelPoints:

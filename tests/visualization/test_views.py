@@ -23,6 +23,7 @@ from fsdbev.visualization import (
     draw_trails,
     mosaic,
 )
+from fsdbev.visualization.belief_sheet import DEPTH_COLORS, HEAT_COLORS
 from fsdbev.visualization.layout import MosaicLayout
 from fsdbev.visualization.palette import TRUTH_COLOR, colors_of
 
@@ -341,6 +342,15 @@ def test_colors_stay_apart(sight, least):
     assert tuple(CLASS_COLORS) == CLASS_NAMES
     seen = [lab(color, SIGHTS[sight]) for color in (*CLASS_COLORS.values(), TRUTH_COLOR)]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) >= least
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("colors", [DEPTH_COLORS, HEAT_COLORS], ids=["depth", "heat"])
+def test_maps_read_by_lightness_alone(colors, sight):
+    """Steps of a tenth differ, all in one direction, whatever colours an eye tells apart."""
+    lightness = [lab(colors(value)[:3], SIGHTS[sight])[0] for value in np.linspace(0, 1, 11)]
+    steps = np.diff(lightness)
+    assert abs(np.sign(steps).sum()) == len(steps) and np.abs(steps).min() > 3
 
 
 def test_colors_of_other_classes():
