@@ -180,13 +180,14 @@ class _Panel:
 
 def _panels(beliefs: Beliefs) -> list[_Panel]:
     """Features of student and teacher share a scale, which leaves out what is extreme."""
-    features = {"student": beliefs.student_bev, "teacher": beliefs.teacher_bev}
-    features = {who: values for who, values in features.items() if values is not None}
+    features = {"BEV": beliefs.student_bev}
+    if beliefs.teacher_bev is not None:
+        features = {"student BEV": beliefs.student_bev, "teacher BEV": beliefs.teacher_bev}
     low, high = np.percentile(np.stack(list(features.values())), _FEATURE_PERCENTILES)
     span = Normalize(low, max(high, low + 1e-9), clip=True)
     panels = []
-    for who, values in features.items():
-        heading = f"{who} BEV: difference from usual features"
+    for name, values in features.items():
+        heading = f"{name}: difference from usual features"
         panels.append(_Panel(heading, values, HEAT_COLORS, span, beliefs.truth, is_truth=True))
     heat = Normalize(0, max(float(beliefs.heatmap.max()), 1e-9))
     heading = f"probability of a centre, up to {100 * heat.vmax:.0f} %"
