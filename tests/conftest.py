@@ -69,6 +69,7 @@ def train_net():
             "dataloader.test.num_workers=0",
             "train.checkpointer.period=1",
             "train.log_period=1",
+            "train.report.samples=1",
             *overrides,
         ]
         environment = {**os.environ, "PYTHONPATH": str(python_path)} if python_path else None

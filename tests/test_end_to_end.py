@@ -30,6 +30,10 @@ def test_two_steps_leave_metrics_checkpoint_and_submission(trained):
     submission = json.loads((trained / "results_nusc.json").read_text())
     assert len(submission["results"]) == 3 and submission["meta"]["use_camera"]
     assert (trained / "config.yaml").is_file()
+    page = (trained / "report.html").read_text()
+    assert f">{metrics['NDS']:.4f}<" in page and "after iteration 2 of training" in page
+    assert "train.output_dir" in page and page.count("data:image/jpeg") > 0
+    assert (trained / "curves.png").stat().st_size > 10_000
 
 
 def test_resume_goes_on(train_net, trained, synthetic_root):
@@ -53,6 +57,8 @@ def test_eval_only_gives_the_same_boxes_as_the_end_of_training(train_net, synthe
         for name in ("train", "evaluation")
     )
     assert after.keys() == alone.keys() and any(after.values())
+    assert "model_final.pth" in (tmp_path / "evaluation" / "report.html").read_text()
+    assert not (tmp_path / "evaluation" / "curves.png").exists()
     for token, boxes in after.items():
         assert len(boxes) == len(alone[token])
         for box, other in zip(boxes, alone[token], strict=True):

@@ -63,3 +63,4 @@ os.replace(sys.argv[2] + ".partial", sys.argv[2])
 print(f"held-out synthetic scenes: mAP {metrics['mAP']:.3f}  NDS {metrics['NDS']:.3f}")
 PY
 echo "metrics: $OUT/metrics.json   pictures: $OUT/pictures/   model: $OUT/train/model_final.pth   ($SECONDS s in all)"
+echo "look at: $OUT/train/report.html   $OUT/train/curves.png"
