@@ -11,22 +11,30 @@ environment_stamp() {
         "$1" --version) | cksum
 }
 
-# prepare_environment: makes .venv, installs the pinned dependencies and builds the extension; a no-op when done.
+# prepare_environment [EXTRAS]: makes .venv, installs the pinned dependencies and builds the extension; a no-op when
+# done. EXTRAS, such as test,docs, are optional dependencies of pyproject.toml.
 prepare_environment() {
-    local base="${PYTHON:-python3}" stamp
+    local base="${PYTHON:-python3}" extras="${1:-}" stamp done_file="$VENV/.fsdbev-stamp"
     if ! "$base" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))'; then
         echo "error: $base is $("$base" --version 2>&1); Python 3.10 to 3.13 is needed (set PYTHON=...)" >&2
         return 1
     fi
     stamp="$(environment_stamp "$base")"
-    if [ "$(cat "$VENV/.fsdbev-stamp" 2>/dev/null)" != "$stamp" ]; then
+    if [ "$(head -n 1 "$done_file" 2>/dev/null)" != "$stamp" ]; then
         "$base" -m venv "$VENV"
         # Torch first: the extension is built against it, so the build must not be isolated.
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
             -c "$ROOT/constraints.txt" torch setuptools wheel ninja
-        (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-            -c constraints.txt --no-build-isolation -e ".[test,docs]")
-        echo "$stamp" >"$VENV/.fsdbev-stamp"
+        install_project "$extras"
+        printf '%s\n' "$stamp" "extras: $extras" >"$done_file"
+    elif [ -n "$extras" ] && ! grep -qxF "extras: $extras" "$done_file"; then
+        install_project "$extras"
+        echo "extras: $extras" >>"$done_file"
     fi
     export PATH="$VENV/bin:$PATH"
+}
+
+install_project() {
+    (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+        -c constraints.txt --no-build-isolation -e ".${1:+[$1]}")
 }

@@ -3,7 +3,7 @@
 #   bash tools/run_tests.sh [tests/layers -k nms ...]     (-n 0: in one process)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-prepare_environment
+prepare_environment test,docs
 cd "$ROOT"
 # A process a core, up to four, each with one thread; a file's tests share what they set up.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
