@@ -11,7 +11,7 @@ from matplotlib.patches import Circle, Polygon
 
 from fsdbev.structures import transform_points
 
-from .drawing import BoxStyle, LabelPlacer, add_filling, label_text, outline
+from .drawing import BoxStyle, LabelPlacer, add_filling, add_lines, label_text
 from .palette import (
     BACKGROUND,
     FIELD_OF_VIEW_COLOR,
@@ -87,11 +87,11 @@ def draw_boxes_on_bev(
 
     # Corner order: rear right, rear left, front left, front right; the side 2-3 heads forward.
     outlines = np.concatenate([footprints, footprints[:, :1]], axis=1)
-    _add_lines(ax, outlines, colors, style.width, style)
-    _add_lines(ax, footprints[:, 2:4], colors, 2.2 * style.width, style)
+    add_lines(ax, outlines, colors, style.width, style)
+    add_lines(ax, footprints[:, 2:4], colors, 2.2 * style.width, style)
     arrows, owner = velocity_arrows(detections.boxes)
     strokes = to_view(arrows[..., :2]).reshape(-1, 2, 2)
-    _add_lines(ax, strokes, [colors[i] for i in owner.repeat(3)], 0.9 * style.width, style)
+    add_lines(ax, strokes, [colors[i] for i in owner.repeat(3)], 0.9 * style.width, style)
     if style.fill:
         add_filling(ax, footprints, colors, style)
     placer.reserve(np.concatenate([footprints.min(axis=1), footprints.max(axis=1)], axis=1))
@@ -149,20 +149,6 @@ def _field_of_view(view: CameraView, length: float) -> np.ndarray:
     eye = transform_points(pose.new_zeros(1, 3), pose)[:, :2].numpy()
     rays /= np.linalg.norm(rays, axis=1, keepdims=True).clip(1e-9)
     return np.concatenate([eye, eye + length * rays])
-
-
-def _add_lines(
-    ax: Axes, lines: np.ndarray, colors: list[str], width: float, style: BoxStyle
-) -> None:
-    collection = LineCollection(
-        list(lines),
-        colors=colors,
-        linewidths=width,
-        linestyles=[style.dashes],
-        path_effects=outline(0.7 * width),
-        zorder=style.order,
-    )
-    ax.add_collection(collection, autolim=False)
 
 
 def _anchors(footprint: np.ndarray) -> list[tuple[float, float, str, str]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_rgba, to_rgba_array
 
 from .palette import BACKGROUND, TRUTH_COLOR, colors_of
 from .views import LabelledBoxes
@@ -53,6 +54,7 @@ TRUTH_ALONE = BoxStyle(color=None, dashes="solid", width=1.0, fill=0.30, labelle
 
 #: Share of a label's extent that lies left of, or below, its anchor.
 _SHARE = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
+_RIM_COLOR, _RIM_WIDTH = to_rgba(BACKGROUND, 0.5), 0.9  # points beyond the line's width
 _PLATE_PAD = 0.8  # points
 _OUTWARD = np.array([-1, -1, 1, 1])  # of left, bottom, right, top
 
@@ -60,6 +62,29 @@ _OUTWARD = np.array([-1, -1, 1, 1])  # of left, bottom, right, top
 def outline(width: float) -> list[patheffects.AbstractPathEffect]:
     """A dark rim for lines of ``width`` points, so that they show on any ground."""
     return [patheffects.withStroke(linewidth=width + 1.0, foreground=BACKGROUND, alpha=0.7)]
+
+
+def add_lines(
+    ax: Axes,
+    lines: Sequence[np.ndarray],
+    colors: Sequence[str],
+    widths: float | np.ndarray,
+    style: BoxStyle,
+) -> None:
+    """Draws (K, 2) lines of these colours and widths (points), each on a dark rim over those before
+    it, dashed as their style."""
+    widths = np.broadcast_to(widths, len(lines))
+    faces = to_rgba_array(colors) if len(lines) else np.zeros((0, 4))
+    # Rims are lines of their own: path effects would draw line by line in Python.
+    pairs = LineCollection(
+        [line for line in lines for _ in range(2)],
+        colors=np.stack([np.broadcast_to(_RIM_COLOR, faces.shape), faces], axis=1).reshape(-1, 4),
+        linewidths=np.stack([widths + _RIM_WIDTH, widths], axis=1).ravel(),
+        linestyles=["solid", style.dashes],
+        capstyle="butt",
+        zorder=style.order,
+    )
+    ax.add_collection(pairs, autolim=False)
 
 
 def add_filling(

@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from torch import Tensor
 
 from fsdbev.structures import Boxes3D, invert, transform_points
 
-from .drawing import BoxStyle, LabelPlacer, add_filling, label_text, outline
+from .drawing import BoxStyle, LabelPlacer, add_filling, add_lines, label_text
 from .palette import TEXT_COLOR, text_color
 from .projection import box_edges_on_image, front_face_on_image, segments_on_image
 from .velocity import velocity_arrows
@@ -81,9 +80,9 @@ def draw_boxes_on_image(
     extent = np.maximum(0, upper - lower).max(axis=1) / height
     widths = style.width * np.clip(extent / _FULL_WIDTH_EXTENT, 0.5, 1)
     edge_widths = widths[owner] * np.where(in_front_face, 1.5, 1)
-    _add_lines(ax, segments, [colors[i] for i in owner], edge_widths, style)
+    add_lines(ax, segments, [colors[i] for i in owner], edge_widths, style)
     strokes, owner = _arrows(detections.boxes, visible, keyego2cam, lens)
-    _add_lines(ax, strokes, [colors[i] for i in owner], 1.2 * widths[owner], style)
+    add_lines(ax, strokes, [colors[i] for i in owner], 1.2 * widths[owner], style)
     if style.fill:
         faces = {i: front_face_on_image(corners[i], *lens) for i in visible}
         shown = [i for i, face in faces.items() if face is not None]
@@ -111,21 +110,6 @@ def _arrows(
     owner = owner[is_visible].repeat(strokes.shape[1])
     strokes, which = segments_on_image(strokes.reshape(-1, 2, 3), *lens)
     return strokes, owner[which]
-
-
-def _add_lines(
-    ax: Axes, segments: np.ndarray, colors: list[str], widths: np.ndarray, style: BoxStyle
-) -> None:
-    lines = LineCollection(
-        list(segments),
-        colors=colors,
-        linewidths=widths,
-        linestyles=[style.dashes],
-        path_effects=outline(0.7 * style.width),
-        zorder=style.order,
-        capstyle="butt",
-    )
-    ax.add_collection(lines, autolim=False)
 
 
 def _extents(
