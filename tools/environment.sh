@@ -25,16 +25,14 @@ prepare_environment() {
         # Torch first: the extension is built against it, so the build must not be isolated.
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
             -c "$ROOT/constraints.txt" torch setuptools wheel ninja
-        install_project "$extras"
+        (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+            -c constraints.txt --no-build-isolation -e ".${extras:+[$extras]}")
         printf '%s\n' "$stamp" "extras: $extras" >"$done_file"
     elif [ -n "$extras" ] && ! grep -qxF "extras: $extras" "$done_file"; then
-        install_project "$extras"
+        # The project is there already, so this installs the rest alone.
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+            -c "$ROOT/constraints.txt" "fsdbev[$extras]"
         echo "extras: $extras" >>"$done_file"
     fi
     export PATH="$VENV/bin:$PATH"
-}
-
-install_project() {
-    (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-        -c constraints.txt --no-build-isolation -e ".${1:+[$1]}")
 }
