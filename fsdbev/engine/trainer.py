@@ -139,7 +139,8 @@ class Trainer(DefaultTrainer):
         report = None
         if self.iter >= self.max_iter:  # the last evaluation, after the loop
             kind = "averaged weights" if self.ema else "weights"
-            report = replace(self.source, weights=f"{kind} after iteration {self.iter} of training")
+            done = f"after iteration {self.max_iter} of training"
+            report = replace(self.source, weights=f"{kind} {done}")
         self.results = self.test(self.cfg, model, report=report)
         return self.results
 

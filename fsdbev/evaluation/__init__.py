@@ -3,7 +3,7 @@
 from .analysis import Analysis
 from .attributes import attribute_of
 from .box_arrays import CLASSES
-from .by_distance import BAND_STARTS
+from .by_distance import BAND_STARTS, DistanceBands
 from .nuscenes import NuScenesEvaluator, ScoredDetections
 from .report import TP_ERROR_NAMES
 from .submission import (
@@ -19,6 +19,7 @@ __all__ = [
     "CLASSES",
     "TP_ERROR_NAMES",
     "Analysis",
+    "DistanceBands",
     "NuScenesEvaluator",
     "ScoredDetections",
     "attribute_of",

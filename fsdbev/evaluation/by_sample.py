@@ -77,7 +77,13 @@ def _count(boxes: BoxArrays, num_samples: int) -> Ints:
 
 def _choose(order: Ints, f1: Floats, count: int, scenes: Sequence[str]) -> list[int]:
     """The first of ``order`` that have an F1: one a scene, whose samples look alike; more of them
-    only where there are not enough scenes."""
+    only where there are not enough scenes.
+
+    Raises:
+        ValueError: ``count`` is negative.
+    """
+    if count < 0:
+        raise ValueError(f"the number of best and worst samples starts at 0, got {count}")
     order = [int(sample) for sample in order if not np.isnan(f1[sample])]
     first: dict[str, int] = {}
     for sample in order:

@@ -18,7 +18,7 @@ from fsdbev.engine import evaluation as evaluation_module
 from fsdbev.engine.config_difference import Change
 from fsdbev.engine.model import build_model
 from fsdbev.engine.report import Evaluated, ReportSource, write_report, writer
-from fsdbev.evaluation import CLASSES, NuScenesEvaluator
+from fsdbev.evaluation import CLASSES, NuScenesEvaluator, nuscenes
 from fsdbev.visualization import true_boxes
 
 TINY = Path(__file__).resolve().parents[2] / "configs" / "fsdbev_tiny_synthetic.py"
@@ -87,6 +87,8 @@ def test_the_page_says_what_the_metrics_say(cfg):
     for name, row in zip(CLASSES, rows, strict=False):
         assert row[0] == name.replace("_", " ") and row[2] == f"{metrics[f'AP_{name}']:.3f}"
     assert rows[-1][2] == f"{metrics['mAP']:.3f}"
+    for row in rows:  # AP is the mean over the distances
+        assert sum(map(float, row[3:7])) / 4 == pytest.approx(float(row[2]), abs=1e-3)
     anchors = "classes distance curves errors scores confusion samples config environment"
     for anchor in anchors.split():
         assert f'<section id="{anchor}"' in page and f'href="#{anchor}"' in page
@@ -132,6 +134,23 @@ def test_names_from_the_data_stay_text(cfg, monkeypatch):
     write_report(cfg, ReportSource(f"{EVIL}.py", changes, EVIL), scored(cfg))
     page = written(cfg)
     assert "<script" not in page and page.count("&lt;script&gt;") > 5
+
+
+def test_a_class_without_true_boxes_is_named(cfg, monkeypatch):
+    real = nuscenes.read_truth
+
+    def read_truth(*arguments):
+        truth = real(*arguments)
+        others = truth.boxes.select(truth.boxes.class_id != CLASSES.index("bus"))
+        return dataclasses.replace(truth, boxes=others)
+
+    monkeypatch.setattr(nuscenes, "read_truth", read_truth)
+    write_report(cfg, ReportSource(), scored(cfg))
+    page = written(cfg)
+    assert "There are no true boxes of: bus." in page
+    row = rows_of(page, "Precision and errors by class")[1 + CLASSES.index("bus")]
+    assert row[1:4] == ["0", "0.000", "0.000"] and row[-1] == "1.000"
+    assert page.count("no true boxes<") == 1  # below its curve
 
 
 def test_no_predictions_at_all(cfg, caplog):

@@ -36,6 +36,7 @@ _OWN = {
 #: Settings that change no result.
 _NO_METHOD = ("train.output_dir", "train.seed", "train.plugins", "train.checkpointer.")
 _NO_METHOD += ("train.log_period", "train.eval_period", "train.eval_streaming")
+_NO_METHOD += ("train.report.", "train.wandb.")
 _NAME = re.compile(r"\w[\w.+ -]*")
 
 

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from fsdbev.collect_env import environment
-from fsdbev.evaluation import BAND_STARTS, CLASSES, TP_ERROR_NAMES, Analysis, ScoredDetections
+from fsdbev.evaluation import (
+    BAND_STARTS,
+    CLASSES,
+    TP_ERROR_NAMES,
+    Analysis,
+    DistanceBands,
+    ScoredDetections,
+)
 from fsdbev.visualization.report import (
     Cell,
     Chart,
@@ -124,27 +131,26 @@ def _distance_section(summary: Mapping[str, Any], analysis: Analysis) -> Section
     rows.append([Cell("all"), *_band_cells(num_truth.sum(), summary["mean_ap"], found)])
     above = f"recall, score\u00a0≥\u00a0{score:.3f}"
     head = ["distance", "true boxes", "AP", above, "recall, any\u00a0score"]
-    by_class = [
-        [
-            Cell(class_title(name)),
-            *(
-                Cell(f"{fraction(value)} ({count})", value) if count else Cell(NOTHING)
-                for value, count in zip(values, counts, strict=True)
-            ),
-        ]
-        for name, values, counts in zip(
-            CLASSES, bands.average_precision, bands.num_truth, strict=True
-        )
+    tables = [
+        Table("All classes by distance", head, rows, last_is_sum=True),
+        Table(
+            "AP by class and distance (number of true boxes)",
+            ["class", *names],
+            _classes_by_band(bands),
+        ),
     ]
-    return Section(
-        "distance",
-        "By distance",
-        text,
-        [
-            Table("All classes by distance", head, rows, last_is_sum=True),
-            Table("AP by class and distance (number of true boxes)", ["class", *names], by_class),
-        ],
-    )
+    return Section("distance", "By distance", text, tables)
+
+
+def _classes_by_band(bands: DistanceBands) -> list[list[Cell]]:
+    rows = []
+    for name, values, counts in zip(CLASSES, bands.average_precision, bands.num_truth, strict=True):
+        cells = [
+            Cell(f"{fraction(value)} ({count})", value) if count else Cell(NOTHING)
+            for value, count in zip(values, counts, strict=True)
+        ]
+        rows.append([Cell(class_title(name)), *cells])
+    return rows
 
 
 def _band_names() -> list[str]:

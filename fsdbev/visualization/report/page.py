@@ -81,7 +81,7 @@ class Chart:
 
     @property
     def markup(self) -> Markup:
-        return Markup(self.svg)  # noqa: S704  made here, of escaped text
+        return Markup(self.svg)  # made here, of escaped text
 
 
 @dataclass(frozen=True)
