@@ -93,9 +93,9 @@ def loss_terms(scalars: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 
 def metrics_of(scalars: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """mAP and NDS, or where there are none the first few metrics, by the end of their names."""
+    """mAP and NDS, in this order, or without them the first few metrics; by their names' ends."""
     known = {name: scalar for name, scalar in scalars.items() if "/" in name}
-    chosen = [name for name in known if name.rpartition("/")[2] in _METRICS]
+    chosen = [name for main in _METRICS for name in known if name.rpartition("/")[2] == main]
     return {name.rpartition("/")[2]: known[name] for name in chosen or list(known)[:_MOST_METRICS]}
 
 
@@ -184,7 +184,9 @@ def _draw_metrics(ax: Axes, metrics: Mapping[str, Scalar]) -> None:
         label = f"{name}  {scalar.values[-1]:.3f}"
         style = {"marker": markers[number % len(markers)], "markersize": 4, "linewidth": 1.6}
         ax.plot(scalar.iterations, scalar.values, color=palette[number], label=label, **style)
-    ax.margins(x=0.08, y=0.25)
+    ax.margins(y=0.25)
+    # from the start on, so that a single evaluation stands where it was
+    ax.set_xlim(0, 1.06 * max(1, *(scalar.iterations[-1] for scalar in metrics.values())))
     if all((scalar.values >= 0).all() for scalar in metrics.values()):
         ax.set_ylim(bottom=0)
     ax.legend(loc="lower right", frameon=False, fontsize=8, labelcolor=TEXT_COLOR)

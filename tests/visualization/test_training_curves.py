@@ -27,7 +27,7 @@ def test_terms_of_tasks_are_added_up():
 
 
 def test_of_many_metrics_the_main_ones_are_drawn():
-    names = ("nuscenes/AP_car", "nuscenes/mAP", "nuscenes/NDS", "lr")
+    names = ("nuscenes/AP_car", "nuscenes/NDS", "nuscenes/mAP", "lr")
     assert list(metrics_of({name: scalar(1) for name in names})) == ["mAP", "NDS"]
     assert list(metrics_of({f"toy/{i}": scalar(1) for i in range(9)})) == list("012345")
 
