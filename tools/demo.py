@@ -133,7 +133,7 @@ def look(
         views,
         predictions=boxes.at_least(threshold),
         title=f"moment {moment.name}   t = {moment.seconds:.2f} s",
-        reach=max(map(abs, (*predictor.model.grid.x_range, *predictor.model.grid.y_range))),
+        reach=predictor.model.grid.reach,
     )
     return boxes, picture
 

@@ -43,9 +43,9 @@ from fsdbev.engine import believe, load_config
 from fsdbev.engine.detections import predictions_of
 from fsdbev.engine.model import build_model
 from fsdbev.evaluation import read_submission
+from fsdbev.structures import LabelledBoxes
 from fsdbev.visualization import (
     REACH,
-    LabelledBoxes,
     VideoWriter,
     augmented_sample,
     belief_sheet,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fsdbev.modeling import LiftSplatDetector
 from fsdbev.modeling.meta_arch.lift_splat import Scene
-from fsdbev.structures import BEVGrid, Boxes3D
-from fsdbev.visualization import Beliefs, CameraBelief, LabelledBoxes, network_views
+from fsdbev.structures import BEVGrid, Boxes3D, LabelledBoxes
+from fsdbev.visualization import Beliefs, CameraBelief, network_views
 
 
 @torch.no_grad()

@@ -9,8 +9,7 @@ import torch
 
 from fsdbev.data.records import Frame
 from fsdbev.evaluation import boxes_from_submission
-from fsdbev.structures import CLASS_NAMES
-from fsdbev.visualization import LabelledBoxes
+from fsdbev.structures import CLASS_NAMES, LabelledBoxes
 
 
 def predictions_of(

@@ -44,6 +44,7 @@ def evaluate(
         logger.warning("dataloader.evaluator is not set: nothing is evaluated")
         return {}
     loader = instantiate(cfg.dataloader.test)
+    grid = getattr(model, "grid", None)
     if cfg.train.get("eval_streaming", True) and can_stream(model):
         model = StreamingPredictor(model, frame_spacing=cfg.dataloader.get("frame_spacing", 1))
     evaluator = instantiate(cfg.dataloader.evaluator)
@@ -54,7 +55,8 @@ def evaluate(
             file.write(json.dumps(_finite(results), indent=2).encode())
         if report is not None:
             evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
-            write_report(cfg, report, Evaluated(results, evaluators, _frames_of(loader)))
+            evaluated = Evaluated(results, evaluators, _frames_of(loader), grid)
+            write_report(cfg, report, evaluated)
     return results
 
 

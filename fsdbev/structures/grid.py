@@ -58,6 +58,11 @@ class BEVGrid:
         )
 
     @property
+    def reach(self) -> float:
+        """How far it goes from the ego along an axis, metres."""
+        return max(map(abs, (*self.x_range, *self.y_range)))
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Shape (Y, X) of a BEV map."""
         return (self.count[1], self.count[0])

@@ -22,7 +22,7 @@ from .target_sheet import target_sheet
 from .training_curves import Scalar, training_curves
 from .training_sample import augmented_sample, labelled_sample, stored_sample
 from .video import VideoWriter
-from .views import CameraView, LabelledBoxes, LabelPoints, TargetView, TrainingSample
+from .views import CameraView, LabelPoints, TargetView, TrainingSample
 
 __all__ = [
     "CLASS_COLORS",
@@ -36,7 +36,6 @@ __all__ = [
     "CameraView",
     "LabelPlacer",
     "LabelPoints",
-    "LabelledBoxes",
     "Scalar",
     "TargetView",
     "TrainingSample",

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import CLASS_NAMES, LabelledBoxes
 
 from .beliefs import Beliefs, CameraBelief
 from .bev_view import draw_bev, draw_boxes_on_bev, to_view
@@ -24,7 +24,6 @@ from .drawing import PREDICTION, TRUTH
 from .image_view import dimmed, draw_boxes_on_image, draw_image
 from .legend import draw_class_legend
 from .palette import TEXT_COLOR
-from .views import LabelledBoxes
 
 # Inches.
 _WIDTH, _GAP, _TITLE_HEIGHT, _HEADING_HEIGHT, _LEGEND_HEIGHT = 13.2, 0.05, 0.32, 0.36, 0.34
@@ -197,7 +196,7 @@ def _panels(beliefs: Beliefs) -> list[_Panel]:
 
 def _draw_panel(ax: Axes, panel: _Panel, beliefs: Beliefs, class_names: Sequence[str]) -> None:
     grid = beliefs.grid
-    reach = _REACH * np.abs([*grid.x_range, *grid.y_range]).max()
+    reach = _REACH * grid.reach
     placer = draw_bev(ax, reach=reach)
     low = to_view(np.array([grid.x_range[0], grid.y_range[1]]))
     high = to_view(np.array([grid.x_range[1], grid.y_range[0]]))

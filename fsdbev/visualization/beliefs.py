@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fsdbev.structures import BEVGrid
+from fsdbev.structures import BEVGrid, LabelledBoxes
 
-from .views import CameraView, LabelledBoxes
+from .views import CameraView
 
 
 @dataclass(frozen=True)

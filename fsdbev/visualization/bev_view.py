@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import Circle, Polygon
 
-from fsdbev.structures import transform_points
+from fsdbev.structures import LabelledBoxes, transform_points
 
 from .drawing import BoxStyle, LabelPlacer, add_filling, add_lines, label_text
 from .palette import (
@@ -22,7 +22,7 @@ from .palette import (
 )
 from .projection import unproject
 from .velocity import velocity_arrows
-from .views import CameraView, LabelledBoxes
+from .views import CameraView
 
 RING_STEP = 10.0  # metres
 TRAIL_WIDTH = 1.2  # points

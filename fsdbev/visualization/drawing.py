@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgba, to_rgba_array
 
+from fsdbev.structures import LabelledBoxes
+
 from .palette import BACKGROUND, TRUTH_COLOR, colors_of
-from .views import LabelledBoxes
 
 
 @dataclass(frozen=True)

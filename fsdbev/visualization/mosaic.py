@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import CLASS_NAMES, LabelledBoxes
 
 from .bev_view import TRAIL_WIDTH, draw_bev, draw_boxes_on_bev, draw_trails
 from .canvas import axes_at, new_page, pixels_of, write
@@ -20,7 +20,7 @@ from .layout import GAP, LEGEND_HEIGHT, TITLE_HEIGHT, MosaicLayout
 from .legend import draw_class_legend, draw_legend
 from .palette import TEXT_COLOR, TRAIL_COLOR
 from .velocity import ARROW_SECONDS
-from .views import CameraView, LabelledBoxes
+from .views import CameraView
 
 _TITLE_SIZE = 9.5  # points
 REACH = 55.0  # metres

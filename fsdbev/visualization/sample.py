@@ -13,10 +13,10 @@ from PIL import Image
 
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Annotations, Frame
-from fsdbev.structures import Boxes3D, Cameras, invert
+from fsdbev.structures import Boxes3D, Cameras, LabelledBoxes, invert
 
 from .mosaic import REACH, mosaic
-from .views import CameraView, LabelledBoxes
+from .views import CameraView
 
 _LEAST_WAY = 1.0  # metres; annotations of what stands still move less
 

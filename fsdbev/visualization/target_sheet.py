@@ -100,7 +100,7 @@ def _draw_camera(
 
 def _draw_bev(ax: Axes, sample: TrainingSample, class_names: Sequence[str]) -> None:
     """All labels, boxes and the grid's range from above."""
-    reach = 1.08 * np.abs([*sample.grid.x_range, *sample.grid.y_range]).max()
+    reach = 1.08 * sample.grid.reach
     placer = draw_bev(ax, reach=reach)
     draw_grid(ax, sample.grid)
     for view in sample.views:

@@ -14,10 +14,10 @@ from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.data.point_labels import BACKGROUND, GROUPS, PointLabels, label_path
 from fsdbev.data.records import Annotations, Frame
 from fsdbev.data.targets import heatmaps, image_boxes
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import CLASS_NAMES, LabelledBoxes
 
 from .sample import boxes_of, camera_views, network_views, title_of
-from .views import LabelledBoxes, LabelPoints, TargetView, TrainingSample
+from .views import LabelPoints, TargetView, TrainingSample
 
 
 def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> TrainingSample:

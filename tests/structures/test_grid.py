@@ -95,3 +95,8 @@ def test_contains_is_inclusive():
 def test_bins_that_do_not_fit_are_refused(arguments, named):
     with pytest.raises(ValueError, match=named):
         DepthBins(**arguments)
+
+
+def test_reach_is_the_farthest_border():
+    assert BEVGrid().reach == 51.2
+    assert BEVGrid(x_range=(-8.0, 40.0), y_range=(-48.0, 16.0)).reach == 48.0

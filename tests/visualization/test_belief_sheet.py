@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from fsdbev.structures import BEVGrid, Boxes3D, make_transform
-from fsdbev.visualization import Beliefs, CameraBelief, CameraView, LabelledBoxes, belief_sheet
+from fsdbev.structures import BEVGrid, Boxes3D, LabelledBoxes, make_transform
+from fsdbev.visualization import Beliefs, CameraBelief, CameraView, belief_sheet
 
 CAM2EGO = make_transform(torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]))
 INTRINSICS = torch.tensor([[200.0, 0, 100], [0, 200, 50], [0, 0, 1]])

@@ -8,14 +8,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from fsdbev.structures import CLASS_NAMES, Boxes3D, invert, make_transform
+from fsdbev.structures import CLASS_NAMES, Boxes3D, LabelledBoxes, invert, make_transform
 from fsdbev.visualization import (
     CLASS_COLORS,
     PREDICTION,
     TRUTH,
     TRUTH_ALONE,
     CameraView,
-    LabelledBoxes,
     draw_bev,
     draw_boxes_on_bev,
     draw_boxes_on_image,

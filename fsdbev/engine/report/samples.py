@@ -8,18 +8,22 @@ import numpy as np
 
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.evaluation import CLASSES, ScoredDetections
-from fsdbev.visualization import draw_sample, rows_of
+from fsdbev.structures import BEVGrid
+from fsdbev.visualization import REACH, draw_sample, rows_of
 from fsdbev.visualization.report import Card, Cards, Section, jpeg_address
 
 from ..detections import predictions_of
 from .wording import class_title, counted
 
 
-def sample_section(scored: ScoredDetections, dataset: FrameDataset | None, count: int) -> Section:
+def sample_section(
+    scored: ScoredDetections, dataset: FrameDataset | None, count: int, grid: BEVGrid | None = None
+) -> Section:
     """``count`` samples each that went best and worst.
 
     Args:
         dataset: what pictures are drawn of; None: there are none.
+        grid: what the view from above shows; None: as far as nuScenes evaluates.
     """
     analysis = scored.analysis
     text = [
@@ -33,7 +37,7 @@ def sample_section(scored: ScoredDetections, dataset: FrameDataset | None, count
     if dataset is None:
         text[1] = "There are no pictures: the data loader does not read a frame index."
     blocks = [
-        Cards(title, [_card(scored, sample, dataset) for sample in samples])
+        Cards(title, [_card(scored, sample, dataset, grid) for sample in samples])
         for title, samples in (
             ("Worst", analysis.samples.worst(count, scored.scene_names)),
             ("Best", analysis.samples.best(count, scored.scene_names)),
@@ -43,7 +47,9 @@ def sample_section(scored: ScoredDetections, dataset: FrameDataset | None, count
     return Section("samples", "Worst and best samples", text, blocks)
 
 
-def _card(scored: ScoredDetections, sample: int, dataset: FrameDataset | None) -> Card:
+def _card(
+    scored: ScoredDetections, sample: int, dataset: FrameDataset | None, grid: BEVGrid | None
+) -> Card:
     counts = scored.analysis.samples
     found, missed, false = (part[sample] for part in (counts.found, counts.missed, counts.false))
     lines = [
@@ -54,7 +60,7 @@ def _card(scored: ScoredDetections, sample: int, dataset: FrameDataset | None) -
     address = ""
     if dataset is not None:
         try:
-            address = jpeg_address(_picture(scored, sample, dataset))
+            address = jpeg_address(_picture(scored, sample, dataset, grid))
         except (OSError, ValueError) as error:  # an image is gone; the numbers stand without it
             lines.append(f"There is no picture: {error}")
     return Card(
@@ -65,11 +71,14 @@ def _card(scored: ScoredDetections, sample: int, dataset: FrameDataset | None) -
     )
 
 
-def _picture(scored: ScoredDetections, sample: int, dataset: FrameDataset) -> np.ndarray:
+def _picture(
+    scored: ScoredDetections, sample: int, dataset: FrameDataset, grid: BEVGrid | None
+) -> np.ndarray:
     (row,) = rows_of(dataset.index, [scored.sample_tokens[sample]])
     score = scored.analysis.point.score
     boxes = predictions_of(dataset.index[row], scored.results, score)
-    return draw_sample(dataset.index, row, dataset.dataroot, boxes)
+    reach = REACH if grid is None else grid.reach
+    return draw_sample(dataset.index, row, dataset.dataroot, boxes, reach=reach)
 
 
 def _by_class(counts: Sequence[int]) -> str:

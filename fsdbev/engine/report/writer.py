@@ -16,6 +16,7 @@ from fsdbev.checkpoint import atomic_writer
 from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.evaluation import NuScenesEvaluator, ScoredDetections
+from fsdbev.structures import BEVGrid
 from fsdbev.visualization.report import Fact, Page, Section, render
 
 from ..config_difference import Change
@@ -50,11 +51,13 @@ class Evaluated:
         results: metrics by task, as the evaluators gave them.
         evaluators: that gave them.
         dataset: what was evaluated on; None where it is no frame index, which pictures are made of.
+        grid: where the model looks, which pictures show; None where that is not known.
     """
 
     results: Mapping[str, Any]
     evaluators: Sequence[DatasetEvaluator]
     dataset: FrameDataset | None
+    grid: BEVGrid | None = None
 
 
 def write_report(cfg: DictConfig, source: ReportSource, evaluated: Evaluated) -> None:
@@ -89,7 +92,7 @@ def _page(source: ReportSource, evaluated: Evaluated, samples: int, now: datetim
         parts = [sections.metrics_section(evaluated.results)]
     else:
         parts = sections.detection_sections(scored)
-        parts.append(sample_section(scored, evaluated.dataset, samples))
+        parts.append(sample_section(scored, evaluated.dataset, samples, evaluated.grid))
     name = Path(source.config_file).stem
     return Page(
         title=f"Evaluation of {name}" if name else "Evaluation",
