@@ -84,7 +84,7 @@ def _on_site(link: re.Match, name: str, source: str, repository: str | None) -> 
     readme = f"{path}/README.md"
     place = {source: name for name, source in OUTSIDE.items()}
     page = place.get(path) or place.get(readme)
-    if page is None and path.startswith("docs/") and not path.endswith(".py"):
+    if page is None and path.startswith("docs/"):
         page = path.removeprefix("docs/")
     if page is not None:
         relative = posixpath.relpath(page, posixpath.dirname(name) or ".")

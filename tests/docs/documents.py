@@ -21,7 +21,8 @@ _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
 
 @dataclass(frozen=True)
 class Command:
-    """A command of a bash block, without the environment variables before it and comments."""
+    """A command of a bash block: without comments, environment variables before it left out and
+    those of the block put in."""
 
     document: str
     words: tuple[str, ...]
@@ -50,10 +51,13 @@ def commands() -> list[Command]:
     """All of them, in the order of the documents."""
     found = []
     for document, code in _blocks("bash"):
+        variables: dict[str, str] = {}
         for line in code.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             while words and _ASSIGNMENT.fullmatch(words[0]):
-                del words[0]
+                name, _, variables[name] = words.pop(0).partition("=")
+            for name, value in variables.items():
+                words = [word.replace(f"${name}", value) for word in words]
             if words:
                 found.append(Command(document, tuple(words)))
     return found

@@ -249,6 +249,7 @@ PYTHON = {
     "docs/concepts.md": "below",
     "docs/custom_dataset.md": "tests/data/test_custom_dataset.py",
     "docs/deployment.md": "needs an exported package; tests/engine/test_export_model.py runs one",
+    "docs/own_cameras.md": "test_getting_started.py",
     "docs/getting_started.md": "a config, which test_getting_started.py trains",
     "projects/README.md": "a sketch of projects/DilatedEncoder, which is tested",
 }

@@ -1,5 +1,5 @@
-"""docs/getting_started.md and docs/looking.md are followed: their commands are run in order, on a
-smaller data set and for two iterations."""
+"""The pages for newcomers are followed: their commands are run in order, on a smaller data set and
+for two iterations."""
 
 import json
 import os
@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from documents import commands
+from documents import commands, python_blocks
 
-PAGES = ("docs/getting_started.md", "docs/looking.md")
+PAGES = ("docs/getting_started.md", "docs/looking.md", "docs/own_cameras.md")
+#: Whose Python is run too, behind the commands.
+PYTHON_PAGE = "docs/own_cameras.md"
 #: What is added to a tool's arguments: behind its mode, or at the end for overrides.
 CHEAPER = {
-    "make_synthetic_nuscenes.py": "--scenes-train 1 --scenes-val 1 --frames 3 --image-size 160x90 "
-    "--workers 1",
+    "make_synthetic_nuscenes.py": "--scenes-train 1 --scenes-val 1 --frames 5 --workers 1",
     "prepare_nuscenes.py": "--workers 0",
     "visualize.py": "--samples 1",
 }
@@ -22,6 +23,8 @@ FEWER = [
     "dataloader.image_size=[64,176]",
     "dataloader.train.num_workers=0",
     "dataloader.test.num_workers=0",
+    "dataloader.evaluator.fast_metrics=True",
+    "train.report.samples=1",
     "train.max_iter=2",
     "train.device=cpu",
 ]
@@ -48,7 +51,9 @@ for words in json.load(sys.stdin):
     sys.argv, out, status = words[1:], io.StringIO(), 0
     with contextlib.redirect_stdout(out):
         try:
-            if words[1] == "-m":
+            if words[1] == "-c":
+                exec(compile(words[2], "a page's Python", "exec"), {})
+            elif words[1] == "-m":
                 sys.argv = words[2:]
                 runpy.run_module(words[2], run_name="__main__")
             else:
@@ -67,9 +72,15 @@ json.dump(printed, sys.stdout)
 
 @pytest.fixture(scope="module")
 def followed(workspace):
-    """What every Python command of the pages printed, by the command."""
+    """What every Python command of the pages printed, by the command. The model of the quick start
+    is the one that the first page trains."""
+    train = workspace / "output" / "quickstart" / "train"
+    train.parent.mkdir(parents=True)
+    train.symlink_to(workspace / "output" / "first")
     found = [c for page in PAGES for c in commands() if c.document == page]
     found = [list(c.words) for c in found if c.words[0] == "python"]
+    blocks = [block.code for block in python_blocks() if block.document == PYTHON_PAGE]
+    found.append(["python", "-c", "\n".join(blocks)])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL],
@@ -94,7 +105,13 @@ def test_pictures_and_metrics_are_where_the_pages_say(followed, workspace):
         assert list((output / "pictures" / folder).glob("*.png")), folder
     names = {path.name for path in (output / "first").iterdir()}
     told = {"config.yaml", "evaluation.json", "last_checkpoint", "log.txt", "metrics.json"}
-    told |= {"metrics_summary.json", "model_final.pth", "results_nusc.json"}
+    told |= {
+        "curves.png",
+        "report.html",
+        "metrics_summary.json",
+        "model_final.pth",
+        "results_nusc.json",
+    }
     assert told <= names
 
 
@@ -104,6 +121,11 @@ def test_the_first_config_is_trained_and_shown(followed, workspace):
     assert "model.bev_encoder.out_channels: 32 -> 64" in shown.splitlines()
     whole = next(text for words, text in followed.items() if "--print-config" in words)
     assert "max_iter: 100" in whole
+
+
+def test_the_rig_of_three_cameras_is_seen(followed, workspace):
+    assert (workspace / "output" / "rig.yaml").is_file()
+    assert len(list((workspace / "output" / "demo").iterdir())) > 0
 
 
 def test_the_environment_is_told(followed):
