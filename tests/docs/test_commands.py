@@ -26,6 +26,7 @@ NOT_RUN = {
     "mkdocs": "test_site.py builds the site",
     "pip": "changes the environment that the tests run in",
     "ruff": "CI's lint job runs it",
+    "source": "the tests are in an environment",
     "sbatch": "needs SLURM; test_slurm.py runs the script with stand-ins for it",
     "tensorboard": "serves until it is stopped",
     "torchrun": "needs several machines; tests/engine/test_train_net.py runs two processes of it",
@@ -168,6 +169,11 @@ def check_pip(words):
         assert re.search(rf"^{extra} = \[", project, re.M), f"pyproject.toml has no extra {extra}"
 
 
+def check_source(words):
+    assert words[1:] == [".venv/bin/activate"]
+    assert 'VENV:-$ROOT/.venv}"' in (ROOT / "tools" / "environment.sh").read_text()
+
+
 #: By the first word: what can be checked without running it.
 RULES = {
     "python": check_python,
@@ -176,8 +182,10 @@ RULES = {
     "torchrun": check_torchrun,
     "docker": check_docker,
     "pip": check_pip,
-    **{name: lambda words: None for name in ("black", "curl", "mkdir", "mkdocs", "ruff")},
-    "tensorboard": lambda words: None,
+    **dict.fromkeys(
+        ("black", "curl", "mkdir", "mkdocs", "ruff", "tensorboard"), lambda words: None
+    ),
+    "source": check_source,
 }
 
 
@@ -250,7 +258,7 @@ PYTHON = {
     "docs/custom_dataset.md": "tests/data/test_custom_dataset.py",
     "docs/deployment.md": "needs an exported package; tests/engine/test_export_model.py runs one",
     "docs/own_cameras.md": "test_getting_started.py",
-    "docs/getting_started.md": "a config, which test_getting_started.py trains",
+    "README.md": "a config, which test_getting_started.py trains",
     "projects/README.md": "a sketch of projects/DilatedEncoder, which is tested",
 }
 

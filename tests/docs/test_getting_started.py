@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from documents import commands, python_blocks
 
-PAGES = ("docs/getting_started.md", "docs/looking.md", "docs/own_cameras.md")
+PAGES = ("docs/getting_started.md", "docs/looking.md", "README.md", "docs/own_cameras.md")
 #: Whose Python is run too, behind the commands.
 PYTHON_PAGE = "docs/own_cameras.md"
 #: What is added to a tool's arguments: behind its mode, or at the end for overrides.
