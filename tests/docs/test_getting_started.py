@@ -33,8 +33,8 @@ FEWER = [
 def cheaper(words):
     """The command, on less."""
     tool = Path(words[1]).name
-    added = CHEAPER.get(tool, "").split()
-    if tool == "visualize.py":
+    added = CHEAPER.get(tool, "").split() if "scene" not in words else []
+    if tool == "visualize.py" and words[2] != "scene":
         at = words.index("--samples") if "--samples" in words else None
         kept = words if at is None else words[:at] + words[at + 2 :]
         return [*kept[:3], *added, *kept[3:]]
@@ -101,7 +101,8 @@ def test_all_commands_run(followed):
 
 def test_pictures_and_metrics_are_where_the_pages_say(followed, workspace):
     output = workspace / "output"
-    for folder in ("data", "results", "truth", "confident"):
+    assert (output / "pictures" / "scene-5001.mp4").is_file()
+    for folder in ("data", "results", "truth", "confident", "beliefs"):
         assert list((output / "pictures" / folder).glob("*.png")), folder
     names = {path.name for path in (output / "first").iterdir()}
     told = {"config.yaml", "evaluation.json", "last_checkpoint", "log.txt", "metrics.json"}
