@@ -10,6 +10,7 @@ import posixpath
 import re
 import runpy
 import sys
+import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -31,10 +32,11 @@ OUTSIDE = {
     },
 }
 COMMAND_LINE = "command_line.md"
-#: In the order in which one meets them.
+#: In the order in which one meets them; others follow.
 TOOLS = (
     "train_net",
     "demo",
+    "make_rig",
     "visualize",
     "make_synthetic_nuscenes",
     "prepare_nuscenes",
@@ -101,8 +103,8 @@ def command_line() -> str:
         "What each tool says of itself (`--help`), taken from it when this site was built. Changes "
         "to a config, `path.key=value`, follow the options.",
     ]
-    tools = [name for name in TOOLS if (ROOT / "tools" / f"{name}.py").exists()]
-    for name in tools:
+    others = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"command_line"}
+    for name in [*TOOLS, *sorted(others.difference(TOOLS))]:
         parts += [f"## {name}.py", _as_code(help_of(name))]
         parts += [
             f"### {name}.py {mode}\n\n{_as_code(help_of(name, mode))}" for mode in _modes(name)
@@ -118,6 +120,7 @@ def help_of(tool: str, *arguments: str) -> str:
         mock.patch.object(sys, "argv", [path, *arguments, "--help"]),
         mock.patch.object(sys, "path", [*sys.path]),
         mock.patch.dict(os.environ, {"COLUMNS": "100"}),
+        warnings.catch_warnings(action="ignore"),  # of what the tool imports
         contextlib.redirect_stdout(text),
         contextlib.suppress(SystemExit),
     ):

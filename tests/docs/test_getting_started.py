@@ -24,7 +24,7 @@ FEWER = [
     "dataloader.train.num_workers=0",
     "dataloader.test.num_workers=0",
     "dataloader.evaluator.fast_metrics=True",
-    "train.report.samples=1",
+    "model.grid.cell=3.5",
     "train.max_iter=2",
     "train.device=cpu",
 ]
@@ -32,14 +32,18 @@ FEWER = [
 
 def cheaper(words):
     """The command, on less."""
+    if {"scene", "--print-config", "--diff-config"} & set(words):
+        return words
     tool = Path(words[1]).name
-    added = CHEAPER.get(tool, "").split() if "scene" not in words else []
-    if tool == "visualize.py" and words[2] != "scene":
+    if tool == "train_net.py":
+        report = "samples=1" if "--eval-only" in words else "enabled=false"
+        return [*words, *FEWER, f"train.report.{report}"]
+    added = CHEAPER.get(tool, "").split()
+    if tool == "visualize.py":
         at = words.index("--samples") if "--samples" in words else None
         kept = words if at is None else words[:at] + words[at + 2 :]
         return [*kept[:3], *added, *kept[3:]]
-    shows = {"--print-config", "--diff-config"} & set(words)
-    return words + (FEWER if tool == "train_net.py" and not shows else added)
+    return words + added
 
 
 #: Runs commands one after the other in one process, which imports PyTorch once.
