@@ -120,10 +120,11 @@ def help_of(tool: str, *arguments: str) -> str:
         mock.patch.object(sys, "argv", [path, *arguments, "--help"]),
         mock.patch.object(sys, "path", [*sys.path]),
         mock.patch.dict(os.environ, {"COLUMNS": "100"}),
-        warnings.catch_warnings(action="ignore"),  # of what the tool imports
+        warnings.catch_warnings(),
         contextlib.redirect_stdout(text),
         contextlib.suppress(SystemExit),
     ):
+        warnings.simplefilter("ignore")  # what a tool imports may warn
         runpy.run_path(path, run_name="__main__")
     return text.getvalue()
 
