@@ -30,7 +30,7 @@ RUN pip install --no-cache-dir -c constraints.txt torch setuptools wheel ninja
 COPY --chown=fsdbev LICENSE MANIFEST.in MODEL_ZOO.md README.md pyproject.toml setup.py ./
 COPY --chown=fsdbev fsdbev fsdbev
 # An installation would go on without the operators; their build alone stops where it fails.
-RUN FSDBEV_NO_EXT=1 pip install --no-cache-dir -c constraints.txt --no-build-isolation -e . tensorboard \
+RUN FSDBEV_NO_EXT=1 pip install --no-cache-dir -c constraints.txt --no-build-isolation -e . \
     && TORCH_CUDA_ARCH_LIST="${TORCH_CUDA_ARCH_LIST}" python setup.py build_ext --inplace \
     && rm -rf build
 
