@@ -81,9 +81,10 @@ def one_image_each(inputs):
 
 def test_the_images_of_one_moment_become_a_picture_and_json(run, inputs):
     images = [f"{name}={path}" for name, path in one_image_each(inputs).items()]
-    status, out = run("--images", *images)
+    status, out = run("--images", *images, "--beliefs")
     assert status == 0
     assert sorted(str(p.relative_to(out)) for p in out.rglob("*.*")) == [
+        "beliefs/000000.jpg",
         "detections.json",
         "pictures/000000.jpg",
     ]
@@ -148,10 +149,16 @@ def test_poses_that_end_early_are_an_error_and_keep_what_was_there(run, inputs, 
     (tmp_path / "one.json").write_text(
         json.dumps(json.loads((inputs / "poses.json").read_text())[:1])
     )
+    (tmp_path / "words.json").write_text('["north", "south", "west"]')
+    (tmp_path / "object.json").write_text("{}")
+    (tmp_path / "broken.json").write_text("[")
     for file, message in (
         ("one.json", "no pose for moment 000001"),
         ("short.json", "moment 000000: ego2global must be a rotation"),
         ("none.json", "none.json"),
+        ("words.json", "moment 000000: ego2global must be a matrix of numbers"),
+        ("object.json", "object.json: a list"),
+        ("broken.json", "broken.json: not JSON"),
     ):
         assert run("--images", inputs / "images", "--poses", tmp_path / file)[0] == 1
         assert message in capsys.readouterr().err

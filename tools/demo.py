@@ -9,7 +9,8 @@
 
 The rig file (JSON or YAML) has intrinsics, mount and image size of every camera;
 docs/own_cameras.md explains it. In --out: detections.json, pictures/<moment>.jpg, and, of several
-moments, detections.mp4; those of an earlier run are replaced.
+moments, detections.mp4; with --beliefs also beliefs/<moment>.jpg, what the model believes. Those of
+an earlier run are replaced.
 
 A model of several frames looks back where the vehicle's poses are known: --poses, a JSON list with
 a 4 x 4 matrix ego2global for every moment (or one for every camera of it), or --standing for a rig
@@ -36,13 +37,14 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 # ruff: noqa: E402  after the path is set, for use without installation
 from command_line import exit_status
 
+from fsdbev.checkpoint import atomic_writer
 from fsdbev.data.moments import Moment, moments_of_images, moments_of_videos
 from fsdbev.data.rig_file import read_rig, rig_content
-from fsdbev.engine import Predictor
+from fsdbev.engine import Predictor, believe
 from fsdbev.engine.predictor import read_images
 from fsdbev.evaluation.submission import write_json
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
-from fsdbev.visualization import CameraView, VideoWriter, mosaic
+from fsdbev.visualization import CameraView, VideoWriter, belief_sheet, mosaic
 
 CONVENTIONS = (
     "ego of the reference camera's time: x forward, y left, z up; center of the box; size: length, "
@@ -69,6 +71,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--rate", type=float, default=2.0, help=rate)
     shown = "pictures hide boxes that score lower; the JSON has all (default: 0.3)"
     add("--score-threshold", type=float, default=0.3, help=shown)
+    add("--beliefs", action="store_true", help="also draw depth, foreground, attention, BEV")
     add("--opts", nargs="+", default=[], metavar="key=value", help="changes to the config")
     result = parser.parse_args(arguments)
     if not 0 < result.rate < float("inf"):
@@ -102,40 +105,58 @@ def run(args: argparse.Namespace) -> None:
     found = []
     with Results(Path(args.out), args.rate) as results:
         for moment in moments:
-            ego2global = next(poses, "missing")
-            if isinstance(ego2global, str):
-                raise ValueError(f"{args.poses}: there is no pose for moment {moment.name}")
-            boxes, picture = look(predictor, moment, rig, ego2global, args.score_threshold)
-            results.add(moment.name, picture)
+            pixels, sample = take(predictor, moment, rig, poses, args)
+            boxes = predictor.detect(sample)
+            shown = boxes.at_least(args.score_threshold)
+            results.add(moment.name, draw(predictor, moment, rig, pixels, sample, shown))
+            if args.beliefs:
+                options = {"camera_names": rig.channels, "score_threshold": args.score_threshold}
+                beliefs = believe(predictor.model, sample, title=title_of(moment), **options)
+                results.add_beliefs(moment.name, belief_sheet(beliefs))
             found.append((moment, boxes))
-            print(f"{moment.name}: {len(boxes.at_least(args.score_threshold))} objects")
+            print(f"{moment.name}: {len(shown)} objects")
+    if args.poses and next(poses, None) is not None:
+        logging.warning("%s: there are more poses than moments", args.poses)
     path = results.folder / "detections.json"
     write_json(content(found, args, rig, predictor.class_names), path)
     print(path)
 
 
-def look(
-    predictor: Predictor, moment: Moment, rig: Rig, ego2global: Any, threshold: float
-) -> tuple[LabelledBoxes, np.ndarray]:
-    """The boxes of one moment and their picture; an error names the moment."""
+def take(
+    predictor: Predictor, moment: Moment, rig: Rig, poses: Iterator[Any], args: argparse.Namespace
+) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """The images of a moment, and as the model takes them; an error names the moment."""
+    try:
+        ego2global = next(poses)
+    except StopIteration:
+        raise ValueError(f"{args.poses}: there is no pose for moment {moment.name}") from None
     try:
         pixels = read_images(moment.images, rig)
-        sample = predictor.sample(pixels, rig, ego2global=ego2global)
+        return pixels, predictor.sample(pixels, rig, ego2global=ego2global)
     except ValueError as error:
         raise ValueError(f"moment {moment.name}: {error}") from error
-    boxes = predictor.detect(sample)
+
+
+def draw(
+    predictor: Predictor,
+    moment: Moment,
+    rig: Rig,
+    pixels: Sequence[np.ndarray],
+    sample: dict[str, Any],
+    boxes: LabelledBoxes,
+) -> np.ndarray:
+    """(H, W, 3) picture of a moment: the cameras with the boxes, and the view from above."""
     cam2keyego = Cameras.from_samples([sample]).cam2keyego[0, 0]
     views = [
         CameraView(name, pixels[i], cam2keyego[i], rig.intrinsics[i])
         for i, name in enumerate(rig.channels)
     ]
-    picture = mosaic(
-        views,
-        predictions=boxes.at_least(threshold),
-        title=f"moment {moment.name}   t = {moment.seconds:.2f} s",
-        reach=predictor.model.grid.reach,
-    )
-    return boxes, picture
+    reach = predictor.model.grid.reach
+    return mosaic(views, predictions=boxes, title=title_of(moment), reach=reach)
+
+
+def title_of(moment: Moment) -> str:
+    return f"moment {moment.name}   t = {moment.seconds:.2f} s"
 
 
 class Results:
@@ -143,35 +164,45 @@ class Results:
 
     def __init__(self, folder: Path, rate: float) -> None:
         self.folder = folder
-        self._pictures, self._names = folder / "pictures", set()
+        self._written: set[Path] = set()
         self._video = VideoWriter(folder / "detections.mp4", rate)
         self._first: np.ndarray | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Results:
-        self._pictures.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._stack.__enter__()
         return self
 
     def add(self, name: str, picture: np.ndarray) -> None:
-        self._names.add(f"{name}.jpg")
-        Image.fromarray(picture).save(self._pictures / f"{name}.jpg", quality=90)
-        if len(self._names) == 1:
+        """The next picture, of the video as well."""
+        if not self._written:
             self._first = picture
-            return
-        if self._first is not None:
+        elif self._first is not None:
             self._stack.enter_context(self._video).add(self._first)
             self._first = None
-        self._video.add(picture)
+        if self._first is None:
+            self._video.add(picture)
+        self._write(self.folder / "pictures" / f"{name}.jpg", picture)
+
+    def add_beliefs(self, name: str, sheet: np.ndarray) -> None:
+        """A picture that is not of the video."""
+        self._write(self.folder / "beliefs" / f"{name}.jpg", sheet)
+
+    def _write(self, path: Path, picture: np.ndarray) -> None:
+        path.parent.mkdir(exist_ok=True)
+        with atomic_writer(str(path)) as file:
+            Image.fromarray(picture).save(file, "JPEG", quality=90)
+        self._written.add(path)
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
         if error[0] is not None:
             return
-        for left in self._pictures.glob("[0-9]*.jpg"):
-            if left.name not in self._names:
+        for kind in ("pictures", "beliefs"):
+            for left in set((self.folder / kind).glob("[0-9]*.jpg")) - self._written:
                 left.unlink()
-        if len(self._names) == 1:
+        if self._first is not None:
             self._video.path.unlink(missing_ok=True)
 
 

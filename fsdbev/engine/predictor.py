@@ -224,7 +224,10 @@ def _pixels(image: Image, rig: Rig, camera: int) -> NDArray[np.uint8]:
 
 def _poses(ego2global: ArrayLike | None, rig: Rig) -> NDArray[np.float64]:
     """(N, 4, 4), one a camera."""
-    poses = np.array(np.eye(4) if ego2global is None else ego2global, np.float64)
+    try:
+        poses = np.array(np.eye(4) if ego2global is None else ego2global, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"ego2global must be a matrix of numbers, got {ego2global!r}") from error
     if poses.shape == (4, 4):
         poses = np.tile(poses, (rig.num_cameras, 1, 1))
     if poses.shape != (rig.num_cameras, 4, 4):

@@ -208,6 +208,8 @@ def test_wrong_input_is_an_error_that_names_it(predictor, index, synthetic_root,
         (np.eye(3), r"must be \(4, 4\) or \(6, 4, 4\)"),
         (np.zeros((4, 4)), "a rotation and a translation"),
         (np.full((4, 4), np.nan), "a rotation and a translation"),
+        ([[1, 0], [0]], "a matrix of numbers"),
+        ("here", "a matrix of numbers"),
         (np.diag([2.0, 2, 2, 1]), "a rotation and a translation"),
     ],
 )
