@@ -31,16 +31,21 @@ def read_video(path: str | os.PathLike, rate: float) -> Iterator[tuple[float, ND
         with av.open(str(path)) as file:
             if not file.streams.video:
                 raise ValueError(f"{path}: it has no video stream")
-            yield from _at_rate(file.decode(video=0), rate)
+            yield from _at_rate(path, file.decode(video=0), rate)
     except av.FFmpegError as error:
         raise ValueError(f"{path}: can't be decoded as a video ({error})") from error
 
 
 def _at_rate(
-    frames: Iterator[av.VideoFrame], rate: float
+    path: Path, frames: Iterator[av.VideoFrame], rate: float
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     start, due = None, 0.0
     for frame in frames:
+        if frame.time is None:
+            raise ValueError(
+                f"{path}: its pictures have no times, as in a raw stream; put it into a container "
+                "(ffmpeg -framerate HZ -i FILE -c copy FILE.mp4)"
+            )
         start = frame.time if start is None else start
         seconds = frame.time - start
         if seconds >= due - 1e-6:

@@ -210,6 +210,7 @@ def _pixels(image: Image, rig: Rig, camera: int) -> NDArray[np.uint8]:
     if isinstance(image, str | os.PathLike):
         where = f"{image} ({where})"
         image = read_image(Path(image))
+    image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"{where}: an image is (height, width, 3) uint8 RGB, got {image.shape} {image.dtype}"

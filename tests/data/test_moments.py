@@ -61,6 +61,12 @@ def test_what_is_no_video_is_named(tmp_path):
         next(read_video(tmp_path / "text.mp4", 0))
 
 
+def test_a_video_without_times_is_an_error_with_a_remedy(tmp_path):
+    path = write_video(tmp_path / "raw.h264", [10] * 5)
+    with pytest.raises(ValueError, match="raw.h264: its pictures have no times.*mp4"):
+        next(read_video(path, 2))
+
+
 def test_moments_of_videos_end_with_the_first(tmp_path, caplog):
     left = write_video(tmp_path / "l.mp4", [40] * 11)
     right = write_video(tmp_path / "r.mp4", [90] * 6)

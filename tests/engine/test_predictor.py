@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fsdbev import Predictor, get_config
 from fsdbev.data.image_file import read_image
@@ -149,7 +150,9 @@ def test_images_are_files_or_arrays_by_name_or_in_order(predictor, index, synthe
     files, rig = images_of(index[0], synthetic_root), rig_of_frame(index[0])
     expected = predictor(files, rig)
     assert same(predictor([str(file) for file in files], rig), expected)
-    assert same(predictor([read_image(file) for file in files], rig), expected)
+    arrays = [read_image(file) for file in files]
+    assert same(predictor(arrays, rig), expected)
+    assert same(predictor([Image.fromarray(array) for array in arrays], rig), expected)
     by_name = dict(reversed([*zip(rig.channels, files, strict=True)]))
     assert same(predictor(by_name, rig), expected)
     write_rig(rig, tmp_path / "rig.yaml")
@@ -192,6 +195,7 @@ def wrong_size(images, rig):
         (lambda images, rig: (images[1:], rig), "5 images, but the rig has 6"),
         (lambda images, rig: ({"a": images[0]}, rig), r"images of \['a'\]"),
         (lambda images, rig: ([np.zeros((90, 160)), *images[1:]], rig), "uint8 RGB"),
+        (lambda images, rig: ([None, *images[1:]], rig), "'CAM_FRONT_LEFT'.*uint8 RGB"),
         (lambda images, rig: (["none.jpg", *images[1:]], rig), "none.jpg"),
         (lambda images, rig: (images, "none.yaml"), "none.yaml"),
     ],
