@@ -35,13 +35,12 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 # ruff: noqa: E402  after the path is set, for use without installation
 from command_line import exit_status
 
-from fsdbev.checkpoint import load_weights
 from fsdbev.d2.config import instantiate
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Frame
 from fsdbev.engine import believe, load_config
 from fsdbev.engine.detections import predictions_of
-from fsdbev.engine.model import build_model
+from fsdbev.engine.model import load_model
 from fsdbev.evaluation import read_submission
 from fsdbev.structures import LabelledBoxes
 from fsdbev.visualization import (
@@ -155,8 +154,7 @@ def draw_beliefs(args: argparse.Namespace) -> None:
     weights = args.weights or cfg.train.init_checkpoint
     if not weights:
         raise ValueError("an untrained model believes nothing; give --weights FILE")
-    model = build_model(cfg).eval()
-    load_weights(model, weights, strict=True)
+    model = load_model(cfg, weights)
     loader = cfg.dataloader[args.split]
     dataset, mapper = instantiate(loader.dataset), instantiate(cfg.dataloader.test.mapper)
     for row in chosen_rows(dataset.index, args.samples):

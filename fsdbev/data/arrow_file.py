@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from .whole_file import whole_file
+
 REMEDY = "run tools/prepare_nuscenes.py again (with the same --output) to write it anew"
 _UNFINISHED = ".arrow.tmp"
 
@@ -50,23 +52,11 @@ def write_table(
     Raises:
         OSError: the disk is full, or the folder can't be written to.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     schema = table.schema.with_metadata({**file_format.header(), **extra})
     columns = [column.combine_chunks() for column in table.columns]
     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
-    try:
-        with open(temporary, "wb") as file:
-            with pa.ipc.new_file(file, schema) as writer:
-                writer.write_batch(batch)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(f"{path}: can't be written ({error}); is the disk full?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, _UNFINISHED) as file, pa.ipc.new_file(file, schema) as writer:
+        writer.write_batch(batch)
 
 
 def leftovers(folder: str | os.PathLike) -> list[Path]:

@@ -253,6 +253,16 @@ class FrameIndex(Sequence):
         return len(self._values["class_ids"])
 
     @property
+    def sample_tokens(self) -> list[str]:
+        """Tokens of all rows."""
+        return self._text["sample_token"].to_pylist()
+
+    def rows_of_scene(self, name: str) -> list[int]:
+        """Rows of the samples of the scene with this name; none where there is no such scene."""
+        names = self._text["scene_name"].to_pylist()
+        return [row for row, of_row in enumerate(names) if of_row == name]
+
+    @property
     def scene_names(self) -> list[str]:
         """Names of the scenes, in the order of their first rows."""
         return self._text["scene_name"].unique().to_pylist()

@@ -32,6 +32,7 @@ from pyquaternion import Quaternion
 from fsdbev.structures import Rig
 
 from .records import Frame
+from .whole_file import whole_file
 
 #: Ego axes (columns: camera's right, down, forward) of a camera that looks straight ahead.
 _LOOK_AHEAD = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
@@ -81,13 +82,8 @@ def write_rig(rig: Rig, path: str | os.PathLike) -> None:
     if path.suffix not in _YAML_ENDINGS:
         raise ValueError(f"{path}: a rig is written as {' or '.join(_YAML_ENDINGS)}")
     content = yaml.safe_dump(rig_content(rig), sort_keys=False, default_flow_style=None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(content.encode())
 
 
 def rig_of_frame(frame: Frame) -> Rig:

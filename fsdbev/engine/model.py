@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from fsdbev.checkpoint import load_weights
 from fsdbev.d2.config import instantiate
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,17 @@ def build_model(cfg: DictConfig) -> nn.Module:
     if compiled.get("enabled", False):
         compile_parts(model, compiled.parts, backend=compiled.backend, mode=compiled.mode)
     return model
+
+
+def load_model(cfg: DictConfig, weights: str) -> nn.Module:
+    """The model of ``build_model`` with the weights of a file, in evaluation mode.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_weights``, which must find all that it looks for.
+    """
+    model = build_model(cfg)
+    load_weights(model, weights, strict=True)
+    return model.eval()
 
 
 def compile_parts(model: nn.Module, parts: Sequence[str] | None, **options: Any) -> None:

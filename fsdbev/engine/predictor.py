@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fsdbev.checkpoint import load_weights
 from fsdbev.d2.config import instantiate
 from fsdbev.data.image_file import read_image
 from fsdbev.data.mapper import sample_of
@@ -27,7 +26,7 @@ from fsdbev.data.rig_file import read_rig
 from fsdbev.structures import CLASS_NAMES, LabelledBoxes, Rig, is_rigid
 
 from .config import finish_config, load_config
-from .model import build_model
+from .model import load_model
 from .streaming import StreamingPredictor, can_stream
 
 Image = str | os.PathLike | NDArray[np.uint8]
@@ -75,9 +74,7 @@ class Predictor:
             cfg = finish_config(config, overrides)
         else:
             cfg = load_config(os.fspath(config), overrides)
-        self.model = build_model(cfg)
-        load_weights(self.model, os.fspath(weights), strict=True)
-        self.model.eval()
+        self.model = load_model(cfg, os.fspath(weights))
         self._image_aug = instantiate(cfg.dataloader.test.mapper).image_aug
         self._spacing = int(cfg.dataloader.get("frame_spacing", 1))
         self._network = self.model
@@ -135,12 +132,13 @@ class Predictor:
         transforms = [self._image_aug.fixed(size) for size in rig.image_sizes]
         pixels = read_images(images, rig)
         network_images = [t.apply(p) for t, p in zip(transforms, pixels, strict=True)]
-        if ego2global is None:
+        moment = _Moment(frame, torch.from_numpy(np.stack(network_images)))
+        if ego2global is None:  # nobody can say where this one was: it looks back at itself alone
             self.reset()
-        self._moments.append(_Moment(frame, torch.from_numpy(np.stack(network_images))))
-        moments = self._key_and_earlier()
-        if ego2global is None:
-            self._moments.clear()  # nobody can say where this one was
+            moments = [moment] * self.model.num_frames
+        else:
+            self._moments.append(moment)
+            moments = self._key_and_earlier()
         return sample_of(
             [moment.frame for moment in moments],
             torch.stack([moment.images for moment in moments]),

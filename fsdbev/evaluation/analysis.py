@@ -18,7 +18,7 @@ from nuscenes.eval.detection.data_classes import DetectionConfig, DetectionMetri
 from .box_arrays import CLASSES, BoxArrays, Floats, Ints
 from .by_distance import DistanceBands, measure_bands
 from .by_sample import SampleCounts, count_by_sample
-from .fast_metrics import NO_SUCH_ERROR, Matches, find_matches
+from .fast_metrics import NO_SUCH_ERROR, Matches, curves_of, find_matches
 from .matching import by_score, close_pairs, match
 from .truth import GroundTruth
 
@@ -160,12 +160,8 @@ def _by_class(boxes: BoxArrays) -> Ints:
 
 def _precision(matches: Matches, config: DetectionConfig) -> Floats:
     """(C, T, R) precision over recall."""
-    rows = []
-    for class_id in range(len(CLASSES)):
-        own = np.flatnonzero(matches.predictions.class_id == class_id)
-        positives = np.count_nonzero(matches.truth.class_id == class_id)
-        rows.append([matches.curves(t, own, positives).precision for t in config.dist_ths])
-    return np.array(rows)
+    curves = curves_of(matches, config)
+    return np.array([[curves[name, t].precision for t in config.dist_ths] for name in CLASSES])
 
 
 def _errors(matches: Matches, threshold: float) -> dict[str, Floats]:

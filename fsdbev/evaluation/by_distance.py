@@ -53,7 +53,9 @@ def measure_bands(
     shape = (len(CLASSES), len(BAND_STARTS))
     true_band = _bands(_distances(matches.truth, ego))
     own_band = _bands(_distances(matches.predictions, ego))
-    num_truth, found, found_above = (np.zeros(shape, np.int64) for _ in range(3))
+    places = matches.truth.class_id * shape[1] + true_band
+    num_truth = np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
+    found, found_above = (np.zeros(shape, np.int64) for _ in range(2))
     precisions = np.full((len(config.dist_ths), *shape), np.nan)
     for t, threshold in enumerate(config.dist_ths):
         match_of = matches.match_of[threshold]
@@ -62,8 +64,6 @@ def measure_bands(
         band[is_match] = true_band[matches.true_box[match_of[is_match]]]
         for c in range(shape[0]):
             of_class = matches.predictions.class_id == c
-            true_of_class = true_band[matches.truth.class_id == c]
-            num_truth[c] = np.bincount(true_of_class, minlength=shape[1])
             for b in np.flatnonzero(num_truth[c]):
                 chosen = np.flatnonzero(of_class & (band == b))
                 curves = matches.curves(threshold, chosen, num_truth[c, b])

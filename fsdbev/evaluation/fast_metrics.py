@@ -76,7 +76,11 @@ def accumulate(
     Raises:
         ValueError: ``config`` asks for another distance than that of centres.
     """
-    matches = find_matches(predictions, truth, config)
+    return curves_of(find_matches(predictions, truth, config), config)
+
+
+def curves_of(matches: Matches, config: DetectionConfig) -> DetectionMetricDataList:
+    """Precision, confidence and errors over recall, by class and distance threshold."""
     curves = DetectionMetricDataList()
     for name in config.class_names:
         class_id = CLASSES.index(name)

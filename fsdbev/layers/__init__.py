@@ -13,6 +13,7 @@ from .twins.heatmaps import draw_gaussians_reference, elliptical_heatmaps_refere
 from .twins.lift_splat import (
     frustum_cells_reference,
     lift_splat_reference,
+    passes_thresholds,
     splat_cells_reference,
 )
 from .twins.nms import grouped_nms_reference, rotated_iou_reference
@@ -39,4 +40,5 @@ __all__ = [
     "rotated_nms",
     "splat_cells",
     "splat_cells_reference",
+    "passes_thresholds",
 ]

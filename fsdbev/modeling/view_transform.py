@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fsdbev.layers import Frustum, frustum_cells, lift_splat, splat_cells
+from fsdbev.layers import Frustum, frustum_cells, lift_splat, passes_thresholds, splat_cells
 from fsdbev.structures import BEVGrid, Cameras, DepthBins
 
 from .precision import full_precision
@@ -134,8 +134,9 @@ class ViewTransform(nn.Module):
     def taking_part(self, weights: Tensor, foreground: Tensor) -> Tensor:
         """(S, V, D, h, w) depth weights and (S, V, h, w) foreground -> the weights of the frustum
         points that take part, 0 of all others."""
-        is_foreground = foreground >= self.foreground_threshold
-        return weights * ((weights >= self.depth_threshold) & is_foreground[:, :, None])
+        return weights * passes_thresholds(
+            weights, foreground, self.depth_threshold, self.foreground_threshold
+        )
 
     def with_cells(self, splats: Splats, feature_size: tuple[int, int]) -> Splats:
         """The same splats with their cells computed, for as long as cameras and augmentation stay

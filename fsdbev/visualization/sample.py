@@ -30,7 +30,7 @@ def choose_rows(index: FrameIndex, count: int) -> list[int]:
 
 def rows_of(index: FrameIndex, sample_tokens: Sequence[str]) -> list[int]:
     """Rows of the samples with these tokens, in this order."""
-    rows = {index[row].sample_token: row for row in range(len(index))}
+    rows = {token: row for row, token in enumerate(index.sample_tokens)}
     unknown = [token for token in sample_tokens if token not in rows]
     if unknown:
         raise ValueError(
@@ -41,12 +41,11 @@ def rows_of(index: FrameIndex, sample_tokens: Sequence[str]) -> list[int]:
 
 def rows_of_scene(index: FrameIndex, name: str) -> list[int]:
     """Rows of the scene's samples, in time order."""
-    scenes: dict[str, list[int]] = {}
-    for row in range(len(index)):
-        scenes.setdefault(index[row].scene_name, []).append(row)
-    if name not in scenes:
-        raise ValueError(f"{index.path} holds no scene {name!r}; it holds {', '.join(scenes)}")
-    return scenes[name]
+    rows = index.rows_of_scene(name)
+    if not rows:
+        known = ", ".join(index.scene_names)
+        raise ValueError(f"{index.path} holds no scene {name!r}; it holds {known}")
+    return rows
 
 
 def trails_of(index: FrameIndex, row: int, samples: int = 8) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from fsdbev.d2.config import instantiate
 from fsdbev.data.index import FrameIndex, write_index
 from fsdbev.data.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
 from fsdbev.data.records import Annotations, Frame
+from fsdbev.engine.model import build_model
 from fsdbev.evaluation import boxes_to_submission, write_submission
 from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform, rotation_z, transform_points
 from fsdbev.visualization import (
@@ -261,7 +262,7 @@ def small(tool, prepared, tmp_path_factory):
     overrides += ["dataloader.image_size=[32,64]"]
     weights = tmp_path_factory.mktemp("weights") / "model.pth"
     torch.manual_seed(0)
-    model = tool.build_model(tool.load_config(str(CONFIG), overrides))
+    model = build_model(tool.load_config(str(CONFIG), overrides))
     torch.save({"model": model.state_dict()}, weights)
     return [*prepared, "--weights", str(weights), *overrides]
 

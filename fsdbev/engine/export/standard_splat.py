@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fsdbev.layers import passes_thresholds
+
 
 def splat_cells_in_standard_operators(
     weights: Tensor,
@@ -31,7 +33,7 @@ def splat_cells_in_standard_operators(
     num_sets, _, num_bins = weights.shape[:3]
     channels, num_cells = context.shape[1], grid_size[0] * grid_size[1]
     num_rows = num_sets * num_outputs * num_cells
-    kept = (weights >= depth_threshold) & (foreground >= foreground_threshold)[:, :, None]
+    kept = passes_thresholds(weights, foreground, depth_threshold, foreground_threshold)
     weights = torch.where(kept, weights, 0.0).flatten(3)
     features = context.flatten(2).mT
     first_of_set = torch.arange(0, num_rows, num_outputs * num_cells, device=weights.device)

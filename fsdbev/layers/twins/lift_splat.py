@@ -94,8 +94,7 @@ def splat_cells_reference(
     _check_cells(cells, weights, view, num_cells)
     dtype = torch.promote_types(torch.promote_types(weights.dtype, context.dtype), torch.float32)
     weights, context, foreground = (t.to(dtype) for t in (weights, context, foreground))
-    kept = (weights >= depth_threshold) & (foreground >= foreground_threshold)[:, :, None]
-    kept = kept.detach()
+    kept = passes_thresholds(weights, foreground, depth_threshold, foreground_threshold).detach()
     num_sets, channels = weights.shape[0], context.shape[1]
     bev = weights.new_zeros(num_sets * num_outputs * num_cells, channels)
     for splat, (this_view, this_output) in enumerate(zip(view.tolist(), output.tolist())):
@@ -107,6 +106,14 @@ def splat_cells_reference(
             bev.index_add_(0, rows, values)
     bev = bev.reshape(num_sets, num_outputs, *grid_size, channels)
     return bev.permute(0, 1, 4, 2, 3).contiguous()
+
+
+def passes_thresholds(
+    weights: Tensor, foreground: Tensor, depth_threshold: float, foreground_threshold: float
+) -> Tensor:
+    """(S, V, D, h, w) depth weights and (S, V, h, w) foreground -> (S, V, D, h, w) bool: the
+    frustum points that are likely enough to be pooled."""
+    return (weights >= depth_threshold) & (foreground >= foreground_threshold)[:, :, None]
 
 
 def _pixel_centers(features: int, pixels: int, device: torch.device) -> Tensor:
