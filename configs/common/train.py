@@ -5,7 +5,7 @@ train = dict(
     init_checkpoint="",  # weights to start from or to evaluate; "": from scratch
     plugins=[],  # what registers more models and parts: modules, as projects.BEVDepth
     max_iter=90000,
-    seed=0,  # -1: a new one each time
+    seed=0,  # -1: a new one each time; a resumed training keeps its own
     device="cuda",  # the CPU where there is no GPU
     channels_last=False,  # convolution weights in channels-last layout: faster on most machines
     amp=dict(enabled=False, dtype="bfloat16"),  # mixed precision; or "float16"
@@ -23,6 +23,8 @@ train = dict(
         static_graph=True,  # all parameters get a gradient in every iteration
         gradient_as_bucket_view=True,  # gradients are kept once, not twice
     ),
+    # iterations with a loss that is not finite, in the whole training, before it stops
+    max_skipped_steps=5,
     clip_grad=dict(enabled=True, max_norm=5.0),
     # evaluated are the averaged weights: decay * (1 - exp(-updates / warmup)) of the average stays
     ema=dict(enabled=True, decay=0.999, warmup=2000, start_updates=10560),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import weakref
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from omegaconf import DictConfig
 from torch import nn
-from torch.utils.data import DataLoader
 
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights
 from fsdbev.d2.config import instantiate
@@ -30,11 +31,14 @@ from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
 from .curves import TrainingCurves
 from .ema import ModelEMA
 from .evaluation import evaluate
-from .hooks import EMAUpdate, IterationSeed, PeriodicCheckpointer, Preemption
+from .hooks import EMAUpdate, IterationSeed, PeriodicCheckpointer
 from .model import build_model
 from .optim import build_optimizer
+from .preemption import Preemption
+from .replay import write_record
 from .report import ReportSource
-from .train_step import TrainStep, autocast_dtype
+from .resuming import RunFacts, differences
+from .train_step import BadNumbersError, TrainStep, autocast_dtype
 from .wandb_writer import WandbWriter, wants_wandb
 
 logger = logging.getLogger(__name__)
@@ -55,6 +59,7 @@ class Trainer(DefaultTrainer):
         self.source = source or ReportSource()
         train = cfg.train
         wants_wandb(train)  # before anything is built
+        self._seed = IterationSeed(train.seed if train.seed >= 0 else comm.shared_random_seed())
         model = build_model(cfg)
         device = next(model.parameters()).device
         distributed = _distributed(model, device, train.ddp)
@@ -66,10 +71,14 @@ class Trainer(DefaultTrainer):
             device=device,
             precision=autocast_dtype(train.amp),
             max_grad_norm=train.clip_grad.max_norm if train.clip_grad.enabled else None,
+            max_skipped_steps=train.max_skipped_steps,
         )
         self.scheduler = instantiate(cfg.lr_multiplier)
         parts = {"trainer": weakref.proxy(self)} | ({"ema": self.ema} if self.ema else {})
         self.checkpointer = TrainingCheckpointer(model, train.output_dir, **parts)
+        self._preemption = Preemption(self.checkpointer)
+        self._first_draw = 0
+        self._seed_data()
         self.start_iter, self.max_iter = 0, train.max_iter
         self.results: dict[str, Any] = {}
         self.register_hooks(self.build_hooks())
@@ -79,6 +88,11 @@ class Trainer(DefaultTrainer):
         """What is evaluated: the average of the weights, or the model where there is none."""
         return self.ema.model if self.ema else self.checkpointer.model
 
+    @property
+    def skipped_step(self) -> bool:
+        """Whether the last iteration was skipped, for a number that is not finite."""
+        return self._trainer.skipped
+
     def build_hooks(self) -> list[HookBase | None]:
         train = self.cfg.train
         is_main = comm.is_main_process()
@@ -86,11 +100,11 @@ class Trainer(DefaultTrainer):
         write = hooks.PeriodicWriter(self.build_writers(), train.log_period) if is_main else None
         return [
             hooks.IterationTimer(),
-            IterationSeed(train.seed) if train.seed >= 0 else None,
+            self._seed,
             hooks.LRScheduler(),
             EMAUpdate(self.ema, self.checkpointer.model) if self.ema else None,
             save,
-            Preemption(self.checkpointer),
+            self._preemption,
             hooks.EvalHook(train.eval_period, self._evaluate),
             write,
             TrainingCurves(train.output_dir, train.eval_period) if is_main else None,
@@ -116,7 +130,7 @@ class Trainer(DefaultTrainer):
         if resume and self.checkpointer.has_checkpoint():
             self.checkpointer.resume_or_load("", resume=True)
             self.start_iter = self.iter + 1  # the checkpoint has the iteration that was finished
-            _start_at(self.data_loader, self.start_iter)
+            self._start_data()
         elif path:
             load_weights(self.checkpointer.model, path, strict=False)
             if self.ema:
@@ -124,14 +138,86 @@ class Trainer(DefaultTrainer):
 
     def train(self) -> dict[str, Any]:
         """Trains and evaluates; returns the metrics of the last evaluation."""
-        TrainerBase.train(self, self.start_iter, self.max_iter)
+        with self._preemption.listening():
+            TrainerBase.train(self, self.start_iter, self.max_iter)
         return self.results
+
+    def run_step(self) -> None:
+        try:
+            super().run_step()
+        except BadNumbersError as error:
+            raise FloatingPointError(self._keep_for_replay(error)) from error
+
+    def _keep_for_replay(self, error: BadNumbersError) -> str:
+        """Saves the training as it was before this iteration, and all that the iteration needs;
+        returns what to tell."""
+        folder = Path(self.cfg.train.output_dir) / f"stopped_at_{self.iter:07d}"
+        facts = {"cfg": self.cfg, "model": self.checkpointer.model, "iteration": self.iter}
+        write_record(folder, error, seed=self._seed.seed, **facts)
+        if self.iter > self.start_iter:
+            self.iter -= 1  # the last one that was finished
+            self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+            self.iter += 1
+        comm.synchronize()  # nobody leaves before all is written
+        return (
+            f"{error}. So many iterations had to be skipped that the training stops; no weight has "
+            f"changed in this one. Run it again with: python tools/replay_step.py {folder}"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        draws = self._first_draw + (self.iter + 1 - self.start_iter) * self._batch_size()
+        run = {"seed": self._seed.seed, "draws": draws, "facts": self._facts().to_dict()}
+        return {**super().state_dict(), "run": run}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        run = state_dict.get("run", {})  # a checkpoint of an older version has none
+        self._first_draw = run.get("draws", (self.iter + 1) * self._batch_size())
+        seed = run.get("seed", self._seed.seed)
+        changes = differences(run.get("facts", {}), self._facts())
+        if self.cfg.train.seed < 0:
+            self._seed.seed = seed
+        elif self._seed.seed != seed:
+            changes.append(
+                f"seed was {seed} and is {self._seed.seed}: order of the data, augmentation and "
+                "dropout are others from here on"
+            )
+        if changes:
+            logger.warning(
+                "The training goes on, but not exactly as it would have:\n  %s",
+                "\n  ".join(changes),
+            )
+
+    def _facts(self) -> RunFacts:
+        step = self._trainer
+        return RunFacts.now(
+            world_size=comm.get_world_size(),
+            batch_size=self._batch_size(),
+            precision=step.precision,
+            device=next(step.model.parameters()).device.type,
+        )
+
+    def _batch_size(self) -> int:
+        """Samples of an iteration over all ranks; 0 for a loader that doesn't tell."""
+        return (getattr(self.data_loader, "batch_size", 0) or 0) * comm.get_world_size()
 
     def before_train(self) -> None:
         super().before_train()
         self._trainer.start_loading()
 
     def _evaluate(self) -> dict[str, Any]:
+        if self.iter < self.max_iter:
+            self._save_before_evaluation()
+        with self._preemption.evaluation():
+            return self._evaluate_now()
+
+    def _save_before_evaluation(self) -> None:
+        """Evaluating takes a while, in which the cluster may end the job."""
+        name = f"model_{self.iter:07d}"
+        if not os.path.exists(os.path.join(self.cfg.train.output_dir, f"{name}.pth")):
+            self.checkpointer.save(name, iteration=self.iter)
+
+    def _evaluate_now(self) -> dict[str, Any]:
         model = self.eval_model
         if comm.get_world_size() > 1:  # BatchNorm statistics are each rank's own
             for buffer in model.buffers():
@@ -143,6 +229,24 @@ class Trainer(DefaultTrainer):
             report = replace(self.source, weights=f"{kind} {done}")
         self.results = self.test(self.cfg, model, report=report)
         return self.results
+
+    def _start_data(self) -> None:
+        """Lets the training's loader begin with the first draw that no iteration has had, loading
+        none before it. Samplers of ``fsdbev.data`` can: ``start`` is their first draw, counted
+        over all ranks."""
+        sampler = getattr(self.data_loader, "sampler", None)
+        if not hasattr(sampler, "start"):
+            logger.warning("The order of the data starts anew: the loader's sampler has no `start`")
+            return
+        sampler.start = self._first_draw
+        self._seed_data()
+
+    def _seed_data(self) -> None:
+        """Where the run's seed was drawn, not configured, it is the data's too."""
+        loader, seed = self.data_loader, self._seed.seed
+        if self.cfg.train.seed < 0 and hasattr(getattr(loader, "dataset", None), "seed"):
+            loader.sampler.seed = loader.dataset.seed = seed
+            loader.generator.manual_seed(seed)
 
     @classmethod
     def test(
@@ -160,15 +264,3 @@ def _distributed(model: nn.Module, device: torch.device, cfg: DictConfig) -> nn.
     """The model in DistributedDataParallel where there are several processes."""
     device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
     return create_ddp_model(model, device_ids=device_ids, **cfg)
-
-
-def _start_at(loader: DataLoader, iteration: int) -> None:
-    """Lets a training loader begin with the batch of an iteration, loading none before it.
-
-    Samplers of ``fsdbev.data`` can: ``start`` is their first draw, counted over all ranks.
-    """
-    sampler = getattr(loader, "sampler", None)
-    if hasattr(sampler, "start"):
-        sampler.start = iteration * loader.batch_size * comm.get_world_size()
-    else:
-        logger.warning("The order of the data starts anew: the loader's sampler has no `start`")

@@ -1,7 +1,5 @@
 """One training iteration: what becomes of the gradients, and what is told of them."""
 
-import math
-
 import pytest
 import torch
 
@@ -26,7 +24,7 @@ class Lines(torch.nn.Module):
 def one_step(model, **options):
     """What was logged by an iteration with a learning rate of 1."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    step = TrainStep(model, [None], optimizer, device=torch.device("cpu"), **options)
+    step = TrainStep(model, [[]], optimizer, device=torch.device("cpu"), **options)
     step.iter = 0
     with EventStorage() as storage:
         step.run_step()
@@ -56,30 +54,16 @@ class Root(Lines):
         return {"loss": self.a.sqrt().sum() + 0 * self.b.sum()}  # 0, with an infinite slope
 
 
-def test_gradient_that_is_not_finite_changes_nothing():
-    model = Root(1.0)
-    with pytest.raises(FloatingPointError, match="gradient norm is (inf|nan) at iteration 0"):
-        one_step(model, max_grad_norm=5.0)
-    assert model.a.item() == model.b.item() == 0
-
-
 def test_in_float16_such_a_step_is_skipped_and_the_scale_falls():
     model = Root(1.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    step = TrainStep(model, [None], optimizer, device=torch.device("cpu"), precision=torch.float16)
+    step = TrainStep(model, [[]], optimizer, device=torch.device("cpu"), precision=torch.float16)
     step.iter, before = 0, step.grad_scaler.get_scale()
     with EventStorage() as storage:
         step.run_step()
     assert "grad_norm" not in storage.latest()
     assert model.a.item() == model.b.item() == 0
     assert step.grad_scaler.get_scale() == before / 2
-
-
-def test_loss_that_is_not_finite_is_named_and_changes_nothing():
-    model = Lines(math.nan)
-    with pytest.raises(FloatingPointError, match="loss is nan at iteration 0 on rank 0"):
-        one_step(model)
-    assert model.a.item() == model.b.item() == 0
 
 
 def test_max_norm_must_be_positive():

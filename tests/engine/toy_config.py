@@ -8,10 +8,10 @@ from ...configs.common.optim import AdamW as optimizer
 from ...configs.common.schedule import constant as lr_multiplier
 from ...configs.common.train import train
 
-model = L(ToyModel)(nan_at=None)
+model = L(ToyModel)(nan_at=[])
 
 dataloader = dict(
-    train=L(train_loader)(total_batch_size=8, num_workers=0),
+    train=L(train_loader)(total_batch_size=8, num_workers=0, infinite=[]),
     test=L(test_loader)(length=5),
     evaluator=L(ToyEvaluator)(),
 )

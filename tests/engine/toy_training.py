@@ -27,10 +27,11 @@ class ToySampler(torch.utils.data.Sampler):
 
 
 class ToyDataset(Dataset):
-    """Item i: x is random by i, y is the sum of x."""
+    """Item i: x is random by i, infinite for i in ``infinite``; y is the sum of what x was."""
 
-    def __init__(self, length):
+    def __init__(self, length, infinite=()):
         self.length = length
+        self.infinite = infinite
 
     def __len__(self):
         return self.length
@@ -39,13 +40,17 @@ class ToyDataset(Dataset):
         if index >= self.length:
             raise IndexError(index)
         x = torch.randn(4, generator=torch.Generator().manual_seed(index))
-        return {"x": x, "y": x.sum(), "index": index}
+        y = x.sum()
+        if index in self.infinite:
+            x = torch.full_like(x, float("inf"))
+        return {"x": x, "y": y, "index": index, "sample_token": f"sample-{index}"}
 
 
 class ToyModel(nn.Module):
-    """Losses in training, a list of predictions in evaluation. Dropout makes it random."""
+    """Losses in training, a list of predictions in evaluation. Dropout makes it random. One loss is
+    no number in the calls of ``nan_at``, counted from 0."""
 
-    def __init__(self, *, nan_at=None):
+    def __init__(self, *, nan_at=()):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.2))
         self.out = nn.Linear(8, 1)
@@ -60,7 +65,7 @@ class ToyModel(nn.Module):
         if os.environ.get("TOY_STOP_AT") == str(len(self.seen) - 1) and comm.get_rank() == 1:
             stop_the_job()
         loss = (y - torch.stack([s["y"] for s in batch])).square().mean()
-        bad = float("nan") if self.nan_at == len(self.seen) - 1 else 0.0
+        bad = float("nan") if len(self.seen) - 1 in self.nan_at else 0.0
         return {"loss_main": loss, "loss_small": 1e-3 * y.square().mean() + bad}
 
 
@@ -97,9 +102,9 @@ class ToyEvaluator(DatasetEvaluator):
         }
 
 
-def train_loader(*, total_batch_size, num_workers=0):
+def train_loader(*, total_batch_size, num_workers=0, infinite=()):
     return DataLoader(
-        ToyDataset(10**9),
+        ToyDataset(10**9, infinite),
         batch_size=total_batch_size // comm.get_world_size(),
         sampler=ToySampler(),
         collate_fn=trivial_batch_collator,
