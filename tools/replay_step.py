@@ -32,12 +32,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("record", type=Path, metavar="RECORD", help="folder of the iteration")
     parser.add_argument("--rank", type=int, default=0, help="whose batch; the error names the rank")
+    parser.add_argument("--config-file", metavar="FILE", help="default: what the record has")
     parser.add_argument("opts", nargs="*", help="changes to the config, as path.key=value")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def run(args: argparse.Namespace) -> None:
-    cfg = load_config(str(args.record / CONFIG), args.opts)
+    cfg = load_config(args.config_file or str(args.record / CONFIG), args.opts)
     again = replay(args.record, cfg, args.rank)
     print(f"iteration {again.iteration}, rank {again.rank}")
     width = max(map(len, again.losses))

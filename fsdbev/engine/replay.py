@@ -1,8 +1,8 @@
 """An iteration with a bad number, kept so that it can be run again: a folder of
 
 - ``config.yaml``: the config;
-- ``model.pth``: the weights as they were before the iteration;
-- ``rank<r>.pth``: of each rank its batch, and what its losses were.
+- ``rank<r>.pth``: of each rank the weights as they were before the iteration, its batch, and what
+  its losses were.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .train_step import BadNumbersError, autocast_dtype
 
 logger = logging.getLogger(__name__)
 
-CONFIG, WEIGHTS = "config.yaml", "model.pth"
+CONFIG = "config.yaml"
 _INSTANCES, _BOXES = "Instances", "Boxes3D"  # keys of what stands for an object of that class
 
 
@@ -60,7 +60,7 @@ def write_record(
     seed: int,
     iteration: int,
 ) -> None:
-    """Keeps an iteration; each rank calls it, the first one writes what is the same for all.
+    """Keeps an iteration; each rank calls it.
 
     Args:
         model: with the weights from before the iteration.
@@ -68,7 +68,7 @@ def write_record(
     """
     rank = comm.get_rank()
     folder.mkdir(parents=True, exist_ok=True)
-    content = {
+    step = {
         "iteration": iteration,
         "rank": rank,
         "seed": seed,
@@ -76,10 +76,10 @@ def write_record(
         "losses": error.losses,
         "batch": [_plain(sample) for sample in error.batch],
     }
+    content = {"model": model.state_dict(), "step": step}
     write_checkpoint(content, str(folder / f"rank{rank}.pth"))
     if rank == 0:
         LazyConfig.save(cfg, str(folder / CONFIG))
-        write_checkpoint({"model": model.state_dict()}, str(folder / WEIGHTS))
 
 
 def replay(folder: Path, cfg: DictConfig, rank: int = 0) -> Replay:
@@ -91,13 +91,12 @@ def replay(folder: Path, cfg: DictConfig, rank: int = 0) -> Replay:
     Raises:
         FileNotFoundError, ValueError: ``folder`` is no such record, or has no such rank.
     """
-    path = folder / f"rank{rank}.pth"
-    kept = read_checkpoint(str(path))
-    missing = {"iteration", "seed", "losses", "batch"} - kept.keys()
-    if missing:
-        raise ValueError(f"{path} is no record of an iteration: it has no {sorted(missing)}")
+    path = str(folder / f"rank{rank}.pth")
+    kept = read_checkpoint(path).get("step")
+    if not isinstance(kept, dict):
+        raise ValueError(f"{path} is a checkpoint, but no record of an iteration")
     model = build_model(cfg)
-    load_weights(model, str(folder / WEIGHTS), strict=True)
+    load_weights(model, path, strict=True)
     model.train()
     first_bad = _watch(model)
     device, precision = next(model.parameters()).device, autocast_dtype(cfg.train.amp)

@@ -24,7 +24,9 @@ if [ -n "${USR1_AT:-}" ]; then
         sleep 0.05
     done
 fi
-for task in "${tasks[@]}"; do wait "$task" || exit $?; done
+status=0
+for task in "${tasks[@]}"; do wait "$task" || status=$(($? > status ? $? : status)); done
+exit "$status"
 """
 SCONTROL = """#!/usr/bin/env bash
 if [ "$1" = show ]; then echo 127.0.0.1; else echo "$@" >> scontrol.log; fi

@@ -1,0 +1,196 @@
+"""A training that stops and goes on ends with the very bits of one that was never stopped."""
+
+import hashlib
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsdbev.checkpoint import read_checkpoint
+from fsdbev.d2.engine import hooks
+from fsdbev.engine import Trainer, load_config
+from fsdbev.engine.exit_codes import PREEMPTED
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "configs" / "fsdbev_tiny_synthetic.py"
+STEPS, BATCH = 6, 2
+AMP = {
+    "float32": (),
+    "bfloat16": ("train.amp.enabled=true", "train.amp.dtype=bfloat16"),
+    "float16": ("train.amp.enabled=true", "train.amp.dtype=float16"),
+}
+
+
+def overrides(data, output, workers, precision, *more):
+    return [
+        f"dataloader.dataroot={data}",
+        f"train.output_dir={output}",
+        "dataloader.image_size=[64,176]",
+        f"dataloader.train.total_batch_size={BATCH}",
+        f"dataloader.train.num_workers={workers}",
+        "dataloader.train.class_balanced=false",  # an epoch has three samples: never a whole batch
+        "dataloader.evaluator=null",
+        "train.device=cpu",
+        f"train.max_iter={STEPS}",
+        "train.checkpointer.period=100",
+        "train.ema.start_updates=0",
+        "train.ema.warmup=2",
+        "lr_multiplier.warmup_iters=4",
+        "train.log_period=1",
+        *AMP[precision],
+        *more,
+    ]
+
+
+def digest(value, into=None):
+    """SHA-256 of nested containers: names, types, shapes and every bit of every number."""
+    sha = into or hashlib.sha256()
+    if isinstance(value, dict):
+        for key in sorted(value, key=str):
+            sha.update(repr(key).encode())
+            digest(value[key], sha)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            digest(item, sha)
+    elif isinstance(value, torch.Tensor):
+        sha.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        sha.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    else:
+        sha.update(repr(value).encode())
+    return sha.hexdigest()
+
+
+def state(output):
+    """Digests of the parts of the final checkpoint."""
+    checkpoint = read_checkpoint(str(output / "model_final.pth"))
+    step = checkpoint["trainer"].pop("_trainer")
+    parts = {**checkpoint, "optimizer": step["optimizer"], "scaler": step["grad_scaler"]}
+    return {name: digest(part) for name, part in parts.items()}
+
+
+def train(data, output, workers, precision, *, stop_at=None, resume=False):
+    """In this process; after ``stop_at`` iterations it is told to stop."""
+
+    def stop(trainer):
+        if trainer.iter + 1 == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    trainer = Trainer(load_config(str(TINY), overrides(data, output, workers, precision)))
+    trainer.register_hooks([hooks.CallbackHook(before_step=stop)])
+    trainer.resume_or_load(resume=resume)
+    try:
+        trainer.train()
+    except SystemExit as end:
+        assert end.code == PREEMPTED
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(synthetic_root, tmp_path_factory):
+    """State of a training of all steps by precision, loaded without workers."""
+    made = {}
+
+    def of(precision):
+        if precision not in made:
+            output = tmp_path_factory.mktemp(precision)
+            torch.manual_seed(1)
+            train(synthetic_root, output, 0, precision)
+            made[precision] = state(output)
+        return made[precision]
+
+    return of
+
+
+CASES = list(itertools.product([0, 2], AMP))
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
+@pytest.mark.parametrize("workers, precision", CASES)
+def test_the_bits_are_those_of_the_uninterrupted_training(
+    synthetic_root, tmp_path, uninterrupted, workers, precision
+):
+    stop_at = random.Random(CASES.index((workers, precision))).randrange(1, STEPS)
+    torch.manual_seed(1)
+    train(synthetic_root, tmp_path, workers, precision, stop_at=stop_at)
+    assert not (tmp_path / "model_final.pth").exists()
+    torch.manual_seed(99)  # another process begins with other weights and random numbers
+    train(synthetic_root, tmp_path, workers, precision, resume=True)
+    assert state(tmp_path) == uninterrupted(precision)
+
+
+def command(data, output, *more, options=()):
+    """The training as a process of its own."""
+    arguments = overrides(data, output, 2, "bfloat16", *more)
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "tools" / "train_net.py"), "--config-file", str(TINY)]
+        + [*options, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(process, status=0):
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == status, out[-3000:]
+    return out
+
+
+def iterations(output):
+    """Iterations that a running training has written metrics of."""
+    path = output / "metrics.json"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)["iteration"] for line in lines]
+
+
+def test_processes_that_are_told_to_stop_at_any_moment(synthetic_root, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    finished(command(synthetic_root, whole))
+    process = command(synthetic_root, parts)
+    wanted = random.randrange(STEPS - 2)
+    while process.poll() is None and wanted not in iterations(parts):
+        time.sleep(0.002)
+    time.sleep(random.random() * 0.05)
+    process.send_signal(random.choice([signal.SIGTERM, signal.SIGUSR1]))
+    process.send_signal(signal.SIGTERM)
+    out = finished(process, PREEMPTED)
+    reached = int(re.search(r"Asked to stop after iteration (\d+)", out)[1])
+    assert wanted <= reached < STEPS - 1
+    out = finished(command(synthetic_root, parts, options=["--resume"]))
+    assert f"Starting training from iteration {reached + 1}" in out
+    assert "not exactly" not in out
+    assert state(whole) == state(parts), f"stopped after iteration {reached}"
+
+
+def test_a_seed_that_was_drawn_goes_on_as_well(synthetic_root, tmp_path):
+    def run(name, steps, resume=False):
+        cfg = load_config(
+            str(TINY),
+            [
+                *overrides(synthetic_root, tmp_path / name, 0, "float32"),
+                "train.seed=-1",
+                f"train.max_iter={steps}",
+            ],
+        )
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=resume)
+        trainer.train()
+        return trainer
+
+    first = run("first", 2)
+    again = run("first", 3, resume=True)
+    assert again._seed.seed == first._seed.seed != run("other", 1)._seed.seed
+    sampler, dataset = again.data_loader.sampler, again.data_loader.dataset
+    assert sampler.seed == dataset.seed == first._seed.seed and sampler.start == 2 * BATCH
