@@ -20,11 +20,12 @@ ALLOWED = {
     "structures": set(),
     "layers": set(),
     "d2": set(),
+    "whole_file": set(),  # one module
     "modeling": {"layers", "structures", "d2"},
-    "data": {"structures", "d2", "layers.heatmaps", "layers.resample"},
-    "evaluation": {"structures", "d2"} | INDEX_READING,
+    "data": {"structures", "d2", "whole_file", "layers.heatmaps", "layers.resample"},
+    "evaluation": {"structures", "d2", "whole_file"} | INDEX_READING,
     "visualization": {"structures", "d2"} | INDEX_READING | TARGET_MAKING,
-    "checkpoint": {"structures", "d2"},
+    "checkpoint": {"structures", "d2", "whole_file"},
     "collect_env": {"layers", "d2"},  # one module
     "engine": {
         "structures",
@@ -36,6 +37,7 @@ ALLOWED = {
         "visualization",
         "checkpoint",
         "collect_env",
+        "whole_file",
     },
 }
 

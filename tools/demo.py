@@ -37,7 +37,6 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 # ruff: noqa: E402  after the path is set, for use without installation
 from command_line import exit_status
 
-from fsdbev.checkpoint import atomic_writer
 from fsdbev.data.moments import Moment, moments_of_images, moments_of_videos
 from fsdbev.data.rig_file import read_rig, rig_content
 from fsdbev.engine import Predictor, believe
@@ -45,6 +44,7 @@ from fsdbev.engine.predictor import read_images
 from fsdbev.evaluation.submission import write_json
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
 from fsdbev.visualization import CameraView, VideoWriter, belief_sheet, mosaic
+from fsdbev.whole_file import whole_file
 
 CONVENTIONS = (
     "ego of the reference camera's time: x forward, y left, z up; center of the box; size: length, "
@@ -191,7 +191,7 @@ class Results:
 
     def _write(self, path: Path, picture: np.ndarray) -> None:
         path.parent.mkdir(exist_ok=True)
-        with atomic_writer(str(path)) as file:
+        with whole_file(path) as file:
             Image.fromarray(picture).save(file, "JPEG", quality=90)
         self._written.add(path)
 

@@ -2,14 +2,13 @@
 
 from .checkpointer import TrainingCheckpointer
 from .convert import Form, form_of, to_our_names, to_release_names
-from .files import atomic_writer, check_ending, read_checkpoint, write_checkpoint, write_weights
+from .files import check_ending, read_checkpoint, write_checkpoint, write_weights
 from .weights import LoadReport, compare, load_weights, read_weights
 
 __all__ = [
     "Form",
     "LoadReport",
     "TrainingCheckpointer",
-    "atomic_writer",
     "check_ending",
     "compare",
     "form_of",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from typing import Any
 
 from fsdbev.d2.checkpoint import DetectionCheckpointer
+from fsdbev.whole_file import leftovers, whole_file
 
-from .files import TEMPORARY, atomic_writer, read_checkpoint, write_checkpoint
+from .files import read_checkpoint, write_checkpoint
 from .weights import load_state
+
+#: The file that names the last checkpoint, beside the checkpoints.
+LAST = "last_checkpoint"
 
 
 class TrainingCheckpointer(DetectionCheckpointer):
@@ -32,13 +35,14 @@ class TrainingCheckpointer(DetectionCheckpointer):
         self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        with atomic_writer(os.path.join(self.save_dir, "last_checkpoint")) as file:
+        with whole_file(os.path.join(self.save_dir, LAST)) as file:
             file.write(last_filename_basename.encode())
 
     def _remove_unfinished(self) -> None:
         """What earlier, killed processes were writing."""
-        for path in glob.glob(os.path.join(glob.escape(self.save_dir), "*.pth" + TEMPORARY)):
-            os.remove(path)
+        for names in ("*.pth", LAST):
+            for path in leftovers(self.save_dir, names):
+                path.unlink(missing_ok=True)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         return read_checkpoint(filename)

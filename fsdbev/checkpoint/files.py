@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import IO, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -14,42 +13,11 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from safetensors import SafetensorError
 
-#: Ending of the temporary file beside the one that is being written.
-TEMPORARY = ".tmp"
+from fsdbev.whole_file import whole_file
 
 _SAFETENSORS = ".safetensors"
 #: What a file of weights may end in.
 WEIGHT_FILES = (".pth", _SAFETENSORS)
-
-
-@contextmanager
-def atomic_writer(path: str) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of ``path`` only when the block has ended without error.
-
-    The content is on the disk before the rename, and the rename before the function returns.
-    """
-    temporary = path + TEMPORARY
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
-    _sync_folder(os.path.dirname(path) or ".")
-
-
-def _sync_folder(folder: str) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened; the rename is journaled there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_checkpoint(data: Mapping[str, Any], path: str) -> None:
@@ -59,7 +27,7 @@ def write_checkpoint(data: Mapping[str, Any], path: str) -> None:
         ValueError: an entry is neither a tensor nor a number, text, or container of these.
     """
     plain = _plain(data, ())
-    with atomic_writer(path) as file:
+    with whole_file(path) as file:
         torch.save(plain, file)
 
 
@@ -80,7 +48,7 @@ def write_weights(weights: Mapping[str, torch.Tensor], path: str, *, entry: str)
     if not path.endswith(_SAFETENSORS):
         write_checkpoint({entry: weights}, path)
         return
-    with atomic_writer(path) as file:
+    with whole_file(path) as file:
         file.write(safetensors.torch.save(weights, metadata={"format": "pt"}))
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from .whole_file import whole_file
+from fsdbev.whole_file import leftovers as unfinished_files
+from fsdbev.whole_file import whole_file
 
 REMEDY = "run tools/prepare_nuscenes.py again (with the same --output) to write it anew"
-_UNFINISHED = ".arrow.tmp"
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ def write_table(
     schema = table.schema.with_metadata({**file_format.header(), **extra})
     columns = [column.combine_chunks() for column in table.columns]
     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-    with whole_file(path, _UNFINISHED) as file, pa.ipc.new_file(file, schema) as writer:
+    with whole_file(path) as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_batch(batch)
 
 
 def leftovers(folder: str | os.PathLike) -> list[Path]:
     """Unfinished files in a folder: being written, or left by a process that was killed."""
-    return sorted(Path(folder).glob(f".*{_UNFINISHED}"))
+    return unfinished_files(folder, "*.arrow")
 
 
 def read_table(

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from pyquaternion import Quaternion
 
 from fsdbev.structures import Rig
+from fsdbev.whole_file import whole_file
 
 from .records import Frame
-from .whole_file import whole_file
 
 #: Ego axes (columns: camera's right, down, forward) of a camera that looks straight ahead.
 _LOOK_AHEAD = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])

@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.utils.data import DataLoader
 
-from fsdbev.checkpoint import atomic_writer
 from fsdbev.d2.config import instantiate
 from fsdbev.d2.evaluation import inference_on_dataset, print_csv_format
 from fsdbev.d2.utils import comm
 from fsdbev.data.build import MappedDataset
 from fsdbev.data.dataset import FrameDataset
+from fsdbev.whole_file import whole_file
 
 from .report import Evaluated, ReportSource, write_report
 from .streaming import StreamingPredictor, can_stream
@@ -51,7 +51,7 @@ def evaluate(
     results = inference_on_dataset(model, loader, evaluator)
     if comm.is_main_process():
         print_csv_format(results)
-        with atomic_writer(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
+        with whole_file(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
             file.write(json.dumps(_finite(results), indent=2).encode())
         if report is not None:
             evaluators = evaluator if isinstance(evaluator, list) else [evaluator]

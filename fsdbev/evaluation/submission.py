@@ -10,11 +10,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from pyquaternion import Quaternion
 from torch import Tensor
 
 from fsdbev.structures import Boxes3D, invert, transform_points
+from fsdbev.whole_file import whole_file
 
 from .attributes import ATTRIBUTE_RULES, attribute_of
 
@@ -173,12 +172,13 @@ def check_sample_tokens(submitted: Collection[str], expected: Collection[str], s
 def write_submission(results: dict[str, list[dict[str, Any]]], path: str | os.PathLike) -> None:
     """Writes ``{"meta", "results"}`` atomically."""
     encode = json.JSONEncoder().encode
-    with _replacing(path) as file:
-        file.write(f'{{"meta": {encode(META)}, "results": {{')
+    with whole_file(path) as file:
+        file.write(f'{{"meta": {encode(META)}, "results": {{'.encode())
         # A sample at a time: the quick encoder makes one string of what it is given.
         for number, (sample_token, boxes) in enumerate(results.items()):
-            file.write(f"{', ' if number else ''}{encode(sample_token)}: {encode(boxes)}")
-        file.write("}}")
+            comma = ", " if number else ""
+            file.write(f"{comma}{encode(sample_token)}: {encode(boxes)}".encode())
+        file.write(b"}}")
 
 
 def read_submission(path: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
@@ -193,26 +193,8 @@ def read_submission(path: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
 
 def write_json(content: Any, path: str | os.PathLike, indent: int | None = None) -> None:
     """Writes JSON atomically."""
-    with _replacing(path) as file:
-        json.dump(content, file, indent=indent)
-
-
-@contextmanager
-def _replacing(path: str | os.PathLike) -> Iterator[TextIO]:
-    """A temporary file beside ``path``; in the end it is synced and renamed: all or nothing."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(path) as file:
+        file.write(json.dumps(content, indent=indent).encode())
 
 
 def _on_cpu(

@@ -26,7 +26,6 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from fsdbev.checkpoint import atomic_writer
 from fsdbev.d2.config import instantiate
 from fsdbev.d2.structures import Instances
 from fsdbev.data.made_up import made_up_drive
@@ -35,6 +34,7 @@ from fsdbev.engine.analysis import analyze
 from fsdbev.engine.model import build_model
 from fsdbev.engine.streaming import StreamingPredictor
 from fsdbev.layers._extension import KERNEL_DEVICES
+from fsdbev.whole_file import whole_file
 
 from .machine import (
     check_device,
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"\n{table(rows)}", flush=True)
     if args.json:
         content = {"settings": settings, "rows": [asdict(row) for row in rows]}
-        with atomic_writer(str(args.json)) as file:
+        with whole_file(args.json) as file:
             file.write(json.dumps(content, indent=2).encode())
 
 

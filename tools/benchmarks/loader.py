@@ -29,7 +29,6 @@ import PIL
 import torch
 from torch import Tensor
 
-from fsdbev.checkpoint import atomic_writer
 from fsdbev.data.bev_aug import BEVAugmentation
 from fsdbev.data.build import build_train_loader
 from fsdbev.data.dataset import FrameDataset
@@ -39,6 +38,7 @@ from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.data.prepare import label_rows
 from fsdbev.data.targets import image_boxes
 from fsdbev.structures import BEVGrid
+from fsdbev.whole_file import whole_file
 
 from . import made_up
 from .decoding import image_rows
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> None:
             "images": [asdict(row) for row in images],
             "samples_per_second": rates,
         }
-        with atomic_writer(str(args.json)) as file:
+        with whole_file(args.json) as file:
             file.write(json.dumps(content, indent=2, default=str).encode() + b"\n")
 
 

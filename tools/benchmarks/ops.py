@@ -21,8 +21,8 @@ from typing import Any
 import cv2
 import torch
 
-from fsdbev.checkpoint import atomic_writer
 from fsdbev.layers._extension import BUILD_COMMAND, KERNEL_DEVICES
+from fsdbev.whole_file import whole_file
 
 from . import boxes, heatmaps, lift_splat, surround_view
 from .interleaved import Bench, Row, copy_bandwidth, table
@@ -96,7 +96,7 @@ def write(
         {"subject": name, **dataclasses.asdict(row)} for name, part in rows.items() for row in part
     ]
     content = {"machine": machine, "settings": settings, "rows": records}
-    with atomic_writer(str(path)) as file:
+    with whole_file(path) as file:
         file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 

@@ -23,7 +23,6 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from fsdbev.checkpoint import atomic_writer
 from fsdbev.d2.utils.events import EventStorage
 from fsdbev.data.made_up import made_up_samples
 from fsdbev.engine import load_config
@@ -33,6 +32,7 @@ from fsdbev.engine.model import build_model
 from fsdbev.engine.optim import build_optimizer
 from fsdbev.engine.overrides import apply_overrides
 from fsdbev.engine.train_step import TrainStep
+from fsdbev.whole_file import whole_file
 
 from .interleaved import aligned
 from .machine import (
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     print(table(rows))
     if args.json:
         content = {"machine": machine, "setting": setting, "rows": rows}
-        with atomic_writer(str(args.json)) as file:
+        with whole_file(args.json) as file:
             file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 

@@ -20,8 +20,8 @@ import torch
 from command_line import cpu_count
 
 import fsdbev
-from fsdbev.checkpoint import atomic_writer
 from fsdbev.engine.overrides import apply_overrides
+from fsdbev.whole_file import whole_file
 
 from .entries import Entry, flat
 
@@ -197,7 +197,7 @@ def _start(
     run: Run, console: IO[bytes], overrides: Sequence[str], made_with: dict[str, Any]
 ) -> subprocess.Popen:
     record = {"settings": run.settings, "made_with": made_with}
-    with atomic_writer(str(run.record)) as file:
+    with whole_file(run.record) as file:
         file.write(json.dumps(record, indent=1).encode() + b"\n")
     process = subprocess.Popen(
         run.command(overrides),

@@ -1,0 +1,93 @@
+"""Files written whole or not at all: what is left after errors, and in which order it happens."""
+
+import errno
+import os
+
+import pytest
+
+from fsdbev.whole_file import leftovers, whole_file
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    return path
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_failed_write_leaves_the_old_file_and_no_other(path, error):
+    with pytest.raises(error, match="stop"), whole_file(path) as file:
+        file.write(b"new")
+        raise error("stop")
+    assert path.read_bytes() == b"old" and os.listdir(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_full_disk_names_the_file(path, monkeypatch, failing):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(OSError, match=r"file: can't be written .*is the disk full\?") as error:
+        with whole_file(str(path)) as file:
+            file.write(b"new")
+    assert error.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old" and os.listdir(path.parent) == ["file"]
+
+
+def test_error_keeps_its_kind(path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError, match="file: can't be written"), whole_file(path):
+        pass
+
+
+def test_content_is_on_the_disk_before_the_rename(path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.fstat(fd)), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
+    with whole_file(path) as file:
+        file.write(b"1234")
+    content, rename, folder = calls
+    assert content.st_size == 4 and rename == "rename"
+    assert folder.st_ino == os.stat(path.parent).st_ino
+    assert path.read_bytes() == b"1234"
+
+
+def test_folder_that_cannot_be_flushed_is_no_error(path, monkeypatch):
+    replace, fsync = os.replace, os.fsync
+    renamed = []
+
+    def flush(descriptor):
+        if renamed:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "replace", lambda a, b: (renamed.append(b), replace(a, b)))
+    monkeypatch.setattr(os, "fsync", flush)
+    with whole_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_two_writers_of_one_file_do_not_meet(path):
+    with whole_file(path) as first, whole_file(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+        assert len(leftovers(path.parent, "file")) == 2
+        assert not leftovers(path.parent, "other")
+    assert path.read_bytes() == b"first" and not leftovers(path.parent, "*")
+
+
+def test_folder_is_made_and_rights_are_the_usual(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with whole_file(tmp_path / "new" / "file") as file:
+            file.write(b"a")
+    finally:
+        os.umask(before)
+    assert os.stat(tmp_path / "new" / "file").st_mode & 0o777 == 0o640
