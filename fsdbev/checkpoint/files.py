@@ -1,20 +1,25 @@
-"""Checkpoint files: written so that a crash leaves the old one whole, read without running code."""
+"""Checkpoint files: written so that a crash leaves the old one whole, read without running code,
+and only if no byte that matters has changed since."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import safetensors.torch
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from safetensors import SafetensorError
 
 from fsdbev.whole_file import whole_file
 
+from .safetensors_file import read_safetensors, write_safetensors
+
+_ARCHIVE = b"PK\x03\x04"  # files from before torch 1.6 are none and have no sums
+_IS_FOLDER = 0x10  # of the attributes of a record; torch leaves such a one out
 _SAFETENSORS = ".safetensors"
 #: What a file of weights may end in.
 WEIGHT_FILES = (".pth", _SAFETENSORS)
@@ -25,10 +30,33 @@ def write_checkpoint(data: Mapping[str, Any], path: str) -> None:
 
     Raises:
         ValueError: an entry is neither a tensor nor a number, text, or container of these.
+        OSError: the disk is full, or the folder can't be written to.
     """
     plain = _plain(data, ())
     with whole_file(path) as file:
-        torch.save(plain, file)
+        noted = _ErrorNote(file)
+        try:
+            torch.save(plain, noted)
+        except RuntimeError as error:
+            raise noted.error or error from None
+
+
+class _ErrorNote:
+    """A file that notes why it could not be written: ``torch.save`` says something else then."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes | memoryview) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def write_weights(weights: Mapping[str, torch.Tensor], path: str, *, entry: str) -> None:
@@ -45,11 +73,10 @@ def write_weights(weights: Mapping[str, torch.Tensor], path: str, *, entry: str)
     weights = {
         k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in weights.items()
     }
-    if not path.endswith(_SAFETENSORS):
+    if path.endswith(_SAFETENSORS):
+        write_safetensors(weights, path)
+    else:
         write_checkpoint({entry: weights}, path)
-        return
-    with whole_file(path) as file:
-        file.write(safetensors.torch.save(weights, metadata={"format": "pt"}))
 
 
 def check_ending(path: str) -> None:
@@ -84,12 +111,13 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         The file's dict; bare weights and those under ``state_dict`` come as ``{"model": weights}``.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it is none of these formats.
+        FileNotFoundError, ValueError: there is no such file, it is none of these formats, or it is
+            damaged. Files of torch before 1.6 and others' ``.safetensors`` have no sums to tell.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint {path!r} does not exist")
     if path.endswith(_SAFETENSORS):
-        return {"model": _read_safetensors(path)}
+        return {"model": read_safetensors(path)}
     data = _read_pickle(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path!r} holds a {type(data).__name__}, not a dict of weights")
@@ -98,22 +126,55 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return {"model": data.get("state_dict", data)}
 
 
-def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
+def check_archive(path: str) -> None:
+    """Checks the sums of all records of a ``.pth`` file. ``torch.load`` does not.
+
+    Raises:
+        ValueError: it is no such file, is cut short, or a byte of it has changed.
+    """
     try:
-        return safetensors.torch.load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path!r} is not a whole safetensors file: {error}") from error
+        with zipfile.ZipFile(path) as archive:
+            problem = _problem_of(archive, os.path.getsize(path))
+    except Exception as error:  # zipfile has no one error for a file that is damaged
+        if _is_of_the_system(error):
+            raise
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        raise ValueError(f"{path!r} is not a checkpoint that is whole: {problem}")
+
+
+def _problem_of(archive: zipfile.ZipFile, size: int) -> str | None:
+    records = archive.infolist()
+    # torch stores records as they are; others would be a way to fill the memory from a small file
+    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        return "its records are compressed"
+    if sum(record.file_size for record in records) > size:
+        return "its records are larger than the file"
+    if any(record.external_attr & _IS_FOLDER for record in records):
+        return "a record of numbers says it is a folder"
+    damaged = archive.testzip()
+    return f"record {damaged!r} has changed since it was written" if damaged else None
 
 
 def _read_pickle(path: str) -> Any:
+    with open(path, "rb") as file:
+        is_archive = file.read(len(_ARCHIVE)) == _ARCHIVE
+    if is_archive:
+        check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
-        raise
     except Exception as error:  # torch.load has no one error for a file that is damaged
+        if _is_of_the_system(error):
+            raise
         raise ValueError(
             f"{path!r} is not a checkpoint that can be read safely: {_reason(error)}"
         ) from error
+
+
+def _is_of_the_system(error: Exception) -> bool:
+    """Whether it is no fault of the file's content. EINVAL is one: a negative place in it."""
+    is_system = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+    return is_system or isinstance(error, MemoryError)
 
 
 def _reason(error: Exception) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import re
 
 import numpy as np
 import torch
 
-from fsdbev.d2.engine import HookBase, hooks
+from fsdbev.d2.engine import HookBase
 from fsdbev.d2.utils import comm
 
 from .ema import ModelEMA
@@ -49,16 +47,3 @@ class EMAUpdate(HookBase):
     def after_step(self) -> None:
         if not self.trainer.skipped_step:
             self._ema.update(self._model)
-
-
-class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
-    """Detectron2's; among the ``max_to_keep`` it also counts what was saved before a resume."""
-
-    def before_train(self) -> None:
-        super().before_train()
-        if self.trainer.start_iter > 0:
-            name = re.compile(rf"{re.escape(self.file_prefix)}_\d+\.pth")
-            files = self.checkpointer.get_all_checkpoint_files()
-            self.recent_checkpoints = sorted(
-                file for file in files if name.fullmatch(os.path.basename(file))
-            )

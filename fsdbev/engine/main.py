@@ -120,7 +120,7 @@ def evaluate_only(
     model = build_model(cfg)
     path = cfg.train.init_checkpoint
     if last:
-        path = TrainingCheckpointer(model, cfg.train.output_dir).get_checkpoint_file() or path
+        path = TrainingCheckpointer(model, cfg.train.output_dir).newest_whole() or path
     if path:
         load_weights(model, path, strict=True)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +27,11 @@ from fsdbev.d2.engine import (
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
 
+from .checkpointing import PeriodicCheckpointer
 from .curves import TrainingCurves
 from .ema import ModelEMA
 from .evaluation import evaluate
-from .hooks import EMAUpdate, IterationSeed, PeriodicCheckpointer
+from .hooks import EMAUpdate, IterationSeed
 from .model import build_model
 from .optim import build_optimizer
 from .preemption import Preemption
@@ -77,6 +77,7 @@ class Trainer(DefaultTrainer):
         parts = {"trainer": weakref.proxy(self)} | ({"ema": self.ema} if self.ema else {})
         self.checkpointer = TrainingCheckpointer(model, train.output_dir, **parts)
         self._preemption = Preemption(self.checkpointer)
+        self._saving: PeriodicCheckpointer | None = None  # on the first rank
         self._first_draw = 0
         self._seed_data()
         self.start_iter, self.max_iter = 0, train.max_iter
@@ -96,14 +97,15 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         train = self.cfg.train
         is_main = comm.is_main_process()
-        save = PeriodicCheckpointer(self.checkpointer, **train.checkpointer) if is_main else None
+        if is_main:
+            self._saving = PeriodicCheckpointer(self.checkpointer, **train.checkpointer)
         write = hooks.PeriodicWriter(self.build_writers(), train.log_period) if is_main else None
         return [
             hooks.IterationTimer(),
             self._seed,
             hooks.LRScheduler(),
             EMAUpdate(self.ema, self.checkpointer.model) if self.ema else None,
-            save,
+            self._saving,
             self._preemption,
             hooks.EvalHook(train.eval_period, self._evaluate),
             write,
@@ -206,16 +208,10 @@ class Trainer(DefaultTrainer):
         self._trainer.start_loading()
 
     def _evaluate(self) -> dict[str, Any]:
-        if self.iter < self.max_iter:
-            self._save_before_evaluation()
+        if self._saving is not None and self.iter < self.max_iter:
+            self._saving.save_unless_saved(self.iter)  # evaluating takes a while
         with self._preemption.evaluation():
             return self._evaluate_now()
-
-    def _save_before_evaluation(self) -> None:
-        """Evaluating takes a while, in which the cluster may end the job."""
-        name = f"model_{self.iter:07d}"
-        if not os.path.exists(os.path.join(self.cfg.train.output_dir, f"{name}.pth")):
-            self.checkpointer.save(name, iteration=self.iter)
 
     def _evaluate_now(self) -> dict[str, Any]:
         model = self.eval_model

@@ -4,6 +4,7 @@ from .. import BACKEND
 
 if BACKEND == "detectron2":
     from detectron2.utils.comm import (
+        all_gather,
         create_local_process_group,
         gather,
         get_local_size,
@@ -15,6 +16,7 @@ if BACKEND == "detectron2":
     )
 else:
     from .._builtin.comm import (
+        all_gather,
         create_local_process_group,
         gather,
         get_local_size,
@@ -26,6 +28,7 @@ else:
     )
 
 __all__ = [
+    "all_gather",
     "create_local_process_group",
     "gather",
     "get_local_size",
