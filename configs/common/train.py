@@ -25,6 +25,12 @@ train = dict(
     ),
     # iterations with a loss that is not finite, in the whole training, before it stops
     max_skipped_steps=5,
+    # how long processes of a job wait for each other
+    distributed=dict(
+        timeout_minutes=30,  # for a collective, as the exchange of losses
+        lost_after=25,  # seconds without a sign of life: the process is named, and the job ends
+        stuck_after=45,  # seconds in which a process gets no further: it is named
+    ),
     clip_grad=dict(enabled=True, max_norm=5.0),
     # evaluated are the averaged weights: decay * (1 - exp(-updates / warmup)) of the average stays
     ema=dict(enabled=True, decay=0.999, warmup=2000, start_updates=10560),

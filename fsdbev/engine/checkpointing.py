@@ -10,6 +10,8 @@ from fsdbev.checkpoint import TrainingCheckpointer, check_archive, write_weights
 from fsdbev.checkpoint.checkpointer import FINAL
 from fsdbev.d2.engine import hooks
 
+from .watchdog import Activity, during
+
 logger = logging.getLogger(__name__)
 
 _NEVER_OLD = 2  # whole checkpoints that stay however old they are
@@ -52,6 +54,10 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         if self.trainer.start_iter == 0:
             self._others = {path for _, path in self.checkpointer.numbered()}
 
+    def after_step(self) -> None:
+        with during(Activity.SAVING):
+            super().after_step()
+
     def step(self, iteration: int, **extra: object) -> None:
         """After the iteration of this number, counted from 0."""
         if (iteration + 1) % self.period == 0 and self._saved(iteration, extra):
@@ -65,7 +71,8 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         """Saves a checkpoint out of turn, if there is none of this iteration."""
         path = os.path.join(self.checkpointer.save_dir, f"{self._name(iteration)}.pth")
         if not os.path.exists(path):
-            self._saved(iteration, {})
+            with during(Activity.SAVING):
+                self._saved(iteration, {})
 
     def _name(self, iteration: int) -> str:
         return f"{self.file_prefix}_{iteration:07d}"

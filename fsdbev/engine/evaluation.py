@@ -22,6 +22,7 @@ from fsdbev.whole_file import whole_file
 
 from .report import Evaluated, ReportSource, write_report
 from .streaming import StreamingPredictor, can_stream
+from .watchdog import Activity, WatchedLoader, during
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ def evaluate(
     if cfg.train.get("eval_streaming", True) and can_stream(model):
         model = StreamingPredictor(model, frame_spacing=cfg.dataloader.get("frame_spacing", 1))
     evaluator = instantiate(cfg.dataloader.evaluator)
-    results = inference_on_dataset(model, loader, evaluator)
+    with during(Activity.SCORING):  # after the last batch; before, the loader says what is done
+        results = inference_on_dataset(model, WatchedLoader(loader), evaluator)
     if comm.is_main_process():
         print_csv_format(results)
         with whole_file(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
@@ -56,7 +58,8 @@ def evaluate(
         if report is not None:
             evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
             evaluated = Evaluated(results, evaluators, _frames_of(loader), grid)
-            write_report(cfg, report, evaluated)
+            with during(Activity.REPORTING):
+                write_report(cfg, report, evaluated)
     return results
 
 

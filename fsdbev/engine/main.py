@@ -29,6 +29,7 @@ from .model import build_model
 from .report import ReportSource
 from .trainer import Trainer
 from .wandb_writer import wants_wandb
+from .watchdog import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +70,12 @@ def run(argv: Sequence[str] | None = None) -> None:
             text = config_text(cfg) if args.print_config else difference_text(args.config_file, cfg)
             sys.stdout.write(text)
             return
+        patience = Patience(**cfg.train.get("distributed", {}))
         if not args.eval_only:
             wants_wandb(cfg.train)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    launch(main, args)
+    launch(main, args, patience)
 
 
 def config_text(cfg: DictConfig) -> str:

@@ -18,6 +18,7 @@ from fsdbev.d2.engine import HookBase
 from fsdbev.d2.utils import comm
 
 from .exit_codes import PREEMPTED
+from .watchdog import Activity, during
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class Preemption(HookBase):
             iteration + 1 == self.trainer.max_iter
         )  # saved as the final model; evaluation is next
         if not last and self._received_by_any():
-            self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+            with during(Activity.SAVING):
+                self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
             self._stop(iteration)
 
     @contextmanager

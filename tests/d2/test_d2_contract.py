@@ -118,6 +118,7 @@ structures.Instances.get_fields()
 structures.Instances.to(*args, **kwargs)
 structures.Instances.cat(instance_lists)
 
+utils.comm.all_gather(data)
 utils.comm.create_local_process_group(num_workers_per_machine)
 utils.comm.gather(data, dst=0)
 utils.comm.get_local_size()

@@ -1,0 +1,74 @@
+"""What faulty_config.py names: the toy training, one of whose processes fails as FAULT says.
+
+``FAULT`` is ``<kind>@<place>:<iteration>:<rank>``. Kinds: ``kill`` (SIGKILL to itself), ``stop``
+(SIGSTOP), ``sleep<seconds>``, ``raise``. Places: ``load``, ``train``, ``evaluate``, ``score``,
+``save``.
+"""
+
+import os
+import signal
+import time
+
+import toy_training
+
+from fsdbev.d2.utils import comm
+
+
+def fail_at(place, iteration):
+    """Fails if this is the place, the iteration and the process."""
+    kind, _, where = os.environ.get("FAULT", "").partition("@")
+    if where != f"{place}:{iteration}:{comm.get_rank()}":
+        return
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif kind.startswith("sleep"):
+        time.sleep(float(kind.removeprefix("sleep")))
+    elif kind == "raise":
+        raise ValueError("broken on purpose")
+
+
+class FaultyModel(toy_training.ToyModel):
+    """Also fails in its forward pass, in training and evaluation, and where it is saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = {True: 0, False: 0}
+        self.saved = 0
+
+    def forward(self, batch):
+        fail_at("train" if self.training else "evaluate", self.calls[self.training])
+        self.calls[self.training] += 1
+        return super().forward(batch)
+
+    def state_dict(self, *args, **kwargs):
+        fail_at("save", self.saved)
+        self.saved += 1
+        return super().state_dict(*args, **kwargs)
+
+
+class FaultyEvaluator(toy_training.ToyEvaluator):
+    def evaluate(self):
+        results = super().evaluate()
+        fail_at("score", 0)
+        return results
+
+
+class FaultySampler(toy_training.ToySampler):
+    def __iter__(self):
+        for count, number in enumerate(super().__iter__()):
+            if count % 4 == 0:
+                fail_at("load", count // 4)
+            yield number
+
+
+def train_loader(*, total_batch_size, num_workers):
+    loader = toy_training.train_loader(total_batch_size=total_batch_size, num_workers=num_workers)
+    return toy_training.DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=FaultySampler(),
+        collate_fn=loader.collate_fn,
+        num_workers=num_workers,
+    )
