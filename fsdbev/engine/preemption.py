@@ -41,18 +41,19 @@ class Preemption(HookBase):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes note of the signals. Once one has stopped the training, further ones are ignored:
-        what is left is the end of the process, which has to have its exit status."""
+        """Takes note of the signals. Once one has stopped the training, or one process of several
+        has failed, further ones are ignored: what is left is to say why, and to end."""
         previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
-        stopped = False
+        is_over = False
         try:
             yield
-        except SystemExit as end:
-            stopped = end.code == PREEMPTED
+        except BaseException as error:
+            preempted = isinstance(error, SystemExit) and error.code == PREEMPTED
+            is_over = preempted or comm.get_world_size() > 1
             raise
         finally:
             for number, handler in previous.items():
-                signal.signal(number, signal.SIG_IGN if stopped else handler)
+                signal.signal(number, signal.SIG_IGN if is_over else handler)
 
     def before_train(self) -> None:
         loader = self.trainer.data_loader

@@ -1,5 +1,6 @@
 """A toy training: its model and data in toy_training.py, its config in toy_config.py."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -7,6 +8,16 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the config names its classes by module
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    """Puts back those that a training leaves when it ends with an error."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    handlers = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture

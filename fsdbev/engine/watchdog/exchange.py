@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 
 import torch.distributed as dist
 
@@ -70,10 +71,9 @@ class Heard:
 class Exchange:
     """Tells the other ranks of this one every ``heartbeat`` seconds, and hears of them.
 
-    All ranks make one at the same time, after ``torch.distributed`` is initialised.
-
     Args:
-        host: name by which all ranks reach the machine of rank 0. The port is the system's choice.
+        host, port: where all ranks find the store, which rank 0 opens; with port 0, at one of the
+            system's choice.
         heartbeat: seconds.
         patience: seconds that one call of the store may take.
 
@@ -82,28 +82,46 @@ class Exchange:
         last: second of ``time.monotonic`` when the store last answered.
     """
 
-    def __init__(self, host: str, heartbeat: float, patience: float) -> None:
-        self.rank, self.world_size = comm.get_rank(), comm.get_world_size()
+    def __init__(
+        self, host: str, port: int, *, rank: int, world_size: int, heartbeat: float, patience: float
+    ) -> None:
+        self.rank = rank
         self._heartbeat = heartbeat
         self._timeout = timedelta(seconds=patience)
-        self._host, self._port = host, 0
+        self._host, self._port = host, port
+        self._keys = [str(rank) for rank in range(world_size)]
         self._beat = 0
         self._farewell: str | None = None
         self._failed = False
         self._wake, self._said, self._closed = (threading.Event() for _ in range(3))
-        self.last = time.monotonic()
-        self._keys = [str(rank) for rank in range(self.world_size)]
         self.heard: dict[int, Heard] = {}
-        if self.rank == 0:
-            self._store = self._connect()
-            self._port = self._store.port
-        self._port = comm.all_gather(self._port)[0]
-        if self.rank != 0:
-            self._store = self._connect()
+        self.last = time.monotonic()
+        self._store = self._connect()
         self._tell()
-        comm.synchronize()  # from here on every rank's report is there
-        self._hear()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    @classmethod
+    def among_all(cls, host: str, heartbeat: float, patience: float) -> Exchange:
+        """That of this process, begun; all ranks of ``torch.distributed`` call it together."""
+        rank, world_size = comm.get_rank(), comm.get_world_size()
+        make = partial(
+            cls, host, rank=rank, world_size=world_size, heartbeat=heartbeat, patience=patience
+        )
+        exchange = make(port=0) if rank == 0 else None
+        port = comm.all_gather(exchange and exchange.port)[0]
+        exchange = exchange or make(port=port)
+        comm.synchronize()  # every rank has told of itself once
+        exchange.begin()
+        return exchange
+
+    @property
+    def port(self) -> int:
+        """Of the store."""
+        return self._store.port
+
+    def begin(self) -> None:
+        """Starts the thread. Every rank has its exchange."""
+        self._hear()
         self._thread.start()
 
     def _connect(self) -> dist.TCPStore:
@@ -154,9 +172,12 @@ class Exchange:
                 self._hear()
             except Exception as error:  # this thread must go on whatever comes from the network
                 logger.debug("No exchange with rank 0 at %s: %s", self._host, error)
+                if self.heard[0].report.farewell is not None:  # and the store with it
+                    break
                 self._reconnect()
             self._wake.wait(self._heartbeat)
             self._wake.clear()
+        self._said.set()
 
     def _reconnect(self) -> None:
         if self.rank == 0:

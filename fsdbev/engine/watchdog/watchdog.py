@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
@@ -72,17 +71,15 @@ def watched(patience: Patience, host: str) -> Iterator[None]:
     Raises:
         SystemExit: with ``RANK_LOST``, for an error that comes of another rank's end.
     """
-    several = comm.get_world_size() > 1
-    exchange = Exchange(host, patience.heartbeat, patience.lost_after) if several else None
+    exchange = None
+    if comm.get_world_size() > 1:
+        exchange = Exchange.among_all(host, patience.heartbeat, patience.lost_after)
     watchdog = Watchdog(patience, exchange)
     try:
         yield
         watchdog.end("done")
     except SystemExit as stop:
         preempted = stop.code == PREEMPTED
-        if preempted:  # all is saved: nothing is left for a second signal to ask
-            for number in {signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}:
-                signal.signal(number, signal.SIG_IGN)
         failed = stop.code not in (None, 0, PREEMPTED)
         watchdog.end(f"status {stop.code}", failed=failed, together=preempted)
         raise
@@ -228,7 +225,7 @@ class Watchdog:
             self._tell_own_delay()
         elif self._exchange is not None and not self._tell_others_delay():
             return
-        self._next_report = max(2 * self._next_report, self._next_report + 60)
+        self._next_report *= 2
 
     def _tell_own_delay(self) -> None:
         state = now()
@@ -246,7 +243,8 @@ class Watchdog:
         if not behind:
             _tell(now().activity, f"This process and all others are {mine}")
         for heard in late:
-            tell = logger.info if heard.activity.slow else logger.warning
+            slow = now().activity.slow or heard.activity.slow
+            tell = logger.info if slow else logger.warning
             tell("This process (%s) waits for %s", mine, _delay(heard))
         return True
 
@@ -301,12 +299,13 @@ def _tell(activity: Activity, text: str) -> None:
 
 
 def stacks() -> str:
-    """Where all threads of this process are, but for the caller's."""
+    """Where all threads of this process are, but for the watchdog's own."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
+    mine = ("heartbeat", "watchdog")
     return "\n".join(
         f"Thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
         for ident, frame in sys._current_frames().items()
-        if ident != threading.get_ident()
+        if names.get(ident) not in mine
     )
 
 
