@@ -6,7 +6,8 @@
   compilation when they are loaded, newer ones).
 - Otherwise, or with FSDBEV_NO_EXT=1: none, and the operators run in plain PyTorch.
 
-FSDBEV_NO_CUDA=1 leaves the CUDA kernels out. An installation goes on without the extension when its
+FSDBEV_NO_CUDA=1 leaves the CUDA kernels out. FSDBEV_SANITIZE names sanitizers of GCC or Clang to build
+the CPU kernels with (tools/check_kernels.sh). An installation goes on without the extension when its
 build fails; ``python setup.py build_ext --inplace`` stops with the compiler's error. The package's
 metadata is in pyproject.toml.
 """
@@ -49,8 +50,10 @@ def sources(pattern):
 
 
 def make_extension():
+    sanitizers = os.environ.get("FSDBEV_SANITIZE", "")
     with_cuda = (
-        torch.version.cuda is not None
+        not sanitizers
+        and torch.version.cuda is not None
         and cpp_extension.CUDA_HOME is not None
         and not is_set("FSDBEV_NO_CUDA")
     )
@@ -58,9 +61,13 @@ def make_extension():
     cxx = ["/O2"] if os.name == "nt" else ["-O3", "-ffp-contract=off"]
     if sys.platform.startswith("linux"):
         cxx.append("-fopenmp")  # at::parallel_for runs on the OpenMP library that PyTorch loads
+    link = []
+    if sanitizers:
+        link = [f"-fsanitize={sanitizers}"]
+        cxx += [*link, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
     arguments = {"sources": sources("*.cpp") + sources("cpu/*.cpp"), "py_limited_api": True}
     arguments["depends"] = sources("**/*.h") + sources("**/*.cuh")
-    arguments["extra_compile_args"] = {"cxx": cxx}
+    arguments |= {"extra_compile_args": {"cxx": cxx}, "extra_link_args": link}
     if not with_cuda:
         return cpp_extension.CppExtension("fsdbev.layers._C", **arguments)
     if not torch.cuda.is_available():

@@ -157,7 +157,7 @@ def splat_cells(
         grid_size: (Y, X).
 
     The other arguments, the result and the errors are those of :func:`lift_splat`; a cell outside
-    the grid is an error too.
+    the grid is an error too, where a point that takes part lies in it.
     """
     arguments = (weights, foreground, context, cells, view, output, num_outputs)
     arguments += (grid_size, depth_threshold, foreground_threshold)

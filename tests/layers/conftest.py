@@ -1,6 +1,9 @@
-"""Lets the tests of this folder import their shared cases."""
+"""Lets the tests of this folder import their shared cases, and more of each be tried."""
 
 import pathlib
 import sys
 
+from hypothesis import settings
+
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+settings.register_profile("thorough", max_examples=1000)  # pytest --hypothesis-profile thorough

@@ -1,0 +1,203 @@
+"""Every registered operator on arguments that nobody means: other shapes, types, layouts and sizes,
+values that are not finite or do not fit. It says what is wrong or gives what its twin gives, and
+reads and writes nothing but its own memory, which tools/check_kernels.sh watches."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from lift_splat_cases import scene
+from nms_cases import random_boxes
+
+from fsdbev.layers import EXTENSION_BUILT, frustum_cells
+from fsdbev.layers.resample import _turn
+from fsdbev.layers.twins.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
+from fsdbev.layers.twins.lift_splat import (
+    frustum_cells_reference,
+    lift_splat_reference,
+    splat_cells_reference,
+)
+from fsdbev.layers.twins.nms import grouped_nms_reference, rotated_iou_reference
+
+pytestmark = pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
+
+#: What ends a call that cannot be: of ours, of the schema, of memory that nobody has.
+REFUSALS = (ValueError, TypeError, RuntimeError, IndexError, MemoryError, OverflowError)
+
+#: Sizes are small, or so large that no machine has the memory.
+WHOLE = st.sampled_from([-(2**63), -(2**40), -1, 0, 1, 2, 3, 7, 2**56, 2**62, 2**63 - 1])
+REAL = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, -1.0, 0.5, 1e-308, 1e300, -1e300])
+TYPES = st.sampled_from(
+    [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8]
+    + [torch.bool, torch.complex64]
+)
+
+
+def splat_arguments(values):
+    """(lift_splat's, frustum_cells', splat_cells') arguments in the order of the schemas."""
+    *features, undo, image2bev, view, output, outputs, frustum, depth, foreground = values.values()
+    geometry = (undo, image2bev, view)
+    lift = [*features, *geometry, output, outputs, *frustum.arguments(), depth, foreground]
+    sizes = (features[0].shape[2], list(features[0].shape[3:]))
+    options = {"num_bins": sizes[0], "feature_size": tuple(sizes[1]), "frustum": frustum}
+    table = frustum_cells(undo_image_aug=undo, image2bev=image2bev, view=view, **options)
+    grid = [frustum.count[1], frustum.count[0]]
+    splat = [*features, table, view, output, outputs, grid, depth, foreground]
+    return lift, [*geometry, *sizes, *frustum.arguments()], splat
+
+
+def arguments_of(name, seed):
+    """Arguments that make sense."""
+    if name.startswith(("lift", "frustum", "splat")):
+        lift, frustum, splat = splat_arguments(scene(seed=seed))
+        grad = torch.rand(2, 2, 5, 6, 9)
+        return {
+            "lift_splat": lift,
+            "lift_splat_backward": [grad, *lift[:7], *lift[8:]],
+            "frustum_cells": frustum,
+            "splat_cells": splat,
+            "splat_cells_backward": [grad, *splat[:6], *splat[7:]],
+        }[name]
+    generator = torch.Generator().manual_seed(seed)
+    boxes, scores = random_boxes(3, 6, seed=seed)
+    corners = torch.rand(5, 2, 2, generator=generator).sort(dim=1).values.flatten(1) * 60
+    index = torch.tensor([0, 1, 0, 1, 1])
+    aug = torch.eye(4).repeat(2, 1, 1) * torch.tensor([0.5, 0.7])[:, None, None]
+    image = torch.randint(0, 256, (11, 17, 3), generator=generator, dtype=torch.uint8)
+    return {
+        "elliptical_heatmaps": [
+            *(corners, index, index, aug, torch.tensor([[64, 48], [50, 60]])),
+            *(2, [24, 32], 4),
+        ],
+        "draw_gaussians": [torch.tensor([[0, 1], [4, 2]]), index[:2] + 1, index[:2], 2, [4, 5]],
+        "rotated_iou": [boxes, boxes[:, :4]],
+        "grouped_nms": [boxes, scores, torch.full((3,), 0.2), torch.tensor([True, False] * 2)[1:]]
+        + [5, 4],
+        "resample_image": [image, [9, 7], [-1, 2], [8, 6], True, _turn(5.0, (8, 6)), seed % 2 == 0],
+    }[name]
+
+
+TWINS = {
+    "lift_splat": lift_splat_reference,
+    "lift_splat_backward": None,  # its shapes alone: values are those of autograd, tested elsewhere
+    "frustum_cells": frustum_cells_reference,
+    "splat_cells": splat_cells_reference,
+    "splat_cells_backward": None,
+    "elliptical_heatmaps": elliptical_heatmaps_reference,
+    "draw_gaussians": draw_gaussians_reference,
+    "rotated_iou": rotated_iou_reference,
+    "grouped_nms": grouped_nms_reference,
+    "resample_image": None,  # Pillow takes an angle, not a turn
+}
+
+
+def changed(draw, value):
+    """Another value in place of an argument."""
+    if isinstance(value, torch.Tensor):
+        return changed_tensor(draw, value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (list, tuple)):
+        numbers = list(value)
+        if numbers and draw(st.booleans()):
+            place = draw(st.integers(0, len(numbers) - 1))
+            numbers[place] = changed(draw, numbers[place])
+            return numbers
+        return draw(st.sampled_from([numbers[:-1], [*numbers, 1], []]))
+    return draw(WHOLE if isinstance(value, int) else REAL)
+
+
+def changed_tensor(draw, tensor):
+    axis = draw(st.integers(0, tensor.dim() - 1))
+    changes = {
+        "values": lambda: with_values(draw, tensor),
+        "type": lambda: tensor.to(draw(TYPES)),
+        "meta": lambda: tensor.to("meta"),
+        "gaps": lambda: tensor.repeat_interleave(2, axis).unfold(axis, 1, 2)[..., 0],
+        "order": lambda: tensor.transpose(0, axis).contiguous().transpose(0, axis),
+        "empty": lambda: tensor.narrow(axis, 0, 0),
+        "more axes": lambda: tensor[None],
+        "fewer axes": lambda: tensor.select(axis, 0),
+        "shorter": lambda: tensor.narrow(axis, 0, 1),
+        "longer": lambda: torch.cat([tensor, tensor], axis),
+        "swapped": lambda: tensor.transpose(0, axis),
+    }
+    return changes[draw(st.sampled_from(["values", "values", *changes]))]()
+
+
+def with_values(draw, tensor):
+    """Some values replaced."""
+    result = tensor.clone(memory_format=torch.contiguous_format)
+    values = REAL if tensor.is_floating_point() else WHOLE
+    if tensor.dtype in (torch.bool, torch.uint8):
+        values = st.integers(0, 1)
+    elif tensor.dtype == torch.int32:
+        values = st.sampled_from([-(2**31), -2, 0, 53, 54, 2**31 - 1])
+    count = min(draw(st.integers(1, 3)), tensor.numel())
+    for place in draw(st.lists(st.integers(0, tensor.numel() - 1), min_size=count, max_size=count)):
+        wide = torch.float64 if tensor.is_floating_point() else torch.int64
+        result.view(-1)[place] = torch.tensor(draw(values), dtype=wide).to(tensor.dtype)
+    return result
+
+
+def outcome(call, arguments):
+    """What a call gives, as a list, or the error that it ends with."""
+    try:
+        result = call(*arguments)
+    except REFUSALS as error:
+        return error
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def described(argument):
+    if isinstance(argument, torch.Tensor):
+        return f"{argument.dtype} {tuple(argument.shape)} {argument.stride()} {argument.device}"
+    return repr(argument)
+
+
+@pytest.mark.parametrize("name", TWINS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), seed=st.integers(0, 9))
+def test_an_operator_refuses_or_agrees_with_its_twin(name, data, seed):
+    arguments = list(arguments_of(name, seed))
+    places = st.lists(st.integers(0, len(arguments) - 1), min_size=1, max_size=3, unique=True)
+    for place in data.draw(places):
+        arguments[place] = changed(data.draw, arguments[place])
+        note(f"argument {place}: {described(arguments[place])}")
+    before = [a.clone() if isinstance(a, torch.Tensor) else a for a in arguments]
+    got = outcome(getattr(torch.ops.fsdbev, name), arguments)
+    for argument, copy in zip(arguments, before):
+        if isinstance(argument, torch.Tensor) and not argument.is_meta:
+            torch.testing.assert_close(argument, copy, rtol=0, atol=0, equal_nan=True)
+    on_meta = any(isinstance(a, torch.Tensor) and a.is_meta for a in arguments)
+    if isinstance(got, Exception):
+        assert str(got).strip()
+    elif TWINS[name] is not None and not on_meta:
+        compare(name, got, outcome(TWINS[name], arguments))
+
+
+def compare(name, got, expected):
+    if "cells must be in" in str(expected):
+        return  # the operator looks at the cells of the points that take part alone
+    if isinstance(expected, Exception):
+        raise AssertionError(f"{name} took what its twin refuses: {expected}") from expected
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_the_arguments_that_are_changed_make_sense(name):
+    got = outcome(getattr(torch.ops.fsdbev, name), arguments_of(name, 0))
+    assert not isinstance(got, Exception), got
+    assert any(part.count_nonzero() for part in got)
+    if TWINS[name] is not None:
+        compare(name, got, outcome(TWINS[name], arguments_of(name, 0)))
+
+
+def test_every_registered_operator_is_tried():
+    names = {
+        name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if "fsdbev" in name
+    }
+    assert names == set(TWINS)
