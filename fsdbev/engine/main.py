@@ -23,6 +23,7 @@ from fsdbev.d2.utils.logger import setup_logger
 
 from .config import load_config
 from .config_difference import difference_from_base
+from .determinism import set_determinism
 from .evaluation import evaluate
 from .launch import launch
 from .model import build_model
@@ -73,6 +74,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         patience = Patience(**cfg.train.get("distributed", {}))
         if not args.eval_only:
             wants_wandb(cfg.train)
+        set_determinism(cfg.train)  # before CUDA starts, for all processes of the job
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     launch(main, args, patience)
@@ -99,6 +101,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     """Trains or evaluates, as one process of a job. Returns the metrics on the first rank."""
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
+    set_determinism(cfg.train)
     if not logging.getLogger("fsdbev").handlers:  # Detectron2 sets up its own loggers only
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="fsdbev")
     logger.info("Environment:\n%s", as_table(environment()))
