@@ -65,6 +65,7 @@ def make_extension():
     if sanitizers:
         link = [f"-fsanitize={sanitizers}"]
         cxx += [*link, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
+        cxx.append("-fno-wrapv")  # Python's own flags let signed numbers overflow in silence
     arguments = {"sources": sources("*.cpp") + sources("cpu/*.cpp"), "py_limited_api": True}
     arguments["depends"] = sources("**/*.h") + sources("**/*.cuh")
     arguments |= {"extra_compile_args": {"cxx": cxx}, "extra_link_args": link}

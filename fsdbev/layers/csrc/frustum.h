@@ -72,6 +72,12 @@ inline void check_index(const char* name, int64_t place, int64_t value, int64_t 
       value >= 0 && value < limit, name, "[", place, "] must be in 0 .. ", limit - 1, ", got ", value);
 }
 
+// Without the product, which may not fit.
+inline void check_feature_size(int64_t height, int64_t width) {
+  TORCH_CHECK_VALUE(
+      height == 0 || width <= kMaxCells / height, "too large a feature map: ", height, " x ", width, " pixels");
+}
+
 // (Y, X) of the number of cells (X, Y, Z).
 inline std::array<int64_t, 2> grid_size_of(at::IntArrayRef count) {
   TORCH_CHECK_VALUE(
@@ -109,7 +115,7 @@ inline Frustum make_frustum(
   TORCH_CHECK_VALUE(image_size.size() == 2, "image_size must be (H, W), got ", image_size);
   TORCH_CHECK_VALUE(lower.size() == 3 && size.size() == 3, "lower and size must be x, y, z, got ", lower, " and ", size);
   const auto step = [](int64_t pixels, int64_t features) {
-    return features > 1 ? static_cast<double>(pixels - 1) / static_cast<double>(features - 1) : 0.0;
+    return features > 1 ? (static_cast<double>(pixels) - 1) / static_cast<double>(features - 1) : 0.0;
   };
   return Frustum{
       step(image_size[1], width), step(image_size[0], height), depth_start, depth_step,
@@ -137,6 +143,7 @@ inline Frustum check_frustum_cells(
   TORCH_CHECK_VALUE(
       feature_size.size() == 2 && feature_size[0] >= 0 && feature_size[1] >= 0, "feature_size must be (h, w), got ",
       feature_size);
+  check_feature_size(feature_size[0], feature_size[1]);
   grid_size_of(count);
   return make_frustum(
       undo_image_aug, image2bev, view, undo_image_aug.size(0), feature_size[0], feature_size[1], image_size,

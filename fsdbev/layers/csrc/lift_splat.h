@@ -28,6 +28,7 @@ inline LiftSplatShape check_splat(
   TORCH_CHECK_VALUE(context.dim() == 4, "context must be (V, C, h, w), got ", context.sizes());
   TORCH_CHECK_VALUE(view.dim() == 1, "view must be (P,), got ", view.sizes());
   TORCH_CHECK_VALUE(num_outputs >= 0, "num_outputs must not be negative, got ", num_outputs);
+  TORCH_CHECK_VALUE(num_outputs <= kMaxCells, "num_outputs must be at most ", kMaxCells, ", got ", num_outputs);
   TORCH_CHECK_VALUE(
       grid_size.size() == 2 && grid_size[0] > 0 && grid_size[1] > 0 && grid_size[0] <= kMaxCells / grid_size[1],
       "grid_size must be (Y, X) of 1 to ", kMaxCells, " cells, got ", grid_size);
@@ -54,7 +55,7 @@ inline LiftSplatShape check_splat(
     TORCH_CHECK_VALUE(
         index.scalar_type() == at::kLong, "view and output must be int64, got ", index.scalar_type());
   }
-  TORCH_CHECK_VALUE(shape.pixels() <= kMaxCells, "too large a feature map: ", shape.pixels(), " pixels");
+  check_feature_size(shape.height, shape.width);
   return shape;
 }
 

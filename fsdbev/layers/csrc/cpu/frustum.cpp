@@ -68,6 +68,9 @@ at::Tensor frustum_cells_cpu(
   }
   const FrustumCells source(frustum, undo_image_aug, image2bev, width);
   const at::Tensor table = at::empty({view.size(0), num_bins, height, width}, view.options().dtype(at::kInt));
+  if (table.numel() == 0) {
+    return table;
+  }
   int32_t* cells = table.mutable_data_ptr<int32_t>();
   at::parallel_for(0, view.size(0) * pixels, 64, [&](int64_t begin, int64_t end) {
     Ray ray(num_bins);
