@@ -6,7 +6,6 @@ train = dict(
     plugins=[],  # what registers more models and parts: modules, as projects.BEVDepth
     max_iter=90000,
     seed=0,  # -1: a new one each time; a resumed training keeps its own
-    seed=0,  # -1: a new one each time
     deterministic=False,  # the same bits each time, on GPUs too; an operation that cannot raises
     device="cuda",  # the CPU where there is no GPU
     channels_last=False,  # convolution weights in channels-last layout: faster on most machines
