@@ -7,6 +7,9 @@ train = dict(
     max_iter=90000,
     seed=0,  # -1: a new one each time; a resumed training keeps its own
     deterministic=False,  # the same bits each time, on GPUs too; an operation that cannot raises
+    # samples that can't be read: 0: the first ends the training; more: others take their place,
+    # and beyond so many the training ends. Evaluation never skips
+    max_bad_samples=0,
     device="cuda",  # the CPU where there is no GPU
     channels_last=False,  # convolution weights in channels-last layout: faster on most machines
     amp=dict(enabled=False, dtype="bfloat16"),  # mixed precision; or "float16"

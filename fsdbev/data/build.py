@@ -26,6 +26,9 @@ from .index import FrameIndex
 from .mapper import MultiViewMapper
 from .samplers import ClassBalancedSampler, Draw, EpochSampler, SceneSampler
 
+#: So many samples are tried in place of one that can't be loaded.
+_ATTEMPTS = 5
+
 
 def register_frames(
     *,
@@ -127,22 +130,75 @@ def open_nuscenes(
     return DatasetCatalog.get(name)
 
 
-class MappedDataset(Dataset):
-    """Samples of a data set by row, or by :class:`Draw` with augmentation seeded by its number."""
+class SampleError(ValueError):
+    """A sample can't be loaded; the message names it and the file. One argument, so that it reaches
+    the main process from a loader's worker as it is."""
 
-    def __init__(self, dataset: FrameDataset, mapper: MultiViewMapper, seed: int = 0) -> None:
+
+class MappedDataset(Dataset):
+    """Samples of a data set by row, or by :class:`Draw` with augmentation seeded by its number.
+
+    Args:
+        dataset: a prepared data set.
+        mapper: loads its rows.
+        seed: of the augmentation.
+        max_bad_samples: 0: a sample that can't be loaded is an error. More: another one takes its
+            place in a training, and says so under the key ``replaced``. Counting them, and ending
+            the training where there are more, is the training loop's.
+
+    Raises:
+        SampleError: a sample can't be loaded, and no other may take its place or could.
+    """
+
+    def __init__(
+        self,
+        dataset: FrameDataset,
+        mapper: MultiViewMapper,
+        seed: int = 0,
+        max_bad_samples: int = 0,
+    ) -> None:
+        if max_bad_samples < 0:
+            raise ValueError(f"max_bad_samples starts at 0, got {max_bad_samples}")
         self.dataset = dataset
         self.mapper = mapper
         self.seed = seed
+        self.max_bad_samples = max_bad_samples
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, item: Draw | int) -> dict[str, Any]:
-        if isinstance(item, Draw):
-            generator = np.random.default_rng((self.seed, item.number))
-            return self.mapper(self.dataset, item.row, generator)
-        return self.mapper(self.dataset, item)
+        if not isinstance(item, Draw):
+            return self._load(item)
+        try:
+            return self._load(item.row, self._generator(item.number))
+        except SampleError as error:
+            if not self.max_bad_samples:
+                raise
+            return self._another(item.number, error)
+
+    def _another(self, number: int, bad: SampleError) -> dict[str, Any]:
+        """In place of a draw's sample: one that depends on nothing but the draw's number."""
+        error = bad
+        for attempt in range(1, 1 + _ATTEMPTS):
+            generator = self._generator(number, attempt)
+            try:
+                sample = self._load(int(generator.integers(len(self))), generator)
+            except SampleError as next_error:
+                error = next_error
+                continue
+            return {**sample, "replaced": str(bad)}
+        raise SampleError(f"{bad}; {_ATTEMPTS} others in its place neither, the last: {error}")
+
+    def _generator(self, *number: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, *number))
+
+    def _load(self, row: int, generator: np.random.Generator | None = None) -> dict[str, Any]:
+        try:
+            return self.mapper(self.dataset, row, generator)
+        except (OSError, ValueError) as error:
+            token = self.dataset.index[row].sample_token
+            raise SampleError(f"sample {token}: {error}") from error
 
 
 def build_train_loader(
@@ -154,6 +210,7 @@ def build_train_loader(
     num_workers: int = 4,
     prefetch_factor: int = 2,
     seed: int | None = None,
+    max_bad_samples: int = 0,
 ) -> DataLoader:
     """Endless loader of this rank's part of each batch, a list of sample dicts.
 
@@ -166,6 +223,7 @@ def build_train_loader(
         prefetch_factor: batches a worker loads ahead.
         seed: of order and augmentation, the same on all ranks; None or a negative one draws a
             shared one.
+        max_bad_samples: see :class:`MappedDataset`, which is ``loader.dataset``.
 
     ``loader.sampler`` is the sampler; set its ``start`` before iterating to continue a run.
     """
@@ -180,7 +238,7 @@ def build_train_loader(
     else:
         sampler = EpochSampler(len(dataset), seed=seed)
     return DataLoader(
-        MappedDataset(dataset, mapper, sampler.seed),
+        MappedDataset(dataset, mapper, sampler.seed, max_bad_samples),
         batch_size=total_batch_size // world_size,
         sampler=sampler,
         drop_last=True,
@@ -199,6 +257,7 @@ def build_test_loader(
     prefetch_factor: int = 2,
 ) -> DataLoader:
     """Loader of every sample once, in order; each rank gets a contiguous part, or whole scenes.
+    None is ever skipped: one that can't be loaded is a :class:`SampleError`.
 
     Args:
         dataset: a prepared data set.

@@ -65,6 +65,7 @@ dataloader = dict(
         num_workers=4,
         prefetch_factor=2,
         seed="${train.seed}",
+        max_bad_samples="${train.max_bad_samples}",
     ),
     test=L(build_test_loader)(
         dataset=_dataset("${...test_split}"),
