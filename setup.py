@@ -6,10 +6,10 @@
   compilation when they are loaded, newer ones).
 - Otherwise, or with FSDBEV_NO_EXT=1: none, and the operators run in plain PyTorch.
 
-FSDBEV_NO_CUDA=1 leaves the CUDA kernels out. FSDBEV_SANITIZE names sanitizers of GCC or Clang to build
-the CPU kernels with (tools/check_kernels.sh). An installation goes on without the extension when its
-build fails; ``python setup.py build_ext --inplace`` stops with the compiler's error. The package's
-metadata is in pyproject.toml.
+FSDBEV_NO_CUDA=1 leaves the CUDA kernels out. FSDBEV_SANITIZE names sanitizers of GCC or Clang to
+build the CPU kernels with (tools/check_kernels.sh). An installation goes on without the extension
+when its build fails; ``python setup.py build_ext --inplace`` stops with the compiler's error. The
+package's metadata is in pyproject.toml.
 """
 
 import logging

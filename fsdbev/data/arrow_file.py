@@ -81,14 +81,19 @@ def read_table(
             reader = pa.ipc.open_file(source)
             batches = reader.num_record_batches
             batch = reader.get_batch(0) if batches == 1 else None
-    except (pa.ArrowInvalid, OSError) as error:
+            if batch is not None:
+                batch.validate(full=True)  # a damaged offset would lead out of the file
+            metadata = reader.schema.metadata or {}
+            header = {key.decode(): value.decode() for key, value in metadata.items()}
+    except PermissionError:
+        raise
+    except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError, MemoryError) as error:
         raise ValueError(
             f"{path}: not a whole {file_format.kind} file ({error}); it was cut short or is "
             f"something else; {REMEDY}"
         ) from error
     if batch is None:
         raise ValueError(f"{path}: {batches} record batches found, 1 expected; {REMEDY}")
-    header = {k.decode(): v.decode() for k, v in (batch.schema.metadata or {}).items()}
     for field, expected in file_format.header().items():
         found = header.get(field)
         if found != expected:

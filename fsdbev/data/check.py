@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from fsdbev.structures import CLASS_NAMES
 
 from .arrow_file import leftovers
 from .dataset import FrameDataset
+from .image_file import image_header
 from .index import FrameIndex
 from .labelling import LabelStatistics, PointLabeller
 from .nuscenes import split_scenes
@@ -254,11 +253,8 @@ class _RowCheck:
 def _end_of(path: Path, size: tuple[int, int]) -> bytes | None:
     """Last bytes that an image must have; None if its header is not of this width and height, can't
     be read, or doesn't tell."""
-    try:
-        with Image.open(path) as image:
-            return _IMAGE_ENDS.get(image.format) if image.size == size else None
-    except (OSError, SyntaxError):
-        return None
+    header = image_header(path)
+    return _IMAGE_ENDS.get(header[0]) if header and header[1] == size else None
 
 
 def _tail(path: Path) -> bytes:

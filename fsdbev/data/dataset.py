@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .image_file import read_image
+from .image_file import ImageFile
 from .index import FrameIndex
 from .point_labels import PointLabels, label_path, read_point_labels
 from .records import Frame
@@ -41,11 +41,14 @@ class FrameDataset:
             ValueError: it can't be decoded, or its size is not the index's.
         """
         path = self.dataroot / frame.image_paths[camera]
-        image = read_image(path)
-        size, expected = image.shape[1::-1], tuple(frame.image_sizes[camera].tolist())
-        if size != expected:
-            raise ValueError(f"{path}: {size} px, but the index says {expected}")
-        return image
+        image = ImageFile(path)
+        expected = tuple(frame.image_sizes[camera].tolist())
+        if image.size != expected:  # before it is decoded: its header may claim gigabytes
+            raise ValueError(
+                f"{path}: {image.size} px, but the index says {expected}; fetch it again, or make "
+                "an index of these images"
+            )
+        return image.decode()
 
     def point_labels(self, frame: Frame) -> list[PointLabels]:
         """Point labels of a sample, an entry a camera; none where the data set has no labels."""

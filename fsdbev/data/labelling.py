@@ -66,8 +66,12 @@ class LabelStatistics:
     @classmethod
     def from_json(cls, text: str) -> LabelStatistics:
         """What ``to_json`` gave; ValueError if it is not."""
-        samples, *values = json.loads(text)
-        return cls(samples, *(np.array(value, np.int64) for value in values))
+        try:
+            samples, *values = json.loads(text)
+            read = cls(int(samples), *(np.array(value, np.int64) for value in values))
+            return read + cls.zero()  # an error if the shapes are others
+        except (OverflowError, RecursionError, TypeError) as error:
+            raise ValueError(f"no statistics of point labels ({error}): {text!r}") from error
 
     @classmethod
     def zero(cls) -> LabelStatistics:
@@ -89,7 +93,7 @@ class PointLabeller:
     def __init__(self, index: FrameIndex, dataroot: str | os.PathLike) -> None:
         self.index = index
         self.dataroot = dataroot
-        self.lidarseg_classes = json.loads(index.info.get("lidarseg_classes", "[]"))
+        self.lidarseg_classes = _lidarseg_classes(index)
         self._sweep = lru_cache(maxsize=3)(self._read_sweep)  # the one before, this, the next
 
     def __call__(self, row: int) -> tuple[list[PointLabels], LabelStatistics]:
@@ -120,6 +124,18 @@ class PointLabeller:
     def _read_sweep(self, row: int) -> WorldPoints:
         frame, annotations = self.index[row], self.index.annotations(row)
         return sweep_points(frame, annotations, self.dataroot, self.lidarseg_classes)
+
+
+def _lidarseg_classes(index: FrameIndex) -> list[int]:
+    text = index.info.get("lidarseg_classes", "[]")
+    try:
+        classes = json.loads(text)
+        fine = all(isinstance(i, int) and BACKGROUND <= i < len(CLASS_NAMES) for i in classes)
+    except (RecursionError, TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise ValueError(f"{index.path}: lidarseg_classes is no list of class ids: {text!r}")
+    return classes
 
 
 def _without_points(

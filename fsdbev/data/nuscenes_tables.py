@@ -4,6 +4,7 @@ remedy."""
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections import defaultdict
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.color_map import get_colormap
+
+from .plain_file import open_file
 
 #: Table -> fields, beside the token, that its records must have.
 FIELDS = {
@@ -113,9 +116,9 @@ def read_json(path: Path) -> object:
         TableError: it is not JSON, or only the beginning of some.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8") as file:
             return json.load(file)
-    except ValueError as error:  # of the syntax or of the encoding
+    except (RecursionError, ValueError) as error:  # of the syntax or of the encoding
         raise TableError(f"{path}: is no whole JSON ({error}); {REMEDY}") from error
 
 
@@ -134,9 +137,22 @@ def read_records(folder: Path, name: str) -> list[dict]:
         if not (isinstance(record, dict) and needed <= record.keys()):
             lacking = sorted(needed - set(record if isinstance(record, dict) else ()))
             raise TableError(f"{path}: record {number} lacks {', '.join(lacking)}; {REMEDY}")
+    if needed:
+        _check_tokens(path, records)
     if name == "category" and has_lidarseg(folder):
         _check_indices(path, records)
     return records
+
+
+def _check_tokens(path: Path, records: Sequence[dict]) -> None:
+    """Refuses records of the same name: which of them is meant would be left to chance."""
+    seen = set()
+    for number, record in enumerate(records):
+        token = record["token"]
+        if not isinstance(token, str) or token in seen:
+            finding = "is there twice" if isinstance(token, str) else "is no text"
+            raise TableError(f"{path}: record {number}: token {token!r} {finding}; {REMEDY}")
+        seen.add(token)
 
 
 def _check_indices(path: Path, categories: Sequence[dict]) -> None:

@@ -172,7 +172,7 @@ def read_point_labels(path: str | os.PathLike, source: str | None = None) -> lis
 
     Raises:
         FileNotFoundError, ValueError: no such file, not whole, of another format, or not made from
-            the data that ``source`` names.
+            the data that ``source`` names, or its columns don't fit together.
     """
     batch, header = read_table(path, LABEL_FORMAT)
     if source is not None and header.get("source") != source:
@@ -180,13 +180,13 @@ def read_point_labels(path: str | os.PathLike, source: str | None = None) -> lis
             f"{path}: made from other tables ({header.get('source')}) than the index ({source}); "
             "run tools/prepare_nuscenes.py again"
         )
-    columns = {name: batch.column(name) for name in ("u", "v", "depth", "class_id")}
-    values = {name: column.values.to_numpy() for name, column in columns.items()}
-    starts = columns["u"].offsets.to_numpy()
-    sizes = batch.column("group_sizes").values.to_numpy().reshape(-1, len(GROUPS))
+    try:
+        offsets, values, sizes = _checked(batch)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; remove it and make the labels again") from error
     labels = []
     for camera, scale in enumerate(batch.column("pixel_scale").to_pylist()):
-        own = slice(starts[camera], starts[camera + 1])
+        own = slice(offsets[camera], offsets[camera + 1])
         points = PixelPoints(
             values["u"][own] / np.float32(scale),
             values["v"][own] / np.float32(scale),
@@ -197,3 +197,33 @@ def read_point_labels(path: str | os.PathLike, source: str | None = None) -> lis
         groups = (points[end - size : end] for end, size in zip(ends, sizes[camera], strict=True))
         labels.append(PointLabels(*groups))
     return labels
+
+
+def _checked(
+    batch: pa.RecordBatch,
+) -> tuple[NDArray[np.int32], dict[str, NDArray], NDArray[np.int32]]:
+    """Where each camera's points begin, the points' values by column, and (N, G) sizes of groups.
+
+    Raises:
+        ValueError: columns, lengths or classes are not as they were written.
+    """
+    if not batch.schema.equals(_SCHEMA):
+        raise ValueError(f"columns {batch.schema.names} are not {_SCHEMA.names}")
+    columns = {name: batch.column(name) for name in ("u", "v", "depth", "class_id")}
+    groups, scale = batch.column("group_sizes"), batch.column("pixel_scale")
+    lists = (groups, *columns.values())
+    if any(column.null_count or column.values.null_count for column in lists) or scale.null_count:
+        raise ValueError("a value is missing")
+    values = {name: column.values.to_numpy() for name, column in columns.items()}
+    offsets = columns["u"].offsets.to_numpy()
+    if not all(np.array_equal(column.offsets, offsets) for column in columns.values()):
+        raise ValueError("u, v, depth and class_id have different numbers of points")
+    sizes = groups.values.to_numpy().reshape(-1, len(GROUPS))
+    if (sizes < 0).any() or not np.array_equal(sizes.sum(axis=1), np.diff(offsets)):
+        raise ValueError(f"group_sizes {sizes.tolist()} are not those of {np.diff(offsets)} points")
+    if min(scale.to_pylist(), default=1) < 1:
+        raise ValueError(f"pixel_scale must be 1 or more, got {scale.to_pylist()}")
+    ids = values["class_id"]
+    if len(ids) and not BACKGROUND <= ids.min() <= ids.max() < len(CLASS_NAMES):
+        raise ValueError(f"class ids must be -1 .. {len(CLASS_NAMES) - 1}, got {np.unique(ids)}")
+    return offsets, values, sizes

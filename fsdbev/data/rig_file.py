@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from pyquaternion import Quaternion
 from fsdbev.structures import Rig
 from fsdbev.whole_file import whole_file
 
+from .plain_file import read_bytes
 from .records import Frame
 
 #: Ego axes (columns: camera's right, down, forward) of a camera that looks straight ahead.
@@ -40,6 +43,7 @@ _YAML_ENDINGS = (".yaml", ".yml")
 _QUATERNION_TOLERANCE = 1e-3
 _FILE_KEYS, _CAMERA_KEYS = {"reference_camera", "cameras"}, {"size", "intrinsics", "cam2ego"}
 _ANGLES = ("yaw", "pitch", "roll")
+_MAX_BYTES = 1 << 20
 
 
 def read_rig(path: str | os.PathLike) -> Rig:
@@ -52,7 +56,7 @@ def read_rig(path: str | os.PathLike) -> Rig:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, _MAX_BYTES).decode()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: there is no such rig file") from error
     except UnicodeDecodeError as error:
@@ -109,11 +113,15 @@ def _parse(path: Path, text: str) -> Any:
 
 
 class _YAMLLoader(yaml.SafeLoader):
-    """Plain values only, and no name twice."""
+    """Plain values only, no name twice, and nothing that grows beyond the text it stands in."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         _check_names([self.construct_object(key) for key, _ in node.value])
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise ValueError("<< is not read: write the values out, or take them whole by *name")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -122,7 +130,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_names(names: list[Any]) -> None:
-    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    for name in names:
+        if not isinstance(name, str | int | float | None):
+            raise ValueError(f"a name must be text, got {reprlib.repr(name)}")
+    twice = sorted(name for name, count in Counter(map(str, names)).items() if count > 1)
     if twice:
         raise ValueError(f"{', '.join(twice)} is there twice")
 
@@ -135,7 +146,9 @@ def _rig(data: Any) -> Rig:
         raise ValueError("cameras is empty; name at least one camera")
     reference = data.get("reference_camera", channels[0])
     if reference not in channels:
-        raise ValueError(f"reference_camera is {reference!r}, cameras are {', '.join(channels)}")
+        raise ValueError(
+            f"reference_camera is {reprlib.repr(reference)}, cameras are {', '.join(channels)}"
+        )
     sizes, intrinsics, cam2ego = zip(*(_camera(n, c) for n, c in cameras.items()), strict=True)
     return Rig(
         channels=channels,
@@ -153,7 +166,7 @@ def _camera(
     camera = _mapping(camera, where, needed=_CAMERA_KEYS, known=_CAMERA_KEYS)
     width, height = _numbers(camera["size"], (2,), f"{where}: size").tolist()
     if width != int(width) or height != int(height):
-        raise ValueError(f"{where}: size must be two whole numbers, got {camera['size']}")
+        raise ValueError(f"{where}: size must be two whole numbers, got {width}, {height}")
     intrinsics = _intrinsics(camera["intrinsics"], f"{where}: intrinsics")
     return (int(width), int(height)), intrinsics, _cam2ego(camera["cam2ego"], f"{where}: cam2ego")
 
@@ -208,7 +221,7 @@ def _mapping(
 ) -> Mapping[str, Any]:
     """``value`` if it is a mapping with all of ``needed`` and nothing but ``known``."""
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} must have names and values, got {value!r}")
+        raise ValueError(f"{where} must have names and values, got {reprlib.repr(value)}")
     missing, unknown = needed - set(value), set(value) - (known or set(value))
     if missing:
         raise ValueError(f"{where} lacks {', '.join(sorted(missing))}")
@@ -222,11 +235,18 @@ def _mapping(
 
 def _numbers(value: Any, shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
     try:
-        numbers = np.array(value)
-        fits = numbers.shape == shape and numbers.dtype.kind in "iuf" and np.isfinite(numbers).all()
-    except ValueError:  # ragged
-        fits = False
-    if not fits:
-        count = " x ".join(map(str, shape)) or "one"
-        raise ValueError(f"{where} must be {count} finite numbers, got {value!r}")
-    return numbers.astype(np.float64)
+        if _has_shape(value, shape) and np.isfinite(numbers := np.array(value, np.float64)).all():
+            return numbers
+    except OverflowError:  # a whole number that is too large
+        pass
+    count = " x ".join(map(str, shape)) or "one"
+    raise ValueError(f"{where} must be {count} finite numbers, got {reprlib.repr(value)}")
+
+
+def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
+    """Whether these are numbers in lists of this shape; looks no deeper, lists may hold each other
+    many times."""
+    if not shape:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    rows = isinstance(value, list) and len(value) == shape[0]
+    return rows and all(_has_shape(row, shape[1:]) for row in value)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .plain_file import read_bytes, size_of
 from .point_labels import BACKGROUND, PixelPoints
 from .records import Annotations, Frame, Lidar
 
@@ -22,6 +23,8 @@ MIN_DEPTH = 1.0
 IMAGE_MARGIN = 1.0
 #: Of a point in a .pcd.bin file: x, y, z, intensity, ring.
 _POINT_VALUES = 5
+#: A sweep of 50 million points.
+_MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -175,14 +178,14 @@ def check_sweep_sizes(lidar: Lidar, dataroot: str | os.PathLike) -> None:
 
 def _size_of(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return size_of(path)
     except FileNotFoundError as error:
         raise _no_file(path) from error
 
 
 def _bytes_of(path: str | os.PathLike) -> NDArray[np.uint8]:
     try:
-        return np.fromfile(path, np.uint8)
+        return np.frombuffer(read_bytes(path, _MAX_BYTES), np.uint8)
     except FileNotFoundError as error:
         raise _no_file(path) from error
 

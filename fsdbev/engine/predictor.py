@@ -9,7 +9,6 @@ import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from fsdbev.d2.config import instantiate
-from fsdbev.data.image_file import read_image
+from fsdbev.data.image_file import ImageFile
 from fsdbev.data.mapper import sample_of
 from fsdbev.data.records import Frame
 from fsdbev.data.rig_file import read_rig
@@ -197,6 +196,11 @@ def read_images(images: Mapping[str, Image] | Sequence[Image], rig: Rig) -> list
         if set(images) != set(rig.channels):
             raise ValueError(f"images of {sorted(images)}, but the rig has {sorted(rig.channels)}")
         images = [images[name] for name in rig.channels]
+    if isinstance(images, str | os.PathLike) or not hasattr(images, "__len__"):
+        raise ValueError(
+            f"images must be a list, or a dict by camera ({', '.join(rig.channels)}), got "
+            f"{type(images).__name__}"
+        )
     if len(images) != rig.num_cameras:
         raise ValueError(f"{len(images)} images, but the rig has {rig.num_cameras} cameras")
     return [_pixels(image, rig, i) for i, image in enumerate(images)]
@@ -206,19 +210,25 @@ def _pixels(image: Image, rig: Rig, camera: int) -> NDArray[np.uint8]:
     name, size = rig.channels[camera], rig.image_sizes[camera]
     where = f"camera {name!r}"
     if isinstance(image, str | os.PathLike):
+        file = ImageFile(image)
         where = f"{image} ({where})"
-        image = read_image(Path(image))
+        _check_size(where, file.size, size)
+        return file.decode()
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"{where}: an image is (height, width, 3) uint8 RGB, got {image.shape} {image.dtype}"
         )
-    if image.shape[1::-1] != size:
-        raise ValueError(
-            f"{where}: {image.shape[1]} x {image.shape[0]} pixels, but the rig says {size[0]} x "
-            f"{size[1]}; give the size and the intrinsics of these images"
-        )
+    _check_size(where, image.shape[1::-1], size)
     return image
+
+
+def _check_size(where: str, found: tuple[int, int], size: tuple[int, int]) -> None:
+    if found != size:
+        raise ValueError(
+            f"{where}: {found[0]} x {found[1]} pixels, but the rig says {size[0]} x {size[1]}; "
+            "give the size and the intrinsics of these images"
+        )
 
 
 def _poses(ego2global: ArrayLike | None, rig: Rig) -> NDArray[np.float64]:

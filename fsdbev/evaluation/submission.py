@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,6 +144,8 @@ def boxes_from_submission(
 
 def check_boxes(sample_token: str, boxes: Sequence[dict[str, Any]]) -> None:
     """Raises ValueError, naming the sample and the box, where a box breaks nuScenes' format."""
+    if not isinstance(boxes, Sequence):
+        raise ValueError(f"sample {sample_token} has no list of boxes, but {reprlib.repr(boxes)}")
     if len(boxes) > MAX_BOXES_PER_SAMPLE:
         raise ValueError(
             f"sample {sample_token} has {len(boxes)} boxes; nuScenes takes at most "
@@ -183,12 +187,24 @@ def write_submission(results: dict[str, list[dict[str, Any]]], path: str | os.Pa
 
 def read_submission(path: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
     """The results of a submission file, boxes by sample token, checked."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
-        raise ValueError(f"{path} is no nuScenes submission: it has no dict under 'results'")
-    for sample_token, boxes in content["results"].items():
-        check_boxes(sample_token, boxes)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        content = json.loads(text, object_pairs_hook=_without_duplicates)
+        if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
+            raise ValueError("it has no dict under 'results'")
+        for sample_token, boxes in content["results"].items():
+            check_boxes(sample_token, boxes)
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{path} is no nuScenes submission: {error}") from error
     return content["results"]
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return found
 
 
 def write_json(content: Any, path: str | os.PathLike, indent: int | None = None) -> None:
@@ -234,25 +250,34 @@ def _turned(rotation: Quaternion, yaw: Tensor) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
+def _is_number(value: Any) -> bool:
+    """A finite one, and no truth value; whole numbers too if they fit a float."""
+    return type(value) in (float, int) and abs(value) <= sys.float_info.max
+
+
 def _problem_of(sample_token: str, box: dict[str, Any]) -> str | None:
     """What is wrong with one submission box, or None."""
+    if not isinstance(box, dict):
+        return f"it is no dict: {reprlib.repr(box)}"
     missing = sorted(_KEYS - box.keys())
     if missing:
         return f"it lacks {missing}"
     if box["sample_token"] != sample_token:
         return f"it carries sample_token {box['sample_token']}"
     for key, length in _VECTOR_LENGTHS.items():
-        if len(box[key]) != length or not all(map(math.isfinite, box[key])):
-            return f"{key} must be {length} finite numbers, got {box[key]}"
+        vector = box[key]
+        numbers = isinstance(vector, list | tuple) and len(vector) == length
+        if not (numbers and all(map(_is_number, vector))):
+            return f"{key} must be {length} finite numbers, got {reprlib.repr(vector)}"
     if min(box["size"]) <= 0:
         return f"size must be positive, got {box['size']}"
     norm = math.hypot(*box["rotation"])
     if abs(norm - 1) > _QUATERNION_TOLERANCE:
         return f"rotation must be a unit quaternion, got {box['rotation']} of norm {norm}"
     name, attribute = box["detection_name"], box["attribute_name"]
-    if not math.isfinite(box["detection_score"]):
-        return f"detection_score must be finite, got {box['detection_score']}"
-    if name not in ATTRIBUTE_RULES:
+    if not _is_number(box["detection_score"]):
+        return f"detection_score must be finite, got {reprlib.repr(box['detection_score'])}"
+    if not isinstance(name, str) or name not in ATTRIBUTE_RULES:
         return f"detection_name must be one of {list(ATTRIBUTE_RULES)}, got {name!r}"
     allowed = detection_name_to_rel_attributes(name) or [""]
     if attribute not in allowed:

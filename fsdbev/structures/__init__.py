@@ -5,8 +5,15 @@ from .cameras import Cameras, key_ego2global, reference_camera
 from .classes import CLASS_NAMES, TASKS
 from .grid import BEVGrid, DepthBins
 from .labelled_boxes import LabelledBoxes
-from .rig import Rig
-from .transforms import invert, is_rigid, make_transform, rotation_z, transform_points
+from .rig import MAX_IMAGE_SIDE, Rig
+from .transforms import (
+    invert,
+    is_rigid,
+    is_rotation,
+    make_transform,
+    rotation_z,
+    transform_points,
+)
 
 __all__ = [
     "BOX_DIM",
@@ -16,10 +23,12 @@ __all__ = [
     "Cameras",
     "DepthBins",
     "LabelledBoxes",
+    "MAX_IMAGE_SIDE",
     "Rig",
     "TASKS",
     "invert",
     "is_rigid",
+    "is_rotation",
     "key_ego2global",
     "make_transform",
     "reference_camera",

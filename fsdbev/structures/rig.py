@@ -12,6 +12,9 @@ from torch import Tensor
 
 from .transforms import is_rigid
 
+#: No image is wider or higher, pixels.
+MAX_IMAGE_SIDE = 1 << 16
+
 
 @dataclass(frozen=True)
 class Rig:
@@ -58,8 +61,12 @@ class Rig:
 
     def _check(self, camera: int) -> None:
         where = f"camera {self.channels[camera]!r}"
-        if min(self.image_sizes[camera]) < 1:
-            raise ValueError(f"{where}: its images have {self.image_sizes[camera]} pixels")
+        width, height = self.image_sizes[camera]
+        if not (1 <= width <= MAX_IMAGE_SIDE and 1 <= height <= MAX_IMAGE_SIDE):
+            raise ValueError(
+                f"{where}: its images have {width} x {height} pixels; a side has 1 to "
+                f"{MAX_IMAGE_SIDE}"
+            )
         matrix = self.intrinsics[camera]
         positive = (matrix.diagonal() > 0).all() and matrix.isfinite().all()
         if not (positive and matrix[2].equal(matrix.new_tensor([0.0, 0.0, 1.0]))):

@@ -40,11 +40,16 @@ def invert(a2b: Tensor) -> Tensor:
     return make_transform(linear, -(linear @ a2b[..., :3, 3:]).squeeze(-1))
 
 
+def is_rotation(matrix: Tensor, tolerance: float = 1e-3) -> Tensor:
+    """(...) which (..., 3, 3) matrices are rotations, up to ``tolerance`` in the entries of the
+    matrix times its transpose: what rounding in a calibration file leaves."""
+    error = (matrix @ matrix.mT - torch.eye(3).to(matrix)).abs().amax(dim=(-1, -2))
+    x, y, z = matrix.unbind(dim=-2)
+    return (error <= tolerance) & ((torch.linalg.cross(x, y) * z).sum(dim=-1) > 0)  # nor NaN
+
+
 def is_rigid(a2b: Tensor, tolerance: float = 1e-3) -> bool:
-    """Whether a (4, 4) matrix is a rotation and a translation, up to ``tolerance`` in the entries
-    of rotation times its transpose: what rounding in a calibration file leaves."""
-    rotation = a2b[:3, :3]
-    error = (rotation @ rotation.mT - torch.eye(3).to(a2b)).abs().max()
+    """Whether a (4, 4) matrix is a rotation, see :func:`is_rotation`, and a translation."""
     affine = a2b[3].equal(a2b.new_tensor([0.0, 0.0, 0.0, 1.0]))
     finite = bool(a2b.isfinite().all())
-    return finite and affine and bool(error <= tolerance) and bool(torch.linalg.det(rotation) > 0)
+    return finite and affine and bool(is_rotation(a2b[:3, :3], tolerance))

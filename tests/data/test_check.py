@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from fsdbev.data import check
 from fsdbev.data.check import REMEDIES, Finding, Report, check_nuscenes
 from fsdbev.data.index import FrameIndex, write_index
 from fsdbev.data.point_labels import read_label_header, read_point_labels, write_point_labels
@@ -171,7 +171,7 @@ def test_images_with_zeros_for_an_end_of_other_size_or_gone(root):
     half = len(content) // 2
     replace(paths[0], content[:half] + bytes(len(content) - half))
     small = paths[1].with_name("small.jpg")
-    with check.Image.open(paths[1]) as image:
+    with Image.open(paths[1]) as image:
         image.resize((80, 45)).save(small)
     small.replace(paths[1])
     paths[2].unlink()

@@ -71,7 +71,7 @@ def test_plain_jpeg(read, options):
     for size in ((83, 61), (64, 48), (1, 1), (17, 2)):
         content = encoded(picture(*size), **options)
         assert_same(read(content), by_pillow(content))
-        assert (image_file._decode_plain_jpeg(content) is None) == (simplejpeg is None)
+        assert (image_file._plain_jpeg_size(content) == size) == (simplejpeg is not None)
 
 
 def with_orientation():
@@ -108,7 +108,7 @@ def test_samplings(read, sampling):
     image = np.asarray(picture())
     content = simplejpeg.encode_jpeg(image, colorspace="RGB", colorsubsampling=sampling)
     assert_same(read(content), by_pillow(content))
-    is_quick = image_file._decode_plain_jpeg(content) is not None
+    is_quick = image_file._plain_jpeg_size(content) is not None
     assert is_quick == (sampling in ("444", "422", "420"))
 
 

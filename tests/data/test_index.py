@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from pyquaternion import Quaternion
 
 from fsdbev.data import arrow_file, index
 from fsdbev.data.index import FrameIndex, write_index
@@ -32,8 +33,9 @@ def path(tmp_path, frames):
 
 def test_every_field_comes_back(tmp_path, frames):
     rows = frames(3, ((64, 48), (80, 60)), reference=1)
-    pose = np.random.default_rng(0).normal(size=(4, 4))
-    lidar = Lidar("sweeps/x.bin", 123, pose, 2 * pose, "lidarseg/x.bin")
+    pose = Quaternion.random().transformation_matrix
+    pose[:3, 3] = [0.9, 0.1, 1.8]
+    lidar = Lidar("sweeps/x.bin", 123, pose, np.linalg.inv(pose), "lidarseg/x.bin")
     rows[0] = (replace(rows[0][0], lidar=lidar), Annotations.empty())
     rows[1] = (replace(rows[1][0], lidar=replace(lidar, lidarseg_path=None)), rows[1][1])
     write_index(tmp_path / "x.arrow", rows, {"split": "s"})
@@ -127,7 +129,7 @@ NAN = np.full((1, 4, 4), np.nan)
         ({"next": 3}, "previous/next must be rows"),
         ({"next": 0}, "next is row 0, which is not next in time"),
         ({"previous": 2}, "previous is row 2, which is not previous in time"),
-        ({"scene_token": "other"}, "which is not next in time in the same scene"),
+        ({"scene_token": "other"}, "which is not previous in time in the same scene"),
         ({"timestamp": 0}, "timestamp 0 is not after 0, that of row 0 of the same scene"),
         ({"timestamp": -7}, "sort the scene by time"),
     ],

@@ -69,10 +69,10 @@ def test_storage_rounds_no_more_than_it_says(tmp_path, size, step):
 
 
 def test_points_too_deep_to_store_are_left_out_of_their_group(tmp_path):
-    labels = PointLabels(of_depths(5, 300, 10), of_depths(256), of_depths(7), of_depths(8, 9))
+    labels = PointLabels(of_depths(5, 300, 6), of_depths(256), of_depths(7), of_depths(8, 9))
     write(tmp_path / "x.arrow", [labels])
     found = read_point_labels(tmp_path / "x.arrow")[0]
-    assert [group.class_ids.tolist() for group in found.groups] == [[5, 10], [], [7], [8, 9]]
+    assert [group.class_ids.tolist() for group in found.groups] == [[5, 6], [], [7], [8, 9]]
 
 
 def test_labels_of_other_tables_or_format_are_refused(tmp_path, monkeypatch):

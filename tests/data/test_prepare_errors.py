@@ -343,8 +343,10 @@ def test_object_in_two_places_at_a_time(root):
 
 
 def test_output_that_can_not_be_written(root, monkeypatch):
-    def fail(*_):
-        raise OSError(30, "Read-only file system")
+    def fail(path, *options, open_file=os.open):
+        if str(path).endswith(".prepare.lock"):
+            raise OSError(30, "Read-only file system")
+        return open_file(path, *options)
 
     before = sorted(root.path.rglob("*"))
     with monkeypatch.context() as patch:

@@ -1,0 +1,140 @@
+"""The frame index as columns: their names and types, and the arrays that rows are views of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from .records import Annotations
+
+FRAME_STRINGS = ("sample_token", "scene_token", "scene_name")
+FRAME_INTEGERS = ("timestamp", "previous", "next", "reference_camera")
+CAMERA_STRINGS = ("channels", "image_paths")
+CAMERA_NUMBERS = ("image_sizes", "camera_timestamps", "intrinsics", "cam2ego", "ego2global")
+ANNOTATION_STRINGS = ("tokens", "instance_tokens", "attributes")
+LIDAR_STRINGS = ("lidar_path", "lidarseg_path")  # null where there is none
+LIDAR_NUMBERS = ("lidar2ego", "lidar_ego2global")
+STRINGS = (*FRAME_STRINGS, *LIDAR_STRINGS)
+INTEGERS = (*FRAME_INTEGERS, "lidar_timestamp")
+STRING_LISTS = CAMERA_STRINGS + ANNOTATION_STRINGS
+#: Column of numbers -> (type, shape of one camera's, sweep's or object's entry).
+NUMBER_LISTS: dict[str, tuple[type[np.number], tuple[int, ...]]] = {
+    "image_sizes": (np.int32, (2,)),
+    "camera_timestamps": (np.int64, ()),
+    "intrinsics": (np.float64, (3, 3)),
+    "cam2ego": (np.float64, (4, 4)),
+    "ego2global": (np.float64, (4, 4)),
+    "lidar2ego": (np.float64, (4, 4)),
+    "lidar_ego2global": (np.float64, (4, 4)),
+    "class_ids": (np.int8, ()),
+    "visibility": (np.int8, ()),
+    "num_lidar_points": (np.int32, ()),
+    "num_radar_points": (np.int32, ()),
+    "center": (np.float32, (3,)),
+    "size": (np.float32, (3,)),
+    "rotation": (np.float32, (3, 3)),
+    "velocity": (np.float32, (2,)),
+}
+ANNOTATION_NUMBERS = tuple(f.name for f in fields(Annotations) if f.name in NUMBER_LISTS)
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in STRINGS]
+    + [(name, pa.int64()) for name in INTEGERS]
+    + [(name, pa.list_(pa.string())) for name in STRING_LISTS]
+    + [(name, pa.list_(pa.from_numpy_dtype(kind))) for name, (kind, _) in NUMBER_LISTS.items()]
+)
+
+
+def flat_numbers(name: str, value: Any) -> NDArray:
+    """A row's entry of a column of numbers.
+
+    Raises:
+        ValueError: no numbers, not a whole number of entries, or they don't fit the column's type.
+    """
+    kind, shape = NUMBER_LISTS[name]
+    try:
+        given = np.asarray(value)
+        numbers = given.astype(kind)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers, got {value!r}") from error
+    if numbers.size % max(1, int(np.prod(shape))):
+        raise ValueError(f"{name} must be (..., {shape}), got {numbers.shape}")
+    if np.issubdtype(kind, np.integer) and not np.array_equal(numbers, given):
+        raise ValueError(f"{name} must be whole numbers of {np.dtype(kind)}, got {given}")
+    return numbers.ravel()
+
+
+@dataclass(frozen=True)
+class IndexColumns:
+    """A record batch as arrays: by column name, rows or what lies in the lists of all rows.
+
+    Attributes:
+        text: (rows,) strings, or lists of strings.
+        integers: (rows,) int64.
+        values: the entries of all rows, one after the other.
+        offsets: (rows + 1,) where the entries of each row begin, of columns of numbers.
+    """
+
+    text: dict[str, pa.Array]
+    integers: dict[str, NDArray[np.int64]]
+    values: dict[str, NDArray]
+    offsets: dict[str, NDArray[np.int64]]
+
+    @classmethod
+    def of_batch(cls, batch: pa.RecordBatch) -> IndexColumns:
+        """Views of a batch that Arrow itself finds valid.
+
+        Raises:
+            ValueError: other columns, no rows, a missing value, or a list that is no whole number
+                of entries.
+        """
+        if not batch.schema.equals(SCHEMA):
+            raise ValueError(f"columns {batch.schema.names} are not {SCHEMA.names}")
+        if not batch.num_rows:
+            raise ValueError("an index needs at least one sample, got none")
+        for name in SCHEMA.names:
+            column = batch.column(name)
+            inner = column.values.null_count if pa.types.is_list(column.type) else 0
+            if inner or (column.null_count and name not in LIDAR_STRINGS):
+                raise ValueError(f"{name} lacks values")
+        numbers = {name: _entries(batch, name) for name in NUMBER_LISTS}
+        return cls(
+            text={name: batch.column(name) for name in STRINGS + STRING_LISTS},
+            integers={name: batch.column(name).to_numpy() for name in INTEGERS},
+            values={name: values for name, (values, _) in numbers.items()},
+            offsets={name: offsets for name, (_, offsets) in numbers.items()},
+        )
+
+    def __len__(self) -> int:
+        return len(self.text["sample_token"])
+
+    def counts(self, name: str) -> NDArray[np.int64]:
+        """(rows,) how many entries a list column has in each row."""
+        offsets = self.offsets.get(name)
+        return np.diff(self.text[name].offsets.to_numpy() if offsets is None else offsets)
+
+    def numbers(self, name: str, row: int) -> NDArray:
+        """Entries of a row."""
+        return self.values[name][self.offsets[name][row] : self.offsets[name][row + 1]]
+
+    def row_of(self, name: str, entry: int) -> int:
+        """The row that an entry of a column of numbers belongs to."""
+        return int(np.searchsorted(self.offsets[name], entry, side="right")) - 1
+
+    def strings(self, name: str, row: int) -> Sequence[str]:
+        """A row's list of strings."""
+        return tuple(self.text[name][row].as_py())
+
+
+def _entries(batch: pa.RecordBatch, name: str) -> tuple[NDArray, NDArray[np.int64]]:
+    """Entries of all rows, and where each row's begin."""
+    column, shape = batch.column(name), NUMBER_LISTS[name][1]
+    width = int(np.prod(shape))
+    offsets, values = column.offsets.to_numpy(), column.values.to_numpy()
+    if (offsets % width).any() or offsets[0] != 0 or offsets[-1] != len(values):
+        raise ValueError(f"{name} has lists that are not whole entries of {shape}")
+    return values.reshape(-1, *shape), offsets // width
