@@ -44,6 +44,9 @@ _QUATERNION_TOLERANCE = 1e-3
 _FILE_KEYS, _CAMERA_KEYS = {"reference_camera", "cameras"}, {"size", "intrinsics", "cam2ego"}
 _ANGLES = ("yaw", "pitch", "roll")
 _MAX_BYTES = 1 << 20
+#: Says a 4 x 4 matrix whole; lists may hold each other many times.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist = 3, 4
 
 
 def read_rig(path: str | os.PathLike) -> Rig:
@@ -113,15 +116,11 @@ def _parse(path: Path, text: str) -> Any:
 
 
 class _YAMLLoader(yaml.SafeLoader):
-    """Plain values only, no name twice, and nothing that grows beyond the text it stands in."""
+    """Plain values only, and no name twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         _check_names([self.construct_object(key) for key, _ in node.value])
         return super().construct_mapping(node, deep)
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
-            raise ValueError("<< is not read: write the values out, or take them whole by *name")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_names(names: list[Any]) -> None:
     for name in names:
         if not isinstance(name, str | int | float | None):
-            raise ValueError(f"a name must be text, got {reprlib.repr(name)}")
+            raise ValueError(f"a name must be text, got {_SHORT.repr(name)}")
     twice = sorted(name for name, count in Counter(map(str, names)).items() if count > 1)
     if twice:
         raise ValueError(f"{', '.join(twice)} is there twice")
@@ -147,7 +146,7 @@ def _rig(data: Any) -> Rig:
     reference = data.get("reference_camera", channels[0])
     if reference not in channels:
         raise ValueError(
-            f"reference_camera is {reprlib.repr(reference)}, cameras are {', '.join(channels)}"
+            f"reference_camera is {_SHORT.repr(reference)}, cameras are {', '.join(channels)}"
         )
     sizes, intrinsics, cam2ego = zip(*(_camera(n, c) for n, c in cameras.items()), strict=True)
     return Rig(
@@ -221,7 +220,7 @@ def _mapping(
 ) -> Mapping[str, Any]:
     """``value`` if it is a mapping with all of ``needed`` and nothing but ``known``."""
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} must have names and values, got {reprlib.repr(value)}")
+        raise ValueError(f"{where} must have names and values, got {_SHORT.repr(value)}")
     missing, unknown = needed - set(value), set(value) - (known or set(value))
     if missing:
         raise ValueError(f"{where} lacks {', '.join(sorted(missing))}")
@@ -240,7 +239,7 @@ def _numbers(value: Any, shape: tuple[int, ...], where: str) -> NDArray[np.float
     except OverflowError:  # a whole number that is too large
         pass
     count = " x ".join(map(str, shape)) or "one"
-    raise ValueError(f"{where} must be {count} finite numbers, got {reprlib.repr(value)}")
+    raise ValueError(f"{where} must be {count} finite numbers, got {_SHORT.repr(value)}")
 
 
 def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:

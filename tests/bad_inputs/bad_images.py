@@ -1,0 +1,206 @@
+"""Images, read as a loader does: by a data set that knows the size of each."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from cases import Theme
+from made_rows import SIZE, data_set
+from PIL import Image
+
+from fsdbev.data.image_file import read_image
+
+THEME = Theme(
+    "Images",
+    "JPEG, PNG, WebP, BMP, PPM, TIFF and GIF are read, nothing else. The index, or the rig file, "
+    "says their size.",
+)
+_RED = (200, 10, 20)
+
+
+def read(folder: Path, content: bytes | None) -> np.ndarray:
+    """The first image of a data set, with this content."""
+    dataset = data_set(folder)
+    frame = dataset.index[0]
+    path = folder / frame.image_paths[0]
+    path.parent.mkdir(exist_ok=True)
+    if content is not None:
+        path.write_bytes(content)
+    return dataset.image(frame, 0)
+
+
+def encoded(kind: str = "JPEG", mode: str = "RGB", size=SIZE, image=None, **options) -> bytes:
+    file = io.BytesIO()
+    picture = Image.new("RGB", size, _RED).convert(mode) if image is None else image
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def assert_red(pixels: np.ndarray, tolerance: int = 40) -> None:
+    assert pixels.shape == (*SIZE[::-1], 3) and pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - _RED).max() <= tolerance
+
+
+@THEME.refused("missing", "0_0.png: no such image; is the data root right?", FileNotFoundError)
+def _(folder):
+    read(folder, None)
+
+
+DAMAGED = "0_0.png: can't be decoded (…); fetch it again"
+JPEG, PNG = encoded(), encoded("PNG")
+for what, content in {
+    "empty": b"",
+    "JPEG, only its first bytes": JPEG[:3],
+    "JPEG, cut in the header": JPEG[:100],
+    "JPEG, cut in the middle": encoded(image=Image.effect_noise(SIZE, 90).convert("RGB"))[:1200],
+    "JPEG, its last two bytes missing": JPEG[:-2],
+    "JPEG, its beginning missing": JPEG[20:],
+    "PNG, cut in the middle": encoded("PNG", image=Image.effect_noise(SIZE, 90))[:900],
+    "PNG with a wrong checksum": PNG[:-20] + bytes([PNG[-20] ^ 255]) + PNG[-19:],
+    "zeros": bytes(5000),
+    "a web page instead (an expired link)": b"<!DOCTYPE html><html><body>403 Forbidden</body>",
+    "PostScript, for which Pillow would start Ghostscript": b"%!PS-Adobe-3.0 EPSF-3.0\n"
+    b"%%BoundingBox: 0 0 64 48\n%%EndComments\nshowpage\n%%EOF",
+}.items():
+    THEME.refused(what, DAMAGED)(lambda folder, content=content: read(folder, content))
+
+
+@THEME.handled("rubbish behind the image", "read: what follows is left out")
+def _(folder):
+    assert_red(read(folder, JPEG + bytes(range(99))))
+
+
+@THEME.handled("grey, with or without transparency (L, LA)", "three equal colours")
+def _(folder):
+    for mode in ("L", "LA"):
+        pixels = read(folder, encoded("PNG", mode))
+        assert (pixels == pixels[..., :1]).all() and 50 < pixels.mean() < 90
+
+
+@THEME.handled("CMYK JPEG", "converted to RGB as Pillow does")
+def _(folder):
+    assert_red(read(folder, encoded(mode="CMYK")))
+
+
+@THEME.handled("PNG with a palette", "converted to RGB")
+def _(folder):
+    assert_red(read(folder, encoded("PNG", image=Image.new("RGB", SIZE, _RED).quantize(4))))
+
+
+@THEME.handled("PNG with transparency (RGBA)", "transparency is left out, colours stay")
+def _(folder):
+    assert_red(read(folder, encoded("PNG", image=Image.new("RGBA", SIZE, (*_RED, 0)))))
+
+
+@THEME.handled("RGB PNG of 16 bits", "the upper 8 bits")
+def _(folder):
+    row = b"\0" + struct.pack(">3H", *(256 * c + 99 for c in _RED)) * SIZE[0]
+    assert_red(read(folder, png(*SIZE, depth=16, data=row * SIZE[1])), 0)
+
+
+@THEME.refused(
+    "grey PNG of 16 bits, whose upper values Pillow would cut off",
+    "0_0.png: can't be decoded (mode I;16: store it with 8 bits)",
+)
+def _(folder):
+    read(folder, encoded("PNG", image=Image.fromarray(np.full(SIZE[::-1], 40_000, np.uint16))))
+
+
+@THEME.handled("animated GIF or WebP", "the first picture")
+def _(folder):
+    others = [Image.new("RGB", SIZE, (0, 0, 250))]
+    for kind in ("GIF", "WEBP"):
+        assert_red(read(folder, encoded(kind, save_all=True, append_images=others)))
+
+
+@THEME.handled(
+    "a note to show it turned (EXIF)", "not followed: calibration is of the stored pixels"
+)
+def _(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    half = Image.new("RGB", SIZE)
+    half.paste(_RED, (0, 0, SIZE[0], SIZE[1] // 2))
+    pixels = read(folder, encoded(image=half, exif=exif))
+    assert pixels.shape[:2] == SIZE[::-1] and pixels[0].mean() > 60 and pixels[-1].mean() < 9
+
+
+@THEME.refused("of another size", "0_0.png: (30, 20) px, but the index says (64, 48); fetch")
+def _(folder):
+    read(folder, encoded(size=(30, 20)))
+
+
+def png(width: int, height: int, depth: int = 8, data: bytes = b"") -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    header = struct.pack(">2I5B", width, height, depth, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def jpeg_that_claims(width: int, height: int) -> bytes:
+    place = JPEG.index(b"\xff\xc0") + 5
+    return JPEG[:place] + struct.pack(">2H", height, width) + JPEG[place + 4 :]
+
+
+@THEME.refused(
+    "JPEG of a kilobyte that claims 60000 x 60000 pixels",
+    "0_0.png: (60000, 60000) px, but the index says (64, 48)",
+)
+def _(folder):
+    read(folder, jpeg_that_claims(60_000, 60_000))
+
+
+@THEME.refused("PNG that claims 60000 x 60000 pixels", "0_0.png: …60000…")
+def _(folder):
+    read(folder, png(60_000, 60_000))
+
+
+@THEME.refused(
+    "the same where no size is known", "x.jpg: its header claims 60000 x 60000 px; is it an image?"
+)
+def _(folder):
+    (folder / "x.jpg").write_bytes(jpeg_that_claims(60_000, 60_000))
+    read_image(folder / "x.jpg")
+
+
+def in_place_of_the_image(folder: Path, make) -> None:
+    (folder / "images").mkdir()
+    make(folder / "images" / "0_0.png")
+    read(folder, None)
+
+
+@THEME.refused("a folder", "0_0.png: is a folder, a file is needed")
+def _(folder):
+    in_place_of_the_image(folder, Path.mkdir)
+
+
+@THEME.refused("a named pipe, which would be waited for", "0_0.png: is a pipe or a device, a file")
+def _(folder):
+    in_place_of_the_image(folder, os.mkfifo)
+
+
+@THEME.refused("a link to a device without end", "0_0.png: is a pipe or a device, a file is needed")
+def _(folder):
+    in_place_of_the_image(folder, lambda path: path.symlink_to("/dev/zero"))
+
+
+@THEME.refused("a link to itself", "Too many levels of symbolic links: …0_0.png", OSError)
+def _(folder):
+    in_place_of_the_image(folder, lambda path: path.symlink_to(path))
+
+
+@THEME.refused("a file of a gigabyte", "0_0.png: 1073741824 bytes, far more than such a file has")
+def _(folder):
+    def make(path):
+        with open(path, "wb") as file:
+            file.truncate(1 << 30)
+
+    in_place_of_the_image(folder, make)

@@ -1,0 +1,108 @@
+"""Rig files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from cases import Theme
+
+from fsdbev.data.rig_file import read_rig
+
+THEME = Theme("Rig files", "JSON or YAML, see [Your own cameras](own_cameras.md).")
+FRONT = {
+    "size": [64, 48],
+    "intrinsics": {"fx": 50, "fy": 50, "cx": 32, "cy": 24},
+    "cam2ego": {"translation": [1, 0, 1.5]},
+}
+
+
+def read(folder: Path, content: str | bytes, name: str = "rig.yaml"):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_rig(path)
+
+
+def with_front(**changes) -> str:
+    return json.dumps({"cameras": {"front": {**FRONT, **changes}}})
+
+
+LEVELS = ", ".join(f"&a{k} [{', '.join([f'*a{k - 1}' if k else '9'] * 10)}]" for k in range(12))
+MERGES = "\n".join(
+    f"a{k}: &a{k} {{{'<<: [' + ', '.join([f'*a{k - 1}'] * 10) + '], ' if k else ''}k{k}: 1}}"
+    for k in range(12)
+)
+TURNED = {"translation": [0, 0, 0]}
+NAMED = "rig.yaml: camera 'front': "
+for what, content, message in (
+    ("empty", "", "rig.yaml: the file must have names and values, got None"),
+    ("cut short", "cameras: {front: [", "rig.yaml: can't be parsed: …"),
+    ("not UTF-8", b"\xff\xfe", "rig.yaml: a rig file is text in UTF-8 (…)"),
+    ("no camera", "cameras: {}", "rig.yaml: cameras is empty; name at least one camera"),
+    ("a camera twice", "cameras: {a: 1, a: 2}", "rig.yaml: a is there twice"),
+    ("an unknown key", with_front(focal=3), NAMED[:-2] + " has focal; known are …"),
+    ("a key missing", "cameras: {a: {size: [1, 1]}}", "'a' lacks cam2ego, intrinsics"),
+    (
+        "a YAML tag that would run code",
+        "!!python/object/apply:os.system [exit 1]",
+        "can't be parsed",
+    ),
+    (
+        "aliases that grow to 10^12 numbers",
+        f"cameras: {{front: {{size: [64, 48], intrinsics: [{LEVELS}], cam2ego: 1}}}}",
+        NAMED + "intrinsics must be 3 x 3 finite numbers, got [[",
+    ),
+    ("merged names that grow to 10^12", MERGES, "rig.yaml: can't be parsed: …merge"),
+    ("a list that holds itself", "cameras: &a [*a]", "cameras must have names and values, got [[…"),
+    ("nested 100000 deep", "[" * 100_000, "rig.yaml: can't be parsed: …"),
+    ("a number of 1000 digits", with_front(size=[64, 10**1000]), "size must be 2 finite numbers"),
+    (
+        "images of 10^9 pixels' width",
+        with_front(size=[10**9, 48]),
+        "its images have 1000000000 x 48",
+    ),
+    ("a size of text", with_front(size=["64", 48]), NAMED + "size must be 2 finite numbers, got"),
+    ("a truth value for a number", with_front(size=[True, 48]), "size must be 2 finite numbers"),
+    ("a focal length of 0", with_front(intrinsics={**FRONT["intrinsics"], "fx": 0}), "positive fx"),
+    ("a focal length of NaN", with_front(intrinsics=[[float("nan")] * 3] * 3), "3 x 3 finite"),
+    ("a ragged matrix", with_front(intrinsics=[[1, 2], [3]]), "must be 3 x 3 finite numbers, got"),
+    (
+        "a quaternion of length 1.4",
+        with_front(cam2ego={**TURNED, "rotation": [1, 1, 0, 0]}),
+        "length",
+    ),
+    (
+        "a quaternion of zeros",
+        with_front(cam2ego={**TURNED, "rotation": [0] * 4}),
+        "has length 0; a",
+    ),
+    (
+        "a matrix that is no rotation",
+        with_front(cam2ego=[[1, 0, 0, 0]] * 4),
+        "must be a rotation and",
+    ),
+    ("an angle that is infinite", with_front(cam2ego={**TURNED, "yaw": 1e999}), "yaw must be one"),
+):
+    THEME.refused(what, f"…{message}")(lambda folder, content=content: read(folder, content))
+
+
+@THEME.refused("a missing file", "rig.yaml: there is no such rig file", FileNotFoundError)
+def _(folder):
+    read_rig(folder / "rig.yaml")
+
+
+@THEME.refused("a named pipe", "rig.yaml: is a pipe or a device, a file is needed")
+def _(folder):
+    os.mkfifo(folder / "rig.yaml")
+    read_rig(folder / "rig.yaml")
+
+
+@THEME.refused("another ending", "rig.txt: a rig file ends in .json, .yaml or .yml")
+def _(folder):
+    read(folder, with_front(), "rig.txt")
+
+
+@THEME.refused("two megabytes", "rig.yaml: 2000000 bytes, far more than such a file has (at most …")
+def _(folder):
+    read(folder, b"#" * 2_000_000)

@@ -1,0 +1,299 @@
+"""Samples of a frame index: calibration, time, boxes, paths. Each is refused when it is written,
+and what another program wrote when it is read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from cases import Theme
+from made_rows import Rows, data_set, pose, rows, set_item, with_column, with_frame, with_objects
+from PIL import Image
+
+from fsdbev.data.bev_aug import BEVAugmentation
+from fsdbev.data.image_aug import ImageAugmentation
+from fsdbev.data.mapper import MultiViewMapper
+from fsdbev.data.records import Annotations
+from fsdbev.structures import BEVGrid
+
+CALIBRATION = Theme(
+    "Calibration and poses",
+    "Of a frame index, when it is written and again when it is opened. Rotations may be off by "
+    "rounding, 0.001 in the entries of the matrix times its transpose.",
+)
+TIME = Theme("Time and scenes", "Of a frame index, as above.")
+BOXES = Theme("Boxes", "Of a frame index, as above, and of a training.")
+PATHS = Theme(
+    "Names of files", "Of a frame index, as above: nothing outside of the data root is read."
+)
+
+
+def mapped(folder: Path, made: Rows, row: int = 1) -> dict:
+    """The training sample of a row."""
+    dataset = data_set(folder, made)
+    for frame, _ in made:
+        for path in frame.image_paths:
+            (folder / path).parent.mkdir(exist_ok=True)
+            Image.new("RGB", (64, 48)).save(folder / path)
+    mapper = MultiViewMapper(
+        image_aug=ImageAugmentation(image_size=(32, 64)),
+        bev_aug=BEVAugmentation(max_rotation=0, scale=(1, 1), flip_prob=0),
+        grid=BEVGrid(),
+        training=True,
+    )
+    return mapper(dataset, row, np.random.default_rng(0))
+
+
+def changed(name: str, camera: int, place: tuple, value: float) -> np.ndarray:
+    matrices = getattr(rows()[1][0], name).copy()
+    matrices[(camera, *place)] = value
+    return matrices
+
+
+INTRINSICS = (
+    "sample 'sample1' (row 1): calibration is singular or not finite, or no camera's: intrinsics "
+    "must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy, got …"
+)
+for what, place, value in (
+    ("a focal length of 0", (0, 0), 0.0),
+    ("a negative focal length", (1, 1), -50.0),
+    ("a NaN in the intrinsics", (0, 2), np.nan),
+    ("an infinite principal point", (0, 2), np.inf),
+    ("intrinsics whose last row is not 0 0 1", (2, 0), 0.5),
+    ("a focal length of 1e300 pixels", (0, 0), 1e300),
+):
+    made = with_frame(intrinsics=changed("intrinsics", 1, place, value))
+    CALIBRATION.refused(what, INTRINSICS)(lambda folder, made=made: data_set(folder, made))
+
+MIRROR = np.diag([1.0, -1, 1, 1])
+for what, name, matrix in (
+    ("a singular cam2ego", "cam2ego", np.zeros((4, 4))),
+    ("a NaN in cam2ego", "cam2ego", np.full((4, 4), np.nan)),
+    ("an infinite translation", "ego2global", pose(0, np.inf)),
+    ("a translation of 1e12 m", "ego2global", pose(0, 1e12)),
+    ("a pose that mirrors", "ego2global", MIRROR),
+    ("a pose that scales by 2", "cam2ego", np.diag([2.0, 2, 2, 1])),
+    ("a pose whose last row is not 0 0 0 1", "cam2ego", pose() + np.eye(4)[[3] * 4] * 0.1),
+    ("a transposed pose, its translation in the last row", "ego2global", pose(0, 9).T),
+):
+    made = with_frame(**{name: np.stack([pose(), matrix])})
+    message = f"sample 'sample1' (row 1): …{name} must be a rotation and a translation, got …"
+    CALIBRATION.refused(what, message)(lambda folder, made=made: data_set(folder, made))
+
+
+@CALIBRATION.refused(
+    "a LiDAR pose that is none", "sample 'sample0' (row 0): …lidar2ego must be a rotation and a"
+)
+def _(folder):
+    made = rows()
+    lidar = replace(made[0][0].lidar, lidar2ego=np.ones((4, 4)))
+    made[0] = (replace(made[0][0], lidar=lidar), made[0][1])
+    data_set(folder, made)
+
+
+@CALIBRATION.refused(
+    "a NaN that another program wrote into an index",
+    "index.arrow: sample 'sample2' (row 2): …ego2global must be a rotation and a translation, …",
+)
+def _(folder):
+    with_column(folder, "ego2global", set_item(2, [np.nan] * 32))
+
+
+for what, changes, message in (
+    ("an entry missing for a camera", {"channels": ("A",)}, "every camera field needs one entry"),
+    ("no camera", {"channels": ()}, "every camera field needs one entry a camera, got"),
+    ("a reference camera that is not there", {"reference_camera": 2}, "the rig has 2 cameras"),
+    (
+        "a negative reference camera",
+        {"reference_camera": -1},
+        "reference_camera is -1, the rig has 2 cameras",
+    ),
+    (
+        "images of no or of a billion pixels' width",
+        {"image_sizes": np.array([[64, 48], [10**9, 0]])},
+        "images of [1000000000, 0] pixels",
+    ),
+    (
+        "an image size that does not fit 32 bits",
+        {"image_sizes": np.array([[64, 48], [2**32 + 64, 48]])},
+        "image_sizes must be whole numbers of int32",
+    ),
+):
+    made = with_frame(**changes)
+    CALIBRATION.refused(what, f"sample 'sample1' (row 1): …{message}…")(
+        lambda folder, made=made: data_set(folder, made)
+    )
+
+
+@TIME.handled("no previous sample", "the sample itself stands in for the frames before it")
+def _(folder):
+    made = with_frame(0, previous=-1)
+    sample = mapped(folder, made, 0)
+    assert sample["frame_tokens"] == ["sample0", "sample0"]
+
+
+@TIME.handled("negative or huge timestamps", "taken as they are: their order counts")
+def _(folder):
+    made = [(replace(f, timestamp=[-(2**62), -1, 2**62][i]), o) for i, (f, o) in enumerate(rows())]
+    assert data_set(folder, made).index[2].timestamp == 2**62
+
+
+for what, changes, message in (
+    ("a clock that stands", {"timestamp": 0}, "its timestamp 0 is not after 0, that of row 0 of "),
+    ("a clock that goes back", {"timestamp": -7}, "is not after 0, …; sort the scene by time"),
+    ("a link to a row that is not there", {"next": 3}, "previous/next must be rows 0 .. 2 or -1"),
+    ("a negative link", {"previous": -2}, "previous/next must be rows 0 .. 2 or -1, got -2"),
+    ("a sample that comes after itself", {"next": 1}, "next is row 1, which is not next in time"),
+    ("links in a circle", {"next": 0}, "next is row 0, which is not next in time in the same"),
+    (
+        "a link to another scene",
+        {"scene_token": "other"},
+        "previous is row 0, which is not previous in time in the same scene",
+    ),
+    ("the same sample twice", {"sample_token": "sample0"}, "is there twice; a sample needs a"),
+):
+    made = with_frame(**changes)
+    TIME.refused(what, f"(row 1): …{message}…")(lambda folder, made=made: data_set(folder, made))
+
+
+@TIME.refused("a timestamp of 10^30", "timestamp can't be stored as int64: …")
+def _(folder):
+    data_set(folder, with_frame(timestamp=10**30))
+
+
+@TIME.refused("no samples", "index.arrow: an index needs at least one sample, got none")
+def _(folder):
+    data_set(folder, [])
+
+
+@TIME.refused(
+    "a circle that another program wrote",
+    "index.arrow: sample 'sample0' (row 0): previous is row 1",
+)
+def _(folder):
+    with_column(folder, "previous", set_item(0, 1))
+
+
+@BOXES.handled("a sample without boxes", "trained with: no instances, heatmaps of 0")
+def _(folder):
+    sample = mapped(folder, [(frame, Annotations.empty()) for frame, _ in rows()])
+    assert len(sample["instances"]) == 0 and not sample["gt_heatmap"].any()
+
+
+@BOXES.handled(
+    "a box outside of the grid", "left out of the instances; it stays in the images' heatmaps"
+)
+def _(folder):
+    boxes = np.array([[70, 0, 1, 9, 9, 9, 0, 0, 0]])
+    made = [(frame, Annotations.from_boxes(boxes, [0])) for frame, _ in rows()]
+    sample = mapped(folder, made)
+    assert len(sample["instances"]) == 0 and sample["gt_heatmap"].any()
+
+
+@BOXES.handled("a box around the camera", "left out of that camera's heatmap or cut at its image")
+def _(folder):
+    boxes = np.array([[0, 0, 1.5, 4, 4, 4, 0, 0, 0]])
+    sample = mapped(folder, [(f, Annotations.from_boxes(boxes, [0])) for f, _ in rows()])
+    assert sample["gt_heatmap"].isfinite().all() and len(sample["instances"]) == 1
+
+
+ONES = np.ones((2, 3), np.float32)
+for what, changes, message in (
+    ("a centre that is NaN", {"center": ONES * np.nan}, "not finite, or of no object: its center"),
+    ("a centre 10^30 m away", {"center": ONES * 1e30}, "not finite, or of no object: its center"),
+    (
+        "a size of 0",
+        {"size": ONES * 0},
+        "box sizes (l, w, h) must be positive, got [0.0, 0.0, 0.0]",
+    ),
+    ("a negative size", {"size": -ONES}, "box sizes (l, w, h) must be positive, got [-1.0, -1.0"),
+    ("a size of 10^9 m", {"size": ONES * 1e9}, "not finite, or of no object: its size is"),
+    (
+        "an infinite velocity",
+        {"velocity": ONES[:, :2] * np.inf},
+        "not finite, or of no object: its",
+    ),
+    (
+        "a velocity that is NaN",
+        {"velocity": ONES[:, :2] * np.nan},
+        "a box has a number that is not",
+    ),
+    (
+        "a rotation that is none",
+        {"rotation": np.ones((2, 3, 3))},
+        "a box's rotation is no rotation",
+    ),
+    (
+        "an unknown class",
+        {"class_ids": np.array([0, 10])},
+        "class ids must be 0 .. 9 (CLASS_NAMES)",
+    ),
+    ("a class that does not fit its type", {"class_ids": np.array([0, 256])}, "class_ids must be"),
+):
+    made = with_objects(**changes)
+    BOXES.refused(what, f"sample 'sample1' (row 1): …{message}…")(
+        lambda folder, made=made: data_set(folder, made)
+    )
+
+
+@BOXES.refused(
+    "fields of different lengths", "every field of Annotations needs one entry an object"
+)
+def _(folder):
+    with_objects(tokens=("only one",))
+
+
+@BOXES.refused(
+    "the same, written by another program",
+    "index.arrow: sample 'sample1' (row 1): every object field needs one entry a object, got …",
+)
+def _(folder):
+    with_column(folder, "velocity", set_item(1, [0.0, 0.0]))
+
+
+for name in ("../secret.png", "images/../../secret.png", "/etc/passwd", "C:/x.png", ".."):
+    made = with_frame(image_paths=(name, "images/1_1.png"))
+    message = f"sample 'sample1' (row 1): file '{name}' must be relative and inside the data root"
+    PATHS.refused(f"an image named {name}", message)(
+        lambda folder, made=made: data_set(folder, made)
+    )
+for what, name in (
+    ("an image name with a NUL byte", "images/x\0.png"),
+    ("an image name with backslashes", "images\\..\\x.png"),
+    ("an empty image name", ""),
+):
+    made = with_frame(image_paths=("images/1_0.png", name))
+    PATHS.refused(
+        what, "sample 'sample1' (row 1): file …must be relative and inside the data root"
+    )(lambda folder, made=made: data_set(folder, made))
+for name in ("../sample", "a/b", "/tmp/x", "", "..", "a\\b", "a\0b"):
+    made = with_frame(sample_token=name)
+    PATHS.refused(
+        f"a sample token that is {name!r}",
+        "(row 1): a sample token names files, so it can't be empty or a path",
+    )(lambda folder, made=made: data_set(folder, made))
+
+
+@PATHS.refused(
+    "a sweep outside of the data root that another program wrote",
+    "index.arrow: sample 'sample1' (row 1): file '../1.bin' must be relative and inside the data",
+)
+def _(folder):
+    with_column(folder, "lidar_path", set_item(1, "../1.bin"))
+
+
+@PATHS.refused(
+    "an image outside of the data root that another program wrote",
+    "index.arrow: sample 'sample0' (row 0): file '/etc/passwd' must be relative and inside",
+)
+def _(folder):
+    with_column(folder, "image_paths", set_item(0, ["/etc/passwd", "x.png"]))
+
+
+@PATHS.refused(
+    "a sample token that is a path, written by another program",
+    "index.arrow: sample '../x' (row 0): a sample token names files, so it can't be empty or",
+)
+def _(folder):
+    with_column(folder, "sample_token", set_item(0, "../x"))

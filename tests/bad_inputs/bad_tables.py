@@ -1,0 +1,206 @@
+"""nuScenes tables, as a preparation reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from cases import Theme
+
+from fsdbev.data.index import FrameIndex
+from fsdbev.data.nuscenes_tables import TableError
+from fsdbev.data.prepare import prepare_nuscenes
+
+VERSION, SPLIT = "v1.0-synth", "synth_train"
+THEME = Theme(
+    "nuScenes tables",
+    "Of `tools/prepare_nuscenes.py`, which then writes nothing. `TableError` is a `ValueError`.",
+    on_data_set=True,
+)
+
+
+def prepare(folder: Path) -> FrameIndex:
+    made = prepare_nuscenes(
+        dataroot=folder / "data", version=VERSION, splits=[SPLIT], output=folder / "output"
+    )
+    return made[SPLIT].index
+
+
+def with_content(folder: Path, table: str, content: bytes) -> FrameIndex:
+    path = folder / "data" / VERSION / f"{table}.json"
+    path.unlink()  # a link to the file that all tests share
+    path.write_bytes(content)
+    return prepare(folder)
+
+
+def with_records(folder: Path, table: str, change: Callable[[list[dict]], object]) -> FrameIndex:
+    """Prepares with records that ``change`` has changed in place."""
+    records = json.loads((folder / "data" / VERSION / f"{table}.json").read_text())
+    change(records)
+    return with_content(folder, table, json.dumps(records).encode())
+
+
+def with_fields(folder: Path, table: str, **fields) -> FrameIndex:
+    """Prepares with these fields in all records of a table."""
+    return with_records(folder, table, lambda records: [r.update(fields) for r in records])
+
+
+@THEME.refused("a missing table", "v1.0-synth: missing ego_pose.json; unpack", FileNotFoundError)
+def _(folder):
+    (folder / "data" / VERSION / "ego_pose.json").unlink()
+    prepare(folder)
+
+
+for what, content in (
+    ("empty", b""),
+    ("cut short", b'[{"token": "a", "name'),
+    ("not UTF-8", b'["\xff\xfe"]'),
+    ("nested 100000 deep", b"[" * 100_000),
+    ("a web page", b"<!DOCTYPE html>"),
+):
+    THEME.refused(what, "instance.json: is no whole JSON (…); correct it, or unpack", TableError)(
+        lambda folder, content=content: with_content(folder, "instance", content)
+    )
+
+
+@THEME.refused("no list of records", "instance.json: must be a list of records, is …", TableError)
+def _(folder):
+    with_content(folder, "instance", b'{"a": 1}')
+
+
+@THEME.refused("a key missing", "instance.json: record 0 lacks category_token; …", TableError)
+def _(folder):
+    with_content(folder, "instance", b'[{"token": "a"}]')
+
+
+@THEME.refused(
+    "the same token twice", "ego_pose.json: record 1: token '…' is there twice", TableError
+)
+def _(folder):
+    with_records(folder, "ego_pose", lambda records: records.insert(1, records[0]))
+
+
+@THEME.refused(
+    "a token that is no text", "ego_pose.json: record 0: token [1] is no text", TableError
+)
+def _(folder):
+    with_records(folder, "ego_pose", lambda records: records[0].update(token=[1]))
+
+
+@THEME.refused("an empty table", "has no record '…', which another table refers to", TableError)
+def _(folder):
+    with_content(folder, "ego_pose", b"[]")
+
+
+for table, field, target in (
+    ("sample_data", "ego_pose_token", "ego_pose"),
+    ("sample_annotation", "instance_token", "instance"),
+):
+    THEME.refused(
+        f"a token that leads nowhere ({field})",
+        f"{target}.json: has no record 'nowhere', which another table refers to; …",
+        TableError,
+    )(lambda folder, table=table, field=field: with_fields(folder, table, **{field: "nowhere"}))
+
+for what, rotation in (
+    ("of length 0", [0, 0, 0, 0]),
+    ("of length 2", [2, 0, 0, 0]),
+    ("NaN", [float("nan"), 0, 0, 0]),
+    ("of three numbers", [1, 0, 0]),
+):
+    THEME.refused(
+        f"a quaternion {what}",
+        "calibrated_sensor.json: record …: rotation … is no unit quaternion (length …); correct it",
+        TableError,
+    )(lambda folder, value=rotation: with_fields(folder, "calibrated_sensor", rotation=value))
+
+
+@THEME.handled("a quaternion that is off by rounding, less than 0.01", "its length is made 1")
+def _(folder):
+    index = with_fields(folder, "ego_pose", rotation=[1.004, 0, 0, 0])
+    assert np.array_equal(index[0].ego2global[0][:3, :3], np.eye(3))
+
+
+@THEME.refused(
+    "a translation that is not finite",
+    "ego_pose.json: record …: translation … is not three numbers; …",
+    TableError,
+)
+def _(folder):
+    with_fields(folder, "ego_pose", translation=[0, float("inf"), 0])
+
+
+@THEME.refused(
+    "intrinsics with a NaN", "calibrated_sensor.json: record …: camera_intrinsic …", TableError
+)
+def _(folder):
+    with_fields(folder, "calibrated_sensor", camera_intrinsic=[[float("nan")] * 3] * 3)
+
+
+@THEME.refused("intrinsics with a focal length of 0", "(row 0): calibration is singular or not …")
+def _(folder):
+    with_fields(folder, "calibrated_sensor", camera_intrinsic=[[0, 0, 9], [0, 9, 9], [0, 0, 1]])
+
+
+@THEME.refused("a chain of samples in a circle", "sample.json: …its chain of samples", TableError)
+def _(folder):
+    def tie(records):
+        for record in records:
+            record["next"] = record["prev"] or record["token"]
+            record["prev"] = ""
+
+    with_records(folder, "sample", tie)
+
+
+@THEME.refused("a clock that stands", "sample.json: … is not later than …", TableError)
+def _(folder):
+    with_fields(folder, "sample", timestamp=5)
+
+
+@THEME.refused("a time that is text", "sample…: holds what can't be read (TypeError: …", TableError)
+def _(folder):
+    def as_text(records):
+        for record in records:
+            record["timestamp"] = str(record["timestamp"])
+
+    with_records(folder, "sample", as_text)
+
+
+@THEME.handled("an object whose velocity is unknown (nuScenes says NaN)", "a velocity of 0")
+def _(folder):
+    index = with_fields(folder, "sample_annotation", prev="", next="")
+    assert not index.annotations(0).velocity.any()
+
+
+@THEME.refused("a box of no size", "sample '…' (row 0): box sizes (l, w, h) must be positive, got")
+def _(folder):
+    with_fields(folder, "sample_annotation", size=[0, 0, 0])
+
+
+@THEME.refused(
+    "a category that nuScenes lacks",
+    "category.json: nuScenes has no category vehicle.Car",
+    TableError,
+)
+def _(folder):
+    def rename(records):
+        next(r for r in records if r["name"] == "vehicle.car")["name"] = "vehicle.Car"
+
+    with_records(folder, "category", rename)
+
+
+@THEME.refused(
+    "a file outside of the data root", "(row 0): file '/etc/passwd' must be relative and"
+)
+def _(folder):
+    with_fields(folder, "sample_data", filename="/etc/passwd")
+
+
+@THEME.refused(
+    "an image width that does not fit 32 bits",
+    "sample '…' (row 0): image_sizes must be whole numbers of int32, got …",
+)
+def _(folder):
+    with_fields(folder, "sample_data", width=2**32 + 160)

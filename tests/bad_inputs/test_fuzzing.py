@@ -1,0 +1,225 @@
+"""Whatever is done to a file, reading it ends in an error that says so, or in content that can be
+used: never in an error of another kind, and never in the end of the process.
+
+``FSDBEV_FUZZ=20000`` tries so many examples of each reader, each time others.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from bad_images import encoded
+from bad_labels import labels_of
+from bad_predictions import submit
+from bad_rigs import FRONT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_rows import SIZE, data_set
+from PIL import Image
+
+from fsdbev.data.image_file import read_image
+from fsdbev.data.index import FrameIndex
+from fsdbev.data.nuscenes_tables import read_records
+from fsdbev.data.point_labels import read_point_labels
+from fsdbev.data.rig_file import read_rig
+from fsdbev.data.sweeps import read_lidar, read_lidarseg
+from fsdbev.evaluation.box_arrays import arrays_of_submission
+from fsdbev.evaluation.submission import read_submission
+
+EXAMPLES = int(os.environ.get("FSDBEV_FUZZ", "0"))
+fuzzed = settings(
+    max_examples=EXAMPLES or 150,
+    derandomize=not EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+#: What readers say of files that are not right.
+REFUSALS = (ValueError, FileNotFoundError)
+
+
+def damaged(content: bytes) -> st.SearchStrategy[bytes]:
+    """The content with bytes changed, put in, taken out or cut off, more often near its ends."""
+    size = len(content)
+    near_end = st.integers(0, min(size, 1500)).map(lambda n: size - n)
+    place = st.one_of(st.integers(0, size), near_end, st.integers(0, min(size, 64)))
+    change = st.tuples(
+        place, st.sampled_from([0, 0, 0, 1, 2, 8, 64]), st.binary(max_size=8)
+    )  # from, so many bytes out, these in; without any out they are written over what is there
+    cut = st.one_of(st.just(size), st.just(size), place)
+    return st.one_of(
+        st.builds(functools.partial(_changed, content), st.lists(change, max_size=4), cut),
+        st.binary(max_size=300),
+    )
+
+
+def _changed(content: bytes, changes: list[tuple[int, int, bytes]], end: int) -> bytes:
+    for place, out, new in changes:
+        content = content[:place] + new + content[place + (out or len(new)) :]
+    return content[:end]
+
+
+@pytest.fixture(scope="module")
+def folder():
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def tried(path: Path, content: bytes, use) -> None:
+    """Writes a file anew, as one that is mapped must be, and uses it."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    try:
+        use(path)
+    except REFUSALS as error:
+        assert str(path) in str(error), f"{error!r} does not name the file"
+
+
+def use_index(path: Path) -> None:
+    index = FrameIndex(path)
+    for row in range(len(index)):
+        frame, objects = index[row], index.annotations(row)
+        assert len(frame.image_paths) == frame.num_cameras == len(frame.global2cam)
+        assert np.isfinite(frame.corners_in_cameras(objects)).all() and len(objects.boxes) >= 0
+        assert all(0 <= r < len(index) for r in index.frame_rows(row, 3))
+    assert len(index.scene_ids) == len(index.classes_with_points) == len(index)
+
+
+def use_labels(path: Path) -> None:
+    for camera in read_point_labels(path):
+        chosen = camera.select()
+        assert len(chosen.u) == len(chosen.v) == len(chosen.depth) == len(chosen.class_ids)
+
+
+@pytest.fixture(scope="module")
+def an_index(folder):
+    (folder / "whole").mkdir()
+    return Path(data_set(folder / "whole").index.path).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def some_labels(folder):
+    (folder / "labels").mkdir()
+    return labels_of(folder / "labels")[1].read_bytes()
+
+
+@fuzzed
+@given(st.data())
+def test_index(an_index, folder, data):
+    tried(folder / "x.arrow", data.draw(damaged(an_index)), use_index)
+
+
+@fuzzed
+@given(st.data())
+def test_point_labels(some_labels, folder, data):
+    tried(folder / "l.arrow", data.draw(damaged(some_labels)), use_labels)
+
+
+NOISE = Image.effect_noise(SIZE, 80).convert("RGB")
+WHOLE_IMAGES = [
+    encoded("JPEG", image=NOISE),
+    encoded("JPEG", image=NOISE, progressive=True),
+    encoded("JPEG", image=NOISE.convert("CMYK")),
+    encoded("PNG", image=NOISE),
+    encoded("PNG", image=NOISE.quantize(16)),
+    *(encoded(kind, image=NOISE) for kind in ("WEBP", "BMP", "PPM", "TIFF", "GIF")),
+]
+
+
+def use_image(path: Path) -> None:
+    pixels = read_image(path)
+    assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+@fuzzed
+@given(st.sampled_from(WHOLE_IMAGES).flatmap(damaged))
+def test_images(folder, content):
+    tried(folder / "x.jpg", content, use_image)
+
+
+@fuzzed
+@given(damaged(np.ones((20, 5), np.float32).tobytes()))
+def test_sweeps(folder, content):
+    tried(folder / "x.bin", content, lambda path: np.isfinite(read_lidar(path)).all())
+    tried(folder / "x.bin", content, lambda path: read_lidarseg(path, 20))
+
+
+RIG = {"reference_camera": "front", "cameras": {"front": FRONT, "back": FRONT}}
+NUMBERS = st.one_of(st.integers(), st.floats(), st.just(10**400), st.booleans())
+VALUES = st.recursive(
+    st.one_of(NUMBERS, st.none(), st.text(max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+@st.composite
+def with_another_value(draw, content):
+    """JSON content in which one value, at any depth, is another."""
+    if draw(st.booleans()) and isinstance(content, dict | list) and content:
+        keys = list(content) if isinstance(content, dict) else range(len(content))
+        key = draw(st.sampled_from(keys))
+        copy = content.copy()
+        copy[key] = draw(with_another_value(content[key]))
+        return copy
+    return draw(VALUES)
+
+
+@fuzzed
+@given(damaged(yaml.safe_dump(RIG).encode()), st.sampled_from(["yaml", "json"]))
+def test_rig_files_of_damaged_text(folder, content, ending):
+    tried(folder / f"rig.{ending}", content, read_rig)
+
+
+@fuzzed
+@given(with_another_value(RIG))
+def test_rig_files_of_other_values(folder, content):
+    tried(folder / "rig.json", json.dumps(content).encode(), read_rig)
+
+
+SUBMISSION = {"meta": {}, "results": {"abc": submit(), "def": []}}
+
+
+def use_submission(path: Path) -> None:
+    arrays = arrays_of_submission(read_submission(path))
+    assert np.isfinite(arrays.center).all() and np.isfinite(arrays.score).all()
+
+
+@fuzzed
+@given(with_another_value(SUBMISSION))
+def test_submissions_of_other_values(folder, content):
+    tried(folder / "results.json", json.dumps(content).encode(), use_submission)
+
+
+@fuzzed
+@given(damaged(json.dumps(SUBMISSION).encode()))
+def test_submissions_of_damaged_text(folder, content):
+    tried(folder / "results.json", content, use_submission)
+
+
+SENSORS = [{"token": f"s{i}", "channel": f"CAM{i}", "modality": "camera"} for i in range(3)]
+
+
+@fuzzed
+@given(
+    st.one_of(
+        damaged(json.dumps(SENSORS).encode()),
+        with_another_value(SENSORS).map(lambda content: json.dumps(content).encode()),
+    )
+)
+def test_tables(folder, content):
+    def use(path: Path) -> None:
+        for record in read_records(path.parent, "sensor"):
+            assert {"token", "channel", "modality"} <= record.keys()
+
+    tried(folder / "sensor.json", content, use)

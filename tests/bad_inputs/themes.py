@@ -1,0 +1,23 @@
+"""All themes, in the order of the page."""
+
+import bad_images
+import bad_labels
+import bad_predictions
+import bad_rigs
+import bad_samples
+import bad_tables
+
+THEMES = (
+    bad_images.THEME,
+    bad_samples.CALIBRATION,
+    bad_samples.TIME,
+    bad_samples.BOXES,
+    bad_samples.PATHS,
+    bad_labels.LIDAR,
+    bad_labels.LABELS,
+    bad_labels.INDEX,
+    bad_tables.THEME,
+    bad_rigs.THEME,
+    bad_predictions.PREDICTOR,
+    bad_predictions.SUBMISSION,
+)
