@@ -1,0 +1,76 @@
+"""What the two processes of test_uneven_ranks.py do."""
+
+import copy
+import json
+from pathlib import Path
+
+import torch
+from export_cases import CONFIG
+from toy_training import ToyModel
+
+from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.engine import create_ddp_model
+from fsdbev.d2.utils import comm
+from fsdbev.data.made_up import made_up_samples
+from fsdbev.engine import evaluate
+
+
+def small_fsdbev():
+    """FSDBEV with the recipe's head, in the sizes of export_config.py; and ``train.ddp``."""
+    config = LazyConfig.load(str(CONFIG))
+    for name in ("class_names", "tasks"):  # the recipe leaves them at all classes
+        del config.model.head[name]
+    torch.manual_seed(0)
+    return instantiate(config.model).train(), config.train.ddp
+
+
+def batch(*, empty, seed):
+    """Two samples; or two that show nothing: no box, no depth, no foreground."""
+    sizes = {"num_frames": 2, "num_cameras": 2, "image_size": (32, 64)}
+    samples = made_up_samples(2, **sizes, training=True, seed=seed)
+    for sample in samples if empty else ():
+        sample["instances"] = sample["instances"][:0]
+        for name in ("gt_depth", "gt_foreground", "gt_heatmap"):
+            sample[name] = torch.zeros_like(sample[name])
+    return samples
+
+
+def gradients(model, samples, rank):
+    torch.manual_seed(rank)  # for dropout
+    model.zero_grad()
+    sum(model(samples).values()).backward()
+    return {
+        name.removeprefix("module."): None if p.grad is None else p.grad.clone()
+        for name, p in model.named_parameters()
+    }
+
+
+def compare_gradients(args):
+    """Writes, for each iteration, the largest difference between the gradients of two ranks and the
+    mean of each alone, relative to the largest gradient; -1 for a parameter without one."""
+    model, ddp = small_fsdbev()
+    alone, together = copy.deepcopy(model), create_ddp_model(model, device_ids=None, **ddp)
+    found = []
+    for empty_rank in (1, 0, 1):
+        batches = [batch(empty=rank == empty_rank, seed=rank) for rank in range(2)]
+        got = gradients(together, batches[comm.get_rank()], comm.get_rank())
+        parts = [gradients(alone, samples, rank) for rank, samples in enumerate(batches)]
+        if any(grad is None for part in (got, *parts) for grad in part.values()):
+            found.append(-1.0)
+            continue
+        means = {name: (parts[0][name] + parts[1][name]) / 2 for name in got}
+        largest = max(float(grad.abs().max()) for grad in means.values())
+        found.append(max(float((got[n] - means[n]).abs().max()) for n in got) / largest)
+    Path(args.output, f"{comm.get_rank()}.json").write_text(json.dumps(found))
+
+
+def evaluate_few(args):
+    """Writes the metrics of so many samples, in batches of two: what rank 0 got."""
+    found = {}
+    for length in args.lengths:
+        cfg = LazyConfig.load(str(Path(__file__).with_name("toy_config.py")))
+        cfg.train.output_dir = args.output
+        cfg.dataloader.test.length = length
+        torch.manual_seed(0)
+        found[length] = evaluate(cfg, ToyModel().eval()).get("toy")
+    Path(args.output, f"{comm.get_rank()}.json").write_text(json.dumps(found))
