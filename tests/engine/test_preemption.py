@@ -11,16 +11,6 @@ from fsdbev.checkpoint import read_checkpoint
 from fsdbev.d2.engine import hooks
 from fsdbev.engine import Trainer
 from fsdbev.engine.exit_codes import PREEMPTED
-from fsdbev.engine.preemption import SIGNALS
-
-
-@pytest.fixture(autouse=True)
-def own_handlers():
-    """A training that was stopped lets the signals be ignored: the next test needs them."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def tell(*numbers):

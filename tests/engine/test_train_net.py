@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from digests import state
 
 from fsdbev.checkpoint import read_checkpoint
 from fsdbev.engine import run
+from fsdbev.engine.exit_codes import PREEMPTED
 from fsdbev.engine.main import evaluate_only
 
 HERE = Path(__file__).parent
@@ -72,10 +74,14 @@ def test_saved_config_and_weights_evaluate_to_the_same(trained, tmp_path):
 
 
 def test_two_processes_stop_on_a_signal_and_go_on(tmp_path, toy_config):
-    """Two spawned processes, whose starter gets SIGTERM in iteration 3; then two of torchrun."""
+    """Two spawned processes, whose starter gets SIGTERM in iteration 3; then two of torchrun. They
+    end with the bits of two that were left alone."""
     options = ("train.max_iter=6", "train.eval_period=2", "train.checkpointer.period=2")
+    (tmp_path / "whole").mkdir()
+    whole = train_net(tmp_path / "whole", "--num-gpus", "2", *options)
+    assert whole.returncode == 0, whole.stderr
     spawned = train_net(tmp_path, "--num-gpus", "2", *options, TOY_STOP_AT="3")
-    assert spawned.returncode == 0, spawned.stderr
+    assert spawned.returncode == PREEMPTED, spawned.stderr
     output = tmp_path / "output"
     assert (output / "last_checkpoint").read_text() == "model_0000003.pth"
     # both processes evaluated the same weights: those of the checkpoint
@@ -94,7 +100,46 @@ def test_two_processes_stop_on_a_signal_and_go_on(tmp_path, toy_config):
     lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
     losses = {line["iteration"]: line["loss_main"] for line in lines if "loss_main" in line}
     assert list(losses) == [0, 1, 2, 3, 4, 5]
-    assert read_checkpoint(str(output / "model_final.pth"))["iteration"] == 5
+    assert "not exactly" not in log
+    assert state(output) == state(tmp_path / "whole" / "output")
+
+
+def test_another_number_of_processes_goes_on_and_says_what_differs(tmp_path):
+    first = train_net(tmp_path, "--num-gpus", "2", "train.max_iter=2")
+    assert first.returncode == 0, first.stderr
+    options = ("train.max_iter=3", "dataloader.train.total_batch_size=4", "train.seed=5")
+    second = train_net(tmp_path, "--resume", *options)
+    assert second.returncode == 0, second.stderr
+    log = (tmp_path / "output" / "log.txt").read_text()
+    said = log[log.index("but not exactly as it would have") :]
+    for text in ("world_size was 2 and is 1: batches", "batch_size was 8 and is 4", "seed was 0"):
+        assert text in said
+    run = read_checkpoint(str(tmp_path / "output" / "model_final.pth"))["trainer"]["run"]
+    assert run["draws"] == 2 * 8 + 4
+
+
+def test_all_processes_stop_for_a_bad_number_of_one(tmp_path):
+    """Sample 21 is the second process's, in iteration 2."""
+    options = ("dataloader.train.infinite=[21]", "train.max_skipped_steps=0")
+    job = train_net(tmp_path, "--num-gpus", "2", *options)
+    assert job.returncode == 1
+    log = (tmp_path / "output" / "log.txt").read_text()
+    assert "loss_main is nan and loss_small is nan at iteration 2 on rank 1" in log
+    assert "Samples there: sample-17, sample-19, sample-21, sample-23" in log
+    record = tmp_path / "output" / "stopped_at_0000002"
+    assert {p.name for p in record.iterdir()} == {"config.yaml", "rank0.pth", "rank1.pth"}
+    batch = read_checkpoint(str(record / "rank1.pth"))["step"]["batch"]
+    assert [sample["index"] for sample in batch] == [17, 19, 21, 23]
+    assert (tmp_path / "output" / "last_checkpoint").read_text() == "model_0000001.pth"
+
+
+def test_all_processes_skip_an_iteration_together(tmp_path):
+    job = train_net(tmp_path, "--num-gpus", "2", "dataloader.train.infinite=[21]")
+    assert job.returncode == 0, job.stderr
+    log = (tmp_path / "output" / "log.txt").read_text()
+    assert "on rank 1. Samples there: sample-17" in log and "1 of 5 that train.max_sk" in log
+    weights = read_checkpoint(str(tmp_path / "output" / "model_final.pth"))["model"]
+    assert all(value.isfinite().all() for value in weights.values())
 
 
 @pytest.mark.parametrize(
