@@ -6,10 +6,13 @@ checkpoint of this project, of which the EMA weights are taken. It may be a .pth
 file; code in it is never run. OUT is the format that its ending names, .pth or .safetensors, and
 holds weights alone. Nothing may be missing, left over or of another shape: the weights are checked
 against a model of configs/, the one they differ least from, or against that of --config-file.
+With --foreign-objects a file may hold more than tensors and numbers: the tensors by name are taken
+out in a process of their own, and classes and functions that the file names are not even imported.
 
   release to ours:       convert_checkpoint.py epoch_24_ema.pth fsdbev_r50.safetensors
   ours to the release:   convert_checkpoint.py output/model_final.pth release.pth --reverse
   ImageNet backbone:     convert_checkpoint.py resnet50-0676ba61.pth backbone_r50.pth
+  with other objects:    convert_checkpoint.py theirs.pth out.pth --foreign-objects
   another model:         convert_checkpoint.py in.pth out.pth \\
                              --config-file configs/fsdbev_r50_cbgs.py model.depth_bins.step=0.25
 
@@ -39,6 +42,7 @@ from fsdbev.checkpoint import (
     Form,
     check_ending,
     compare,
+    extract_weights,
     form_of,
     read_weights,
     to_our_names,
@@ -61,6 +65,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for --config-file")
     parser.add_argument("--reverse", action="store_true", help="OUT gets the release's names")
     parser.add_argument("--config-file", help="config of the model that the weights are for")
+    parser.add_argument(
+        "--foreign-objects", action="store_true", help="IN may hold other objects: leave them out"
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
     args = parser.parse_intermixed_args(arguments)
     if args.overrides and not args.config_file:
@@ -133,7 +140,10 @@ def check(weights: StateDict, args: argparse.Namespace, form: Form) -> list[str]
 def convert(args: argparse.Namespace) -> None:
     """Reads, checks and writes, and prints a summary."""
     check_output(args.output, args.input, args.force)
-    weights, source = read_weights(args.input)
+    if args.foreign_objects:
+        weights, source = extract_weights(args.input), f"{args.input} (its tensors alone)"
+    else:
+        weights, source = read_weights(args.input)
     form = form_of(weights)
     if args.reverse and form is Form.TORCHVISION:
         raise ValueError(f"{args.input!r} is {form.value}; --reverse is for whole models")

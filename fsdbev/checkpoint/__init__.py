@@ -9,6 +9,7 @@ from .files import (
     write_checkpoint,
     write_weights,
 )
+from .foreign import extract_weights
 from .weights import LoadReport, compare, load_weights, read_weights
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "check_archive",
     "check_ending",
     "compare",
+    "extract_weights",
     "form_of",
     "load_weights",
     "read_checkpoint",

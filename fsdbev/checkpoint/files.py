@@ -18,8 +18,9 @@ from fsdbev.whole_file import whole_file
 
 from .safetensors_file import read_safetensors, write_safetensors
 
-_ARCHIVE = b"PK\x03\x04"  # files from before torch 1.6 are none and have no sums
+_ARCHIVE = b"PK\x03\x04"
 _IS_FOLDER = 0x10  # of the attributes of a record; torch leaves such a one out
+_DAMAGED = "it is damaged, cut short or no PyTorch file"
 _SAFETENSORS = ".safetensors"
 #: What a file of weights may end in.
 WEIGHT_FILES = (".pth", _SAFETENSORS)
@@ -126,6 +127,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return {"model": data.get("state_dict", data)}
 
 
+def is_archive(path: str) -> bool:
+    """Whether a file is in the format of torch 1.6 and later, which has sums to check."""
+    with open(path, "rb") as file:
+        return file.read(len(_ARCHIVE)) == _ARCHIVE
+
+
 def check_archive(path: str) -> None:
     """Checks the sums of all records of a ``.pth`` file. ``torch.load`` does not.
 
@@ -138,7 +145,7 @@ def check_archive(path: str) -> None:
     except Exception as error:  # zipfile has no one error for a file that is damaged
         if _is_of_the_system(error):
             raise
-        problem = f"{type(error).__name__}: {error}"
+        problem = f"{_DAMAGED} ({type(error).__name__}: {error})"
     if problem:
         raise ValueError(f"{path!r} is not a checkpoint that is whole: {problem}")
 
@@ -157,9 +164,7 @@ def _problem_of(archive: zipfile.ZipFile, size: int) -> str | None:
 
 
 def _read_pickle(path: str) -> Any:
-    with open(path, "rb") as file:
-        is_archive = file.read(len(_ARCHIVE)) == _ARCHIVE
-    if is_archive:
+    if is_archive(path):
         check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -183,9 +188,7 @@ def _reason(error: Exception) -> str:
     if foreign:
         return (
             f"it holds a {foreign[1]}, and only tensors, numbers, text and containers of these are "
-            "read. If, and only if, you trust who made it, keep its weights alone. This runs "
-            "whatever code is in the file:\n  python -c \"import torch; data = torch.load('FILE', "
-            "map_location='cpu', weights_only=False); torch.save(data.get('state_dict', data), "
-            "'WEIGHTS.pth')\""
+            "read. tools/convert_checkpoint.py --foreign-objects takes its weights out without "
+            "running what else is in it"
         )
-    return f"it is damaged, cut short or no PyTorch file ({type(error).__name__})"
+    return f"{_DAMAGED} ({type(error).__name__})"

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from fsdbev.d2.config import LazyConfig
 from fsdbev.modeling.registry import build_meta_arch, build_part, find_meta_arch, find_part
 
+from .config_yaml import check_targets, is_yaml, read_yaml_config
 from .overrides import apply_overrides
 from .plugins import load_plugins
 
@@ -24,9 +25,18 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: an override is wrong, see ``overrides``; a plugin cannot be loaded; a part or a
-            model is not registered.
+            model is not registered; a YAML config breaks a rule of ``config_yaml``.
     """
-    return finish_config(LazyConfig.load(path), overrides)
+    cfg = finish_config(read_config(path), overrides)
+    if is_yaml(path):
+        # those that the file itself may not name are the command line's
+        check_targets(cfg, plugins=cfg.get("train", {}).get("plugins") or ())
+    return cfg
+
+
+def read_config(path: str) -> DictConfig:
+    """The config of a file, as it is there. A ``.py`` file is run; a YAML file is data."""
+    return read_yaml_config(path) if is_yaml(path) else LazyConfig.load(path)
 
 
 def finish_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfig:

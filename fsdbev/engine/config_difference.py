@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fsdbev.d2.config import LazyConfig
 
-from .config import dotted_name
+from .config import dotted_name, read_config
 
 #: Functions that read another config file: fsdbev.model_zoo's and LazyConfig's.
 _READERS = ("get_config", "load", "load_rel")
@@ -62,7 +62,7 @@ def difference_from_base(path: str, cfg: DictConfig) -> list[Change]:
     Returns:
         The changes, in the order of ``cfg``, keys that are gone behind their neighbours.
     """
-    base = LazyConfig.load(path)
+    base = read_config(path)
     for name, value in _taken(path).items():
         if name in base:
             base[name] = value

@@ -1,0 +1,144 @@
+"""Weights out of files with other objects in them: no code of a file runs, here or in the child."""
+
+import builtins
+import functools
+import importlib
+import operator
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fsdbev.checkpoint import extract_weights, read_checkpoint
+from fsdbev.checkpoint.foreign import weights_beside_stand_ins
+
+WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2).half()}
+
+
+class Call:
+    """Pickles as the call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+def attacks(marker):
+    """Objects that make the file ``marker`` when they are unpickled the usual way."""
+    code = f"open({marker!r}, 'w').close()"
+    touch = f'{sys.executable} -c "{code}"'
+    get_open = Call(functools.partial, open, marker, "w")
+    return {
+        "os.system": Call(os.system, touch),
+        "eval": Call(builtins.eval, code),
+        "exec": Call(builtins.exec, code),
+        "Popen": Call(subprocess.Popen, [sys.executable, "-c", code]),
+        "open": Call(open, marker, "w"),
+        "hub": Call(
+            functools.partial(torch.hub.load, source="local"), str(Path(marker).parent), "x"
+        ),
+        "import": Call(importlib.import_module, "code_of_the_attacker"),
+        "operator": Call(operator.methodcaller("__call__", marker, "w"), open),
+        "partial": Call(operator.call, get_open) if hasattr(operator, "call") else get_open,
+        "nested": [{"deep": (1, {"deeper": [Call(builtins.exec, code)]})}],
+        "as a key": {Call(builtins.exec, code): 1},
+        "state": Call(getattr, Call(importlib.import_module, "os"), "system"),
+    }
+
+
+NAMES = list(attacks("x"))
+
+
+@pytest.fixture
+def bait(tmp_path, monkeypatch):
+    """A folder, first on the path, whose modules make the file ``ran`` when they are imported."""
+    for name in ("code_of_the_attacker.py", "hubconf.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nx = print\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_an_attack_runs(bait, name, legacy):
+    path = bait / "evil.pth"
+    content = {"state_dict": WEIGHTS, "meta": attacks(str(bait / "ran"))[name]}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match="evil.pth' is not a checkpoint that can be read safely"):
+        read_checkpoint(str(path))
+    try:
+        found = weights_beside_stand_ins(str(path))
+    except ValueError as error:
+        assert str(error).startswith("refused: ")
+    else:
+        assert_weights(found)
+    assert not (bait / "ran").exists()
+
+
+def test_nothing_runs_in_the_child_either(bait):
+    harmful = attacks(str(bait / "ran"))
+    blocked = harmful.pop("os.system")
+    torch.save({"state_dict": WEIGHTS, "meta": harmful["nested"]}, bait / "evil.pth")
+    assert_weights(extract_weights(str(bait / "evil.pth")))
+    torch.save({"state_dict": WEIGHTS, "meta": blocked}, bait / "evil.pth")
+    with pytest.raises(ValueError, match=r"evil.pth': refused: .*posix.system.*blocked"):
+        extract_weights(str(bait / "evil.pth"))
+    assert not (bait / "ran").exists()
+
+
+def test_the_attacks_are_real(bait):
+    """The usual way of reading runs them."""
+    code = pickle.dumps(attacks(str(bait / "ran"))["nested"])
+    subprocess.run([sys.executable, "-c", f"import pickle; pickle.loads({code!r})"], check=True)
+    assert (bait / "ran").exists()
+
+
+def assert_weights(found):
+    assert found.keys() == WEIGHTS.keys()
+    for name, value in WEIGHTS.items():
+        assert found[name].dtype == value.dtype and torch.equal(found[name], value)
+
+
+class History:
+    """An object with state, as training code keeps in its files."""
+
+    def __init__(self):
+        self.values = np.arange(3)
+        self.best = {"map": np.float64(0.3)}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("wrap", ["state_dict", "model", ""])
+def test_weights_beside_harmless_objects_are_taken_out(tmp_path, wrap, legacy):
+    meta = {"history": History(), "path": Path("a"), "score": np.float64(1)}
+    content = {wrap: WEIGHTS, "meta": meta} if wrap else WEIGHTS | {"meta": meta}
+    path = tmp_path / "a.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    assert_weights(weights_beside_stand_ins(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(History(), "but an object"), ({"a": 1}, "no tensors by name"), ([1], "no tensors by name")],
+)
+def test_file_without_weights_says_so(tmp_path, content, message):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=message):
+        weights_beside_stand_ins(str(tmp_path / "a.pth"))
+
+
+def test_file_that_is_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match="a.pth"):
+        extract_weights(str(tmp_path / "a.pth"))
+    (tmp_path / "a.pth").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="a.pth"):
+        extract_weights(str(tmp_path / "a.pth"))
