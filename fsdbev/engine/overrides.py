@@ -15,8 +15,8 @@ a mapping or a call         null, which takes the part out; ``{key: value}`` set
 another object, a function  nothing: it is changed in the config file
 ==========================  =======================================================================
 
-No override adds or deletes a key, touches a ``_target_``, or holds an interpolation: what is
-called is decided in config files.
+No override adds or deletes a key, touches a ``_target_`` or the path of what is looked up by its
+name, or holds an interpolation: what is called is decided in config files.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 _TARGET = "_target_"
+_LOOKUP = "get_object"  # Hydra's, by which a saved config names what is no call
+_MISSING = "???"
+_DEEPEST = 20  # lists and mappings inside of each other
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -53,6 +56,8 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def _parse(text: str) -> Override:
+    if _depth(text) > _DEEPEST:
+        raise ValueError(f"its lists and mappings are more than {_DEEPEST} deep")
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -69,18 +74,30 @@ def _parse(text: str) -> Override:
     return override
 
 
+def _depth(text: str) -> int:
+    """Of brackets; those in quotes count as well."""
+    deepest = depth = 0
+    for character in text:
+        depth += (character in "[{(") - (character in ")}]")
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _refuse_code(path: Iterable[str], value: Any) -> None:
     """Refuses what would change which callable runs, or when a value is computed."""
     if _TARGET in path:
         raise ValueError(f"{_TARGET} cannot be set on the command line, only in a config file")
     if isinstance(value, dict):
         for key, item in value.items():
-            _refuse_code([str(key)], item)
+            _refuse_code([str(key)], str(key))
+            _refuse_code([], item)
     elif isinstance(value, list):
         for item in value:
             _refuse_code([], item)
     elif isinstance(value, str) and "${" in value:
         raise ValueError("interpolations belong in config files; give the value itself")
+    elif value == _MISSING:
+        raise ValueError(f"{_MISSING} stands for a missing value; give one")
 
 
 def _parent(cfg: DictConfig, path: Sequence[str]) -> DictConfig | ListConfig:
@@ -115,6 +132,8 @@ def _existing_key(node: DictConfig | ListConfig, part: str, path: Sequence[str])
 def _set(node: DictConfig | ListConfig, path: Sequence[str], value: Any) -> None:
     """Sets the last key of the path, which ``node`` must have, in place."""
     key = _existing_key(node, path[-1], path[:-1])
+    if isinstance(node, DictConfig) and _name(node.get(_TARGET)).endswith(_LOOKUP):
+        raise ValueError(f"{'.'.join(path)} says what is looked up; it is changed in a config file")
     current = None if OmegaConf.is_missing(node, key) else node[key]
     if isinstance(current, DictConfig) and isinstance(value, dict):
         if OmegaConf.is_interpolation(node, key):
