@@ -15,6 +15,7 @@ import torch
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights, read_checkpoint
 from fsdbev.engine import Trainer
 from fsdbev.engine.checkpointing import PeriodicCheckpointer
+from fsdbev.engine.main import evaluate_only
 
 MEGABYTE = 10**6
 
@@ -233,3 +234,16 @@ def test_training_that_cannot_save_once_ends_well(toy_config, monkeypatch, caplo
     assert "NO CHECKPOINT of iteration 3" in caplog.text
     folder = Path(cfg.train.output_dir)
     assert numbers(folder) == [7, 11] and (folder / "model_final.pth").exists()
+
+
+def test_damaged_last_checkpoint_is_passed_over_by_training_and_evaluation(toy_config, caplog):
+    cfg = toy_config("train.checkpointer.period=5")
+    Trainer(cfg).train()
+    final = Path(cfg.train.output_dir) / "model_final.pth"
+    final.write_bytes(final.read_bytes()[:-1])
+    caplog.clear()
+    evaluate_only(cfg, last=True)
+    assert "model_final.pth is passed over" in caplog.text and "model_0000009.pth" in caplog.text
+    again = Trainer(cfg)
+    again.resume_or_load(resume=True)
+    assert again.start_iter == 10

@@ -63,6 +63,7 @@ def test_saved_config_and_weights_evaluate_to_the_same(trained, tmp_path):
         "--eval-only",
         "--config-file",  # the later one wins
         str(trained / "config.yaml"),
+        "train.plugins=[toy_training]",  # whose classes it calls
         f"train.init_checkpoint={trained / 'model_final.pth'}",
         f"train.output_dir={tmp_path / 'output'}",
     )

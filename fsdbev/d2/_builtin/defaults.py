@@ -24,7 +24,12 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     parser = argparse.ArgumentParser(
         epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", default="", metavar="FILE", help="path to config file")
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="config; a .py one is a program that is run: take it from people you trust",
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint of the output folder"
     )
