@@ -20,7 +20,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from fsdbev.d2.engine import launch as spawn
 from fsdbev.d2.utils import comm
 
-from .exit_codes import PREEMPTED, RANK_LOST
+from .stopping import PREEMPTED, RANK_LOST, STOP_SIGNALS
 from .watchdog import Patience, watched
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def launch(main: Main, args: argparse.Namespace, patience: Patience | None = Non
         patience: how long processes wait for each other.
 
     Raises:
-        SystemExit: a spawned process failed; with a status of ``exit_codes`` where that says how.
+        SystemExit: a spawned process failed; with a status of ``stopping`` where that says how.
     """
     patience = patience or Patience()
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
@@ -137,8 +137,7 @@ def _signals_passed_on() -> Iterator[set[int]]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    numbers = {signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}
-    previous = {number: signal.signal(number, pass_on) for number in numbers}
+    previous = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
     try:
         yield came
     finally:

@@ -17,13 +17,10 @@ from fsdbev.checkpoint import TrainingCheckpointer
 from fsdbev.d2.engine import HookBase
 from fsdbev.d2.utils import comm
 
-from .exit_codes import PREEMPTED
+from .stopping import PREEMPTED, STOP_SIGNALS
 from .watchdog import Activity, during
 
 logger = logging.getLogger(__name__)
-
-#: What asks for a stop; SIGUSR1 where there is one.
-SIGNALS = {signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}
 
 
 class Preemption(HookBase):
@@ -43,7 +40,7 @@ class Preemption(HookBase):
     def listening(self) -> Iterator[None]:
         """Takes note of the signals. Once one has stopped the training, or one process of several
         has failed, further ones are ignored: what is left is to say why, and to end."""
-        previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        previous = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
         is_over = False
         try:
             yield

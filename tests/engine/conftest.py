@@ -13,10 +13,11 @@ sys.path.insert(0, str(HERE))  # the config names its classes by module
 @pytest.fixture(autouse=True)
 def signal_handlers():
     """Puts back those that a training leaves when it ends with an error."""
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-    handlers = [signal.getsignal(number) for number in numbers]
+    from fsdbev.engine.stopping import STOP_SIGNALS
+
+    handlers = [signal.getsignal(number) for number in STOP_SIGNALS]
     yield
-    for number, handler in zip(numbers, handlers, strict=True):
+    for number, handler in zip(STOP_SIGNALS, handlers, strict=True):
         signal.signal(number, handler)
 
 

@@ -17,7 +17,7 @@ from digests import state
 
 from fsdbev.d2.engine import hooks
 from fsdbev.engine import Trainer, load_config
-from fsdbev.engine.exit_codes import PREEMPTED
+from fsdbev.engine.stopping import PREEMPTED
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "configs" / "fsdbev_tiny_synthetic.py"

@@ -10,7 +10,7 @@ import pytest
 from fsdbev.checkpoint import read_checkpoint
 from fsdbev.d2.engine import hooks
 from fsdbev.engine import Trainer
-from fsdbev.engine.exit_codes import PREEMPTED
+from fsdbev.engine.stopping import PREEMPTED
 
 
 def tell(*numbers):

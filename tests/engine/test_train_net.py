@@ -12,8 +12,8 @@ from digests import state
 
 from fsdbev.checkpoint import read_checkpoint
 from fsdbev.engine import run
-from fsdbev.engine.exit_codes import PREEMPTED
 from fsdbev.engine.main import evaluate_only
+from fsdbev.engine.stopping import PREEMPTED
 
 HERE = Path(__file__).parent
 TOOL = HERE.parents[1] / "tools" / "train_net.py"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fsdbev.engine.exit_codes import RANK_LOST
+from fsdbev.engine.stopping import RANK_LOST
 
 HERE = Path(__file__).parent
 TOOL = HERE.parents[1] / "tools" / "train_net.py"

@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from fsdbev.d2.utils import comm
 
-from ..exit_codes import PREEMPTED, RANK_LOST
+from ..stopping import PREEMPTED, RANK_LOST
 from .activity import Activity, Now, now
 from .exchange import Exchange, Heard
 
