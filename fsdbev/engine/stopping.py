@@ -4,7 +4,7 @@
 import signal
 
 #: Ask for a stop; SIGUSR1 where the system has it.
-STOP_SIGNALS = (signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM))
+STOP_SIGNALS = frozenset({signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)})
 
 #: Asked to stop: all is saved, the same command with ``--resume`` goes on. The number is that of
 #: EX_TEMPFAIL in sysexits.h, "try again later".
