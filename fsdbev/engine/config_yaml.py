@@ -6,7 +6,8 @@ A ``config.yaml`` that a training saved can be handed on, and so its reader take
 - ``_target_``, and the ``path`` of ``hydra.utils.get_object``, name classes and functions that are
   defined in one of ``CALLABLE``, in ``projects``, or in a plugin that the command line names.
 - ``train.plugins`` names modules of ``projects`` alone; others are named on the command line.
-- A ``${...}`` is the whole value, and refers to another place of the config: no resolvers.
+- A ``${...}`` is the whole value, and refers to another place of the config: no resolvers. With all
+  of them replaced a config has at most ``MOST_VALUES`` values.
 
 A ``.py`` config is a program, and is run as one.
 """
@@ -47,11 +48,12 @@ CALLABLE = (
 )
 #: A saved config in full has 10 thousand.
 MOST_BYTES = 1_000_000
+MOST_VALUES = 100_000
 
 GET_OBJECT = "hydra.utils.get_object"
 _TARGET = "_target_"
 _PROJECTS = "projects"
-_REFERENCE = re.compile(r"\$\{\.*[\w.\[\]]+\}")
+_REFERENCE = re.compile(r"\$\{(\.*)([\w.\[\]]+)\}")
 #: Names by which what is in ``CALLABLE`` is also known.
 _SHORT = ("torch.nn", "torch")
 
@@ -78,6 +80,8 @@ def read_yaml_config(path: str) -> DictConfig:
         for place, value in _values(content, ""):
             _check_value(place, value)
         _check_plugins(content)
+        if _Expansion(content).size(()) > MOST_VALUES:
+            raise ValueError(f"its references stand for more than {MOST_VALUES} values")
         return OmegaConf.create(content, flags={"allow_objects": True})
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path}: {str(error) or type(error).__name__}") from error
@@ -147,6 +151,47 @@ def _check_value(place: str, value: Any) -> None:
             f"{place}: {value!r} is no reference to another place of the config, ${{a.b}}, which "
             "is all that is allowed: resolvers are off, and a reference is the whole value"
         )
+
+
+class _Expansion:
+    """How large a config is with every reference replaced by what it refers to, at most."""
+
+    def __init__(self, content: dict) -> None:
+        self._content = content
+        self._sizes: dict[tuple[str, ...], int | None] = {}  # None: being counted
+
+    def size(self, place: tuple[str, ...]) -> int:
+        """Values at a place and inside of it. ValueError if it refers to itself."""
+        if place not in self._sizes:
+            self._sizes[place] = None
+            self._sizes[place] = self._inside(*self._found(place))
+        size = self._sizes[place]
+        if size is None:
+            raise ValueError(f"{'.'.join(place)} refers to itself")
+        return size
+
+    def _found(self, place: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+        """What is at a place, or the reference that it is behind, with its place."""
+        value: Any = self._content
+        for depth, key in enumerate(place):
+            if not isinstance(value, dict | list):
+                return value, place[:depth]
+            number = int(key) if key.isdecimal() else None
+            if isinstance(value, dict):
+                value = value.get(key, value.get(number))
+            else:
+                value = value[number] if number is not None and number < len(value) else None
+        return value, place
+
+    def _inside(self, value: Any, place: tuple[str, ...]) -> int:
+        if isinstance(value, dict | list):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            return 1 + sum(self._inside(item, (*place, str(key))) for key, item in items)
+        match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if not match:
+            return 1
+        base = place[: -len(match[1])] if match[1] else ()
+        return 1 + self.size((*base, *re.findall(r"[^.\[\]]+", match[2])))
 
 
 def _refuse_dollar(place: str, name: Any) -> None:

@@ -1,6 +1,8 @@
 """Reading: a byte that has changed is found, or changes nothing. Resuming: what is damaged is
 passed over, and said."""
 
+import contextlib
+import io
 import logging
 import os
 import zipfile
@@ -144,6 +146,28 @@ def test_any_changes_of_a_file_are_refused_or_change_nothing(written, whole, cha
     except ValueError:
         return
     assert is_same(found, content)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+@pytest.mark.parametrize("written", [".pth"], indirect=True)
+@FUZZ
+@given(
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=3),
+    without=st.integers(0, 20),
+)
+def test_any_records_with_right_sums_are_read_or_refused(written, whole, changes, without):
+    """Files that somebody made, not files that were damaged."""
+    path, _ = written
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(path, "w") as new:
+        for number, info in enumerate(old.infolist()):
+            content = bytearray(old.read(info))
+            if info.filename.endswith("data.pkl"):
+                for place, byte in changes:
+                    content[int(place * (len(content) - 1))] = byte
+            if number != without:
+                new.writestr(info.filename, bytes(content))
+    with contextlib.suppress(ValueError):
+        assert isinstance(read_checkpoint(str(path)), dict)
 
 
 @pytest.fixture

@@ -19,6 +19,10 @@ CONFIGS = sorted(
 )
 
 
+#: Each line refers to the one before ten times.
+LAUGHS = "a0: [1]\n" + "".join(f"a{i + 1}: {[f'${{a{i}}}'] * 10}\n" for i in range(30))
+
+
 @pytest.fixture
 def write(tmp_path):
     def write(text):
@@ -136,6 +140,10 @@ def test_reference_stays(write):
         ("a: 2020-01-01", "a date is no value"),
         ("a: !!binary aGk=", "a bytes is no value"),
         ("a: !!set {x}", "a set is no value"),
+        ("a: ${b}\nb: ${a}", "refers to itself"),
+        ("a: {b: '${a}'}", "refers to itself"),
+        ("a: [1, '${.}']", "refers to itself|resolvers are off"),
+        (LAUGHS, "references stand for more than 100000 values"),
         ("[1]", "a config is a mapping"),
         ("a: [", "line 1"),
         ("\x00", "."),
