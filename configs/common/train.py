@@ -38,8 +38,8 @@ train = dict(
     clip_grad=dict(enabled=True, max_norm=5.0),
     # evaluated are the averaged weights: decay * (1 - exp(-updates / warmup)) of the average stays
     ema=dict(enabled=True, decay=0.999, warmup=2000, start_updates=10560),
-    # the newest max_to_keep stay, unless they are older than max_age_hours (None: no limit)
-    checkpointer=dict(period=5000, max_to_keep=5, max_age_hours=None),
+    checkpointer=dict(period=5000, max_to_keep=5),
+    checkpoint_max_age_hours=None,  # older ones go too, but for two; None: no limit
     eval_period=5000,  # 0: only at the end
     eval_streaming=True,  # a frame that several samples share goes through the image branch once
     # --eval-only and the end of training write report.html, with so many best and worst samples

@@ -39,11 +39,13 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         max_to_keep: int | None = None,
         max_age_hours: float | None = None,
     ) -> None:
-        for name, value in (("max_to_keep", max_to_keep), ("max_age_hours", max_age_hours)):
+        limits = {
+            "checkpointer.max_to_keep": max_to_keep,
+            "checkpoint_max_age_hours": max_age_hours,
+        }
+        for name, value in limits.items():
             if value is not None and not (isinstance(value, int | float) and value > 0):
-                raise ValueError(
-                    f"train.checkpointer.{name} must be a number above 0, or null, got {value!r}"
-                )
+                raise ValueError(f"train.{name} must be a number above 0, or null, got {value!r}")
         super().__init__(checkpointer, period, max_to_keep=max_to_keep)
         self._max_age_hours = max_age_hours
         self._others: set[str] = set()  # of an earlier training in the same folder

@@ -98,7 +98,8 @@ class Trainer(DefaultTrainer):
         train = self.cfg.train
         is_main = comm.is_main_process()
         if is_main:
-            self._saving = PeriodicCheckpointer(self.checkpointer, **train.checkpointer)
+            age = {"max_age_hours": train.checkpoint_max_age_hours}
+            self._saving = PeriodicCheckpointer(self.checkpointer, **train.checkpointer, **age)
         write = hooks.PeriodicWriter(self.build_writers(), train.log_period) if is_main else None
         return [
             hooks.IterationTimer(),

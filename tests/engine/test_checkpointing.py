@@ -117,7 +117,7 @@ def test_old_one_that_cannot_be_removed_is_a_warning(training, tmp_path, monkeyp
 
 @pytest.mark.parametrize("options", [{"max_to_keep": 0}, {"max_age_hours": -1.0}])
 def test_limits_are_above_zero(training, options):
-    with pytest.raises(ValueError, match=f"train.checkpointer.{next(iter(options))} must be"):
+    with pytest.raises(ValueError, match=rf"train\..*{next(iter(options))} must be"):
         training(**options)
 
 
