@@ -31,6 +31,7 @@ from .checkpointing import PeriodicCheckpointer
 from .curves import TrainingCurves
 from .ema import ModelEMA
 from .evaluation import evaluate
+from .histories import ShortHistories
 from .hooks import EMAUpdate, IterationSeed
 from .model import build_model
 from .optim import build_optimizer
@@ -111,6 +112,7 @@ class Trainer(DefaultTrainer):
             hooks.EvalHook(train.eval_period, self._evaluate),
             write,
             TrainingCurves(train.output_dir, train.eval_period) if is_main else None,
+            ShortHistories(),
         ]
 
     def build_writers(self) -> list[EventWriter]:
