@@ -27,6 +27,7 @@ from fsdbev.d2.utils.events import EventStorage
 from fsdbev.data.made_up import made_up_samples
 from fsdbev.engine import load_config
 from fsdbev.engine.analysis import analyze
+from fsdbev.engine.determinism import set_determinism
 from fsdbev.engine.ema import ModelEMA
 from fsdbev.engine.model import build_model
 from fsdbev.engine.optim import build_optimizer
@@ -52,6 +53,7 @@ VARIANTS = {
     "bfloat16+channels_last": ["train.amp.enabled=True", "train.channels_last=True"],
     "checkpointing": ["model.backbone.activation_checkpoint=True"],
     "compiled": ["train.compile.enabled=True"],
+    "deterministic": ["train.deterministic=True"],
 }
 DEFAULT = ("float32", "channels_last", "bfloat16+channels_last", "checkpointing")
 
@@ -116,6 +118,7 @@ def run(args: argparse.Namespace) -> None:
 def measure(args: argparse.Namespace) -> Measured:
     """Steps of one variant, in this process."""
     cfg = _config(args, args.child)
+    set_determinism(cfg.train)
     torch.manual_seed(0)
     model = build_model(cfg)
     device = next(model.parameters()).device
