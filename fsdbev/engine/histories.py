@@ -11,8 +11,8 @@ KEPT = 1000
 class ShortHistories(HookBase):
     """Drops values of the event storage that no writer looks back at; it goes behind the writers.
 
-    Detectron2 keeps a million of each scalar: with forty losses about 5 KB an iteration, half a
-    gigabyte at the end of the published schedules.
+    Detectron2 keeps a million of each scalar: of this model's 44 scalars 3.9 KB an iteration, a
+    third of a gigabyte in 90000 iterations.
     """
 
     def after_step(self) -> None:
