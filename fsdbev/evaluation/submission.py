@@ -11,7 +11,6 @@ import json
 import math
 import os
 import reprlib
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +47,7 @@ _KEYS = {
     *_VECTOR_LENGTHS,
 }
 _QUATERNION_TOLERANCE = 1e-4
+_NUMBERS = frozenset((float, int))
 
 
 def boxes_to_submission(
@@ -250,9 +250,12 @@ def _turned(rotation: Quaternion, yaw: Tensor) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def _is_number(value: Any) -> bool:
-    """A finite one, and no truth value; whole numbers too if they fit a float."""
-    return type(value) in (float, int) and abs(value) <= sys.float_info.max
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Finite ones, and no truth values; whole numbers too if they fit a float."""
+    try:
+        return _NUMBERS.issuperset(map(type, values)) and all(map(math.isfinite, values))
+    except OverflowError:
+        return False
 
 
 def _problem_of(sample_token: str, box: dict[str, Any]) -> str | None:
@@ -267,7 +270,7 @@ def _problem_of(sample_token: str, box: dict[str, Any]) -> str | None:
     for key, length in _VECTOR_LENGTHS.items():
         vector = box[key]
         numbers = isinstance(vector, list | tuple) and len(vector) == length
-        if not (numbers and all(map(_is_number, vector))):
+        if not (numbers and _are_numbers(vector)):
             return f"{key} must be {length} finite numbers, got {reprlib.repr(vector)}"
     if min(box["size"]) <= 0:
         return f"size must be positive, got {box['size']}"
@@ -275,7 +278,7 @@ def _problem_of(sample_token: str, box: dict[str, Any]) -> str | None:
     if abs(norm - 1) > _QUATERNION_TOLERANCE:
         return f"rotation must be a unit quaternion, got {box['rotation']} of norm {norm}"
     name, attribute = box["detection_name"], box["attribute_name"]
-    if not _is_number(box["detection_score"]):
+    if not _are_numbers([box["detection_score"]]):
         return f"detection_score must be finite, got {reprlib.repr(box['detection_score'])}"
     if not isinstance(name, str) or name not in ATTRIBUTE_RULES:
         return f"detection_name must be one of {list(ATTRIBUTE_RULES)}, got {name!r}"

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fsdbev.structures import invert, make_transform, rotation_z, transform_points
+from fsdbev.structures import invert, is_rotation, make_transform, rotation_z, transform_points
 
 
 def random_transform(*batch, seed=0):
@@ -60,3 +60,12 @@ def test_invert():
     assert torch.allclose(invert(a2b) @ a2b, identity, atol=1e-9)
     last_row = torch.tensor([0, 0, 0, 1.0], dtype=torch.float64).expand(3, 2, 4)
     assert invert(a2b)[..., 3, :].equal(last_row)
+
+
+def test_rotations_are_told_from_other_matrices():
+    turned = rotation_z(torch.tensor([0.3, -2.0]))
+    nearly = turned[0] + 2e-4
+    others = (torch.zeros(3, 3), 1.01 * turned[0], turned[0] * torch.tensor([1.0, 1, -1]))
+    matrices = torch.stack([*turned, nearly, *others, torch.full((3, 3), torch.nan)])
+    assert is_rotation(matrices).tolist() == [True, True, True, False, False, False, False]
+    assert is_rotation(nearly).item() and not is_rotation(nearly, tolerance=1e-5).item()
