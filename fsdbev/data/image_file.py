@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,10 +67,8 @@ class ImageFile:
             ValueError: it can't be decoded, or is grey of more than 8 bits.
         """
         if self._is_plain:
-            try:
+            with suppress(ValueError):  # Pillow decides what can be read all the same
                 return simplejpeg.decode_jpeg(self._data, "RGB", strict=True)
-            except ValueError:  # anything odd: Pillow decides whether it can be read all the same
-                pass
         with self._decoding():
             image = self._open()
             if image.mode.startswith(("I", "F")):  # Pillow would cut off what is above 255

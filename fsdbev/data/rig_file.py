@@ -22,6 +22,7 @@ import os
 import reprlib
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -233,11 +234,9 @@ def _mapping(
 
 
 def _numbers(value: Any, shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
-    try:
+    with suppress(OverflowError):  # a whole number that is too large
         if _has_shape(value, shape) and np.isfinite(numbers := np.array(value, np.float64)).all():
             return numbers
-    except OverflowError:  # a whole number that is too large
-        pass
     count = " x ".join(map(str, shape)) or "one"
     raise ValueError(f"{where} must be {count} finite numbers, got {_SHORT.repr(value)}")
 
