@@ -35,9 +35,9 @@ class Patience:
         stuck_after: seconds in one activity after which a rank is named as stuck.
     """
 
-    timeout_minutes: float = 30
-    lost_after: float = 25
-    stuck_after: float = 45
+    timeout_minutes: float = 30.0
+    lost_after: float = 25.0
+    stuck_after: float = 45.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -139,6 +139,7 @@ class Watchdog:
         """Whether an error of this process comes of another rank's end, which is then logged."""
         if self._exchange is None or not isinstance(error, RuntimeError) or not _waits():
             return False
+        self._stop.set()  # the main thread ends this process now
         beat = self._patience.heartbeat
         deadline = time.monotonic() + 6 * beat
         while time.monotonic() < deadline:
@@ -184,7 +185,11 @@ class Watchdog:
     def _look_for_lost(self) -> None:
         lost = self._silent(self._patience.lost_after)
         if lost:
-            _exit("; ".join(_fate(heard) for heard in lost))
+            self._give_up("; ".join(_fate(heard) for heard in lost))
+
+    def _give_up(self, reason: str) -> None:
+        self._exchange.say_farewell(reason, failed=True)
+        _exit(reason)
 
     def _look_for_failed(self) -> None:
         for heard in self._exchange.others():
@@ -194,7 +199,7 @@ class Watchdog:
                 self._told_failed.add(heard.report.rank)
                 logger.error("%s", _fate(heard))
             if _waits() and min(time.monotonic() - heard.at, _age()) > self._patience.lost_after:
-                _exit(f"Nothing more comes from {heard.report}")
+                self._give_up(f"Nothing more comes from {heard.report}")
 
     def _look_for_timeout(self) -> None:
         limit = 60 * self._patience.timeout_minutes
@@ -204,14 +209,14 @@ class Watchdog:
             self._told_timeout = True
             behind = [_delay(h) for h in self._behind()] or ["all did: the network may hang"]
             logger.error(
-                "%s for %.0f s: the time of a collective is over (train.distributed.timeout_minutes"
-                ". Not arrived: %s",
+                "%s for %.0f s: the time of a collective (train.distributed.timeout_minutes) is "
+                "over. Not arrived: %s",
                 now().activity.text,
                 _age(),
                 "; ".join(behind),
             )
         if _age() > limit + 4 * self._patience.heartbeat:  # the backend had its own, longer time
-            _exit("A collective did not end in time")
+            self._give_up("A collective did not end in time")
 
     def _look_for_stuck(self) -> None:
         """Looks whether what this process does takes too long, and why."""
@@ -311,7 +316,7 @@ def stacks() -> str:
 
 def _exit(reason: str) -> None:
     """Ends this process whatever its main thread is in, and its loader's workers."""
-    last = threading.Timer(5, os._exit, (RANK_LOST,))  # should even the log hang
+    last = threading.Timer(10, os._exit, (RANK_LOST,))  # should even the log hang
     last.daemon = True
     last.start()
     logger.error("%s. %s", reason, _ENDS)
