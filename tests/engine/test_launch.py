@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fsdbev.d2.utils import comm
-from fsdbev.engine.exit_codes import PREEMPTED
 from fsdbev.engine.launch import _host_of, _signals_passed_on, launch
+from fsdbev.engine.stopping import PREEMPTED
 
 JOB = argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
 
