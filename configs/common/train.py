@@ -32,8 +32,8 @@ train = dict(
     # how long processes of a job wait for each other
     distributed=dict(
         timeout_minutes=30.0,  # for a collective, as the exchange of losses
-        lost_after=25.0,  # seconds without a sign of life: the process is named, and the job ends
-        stuck_after=45.0,  # seconds in which a process gets no further: it is named
+        lost_after=25.0,  # seconds without a sign of life (scoring: twice that): it ends the job
+        stuck_after=45.0,  # seconds in which a process gets no further: named
     ),
     clip_grad=dict(enabled=True, max_norm=5.0),
     # evaluated are the averaged weights: decay * (1 - exp(-updates / warmup)) of the average stays

@@ -125,6 +125,15 @@ def test_rank_without_a_sign_of_life_is_named_and_the_job_ends(start, ended):
     assert "no sign of life" in reason
 
 
+def test_rank_that_reads_large_files_may_be_silent_for_longer(start, ended):
+    doing(Activity.BETWEEN, 7)
+    _, other = start()
+    told = time.monotonic()
+    other.tell(Activity.SCORING, 7)
+    eventually(lambda: ended)
+    assert time.monotonic() - told > 2 * QUICK.lost_after
+
+
 def test_rank_that_ended_well_is_not_lost(start, ended, logged):
     doing(Activity.SCORING, 7)
     _, other = start()

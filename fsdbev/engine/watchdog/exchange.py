@@ -156,11 +156,13 @@ class Exchange:
         while time.monotonic() < deadline and any(is_open(h.report) for h in self.others()):
             time.sleep(min(0.1, self._heartbeat))
 
-    def close(self) -> None:
-        """Ends the thread; in rank 0 the store ends with this object."""
+    def close(self) -> bool:
+        """Ends the thread; in rank 0 the store ends with this object. False: it waits for a store
+        that does not answer."""
         self._closed.set()
         self._wake.set()
-        self._thread.join(timeout=2 * self._heartbeat)
+        self._thread.join(timeout=2 + 2 * self._heartbeat)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._closed.is_set():
@@ -183,6 +185,7 @@ class Exchange:
         if self.rank == 0:
             return
         try:
+            self._timeout = timedelta(seconds=1)  # so that the thread can be ended
             self._store = self._connect()
         except RuntimeError as error:
             logger.debug("Rank 0 at %s does not answer: %s", self._host, error)

@@ -31,7 +31,8 @@ class Patience:
 
     Attributes:
         timeout_minutes: of a collective.
-        lost_after: seconds without a sign of life after which a rank is lost and the job ends.
+        lost_after: seconds without a sign of life after which a rank is lost and the job ends;
+            twice as long in a slow activity, where reading large files may hold up all threads.
         stuck_after: seconds in one activity after which a rank is named as stuck.
     """
 
@@ -133,7 +134,8 @@ class Watchdog:
             self._exchange.wait_for_others(60, to_end=True)
         elif self._exchange.rank == 0:  # the store goes with this process
             self._exchange.wait_for_others(4 * self._patience.heartbeat, to_end=False)
-        self._exchange.close()
+        if not self._exchange.close():  # a thread in there makes the interpreter abort as it ends
+            _exit("Rank 0 does not answer any more")
 
     def blames_another(self, error: BaseException) -> bool:
         """Whether an error of this process comes of another rank's end, which is then logged."""
@@ -144,7 +146,7 @@ class Watchdog:
         deadline = time.monotonic() + 6 * beat
         while time.monotonic() < deadline:
             failed = [h for h in self._exchange.others() if h.report.failed]
-            lost = failed or self._silent(4 * beat)
+            lost = failed or self._silent(4 * beat, if_slow=4 * beat)
             for heard in lost:
                 logger.error("%s. What failed here for it: %s", _fate(heard), error)
             if lost:
@@ -171,19 +173,23 @@ class Watchdog:
             self._awake_since = moment
         self._last_look = moment
 
-    def _silent(self, seconds: float) -> list[Heard]:
-        """Ranks that gave no sign of life for so long. Where that is the one that has the store,
-        nothing is known of the others."""
-        since = max(time.monotonic() - seconds, self._awake_since)
-        if time.monotonic() - self._awake_since < seconds:
-            return []
+    def _silent(self, seconds: float, *, if_slow: float) -> list[Heard]:
+        """Ranks that gave no sign of life for so long, ``if_slow`` in a slow activity. Where that
+        is the one that has the store, nothing is known of the others."""
+        moment = time.monotonic()
+
+        def is_silent(heard: Heard, at: float) -> bool:
+            limit = if_slow if heard.activity.slow else seconds
+            return moment - max(at, self._awake_since) > limit
+
         others = [h for h in self._exchange.others() if h.report.farewell is None]
-        if self._exchange.last < since:
-            return [h for h in others if h.report.rank == 0]
-        return [h for h in others if h.at < since]
+        if moment - max(self._exchange.last, self._awake_since) > seconds:
+            return [h for h in others if h.report.rank == 0 and is_silent(h, self._exchange.last)]
+        return [h for h in others if is_silent(h, h.at)]
 
     def _look_for_lost(self) -> None:
-        lost = self._silent(self._patience.lost_after)
+        limit = self._patience.lost_after
+        lost = self._silent(limit, if_slow=2 * limit)
         if lost:
             self._give_up("; ".join(_fate(heard) for heard in lost))
 
