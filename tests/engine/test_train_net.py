@@ -134,13 +134,20 @@ def test_all_processes_stop_for_a_bad_number_of_one(tmp_path):
     assert (tmp_path / "output" / "last_checkpoint").read_text() == "model_0000001.pth"
 
 
-def test_all_processes_skip_an_iteration_together(tmp_path):
+def test_all_processes_skip_an_iteration_together_and_pass_over_a_damaged_checkpoint(tmp_path):
     job = train_net(tmp_path, "--num-gpus", "2", "dataloader.train.infinite=[21]")
     assert job.returncode == 0, job.stderr
     log = (tmp_path / "output" / "log.txt").read_text()
     assert "on rank 1. Samples there: sample-17" in log and "1 of 5 that train.max_sk" in log
     weights = read_checkpoint(str(tmp_path / "output" / "model_final.pth"))["model"]
     assert all(value.isfinite().all() for value in weights.values())
+
+    damaged = tmp_path / "output" / "model_final.pth"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    again = train_net(tmp_path, "--num-gpus", "2", "--resume", "train.max_skipped_steps=1")
+    assert again.returncode == 0, again.stderr
+    log = (tmp_path / "output" / "log.txt").read_text()
+    assert "model_final.pth is passed over" in log and "training from iteration 10" in log
 
 
 @pytest.mark.parametrize(
