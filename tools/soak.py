@@ -4,17 +4,18 @@
     python tools/soak.py --out DIR --minutes 30 dataloader.dataroot=data/synthetic
 
 It is the trainer of train_net.py, with the loader's workers, writers, averaged weights, rotating
-checkpoints, and an evaluation every 50 iterations; key=value changes the config. After every
+checkpoints, and an evaluation every 20 iterations; key=value changes the config. After every
 --every iterations it notes the memory of the training and of the loader's workers (on Linux what is
 no part of a file, and what they share counts once; elsewhere the resident memory), open files and
 threads.
 
-The first fifth of the time is warm-up: allocators, caches and the first evaluation grow to their
-size then, and the histories of the scalars fill up within 1000 iterations. Of the rest, the medians
-of the first and the last quarter are compared. Exit status 1: the memory grew by more than
---max-growth percent, or the files or threads became more. DIR gets samples.csv, a line for each as
-it is taken, at the end soak.json and soak.png, and the training's own output in DIR/train, which
-must not be there before.
+The first fifth of the time is warm-up: caches fill, malloc comes to have as many gaps as it needs
+(over the first eight evaluations or so), and so do the histories of the scalars (1000 iterations).
+Of the rest, the medians of the first and the last quarter are compared. Exit status 1: the memory
+grew by more than --max-growth percent, or the files or threads became more. "allocated" is without
+gaps: a leak shows there, gaps do not. DIR gets samples.csv, a line for each as it is taken, at the
+end soak.json and soak.png, and the training's own output in DIR/train, which must not be there
+before. On a busy machine take more minutes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 # ruff: noqa: E402  after the path is set, for use without installation
 from command_line import exit_status
 from soaking.growth import Sample, growth, write_picture
-from soaking.processes import total, usage_of_all
+from soaking.processes import allocated, total, usage_of_all
 
 from fsdbev.checkpoint import atomic_writer
 from fsdbev.d2.engine import HookBase, default_argument_parser, default_setup
@@ -45,8 +46,8 @@ WARM_UP = 0.2
 #: What a soak changes in a config: it never ends by itself, and does often what may leave traces.
 OVERRIDES = (
     "train.max_iter=1000000",
-    "train.eval_period=50",
-    "train.checkpointer.period=25",
+    "train.eval_period=20",
+    "train.checkpointer.period=20",
     "train.checkpointer.max_to_keep=3",
     "dataloader.train.num_workers=2",
 )
@@ -97,6 +98,7 @@ def take_sample(seconds: float, iteration: int) -> Sample:
         total(workers, measure),
         total(everyone, "rss"),
         total(everyone, "uss"),
+        allocated(),
         main.files,
         main.threads,
     )
@@ -159,7 +161,7 @@ def train(args: argparse.Namespace, output: Path) -> list[Sample]:
 
 def write(args: argparse.Namespace, samples: list[Sample]) -> dict[str, dict]:
     """Writes picture and numbers; returns first, last and percent by name."""
-    names = ("memory", "main", "workers", "rss", "uss", "files", "threads")
+    names = ("memory", "main", "workers", "rss", "uss", "allocated", "files", "threads")
     grown = {name: growth(samples, name, warm_up=WARM_UP) for name in names}
     found = {name: {**asdict(one), "percent": one.percent} for name, one in grown.items() if one}
     title = f"{samples[-1].iteration} iterations, {samples[-1].seconds / 60:.0f} minutes: "
@@ -182,7 +184,7 @@ def lines(samples: list[Sample], found: dict[str, dict]) -> list[str]:
     for name, one in found.items():
         unit, scale = ("", 1) if name in ("files", "threads") else (" MiB", 2**20)
         first, end = (f"{one[key] / scale:.1f}{unit}" for key in ("first", "last"))
-        text.append(f"  {name:8} {first:>12} -> {end:>12}  {one['percent']:+.2f} %")
+        text.append(f"  {name:9} {first:>12} -> {end:>12}  {one['percent']:+.2f} %")
     return text
 
 

@@ -33,6 +33,7 @@ class Sample:
         iteration: iterations done.
         memory: bytes: ``own``, or ``rss`` where that is not told.
         main, workers: the same of the training's process and of the loader's workers.
+        allocated: bytes that the training's process has asked for and not given back.
         files, threads: of the training's process.
     """
 
@@ -43,6 +44,7 @@ class Sample:
     workers: int
     rss: int
     uss: int | None
+    allocated: int | None
     files: int | None
     threads: int | None
 

@@ -5,6 +5,7 @@ Linux tells all of it in /proc. Elsewhere ``ps`` tells the resident memory alone
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -63,6 +64,29 @@ def usage_of_all() -> tuple[Usage, list[Usage]]:
     gc.collect()
     workers = multiprocessing.active_children()
     return usage(os.getpid()), [usage(worker.pid) for worker in workers]
+
+
+_MALLOC_INFO = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+
+class _MallocInfo(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in _MALLOC_INFO.split()]
+
+
+def allocated() -> int | None:
+    """Bytes that this process has asked of malloc and not given back; None without glibc 2.33.
+
+    What is resident also has gaps between these, which malloc keeps for what comes.
+    """
+    try:
+        read = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, OSError, TypeError):
+        return None
+    read.restype = _MallocInfo
+    found = read()
+    return found.uordblks + found.hblkhd
 
 
 def total(parts: list[Usage], name: str) -> int | None:
