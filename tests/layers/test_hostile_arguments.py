@@ -196,6 +196,17 @@ def test_the_arguments_that_are_changed_make_sense(name):
         compare(name, got, outcome(TWINS[name], arguments_of(name, 0)))
 
 
+def test_sizes_that_do_not_fit_are_named():
+    undo, image2bev, view, _, _, *frustum = arguments_of("frustum_cells", 0)
+    for sizes in ([2**40, 2**40], [2**31, 1]):  # without bins there is no memory to ask for
+        with pytest.raises(ValueError, match="too large a feature map: "):
+            torch.ops.fsdbev.frustum_cells(undo, image2bev, view, 0, sizes, *frustum)
+    arguments = arguments_of("lift_splat", 0)
+    arguments[7] = 2**40
+    with pytest.raises(ValueError, match="num_outputs must be at most 2147483647, got"):
+        torch.ops.fsdbev.lift_splat(*arguments)
+
+
 def test_every_registered_operator_is_tried():
     names = {
         name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if "fsdbev" in name
