@@ -36,9 +36,9 @@ from command_line import exit_status
 from soaking.growth import Sample, growth, write_picture
 from soaking.processes import allocated, total, usage_of_all
 
-from fsdbev.checkpoint import atomic_writer
 from fsdbev.d2.engine import HookBase, default_argument_parser, default_setup
 from fsdbev.engine import Trainer, load_config
+from fsdbev.whole_file import whole_file
 
 #: Share of the time that does not count.
 WARM_UP = 0.2
@@ -169,7 +169,7 @@ def write(args: argparse.Namespace, samples: list[Sample]) -> dict[str, dict]:
     write_picture(samples, args.out / "soak.png", warm_up=WARM_UP, title=title)
     setting = {"config": args.config_file, "overrides": [*OVERRIDES, *args.overrides]}
     content = {"setting": setting, "warm_up": WARM_UP, "growth": found}
-    with atomic_writer(str(args.out / "soak.json")) as file:
+    with whole_file(args.out / "soak.json") as file:
         file.write(json.dumps(content, indent=1).encode() + b"\n")
     return found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fsdbev.checkpoint import atomic_writer
+from fsdbev.whole_file import whole_file
 
 #: Samples that a quarter has at least.
 _LEAST = 3
@@ -104,7 +104,7 @@ def write_picture(samples: Sequence[Sample], path: Path, *, warm_up: float, titl
     above.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="lower right")
     below.set_xlabel("minutes; grey: warm-up, does not count", color=_INK, fontsize=9)
     figure.suptitle(title, fontsize=10, color=_INK)
-    with atomic_writer(str(path)) as file:
+    with whole_file(path) as file:
         figure.savefig(file, format="png", dpi=130)
 
 
