@@ -31,7 +31,7 @@ from .checkpointing import PeriodicCheckpointer
 from .curves import TrainingCurves
 from .ema import ModelEMA
 from .evaluation import evaluate
-from .histories import ShortHistories
+from .flat_memory import ShortHistories, give_back_memory
 from .hooks import EMAUpdate, IterationSeed
 from .model import build_model
 from .optim import build_optimizer
@@ -214,7 +214,9 @@ class Trainer(DefaultTrainer):
         if self._saving is not None and self.iter < self.max_iter:
             self._saving.save_unless_saved(self.iter)  # evaluating takes a while
         with self._preemption.evaluation():
-            return self._evaluate_now()
+            results = self._evaluate_now()
+        give_back_memory()
+        return results
 
     def _evaluate_now(self) -> dict[str, Any]:
         model = self.eval_model
