@@ -70,9 +70,9 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
             write_weights(self.trainer.eval_model.state_dict(), path, entry="model")
 
     def save_unless_saved(self, iteration: int) -> None:
-        """Saves a checkpoint out of turn, if there is none of this iteration."""
+        """Saves a checkpoint out of turn, if this training has none of this iteration."""
         path = os.path.join(self.checkpointer.save_dir, f"{self._name(iteration)}.pth")
-        if not os.path.exists(path):
+        if path not in self._whole:
             with during(Activity.SAVING):
                 self._saved(iteration, {})
 
