@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_UNFINISHED = ".tmp"
+#: Ending of what is not whole yet.
+UNFINISHED = ".tmp"
 #: What systems say that cannot flush a folder, as some network file systems.
 _NO_FOLDER_FLUSH = (errno.EINVAL, errno.ENOTSUP)
 
@@ -27,7 +28,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         OSError: of the kind and number of the first error. It names ``path``.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
@@ -45,7 +46,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 def leftovers(folder: str | os.PathLike, names: str) -> list[Path]:
     """Unfinished files in a folder that were to be called as the pattern ``names``: being written,
     or left by a process that was killed."""
-    return sorted(Path(folder).glob(f".{names}.*{_UNFINISHED}"))
+    return sorted(Path(folder).glob(f".{names}.*{UNFINISHED}"))
 
 
 def _naming(path: Path, error: OSError) -> OSError:

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from cases import Theme
+from bad_theme import Theme
 from made_rows import SIZE, data_set
 from PIL import Image
 

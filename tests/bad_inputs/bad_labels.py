@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from cases import Theme
+from bad_theme import Theme
 from made_rows import data_set, rows, set_item, with_column
 
 from fsdbev.data import index, point_labels

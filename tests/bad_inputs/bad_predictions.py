@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cases import Theme
+from bad_theme import Theme
 
 from fsdbev.engine.predictor import Predictor, read_images
 from fsdbev.evaluation.submission import (

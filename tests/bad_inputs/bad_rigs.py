@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from cases import Theme
+from bad_theme import Theme
 
 from fsdbev.data.rig_file import read_rig
 

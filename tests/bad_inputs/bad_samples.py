@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from cases import Theme
+from bad_theme import Theme
 from made_rows import Rows, data_set, pose, rows, set_item, with_column, with_frame, with_objects
 from PIL import Image
 

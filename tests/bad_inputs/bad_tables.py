@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from cases import Theme
+from bad_theme import Theme
 
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.nuscenes_tables import TableError

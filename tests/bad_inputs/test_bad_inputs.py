@@ -4,9 +4,9 @@ import os
 import shutil
 import signal
 
-import page
+import bad_inputs_page as page
 import pytest
-from themes import THEMES
+from bad_themes import THEMES
 
 CASES = [(theme, case) for theme in THEMES for case in theme.cases]
 _SECONDS = 120
@@ -53,4 +53,4 @@ def test_at_least_sixty_inputs_are_tried():
 def test_the_page_is_written_from_the_cases():
     assert (
         page.PAGE.read_text(encoding="utf-8") == page.text()
-    ), "renew it: python tests/bad_inputs/page.py"
+    ), "renew it: python tests/bad_inputs/bad_inputs_page.py"

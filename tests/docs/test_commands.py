@@ -37,6 +37,7 @@ GIVEN = {
     "data/nuscenes": "nuScenes",
     "DOWNLOADED.pth": "the release's weights",
     "fsdbev_r50.safetensors": "converted weights",
+    "output/stopped_at_0004711": "left by a training that stops for a number that is not finite",
     "prepared": "written by the Python blocks of docs/custom_dataset.md",
 }
 #: What a training or an evaluation leaves in its output folder.

@@ -15,6 +15,7 @@ import pytest
 import torch
 from digests import state
 
+from fsdbev.checkpoint import read_checkpoint
 from fsdbev.d2.engine import hooks
 from fsdbev.engine import Trainer, load_config
 from fsdbev.engine.stopping import PREEMPTED
@@ -25,7 +26,6 @@ STEPS, BATCH = 5, 2
 AMP = {
     "float32": (),
     "bfloat16": ("train.amp.enabled=true", "train.amp.dtype=bfloat16"),
-    "float16": ("train.amp.enabled=true", "train.amp.dtype=float16"),
 }
 
 
@@ -50,14 +50,14 @@ def overrides(data, output, workers, precision, *more):
     ]
 
 
-def train(data, output, workers, precision, *, stop_at=None, resume=False):
+def train(cfg, *, stop_at=None, resume=False):
     """In this process; after ``stop_at`` iterations it is told to stop."""
 
     def stop(trainer):
         if trainer.iter + 1 == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    trainer = Trainer(load_config(str(TINY), overrides(data, output, workers, precision)))
+    trainer = Trainer(cfg)
     trainer.register_hooks([hooks.CallbackHook(before_step=stop)])
     trainer.resume_or_load(resume=resume)
     try:
@@ -75,7 +75,7 @@ def uninterrupted(synthetic_root, tmp_path_factory):
         if precision not in made:
             output = tmp_path_factory.mktemp(precision)
             torch.manual_seed(1)
-            train(synthetic_root, output, 0, precision)
+            train(load_config(str(TINY), overrides(synthetic_root, output, 0, precision)))
             made[precision] = state(output)
         return made[precision]
 
@@ -85,18 +85,37 @@ def uninterrupted(synthetic_root, tmp_path_factory):
 CASES = list(itertools.product([0, 2], AMP))
 
 
-@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
 @pytest.mark.parametrize("workers, precision", CASES)
 def test_the_bits_are_those_of_the_uninterrupted_training(
     synthetic_root, tmp_path, uninterrupted, workers, precision
 ):
     stop_at = random.Random(CASES.index((workers, precision))).randrange(1, STEPS)
+    cfg = load_config(str(TINY), overrides(synthetic_root, tmp_path, workers, precision))
     torch.manual_seed(1)
-    train(synthetic_root, tmp_path, workers, precision, stop_at=stop_at)
+    train(cfg, stop_at=stop_at)
     assert not (tmp_path / "model_final.pth").exists()
     torch.manual_seed(99)  # another process begins with other weights and random numbers
-    train(synthetic_root, tmp_path, workers, precision, resume=True)
+    train(cfg, resume=True)
     assert state(tmp_path) == uninterrupted(precision)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_so_are_those_of_a_scaled_loss(toy_config, workers):
+    """In float16, which convolutions on the CPU are slow in: a smaller model."""
+    options = ("train.amp.enabled=true", "train.amp.dtype=float16")
+    options += (f"dataloader.train.num_workers={workers}",)
+    whole, parts = toy_config(*options, output="whole"), toy_config(*options, output="parts")
+    torch.manual_seed(1)
+    train(whole)
+    torch.manual_seed(1)
+    train(parts, stop_at=random.Random(workers).randrange(2, 10))
+    torch.manual_seed(99)
+    train(parts, resume=True)
+    expected = state(Path(whole.train.output_dir))
+    assert state(Path(parts.train.output_dir)) == expected
+    scaler = read_checkpoint(f"{whole.train.output_dir}/model_final.pth")["trainer"]["_trainer"]
+    assert scaler["grad_scaler"]["_growth_tracker"] > 0
 
 
 def command(data, output, *more, options=()):

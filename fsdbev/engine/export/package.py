@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsdbev.checkpoint.files import TEMPORARY
 from fsdbev.modeling import FSDBEV
 from fsdbev.modeling.center_head.decode import Candidates
+from fsdbev.whole_file import UNFINISHED
 
 from .comparison import TOLERANCE, Differences, compare_detections, largest_difference
 from .formats import Format
@@ -189,7 +189,7 @@ def _new_folder(output: Path) -> Iterator[Path]:
     is removed otherwise."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise FileExistsError(f"{output} is there already: remove it, or name another folder")
-    folder = output.with_name(output.name + TEMPORARY)
+    folder = output.with_name(output.name + UNFINISHED)
     if folder.exists():
         shutil.rmtree(folder)
         logger.info("removed %s, which a killed run left unfinished", folder)

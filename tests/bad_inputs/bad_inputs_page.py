@@ -1,4 +1,4 @@
-"""docs/bad_inputs.md, written from the cases: python tests/bad_inputs/page.py"""
+"""docs/bad_inputs.md, written from the cases: python tests/bad_inputs/bad_inputs_page.py"""
 
 from __future__ import annotations
 
