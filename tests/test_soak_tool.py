@@ -106,6 +106,7 @@ def test_a_training_under_it_leaves_numbers_and_a_picture(part, monkeypatch, tmp
     out = tmp_path / "soak"
     options = ["--config-file", str(ROOT / "tests/engine/toy_config.py"), "--out", str(out)]
     options += ["--minutes", "1", "--every", "3", "--max-growth", "1000", "train.eval_period=10"]
+    options += ["train.checkpointer.period=20"]
     options += ["train.ema.start_updates=0", "dataloader.train.num_workers=1"]
     status = soak.main(options)
     said = capsys.readouterr()

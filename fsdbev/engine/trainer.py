@@ -31,7 +31,7 @@ from .checkpointing import PeriodicCheckpointer
 from .curves import TrainingCurves
 from .ema import ModelEMA
 from .evaluation import evaluate
-from .flat_memory import ShortHistories, give_back_memory
+from .histories import ShortHistories
 from .hooks import EMAUpdate, IterationSeed
 from .model import build_model
 from .optim import build_optimizer
@@ -214,9 +214,8 @@ class Trainer(DefaultTrainer):
         if self._saving is not None and self.iter < self.max_iter:
             self._saving.save_unless_saved(self.iter)  # evaluating takes a while
         with self._preemption.evaluation():
-            results = self._evaluate_now()
-        give_back_memory()
-        return results
+            self.results = self._evaluate_now()
+        return self.results
 
     def _evaluate_now(self) -> dict[str, Any]:
         model = self.eval_model
@@ -228,8 +227,7 @@ class Trainer(DefaultTrainer):
             kind = "averaged weights" if self.ema else "weights"
             done = f"after iteration {self.max_iter} of training"
             report = replace(self.source, weights=f"{kind} {done}")
-        self.results = self.test(self.cfg, model, report=report)
-        return self.results
+        return self.test(self.cfg, model, report=report)
 
     def _start_data(self) -> None:
         """Lets the training's loader begin with the first draw that no iteration has had, loading

@@ -24,7 +24,7 @@ can't be loaded; 0, the default, makes the first one an error. Evaluation never 
 
 def text() -> str:
     """The page as it should be."""
-    from themes import THEMES
+    from bad_themes import THEMES
 
     count = sum(len(theme.cases) for theme in THEMES)
     parts = [_INTRODUCTION.format(count=count)]

@@ -1,13 +1,8 @@
-"""A long training keeps what it needs, and no more."""
+"""The event storage of a long training keeps what writers look back at, and no more."""
 
-import ctypes
 import json
-import os
-from pathlib import Path
 
-import pytest
-
-from fsdbev.engine import Trainer, flat_memory
+from fsdbev.engine import Trainer, histories
 
 
 def lengths(trainer):
@@ -15,7 +10,7 @@ def lengths(trainer):
 
 
 def test_a_training_keeps_the_last_values_alone(toy_config, monkeypatch):
-    monkeypatch.setattr(flat_memory, "KEPT", 5)
+    monkeypatch.setattr(histories, "KEPT", 5)
     trainer = Trainer(toy_config("train.max_iter=12"))
     trainer.train()
     found = lengths(trainer)
@@ -26,8 +21,8 @@ def test_a_training_keeps_the_last_values_alone(toy_config, monkeypatch):
 
 def test_what_is_written_is_the_same(toy_config, monkeypatch):
     written = []
-    for number, kept in enumerate([10**6, flat_memory.KEPT]):
-        monkeypatch.setattr(flat_memory, "KEPT", kept)
+    for number, kept in enumerate([10**6, histories.KEPT]):
+        monkeypatch.setattr(histories, "KEPT", kept)
         cfg = toy_config("train.max_iter=12", output=f"run{number}")
         Trainer(cfg).train()
         with open(f"{cfg.train.output_dir}/metrics.json") as file:
@@ -48,17 +43,4 @@ def test_the_longest_look_back_is_kept(toy_config, monkeypatch):
 
         monkeypatch.setattr(HistoryBuffer, name, watched)
     Trainer(toy_config("train.max_iter=3")).train()
-    assert windows and max(windows) <= flat_memory.KEPT
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
-def test_memory_that_nothing_uses_goes_back_to_the_system():
-    def resident():
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-
-    blocks = [bytearray(100_000) for _ in range(1000)]
-    del blocks[:-1]  # the last holds the end of the heap
-    before = resident()
-    flat_memory.give_back_memory()
-    assert before - resident() > 50e6
+    assert windows and max(windows) <= histories.KEPT
