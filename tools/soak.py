@@ -9,8 +9,8 @@ After every --every iterations it notes the memory of the training and of the lo
 Linux what is no part of a file, and what they share counts once; elsewhere the resident memory),
 open files and threads.
 
-The first fifth of the time is warm-up: caches fill, and so do the histories of the scalars (1000
-iterations). Of the rest, the medians of the first and the last quarter are compared. Exit status 1:
+The first two fifths of the time are warm-up: caches fill, and so do the histories of the scalars
+(1000 iterations), and the first evaluation between iterations takes its room. Of the rest, the medians of the first and the last quarter are compared. Exit status 1:
 the memory grew by more than --max-growth percent, or the files or threads became more. "allocated"
 is without gaps: a leak shows there, gaps do not. An evaluation leaves gaps between Python's small
 objects, about a megabyte each time, until they are as many as its tables take.
@@ -43,7 +43,7 @@ from fsdbev.engine import Trainer, load_config
 from fsdbev.whole_file import whole_file
 
 #: Share of the time that does not count.
-WARM_UP = 0.2
+WARM_UP = 0.4
 
 #: What a soak changes in a config: it never ends by itself, and does often what may leave traces.
 OVERRIDES = (
