@@ -6,8 +6,9 @@ A ``config.yaml`` that a training saved can be handed on, and so its reader take
 - ``_target_``, and the ``path`` of ``hydra.utils.get_object``, name classes and functions that are
   defined in one of ``CALLABLE``, in ``projects``, or in a plugin that the command line names.
 - ``train.plugins`` names modules of ``projects`` alone; others are named on the command line.
-- A ``${...}`` is the whole value, and refers to another place of the config: no resolvers. With all
-  of them replaced a config has at most ``MOST_VALUES`` values.
+- A ``${...}`` refers to another place of the config: no resolvers. Inside of a text, as in paths
+  that Detectron2 saves, it refers to a plain value. With all of them replaced a config has at most
+  ``MOST_VALUES`` values.
 
 A ``.py`` config is a program, and is run as one.
 """
@@ -54,8 +55,11 @@ GET_OBJECT = "hydra.utils.get_object"
 _TARGET = "_target_"
 _PROJECTS = "projects"
 _REFERENCE = re.compile(r"\$\{(\.*)([\w.\[\]]+)\}")
-#: Names by which what is in ``CALLABLE`` is also known.
-_SHORT = ("torch.nn", "torch")
+#: A text with references in it, and how long it may be.
+_TEXT = re.compile(r"[^${}\\]*(?:\$\{\.*[\w.\[\]]+\}[^${}\\]*)+")
+_LONGEST_TEXT = 1000
+#: Packages by which what is in ``CALLABLE`` is also known.
+_SHORT = ("torch.nn", "torch", "fsdbev.data", "fsdbev.engine", "fsdbev.evaluation")
 
 
 def is_yaml(path: str) -> bool:
@@ -146,11 +150,12 @@ def _check_value(place: str, value: Any) -> None:
             _refuse_dollar(f"{place}.{key}", value.get(key))
     elif value is not None and not isinstance(value, bool | int | float | str | list):
         raise ValueError(f"{place}: a {type(value).__name__} is no value of a config")
-    elif isinstance(value, str) and "${" in value and not _REFERENCE.fullmatch(value):
-        raise ValueError(
-            f"{place}: {value!r} is no reference to another place of the config, ${{a.b}}, which "
-            "is all that is allowed: resolvers are off, and a reference is the whole value"
-        )
+    elif isinstance(value, str) and "${" in value:
+        if not _TEXT.fullmatch(value) or len(value) > _LONGEST_TEXT:
+            raise ValueError(
+                f"{place}: {value[:_LONGEST_TEXT]!r} has more than references to other places of "
+                "the config, ${a.b}, which are all that is allowed: resolvers are off"
+            )
 
 
 class _Expansion:
@@ -187,11 +192,24 @@ class _Expansion:
         if isinstance(value, dict | list):
             items = value.items() if isinstance(value, dict) else enumerate(value)
             return 1 + sum(self._inside(item, (*place, str(key))) for key, item in items)
-        match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
-        if not match:
+        if not isinstance(value, str):
             return 1
+        targets = [self._target(match, place) for match in _REFERENCE.finditer(value)]
+        if not _REFERENCE.fullmatch(value):  # texts in texts would multiply
+            for target in targets:
+                self._check_plain(target)
+        return 1 + sum(map(self.size, targets))
+
+    @staticmethod
+    def _target(match: re.Match[str], place: tuple[str, ...]) -> tuple[str, ...]:
         base = place[: -len(match[1])] if match[1] else ()
-        return 1 + self.size((*base, *re.findall(r"[^.\[\]]+", match[2])))
+        return (*base, *re.findall(r"[^.\[\]]+", match[2]))
+
+    def _check_plain(self, place: tuple[str, ...]) -> None:
+        found = self._found(place)[0]
+        is_long = "${" in str(found) or len(str(found)) > _LONGEST_TEXT
+        if isinstance(found, dict | list) or is_long:
+            raise ValueError(f"{'.'.join(place)} is no short plain value, and stands inside a text")
 
 
 def _refuse_dollar(place: str, name: Any) -> None:

@@ -107,13 +107,11 @@ def test_types_of_numbers_and_classes_are_looked_up(write):
         "${oc.env:HOME,x}",
         "${oc.decode:${b}}",
         "${a.${b}}",
-        "x${b}",
-        "${b}${b}",
         "$${b}",
         "\\${oc.env:HOME}",
         "${any: thing}",
         "${b",
-        "${b}\n",
+        "x${b}" * 300,
     ],
 )
 def test_resolvers_and_mixtures_are_refused(write, value):
@@ -124,6 +122,14 @@ def test_resolvers_and_mixtures_are_refused(write, value):
 def test_reference_stays(write):
     cfg = load_config(write("a: {b: 3}\nc: ${a.b}\nd: {e: '${..a.b}'}"))
     assert cfg.c == cfg.d.e == 3
+
+
+def test_references_inside_a_text_are_to_plain_values(write):
+    cfg = load_config(write("a: {b: 3, c: 'x/${.b}/${a.b}'}"))
+    assert cfg.a.c == "x/3/3"
+    for other in ("'${a.b}'", "[1]", f"'{'x' * 1001}'", "'y${a.b}'"):
+        with pytest.raises(ValueError, match="d is no short plain value"):
+            load_config(write(f"a: {{b: 3, c: 'x/${{d}}'}}\nd: {other}"))
 
 
 @pytest.mark.parametrize(
