@@ -25,6 +25,13 @@ TINY = sorted(
     for folder in ("configs", "projects/*/configs")
     for path in ROOT.glob(f"{folder}/*_tiny_*.py")
 )
+#: FSD-BEV's always, half a minute each of the others when asked for.
+CONFIGS = [
+    pytest.param(
+        path, id=path.stem, marks=() if "fsdbev" in path.name else (pytest.mark.full_size,)
+    )
+    for path in TINY
+]
 
 #: Operations that raise on GPUs under deterministic algorithms: the documentation of PyTorch's
 #: use_deterministic_algorithms. Bilinear interpolation is none where it is F.interpolate.
@@ -166,7 +173,7 @@ def interpolation_of_gpus(monkeypatch):
     return taken
 
 
-@pytest.mark.parametrize("config", TINY, ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", CONFIGS)
 def test_a_training_step_has_no_operation_that_raises_on_gpus(config, interpolation_of_gpus):
     cfg = load_config(str(config), ["train.device=cpu", "dataloader.image_size=[64,64]"])
     model = build_model(cfg).train()

@@ -74,7 +74,7 @@ def uninterrupted(synthetic_root, tmp_path_factory):
     def of(precision):
         if precision not in made:
             output = tmp_path_factory.mktemp(precision)
-            torch.manual_seed(1)
+            torch.manual_seed(0)  # train.seed, as a process begins
             train(load_config(str(TINY), overrides(synthetic_root, output, 0, precision)))
             made[precision] = state(output)
         return made[precision]
@@ -91,7 +91,7 @@ def test_the_bits_are_those_of_the_uninterrupted_training(
 ):
     stop_at = random.Random(CASES.index((workers, precision))).randrange(1, STEPS)
     cfg = load_config(str(TINY), overrides(synthetic_root, tmp_path, workers, precision))
-    torch.manual_seed(1)
+    torch.manual_seed(0)
     train(cfg, stop_at=stop_at)
     assert not (tmp_path / "model_final.pth").exists()
     torch.manual_seed(99)  # another process begins with other weights and random numbers
@@ -143,9 +143,8 @@ def iterations(output):
     return [json.loads(line)["iteration"] for line in lines]
 
 
-def test_processes_that_are_told_to_stop_at_any_moment(synthetic_root, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    finished(command(synthetic_root, whole))
+def test_a_process_that_is_told_to_stop_at_any_moment(synthetic_root, tmp_path, uninterrupted):
+    parts = tmp_path / "parts"
     process = command(synthetic_root, parts)
     wanted = random.randrange(STEPS - 3)  # leaves time to tell it
     while process.poll() is None and wanted not in iterations(parts):
@@ -159,7 +158,7 @@ def test_processes_that_are_told_to_stop_at_any_moment(synthetic_root, tmp_path)
     out = finished(command(synthetic_root, parts, options=["--resume"]))
     assert f"Starting training from iteration {reached + 1}" in out
     assert "not exactly" not in out
-    assert state(whole) == state(parts), f"stopped after iteration {reached}"
+    assert state(parts) == uninterrupted("bfloat16"), f"stopped after iteration {reached}"
 
 
 def test_a_seed_that_was_drawn_goes_on_as_well(synthetic_root, tmp_path):
