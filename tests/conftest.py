@@ -1,5 +1,6 @@
 """What the tests of all packages share."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -25,6 +26,16 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("full_size"):
                 item.add_marker(pytest.mark.skip(reason="needs --full-size"))
+
+
+@pytest.fixture(autouse=True)
+def loggers():
+    """Puts back what a test that sets up logging changes, so that the next ones log as usual."""
+    loggers = [logging.getLogger(name) for name in ("fsdbev", "fvcore", "detectron2")]
+    before = [(one.level, one.propagate, one.handlers[:]) for one in loggers]
+    yield
+    for one, (level, one.propagate, one.handlers[:]) in zip(loggers, before, strict=True):
+        one.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ minutes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import sys
@@ -159,10 +160,8 @@ def train(args: argparse.Namespace, output: Path) -> list[Sample]:
     trainer = Trainer(cfg)
     watcher = Watcher(args.out / "samples.csv", every=args.every, seconds=60 * args.minutes)
     trainer.register_hooks([watcher])
-    try:
+    with contextlib.suppress(TimeIsUp):
         trainer.train()
-    except TimeIsUp:
-        pass
     return watcher.samples
 
 

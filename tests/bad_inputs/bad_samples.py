@@ -267,7 +267,7 @@ for what, name in (
     PATHS.refused(
         what, "sample 'sample1' (row 1): file …must be relative and inside the data root"
     )(lambda folder, made=made: data_set(folder, made))
-for name in ("../sample", "a/b", "/tmp/x", "", "..", "a\\b", "a\0b"):
+for name in ("../sample", "a/b", "/x", "", "..", "a\\b", "a\0b"):
     made = with_frame(sample_token=name)
     PATHS.refused(
         f"a sample token that is {name!r}",

@@ -290,12 +290,7 @@ def test_set_up(tmp_path):
     config.write_text("train: {}")
     cfg = OmegaConf.create({"train": {"output_dir": str(tmp_path / "out"), "seed": 7}})
     args = argparse.Namespace(config_file=str(config), eval_only=True)
-    names = ("fvcore", "fsdbev", "detectron2")
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    kept = {
-        name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate)
-        for name in names
-    }
     hash_seed = os.environ.get("PYTHONHASHSEED")
     try:
         default_setup(cfg, args)
@@ -308,9 +303,6 @@ def test_set_up(tmp_path):
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
-        for name, (handlers, propagate) in kept.items():
-            logging.getLogger(name).handlers[:] = handlers
-            logging.getLogger(name).propagate = propagate
         os.environ.pop("PYTHONHASHSEED", None)
         if hash_seed is not None:
             os.environ["PYTHONHASHSEED"] = hash_seed
