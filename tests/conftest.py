@@ -1,6 +1,7 @@
 """What the tests of all packages share."""
 
 import logging
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -36,6 +37,14 @@ def loggers():
     yield
     for one, (level, one.propagate, one.handlers[:]) in zip(loggers, before, strict=True):
         one.setLevel(level)
+
+
+@pytest.fixture
+def no_process_left():
+    """The test leaves no process of its own behind; other tests' loaders may keep theirs."""
+    before = set(multiprocessing.active_children())
+    yield
+    assert not set(multiprocessing.active_children()) - before
 
 
 @pytest.fixture(scope="session")

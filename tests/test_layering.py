@@ -21,9 +21,10 @@ ALLOWED = {
     "layers": set(),
     "d2": set(),
     "whole_file": set(),  # one module
+    "own_process": set(),  # one module
     "modeling": {"layers", "structures", "d2"},
-    "data": {"structures", "d2", "whole_file", "layers.heatmaps", "layers.resample"},
-    "evaluation": {"structures", "d2", "whole_file"} | INDEX_READING,
+    "data": {"structures", "d2", "whole_file", "own_process", "layers.heatmaps", "layers.resample"},
+    "evaluation": {"structures", "d2", "whole_file", "own_process"} | INDEX_READING,
     "visualization": {"structures", "d2"} | INDEX_READING | TARGET_MAKING,
     "checkpoint": {"structures", "d2", "whole_file"},
     "collect_env": {"layers", "d2"},  # one module

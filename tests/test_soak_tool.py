@@ -64,9 +64,11 @@ def test_memory_files_and_threads_have_limits(part):
     too_much = part("soak").too_much
     flat = {name: {"percent": 0.0} for name in ("memory", "rss", "files", "threads")}
     assert too_much(flat, 1.0) == []
-    assert too_much({**flat, "rss": {"percent": 1.1}, "uss": {"percent": 9.0}}, 1.0) == ["rss"]
+    assert too_much({**flat, "memory": {"percent": 1.1}, "uss": {"percent": 9.0}}, 1.0) == [
+        "memory"
+    ]
     assert too_much({**flat, "files": {"percent": 0.1}}, 1.0) == ["files"]
-    assert too_much({"rss": {"percent": 0.9}}, 1.0) == []
+    assert too_much({"memory": {"percent": 0.9}}, 1.0) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc")

@@ -9,14 +9,10 @@ After every --every iterations it notes the memory of the training and of the lo
 Linux what is no part of a file, and what they share counts once; elsewhere the resident memory),
 open files and threads.
 
-The first two fifths of the time are warm-up: caches fill, so do the histories of the scalars (1000
-iterations), and the first evaluation between iterations takes its room. Of the rest, the medians of
-the first and the last quarter are compared. Exit status 1: the resident memory of all processes
-(rss) grew by more than --max-growth percent, or the files or threads became more.
-
-"memory" is without what processes share, and "allocated" without gaps: a leak shows there, gaps do
-not. An evaluation leaves gaps between Python's small objects, the first ones most: so the memory
-goes up in steps, smaller ones each time, and is level between them.
+The first fifth of the time is warm-up: caches fill, and so do the histories of the scalars (1000
+iterations). Of the rest, the medians of the first and the last quarter are compared. Exit status 1:
+the memory grew by more than --max-growth percent, or the files or threads became more. "allocated"
+is without the gaps that malloc keeps between what is in use: a leak shows there, gaps do not.
 
 DIR gets samples.csv, a line for each as it is taken, at the end soak.json and soak.png, and the
 training's own output in DIR/train, which must not be there before. On a busy machine take more
@@ -47,7 +43,7 @@ from fsdbev.engine import Trainer, load_config
 from fsdbev.whole_file import whole_file
 
 #: Share of the time that does not count.
-WARM_UP = 0.4
+WARM_UP = 0.2
 
 #: What a soak changes in a config: it never ends by itself, and does often what may leave traces.
 OVERRIDES = (
@@ -196,7 +192,7 @@ def lines(samples: list[Sample], found: dict[str, dict]) -> list[str]:
 
 def too_much(found: dict[str, dict], max_growth: float) -> list[str]:
     """Names of what grew more than it may."""
-    limits = {"rss": max_growth, "files": 0.0, "threads": 0.0}
+    limits = {"memory": max_growth, "files": 0.0, "threads": 0.0}
     return [name for name, most in limits.items() if found.get(name, {}).get("percent", 0) > most]
 
 

@@ -6,13 +6,12 @@ An error in one of them, or its death, ends the work with an error; none outlive
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from fsdbev.own_process import begin_process
 
 Result = TypeVar("Result")
 #: Consecutive rows that a worker takes at once, at most, so that neighbours share sweeps.
@@ -60,13 +59,7 @@ _row_worker: Callable[[int], Any] | None = None
 def _start_worker(start: Callable, arguments: tuple) -> None:
     global _start
     _start = (start, arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    begin_process()
 
 
 def _work(rows: range) -> list:

@@ -21,11 +21,13 @@ from nuscenes.utils.splits import get_scenes_of_split
 
 from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.utils import comm
+from fsdbev.own_process import in_own_process
 from fsdbev.structures import CLASS_NAMES, Boxes3D, invert, key_ego2global
 
 from .analysis import Analysis, analyse
 from .attributes import ATTRIBUTE_RULES
 from .box_arrays import arrays_of_submission
+from .encoded import EncodedSubmission
 from .fast_metrics import score
 from .report import format_table, summarize
 from .submission import (
@@ -35,7 +37,7 @@ from .submission import (
     write_json,
     write_submission,
 )
-from .truth import GroundTruth, read_truth
+from .truth import read_truth
 
 if TYPE_CHECKING:
     from fsdbev.d2.structures import Instances
@@ -64,7 +66,7 @@ class ScoredDetections:
         version, split: of the data set.
         sample_tokens: of its samples, S.
         scene_names: (S,) the scene of each.
-        results: submission boxes by sample token.
+        results: submission boxes by sample token, decoded when asked for.
         summary: the devkit's, as in ``metrics_summary.json``.
         analysis: the closer look; its samples are these.
     """
@@ -73,13 +75,26 @@ class ScoredDetections:
     split: str
     sample_tokens: Sequence[str]
     scene_names: Sequence[str]
-    results: dict[str, list[dict[str, Any]]]
+    results: EncodedSubmission
     summary: dict[str, Any]
     analysis: Analysis
 
 
+@dataclass(frozen=True)
+class _Written:
+    """What was written, and the devkit's summary of it: None without annotations."""
+
+    sample_tokens: list[str]
+    summary: dict[str, Any] | None = None
+    nothing_to_match: bool = False
+
+
 class NuScenesEvaluator(DatasetEvaluator):
     """Collects predictions, writes the submission file and runs the devkit's detection metrics.
+
+    Predictions are kept as the text that is written; the data set's tables and the metrics, which
+    take gigabytes in small pieces for the full set, are left to a process of their own, so that a
+    training that evaluates now and then does not keep that memory.
 
     Files in ``output_dir``: ``results_nusc.json``, the submission; ``metrics_summary.json``, the
     devkit's summary. ``evaluate`` returns ``{"nuscenes": {"mAP", "NDS", "mATE", "mASE", "mAOE",
@@ -126,10 +141,8 @@ class NuScenesEvaluator(DatasetEvaluator):
         self.class_names = tuple(class_names)
         self.distributed = distributed
         self.fast_metrics = fast_metrics
-        self._results: dict[str, list[dict[str, Any]]] = {}
-        self._tables: NuScenes | None = None
-        self._truth: GroundTruth | None = None
-        self._scored: tuple[dict[str, list[dict[str, Any]]], dict[str, Any]] | None = None
+        self._results = EncodedSubmission()
+        self._scored: tuple[EncodedSubmission, dict[str, Any]] | None = None
 
     @property
     def submission_path(self) -> Path:
@@ -137,7 +150,7 @@ class NuScenesEvaluator(DatasetEvaluator):
         return self.output_dir / "results_nusc.json"
 
     def reset(self) -> None:
-        self._results = {}
+        self._results = EncodedSubmission()
         self._scored = None
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
@@ -163,7 +176,7 @@ class NuScenesEvaluator(DatasetEvaluator):
                 key_ego2global=key_ego2global(sample),
                 class_names=self.class_names,
             )
-            self._results.setdefault(token, boxes)
+            self._results.add(token, boxes)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Gathers, checks, writes and scores. Ranks other than the main one return ``{}``.
@@ -175,31 +188,30 @@ class NuScenesEvaluator(DatasetEvaluator):
         if self.distributed and not comm.is_main_process():
             return OrderedDict()
         results = _merge(gathered)
-        nusc = self._load_tables()
-        tokens = _sample_tokens(nusc, self.split)
-        check_sample_tokens(results, tokens, self.split)
-        # In the split's order, so that the file does not depend on the number of ranks.
-        results = {token: results[token] for token in tokens}
-        write_submission(results, self.submission_path)
+        written = in_own_process(self._write_and_score, results)
+        tokens, summary = written.sample_tokens, written.summary
         logger.info("Wrote the submission of %d samples to %s", len(tokens), self.submission_path)
-        if not nusc.sample_annotation:
+        if summary is None:
             logger.info("%s has no annotations: nothing to score against", self.version)
             return OrderedDict()
-
-        metrics = self._score(nusc, tokens, results)
-        self._scored = (results, metrics)
-        logger.info("nuScenes %s, split %s:\n%s", self.version, self.split, format_table(metrics))
-        return OrderedDict(nuscenes=summarize(metrics))
+        if written.nothing_to_match:
+            logger.warning("There are no predicted or no true boxes in split %s", self.split)
+        self._scored = (_in_order(results, tokens), summary)
+        logger.info("nuScenes %s, split %s:\n%s", self.version, self.split, format_table(summary))
+        return OrderedDict(nuscenes=summarize(summary))
 
     def scored_detections(self) -> ScoredDetections | None:
         """A closer look at what the last ``evaluate`` scored since the reset; None where it scored
-        nothing: without annotations, or on a rank other than the main one."""
+        nothing: without annotations, or on a rank other than the main one.
+
+        Reads the tables in this process.
+        """
         if self._scored is None:
             return None
         results, summary = self._scored
         nusc, tokens = self._load_tables(), list(results)
         config = config_factory(DEVKIT_CONFIG)
-        truth = self._read_truth(nusc, tokens, config)
+        truth = read_truth(nusc, tokens, config)
         samples = (nusc.get("sample", token) for token in tokens)
         return ScoredDetections(
             version=self.version,
@@ -211,16 +223,22 @@ class NuScenesEvaluator(DatasetEvaluator):
             analysis=analyse(arrays_of_submission(results), truth, config, len(tokens)),
         )
 
-    def _score(
-        self, nusc: NuScenes, tokens: Sequence[str], results: dict[str, list]
-    ) -> dict[str, Any]:
-        """The devkit's summary of the written submission ``results``; also writes it."""
+    def _write_and_score(self, results: EncodedSubmission) -> _Written:
+        """Checks, writes and scores the predictions of all ranks."""
+        nusc = self._load_tables()
+        tokens = _sample_tokens(nusc, self.split)
+        check_sample_tokens(results, tokens, self.split)
+        # In the split's order, so that the file does not depend on the number of ranks.
+        results = _in_order(results, tokens)
+        write_submission(results, self.submission_path)
+        if not nusc.sample_annotation:
+            return _Written(tokens)
+        nothing = not any(results.values()) or not _has_truth(nusc, tokens)
         config = config_factory(DEVKIT_CONFIG)
-        if not any(results.values()) or not _has_truth(nusc, tokens):
-            logger.warning("There are no predicted or no true boxes in split %s", self.split)
+        if nothing:
             metrics = _metrics_of_nothing(config)
         elif self.fast_metrics:
-            metrics, _ = score(results, self._read_truth(nusc, tokens, config), config)
+            metrics, _ = score(results, read_truth(nusc, tokens, config), config)
         else:
             # The devkit makes a folder for plots, which are not drawn here.
             with tempfile.TemporaryDirectory() as scratch:
@@ -229,21 +247,17 @@ class NuScenesEvaluator(DatasetEvaluator):
                 ).evaluate()
         summary = {**metrics.serialize(), "meta": META}
         write_json(summary, self.output_dir / "metrics_summary.json", indent=2)
-        return summary
-
-    def _read_truth(
-        self, nusc: NuScenes, tokens: Sequence[str], config: DetectionConfig
-    ) -> GroundTruth:
-        """The split's true boxes: read when they are first needed."""
-        if self._truth is None:
-            self._truth = read_truth(nusc, tokens, config)
-        return self._truth
+        return _Written(tokens, _plain(summary), nothing)
 
     def _load_tables(self) -> NuScenes:
-        """The devkit's tables: gigabytes for the full set, so only here, and once."""
-        if self._tables is None:
-            self._tables = NuScenes(version=self.version, dataroot=self.dataroot, verbose=False)
-        return self._tables
+        return NuScenes(version=self.version, dataroot=self.dataroot, verbose=False)
+
+
+def _plain(value: Any) -> Any:
+    """Plain dicts for the devkit's, whose factories of defaults other processes can't be sent."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
 
 
 def _in_key_ego(boxes: Boxes3D, sample: dict) -> Boxes3D:
@@ -254,16 +268,19 @@ def _in_key_ego(boxes: Boxes3D, sample: dict) -> Boxes3D:
     return boxes.transformed(invert(torch.as_tensor(sample["bev_aug"]).double().cpu()))
 
 
-def _merge(gathered: Sequence[dict[str, list]]) -> dict[str, list]:
+def _merge(gathered: Sequence[EncodedSubmission]) -> EncodedSubmission:
     """Predictions of all ranks; of a sample that several have (padded sampler), the first."""
-    merged: dict[str, list] = {}
+    merged: dict[str, bytes] = {}
     for results in gathered:
-        for token, boxes in results.items():
-            merged.setdefault(token, boxes)
+        merged = {**results.texts, **merged}
     duplicates = sum(map(len, gathered)) - len(merged)
     if duplicates:
         logger.info("%d samples were predicted by several ranks; kept the first", duplicates)
-    return merged
+    return EncodedSubmission(merged)
+
+
+def _in_order(results: EncodedSubmission, sample_tokens: Sequence[str]) -> EncodedSubmission:
+    return EncodedSubmission({token: results.texts[token] for token in sample_tokens})
 
 
 def _sample_tokens(nusc: NuScenes, split: str) -> list[str]:

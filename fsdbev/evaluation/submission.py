@@ -11,7 +11,7 @@ import json
 import math
 import os
 import reprlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from fsdbev.structures import Boxes3D, invert, transform_points
 from fsdbev.whole_file import whole_file
 
 from .attributes import ATTRIBUTE_RULES, attribute_of
+from .encoded import EncodedSubmission, encode_boxes
 
 #: nuScenes refuses more boxes than this in one sample.
 MAX_BOXES_PER_SAMPLE = 500
@@ -173,15 +174,20 @@ def check_sample_tokens(submitted: Collection[str], expected: Collection[str], s
         )
 
 
-def write_submission(results: dict[str, list[dict[str, Any]]], path: str | os.PathLike) -> None:
+def write_submission(
+    results: Mapping[str, Sequence[dict[str, Any]]], path: str | os.PathLike
+) -> None:
     """Writes ``{"meta", "results"}`` atomically."""
-    encode = json.JSONEncoder().encode
     with whole_file(path) as file:
-        file.write(f'{{"meta": {encode(META)}, "results": {{'.encode())
+        file.write(f'{{"meta": {json.dumps(META)}, "results": {{'.encode())
         # A sample at a time: the quick encoder makes one string of what it is given.
-        for number, (sample_token, boxes) in enumerate(results.items()):
+        for number, sample_token in enumerate(results):
             comma = ", " if number else ""
-            file.write(f"{comma}{encode(sample_token)}: {encode(boxes)}".encode())
+            file.write(f"{comma}{json.dumps(sample_token)}: ".encode())
+            if isinstance(results, EncodedSubmission):
+                file.write(results.texts[sample_token])
+            else:
+                file.write(encode_boxes(results[sample_token]))
         file.write(b"}}")
 
 

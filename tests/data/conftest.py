@@ -1,7 +1,6 @@
 """Data sets for the tests of ``data``: the shared synthetic one, and rigs made up on the spot."""
 
 import math
-import multiprocessing
 
 import numpy as np
 import pytest
@@ -15,14 +14,6 @@ from fsdbev.data.index import FrameIndex, write_index
 from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.data.records import Annotations, Frame
 from fsdbev.structures import BEVGrid
-
-
-@pytest.fixture
-def no_process_left():
-    """The test leaves no process of its own behind; other tests' loaders may keep theirs."""
-    before = set(multiprocessing.active_children())
-    yield
-    assert not set(multiprocessing.active_children()) - before
 
 
 def _camera_pose(yaw: float) -> np.ndarray:
