@@ -9,6 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.pool import RemoteTraceback
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ import torch
 Result = TypeVar("Result")
 
 
-def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
+def in_own_process(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
     """What ``function`` returns, called in a process of its own.
 
     For what takes much memory in small pieces now and then: Python gives little of that back while
@@ -32,7 +33,7 @@ def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.Process(
-        target=_answer, args=(sender, function, arguments), daemon=True, name="own process"
+        target=_answer, args=(sender, partial(function, *arguments, **options)), daemon=True
     )
     process.start()
     try:
@@ -41,8 +42,8 @@ def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
     except EOFError:
         process.join()
         raise ChildProcessError(
-            f"the process that ran {getattr(function, '__qualname__', function)} was ended, status "
-            f"{process.exitcode}; -9 is often for want of memory"
+            f"the process of {getattr(function, '__qualname__', function)} was ended, status "
+            f"{process.exitcode} (-9: often for want of memory)"
         ) from None
     finally:
         process.kill()  # here nothing may wait for it: this process may have been told to stop
@@ -68,11 +69,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(sender: Connection, function: Callable, arguments: tuple) -> None:
+def _answer(sender: Connection, call: Callable[[], Any]) -> None:
     begin_process()
     torch.set_num_threads(1)  # a copied process has not the threads that OpenMP believes to have
     try:
-        sender.send((True, function(*arguments)))
+        sender.send((True, call()))
     except Exception as error:
         where = traceback.format_exc()
         try:

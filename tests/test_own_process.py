@@ -36,6 +36,10 @@ def awkward():
     raise Awkward(1, 2)
 
 
+def kill_me():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def wait_for_a_signal():
     time.sleep(60)
 
@@ -62,12 +66,8 @@ def test_an_error_that_cannot_be_passed_on_is_told():
 
 
 def test_a_killed_one_is_an_error():
-    with pytest.raises(ChildProcessError, match="ran kill_me was ended, status -9;.*memory"):
+    with pytest.raises(ChildProcessError, match="of kill_me was ended, status -9 .*memory"):
         in_own_process(kill_me)
-
-
-def kill_me():
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_signal_that_the_caller_handles_ends_it_at_once():

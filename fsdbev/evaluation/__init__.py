@@ -4,8 +4,9 @@ from .analysis import Analysis
 from .attributes import attribute_of
 from .box_arrays import CLASSES
 from .by_distance import BAND_STARTS, DistanceBands
-from .nuscenes import NuScenesEvaluator, ScoredDetections
+from .nuscenes import NuScenesEvaluator
 from .report import TP_ERROR_NAMES
+from .scoring import ScoredDetections
 from .submission import (
     boxes_from_submission,
     boxes_to_submission,

@@ -27,6 +27,10 @@ class EncodedSubmission(Mapping[str, list[dict[str, Any]]]):
         if sample_token not in self.texts:
             self.texts[sample_token] = encode_boxes(boxes)
 
+    def in_order(self, sample_tokens: Sequence[str]) -> EncodedSubmission:
+        """The same with these samples, in this order."""
+        return EncodedSubmission({token: self.texts[token] for token in sample_tokens})
+
     def __getitem__(self, sample_token: str) -> list[dict[str, Any]]:
         return json.loads(self.texts[sample_token])
 

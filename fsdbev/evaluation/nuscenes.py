@@ -6,45 +6,27 @@ import logging
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from nuscenes.eval.common.config import config_factory
-from nuscenes.eval.detection.constants import TP_METRICS
-from nuscenes.eval.detection.data_classes import DetectionConfig, DetectionMetrics
-from nuscenes.eval.detection.evaluate import DetectionEval
-from nuscenes.eval.detection.utils import category_to_detection_name
-from nuscenes.nuscenes import NuScenes
-from nuscenes.utils.splits import get_scenes_of_split
 
 from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.utils import comm
 from fsdbev.own_process import in_own_process
 from fsdbev.structures import CLASS_NAMES, Boxes3D, invert, key_ego2global
+from fsdbev.whole_file import leftovers
 
-from .analysis import Analysis, analyse
 from .attributes import ATTRIBUTE_RULES
-from .box_arrays import arrays_of_submission
 from .encoded import EncodedSubmission
-from .fast_metrics import score
 from .report import format_table, summarize
-from .submission import (
-    META,
-    boxes_to_submission,
-    check_sample_tokens,
-    write_json,
-    write_submission,
-)
-from .truth import read_truth
+from .scoring import ScoredDetections, Split, look_closer, write_and_score
+from .submission import boxes_to_submission
 
 if TYPE_CHECKING:
     from fsdbev.d2.structures import Instances
 
 logger = logging.getLogger(__name__)
-
-DEVKIT_CONFIG = "detection_cvpr_2019"
 
 #: The official splits and how the name of the version that holds them ends.
 _OFFICIAL_SPLITS = {
@@ -56,37 +38,6 @@ _OFFICIAL_SPLITS = {
     "mini_val": "mini",
     "test": "test",
 }
-
-
-@dataclass(frozen=True)
-class ScoredDetections:
-    """What an evaluation scored, and a closer look at it.
-
-    Attributes:
-        version, split: of the data set.
-        sample_tokens: of its samples, S.
-        scene_names: (S,) the scene of each.
-        results: submission boxes by sample token, decoded when asked for.
-        summary: the devkit's, as in ``metrics_summary.json``.
-        analysis: the closer look; its samples are these.
-    """
-
-    version: str
-    split: str
-    sample_tokens: Sequence[str]
-    scene_names: Sequence[str]
-    results: EncodedSubmission
-    summary: dict[str, Any]
-    analysis: Analysis
-
-
-@dataclass(frozen=True)
-class _Written:
-    """What was written, and the devkit's summary of it: None without annotations."""
-
-    sample_tokens: list[str]
-    summary: dict[str, Any] | None = None
-    nothing_to_match: bool = False
 
 
 class NuScenesEvaluator(DatasetEvaluator):
@@ -149,6 +100,11 @@ class NuScenesEvaluator(DatasetEvaluator):
         """The submission file that ``evaluate`` writes."""
         return self.output_dir / "results_nusc.json"
 
+    @property
+    def summary_path(self) -> Path:
+        """The devkit's summary, which ``evaluate`` writes too."""
+        return self.output_dir / "metrics_summary.json"
+
     def reset(self) -> None:
         self._results = EncodedSubmission()
         self._scored = None
@@ -183,12 +139,30 @@ class NuScenesEvaluator(DatasetEvaluator):
 
         Raises:
             ValueError: samples of the split are missing, or others are there.
+            ChildProcessError: the process that computes the metrics was killed.
         """
         gathered = comm.gather(self._results) if self.distributed else [self._results]
         if self.distributed and not comm.is_main_process():
             return OrderedDict()
         results = _merge(gathered)
-        written = in_own_process(self._write_and_score, results)
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                written = in_own_process(
+                    write_and_score,
+                    self._source,
+                    results,
+                    submission=self.submission_path,
+                    summary=self.summary_path,
+                    scratch=scratch,
+                    fast_metrics=self.fast_metrics,
+                )
+        except ChildProcessError as error:
+            raise ChildProcessError(
+                f"the metrics of split {self.split!r} could not be computed: {error}. With "
+                "fast_metrics=True they take a fraction of the memory"
+            ) from error
+        finally:
+            self._remove_unfinished()
         tokens, summary = written.sample_tokens, written.summary
         logger.info("Wrote the submission of %d samples to %s", len(tokens), self.submission_path)
         if summary is None:
@@ -196,7 +170,7 @@ class NuScenesEvaluator(DatasetEvaluator):
             return OrderedDict()
         if written.nothing_to_match:
             logger.warning("There are no predicted or no true boxes in split %s", self.split)
-        self._scored = (_in_order(results, tokens), summary)
+        self._scored = (results.in_order(tokens), summary)
         logger.info("nuScenes %s, split %s:\n%s", self.version, self.split, format_table(summary))
         return OrderedDict(nuscenes=summarize(summary))
 
@@ -206,58 +180,17 @@ class NuScenesEvaluator(DatasetEvaluator):
 
         Reads the tables in this process.
         """
-        if self._scored is None:
-            return None
-        results, summary = self._scored
-        nusc, tokens = self._load_tables(), list(results)
-        config = config_factory(DEVKIT_CONFIG)
-        truth = read_truth(nusc, tokens, config)
-        samples = (nusc.get("sample", token) for token in tokens)
-        return ScoredDetections(
-            version=self.version,
-            split=self.split,
-            sample_tokens=tokens,
-            scene_names=[nusc.get("scene", sample["scene_token"])["name"] for sample in samples],
-            results=results,
-            summary=summary,
-            analysis=analyse(arrays_of_submission(results), truth, config, len(tokens)),
-        )
+        return None if self._scored is None else look_closer(self._source, *self._scored)
 
-    def _write_and_score(self, results: EncodedSubmission) -> _Written:
-        """Checks, writes and scores the predictions of all ranks."""
-        nusc = self._load_tables()
-        tokens = _sample_tokens(nusc, self.split)
-        check_sample_tokens(results, tokens, self.split)
-        # In the split's order, so that the file does not depend on the number of ranks.
-        results = _in_order(results, tokens)
-        write_submission(results, self.submission_path)
-        if not nusc.sample_annotation:
-            return _Written(tokens)
-        nothing = not any(results.values()) or not _has_truth(nusc, tokens)
-        config = config_factory(DEVKIT_CONFIG)
-        if nothing:
-            metrics = _metrics_of_nothing(config)
-        elif self.fast_metrics:
-            metrics, _ = score(results, read_truth(nusc, tokens, config), config)
-        else:
-            # The devkit makes a folder for plots, which are not drawn here.
-            with tempfile.TemporaryDirectory() as scratch:
-                metrics, _ = DetectionEval(
-                    nusc, config, str(self.submission_path), self.split, scratch, verbose=False
-                ).evaluate()
-        summary = {**metrics.serialize(), "meta": META}
-        write_json(summary, self.output_dir / "metrics_summary.json", indent=2)
-        return _Written(tokens, _plain(summary), nothing)
+    @property
+    def _source(self) -> Split:
+        return Split(self.dataroot, self.version, self.split)
 
-    def _load_tables(self) -> NuScenes:
-        return NuScenes(version=self.version, dataroot=self.dataroot, verbose=False)
-
-
-def _plain(value: Any) -> Any:
-    """Plain dicts for the devkit's, whose factories of defaults other processes can't be sent."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+    def _remove_unfinished(self) -> None:
+        """What a process leaves that was killed while it wrote."""
+        for path in (self.submission_path, self.summary_path):
+            for unfinished in leftovers(self.output_dir, path.name):
+                unfinished.unlink(missing_ok=True)
 
 
 def _in_key_ego(boxes: Boxes3D, sample: dict) -> Boxes3D:
@@ -277,44 +210,3 @@ def _merge(gathered: Sequence[EncodedSubmission]) -> EncodedSubmission:
     if duplicates:
         logger.info("%d samples were predicted by several ranks; kept the first", duplicates)
     return EncodedSubmission(merged)
-
-
-def _in_order(results: EncodedSubmission, sample_tokens: Sequence[str]) -> EncodedSubmission:
-    return EncodedSubmission({token: results.texts[token] for token in sample_tokens})
-
-
-def _sample_tokens(nusc: NuScenes, split: str) -> list[str]:
-    """Tokens of the split's samples that this version holds."""
-    scenes = set(get_scenes_of_split(split, nusc))
-    tokens = [
-        sample["token"]
-        for sample in nusc.sample
-        if nusc.get("scene", sample["scene_token"])["name"] in scenes
-    ]
-    if not tokens:
-        raise ValueError(
-            f"split {split!r} has no sample in {nusc.version} at {nusc.dataroot}; scenes there: "
-            f"{[scene['name'] for scene in nusc.scene[:5]]}"
-        )
-    return tokens
-
-
-def _has_truth(nusc: NuScenes, tokens: Sequence[str]) -> bool:
-    """Whether any annotation of these samples is of a detection class."""
-    return any(
-        category_to_detection_name(nusc.get("sample_annotation", annotation)["category_name"])
-        for token in tokens
-        for annotation in nusc.get("sample", token)["anns"]
-    )
-
-
-def _metrics_of_nothing(config: DetectionConfig) -> DetectionMetrics:
-    """No matches: precision 0, every error 1. The devkit itself fails on an empty set of boxes."""
-    metrics = DetectionMetrics(config)
-    metrics.add_runtime(0.0)
-    for name in config.class_names:
-        for distance in config.dist_ths:
-            metrics.add_label_ap(name, distance, 0.0)
-        for error in TP_METRICS:
-            metrics.add_label_tp(name, error, 1.0)
-    return metrics

@@ -18,7 +18,7 @@ from fsdbev.engine import evaluation as evaluation_module
 from fsdbev.engine.config_difference import Change
 from fsdbev.engine.model import build_model
 from fsdbev.engine.report import Evaluated, ReportSource, write_report, writer
-from fsdbev.evaluation import CLASSES, NuScenesEvaluator, nuscenes
+from fsdbev.evaluation import CLASSES, NuScenesEvaluator, scoring
 from fsdbev.visualization import true_boxes
 
 TINY = Path(__file__).resolve().parents[2] / "configs" / "fsdbev_tiny_synthetic.py"
@@ -137,14 +137,14 @@ def test_names_from_the_data_stay_text(cfg, monkeypatch):
 
 
 def test_a_class_without_true_boxes_is_named(cfg, monkeypatch):
-    real = nuscenes.read_truth
+    real = scoring.read_truth
 
     def read_truth(*arguments):
         truth = real(*arguments)
         others = truth.boxes.select(truth.boxes.class_id != CLASSES.index("bus"))
         return dataclasses.replace(truth, boxes=others)
 
-    monkeypatch.setattr(nuscenes, "read_truth", read_truth)
+    monkeypatch.setattr(scoring, "read_truth", read_truth)
     write_report(cfg, ReportSource(), scored(cfg))
     page = written(cfg)
     assert "There are no true boxes of: bus." in page

@@ -2,16 +2,19 @@ import json
 import logging
 import math
 import multiprocessing
+import os
 import re
+import signal
 
 import pytest
 import torch
 from nuscenes.nuscenes import NuScenes
 
 from fsdbev.d2.structures import Instances
-from fsdbev.evaluation import NuScenesEvaluator
+from fsdbev.evaluation import NuScenesEvaluator, scoring
 from fsdbev.evaluation import nuscenes as evaluator_module
 from fsdbev.structures import CLASS_NAMES, Boxes3D
+from fsdbev.whole_file import whole_file
 
 
 @pytest.fixture(scope="module")
@@ -168,13 +171,13 @@ def test_two_ranks_with_a_padded_sampler(evaluator, truth, tiny_root, tmp_path, 
 
 def test_tables_are_not_loaded_in_this_process(evaluator, truth, monkeypatch):
     loads = []
-    real = evaluator_module.NuScenes
+    real = scoring.NuScenes
 
     def counted(**kwargs):
         loads.append(kwargs)
         return real(**kwargs)
 
-    monkeypatch.setattr(evaluator_module, "NuScenes", counted)
+    monkeypatch.setattr(scoring, "NuScenes", counted)
     feed(evaluator, truth)
     first = evaluator.evaluate()
     assert evaluator.evaluate() == first and not loads
@@ -189,6 +192,23 @@ def test_the_numbers_do_not_depend_on_how_the_process_starts(evaluator, truth, m
     assert evaluator.evaluate() == expected
 
 
+@pytest.mark.usefixtures("no_process_left")
+def test_nothing_half_written_stays_of_a_process_that_was_killed(
+    evaluator, truth, monkeypatch, tmp_path
+):
+    def die(results, path):
+        with whole_file(path) as file:
+            file.write(b"{")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(scoring, "write_submission", die)
+    feed(evaluator, truth)
+    with pytest.raises(ChildProcessError, match="'tiny_val' could not be computed.*memory"):
+        evaluator.evaluate()
+    assert not list(tmp_path.iterdir())
+
+
 def test_fast_metrics_are_the_devkits(evaluator, truth, tmp_path, monkeypatch):
     torch.manual_seed(0)
     for _, output in truth:
@@ -199,7 +219,7 @@ def test_fast_metrics_are_the_devkits(evaluator, truth, tmp_path, monkeypatch):
     written = [evaluator.submission_path, tmp_path / "metrics_summary.json"]
     submission, summary = (path.read_text() for path in written)
 
-    monkeypatch.delattr(evaluator_module, "DetectionEval")
+    monkeypatch.delattr(scoring, "DetectionEval")
     evaluator.fast_metrics = True
     assert evaluator.evaluate()["nuscenes"] == expected
     assert written[0].read_text() == submission

@@ -33,7 +33,7 @@ from nuscenes.nuscenes import NuScenes
 
 from fsdbev.evaluation import write_submission
 from fsdbev.evaluation.fast_metrics import score
-from fsdbev.evaluation.nuscenes import DEVKIT_CONFIG
+from fsdbev.evaluation.scoring import DEVKIT_CONFIG
 from fsdbev.evaluation.truth import read_truth
 from fsdbev.whole_file import whole_file
 
