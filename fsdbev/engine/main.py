@@ -101,9 +101,9 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     """Trains or evaluates, as one process of a job. Returns the metrics on the first rank."""
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
-    set_determinism(cfg.train)
     if not logging.getLogger("fsdbev").handlers:  # Detectron2 sets up its own loggers only
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="fsdbev")
+    set_determinism(cfg.train)
     logger.info("Environment:\n%s", as_table(environment()))
     # now, not at the end of a training, when the file may have been edited
     source = ReportSource(args.config_file, difference_from_base(args.config_file, cfg))
