@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -109,14 +110,16 @@ def write_picture(samples: Sequence[Sample], path: Path, *, warm_up: float, titl
 
 
 def _fit(ax: Axes, after: Sequence[Sample], warm_up: float, samples: Sequence[Sample]) -> None:
-    """The range of what counts: the warm-up's rise would flatten it."""
+    """The range of what counts but for single samples, which are seen above: these, and the
+    warm-up's rise, would flatten it."""
     changes = [
         getattr(s, name) / 2**20 - growth(samples, name, warm_up=warm_up).first / 2**20
         for name in _LINES
         for s in after
     ]
-    room = 0.1 * (max(changes) - min(changes)) or 1.0
-    ax.set_ylim(min(changes) - room, max(changes) + room)
+    lowest, highest = np.quantile(changes, (0.002, 0.998))
+    room = 0.1 * (highest - lowest) or 1.0
+    ax.set_ylim(lowest - room, highest + room)
 
 
 def _style(ax: Axes, label: str, warm: float) -> None:
