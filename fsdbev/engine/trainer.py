@@ -132,11 +132,19 @@ class Trainer(DefaultTrainer):
         set; else starts from the weights of ``train.init_checkpoint``, or from scratch if that is
         empty."""
         path = self.cfg.train.init_checkpoint
-        if resume and self.checkpointer.has_checkpoint():
+        is_there = self.checkpointer.has_checkpoint()
+        if resume and is_there:
             self.checkpointer.resume_or_load("", resume=True)
             self.start_iter = self.iter + 1  # the checkpoint has the iteration that was finished
             self._start_data()
-        elif path:
+            return
+        if is_there:
+            logger.warning(
+                "%s has checkpoints of another training, and this one starts anew: --resume may "
+                "go on from those. Better give each training a train.output_dir of its own",
+                self.cfg.train.output_dir,
+            )
+        if path:
             load_weights(self.checkpointer.model, path, strict=False)
             if self.ema:
                 self.ema.reset(self.checkpointer.model)

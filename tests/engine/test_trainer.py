@@ -180,3 +180,18 @@ def test_learning_rate_goes_on_after_a_resume(toy_config):
     expected = [1e-3 + (1 - 1e-3) * min(i / 4, 1) for i in range(12)]
     for iteration in range(2, 12):
         assert math.isclose(rates[iteration], 1e-2 * expected[iteration], rel_tol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("was_trained", "resume", "is_said"),
+    [(True, False, True), (True, True, False), (False, False, False)],
+)
+def test_a_new_training_where_another_left_checkpoints_says_so(
+    toy_config, caplog, was_trained, resume, is_said
+):
+    cfg = toy_config("train.max_iter=2")
+    if was_trained:
+        Trainer(cfg).train()
+    caplog.clear()
+    Trainer(cfg).resume_or_load(resume=resume)
+    assert ("checkpoints of another training" in caplog.text) == is_said
