@@ -248,6 +248,24 @@ def test_a_rank_that_cannot_reach_the_store_names_rank_0(ended, logged):
     watchdog.end("done")
 
 
+def test_a_rank_that_ends_does_not_wait_for_a_store_that_is_gone():
+    """Both were asked to stop; rank 0 knew that rank 1, here, was ready, and was the quicker."""
+    beat = {"heartbeat": QUICK.heartbeat, "patience": QUICK.lost_after}
+    server = Exchange("127.0.0.1", 0, rank=0, world_size=2, **beat)
+    exchange = Exchange("127.0.0.1", server.port, rank=1, world_size=2, **beat)
+    exchange.begin()
+    server.begin()
+    exchange.say_farewell("status 75", failed=False)
+    server.close()
+    del server._store
+    ending = threading.Thread(
+        target=exchange.wait_for_others, args=(600,), kwargs={"to_end": True}, daemon=True
+    )
+    ending.start()
+    ending.join(timeout=30)
+    assert not ending.is_alive() and exchange.close()
+
+
 def test_loader_of_an_evaluation_tells_what_is_done():
     seen = []
     doing(Activity.BETWEEN)

@@ -145,7 +145,8 @@ class Exchange:
         self._said.wait(timeout=2 * self._heartbeat)
 
     def wait_for_others(self, seconds: float, *, to_end: bool) -> None:
-        """Waits, not for ever, until the others have heard the farewell; or until they ended."""
+        """Waits, not for ever, until the others have heard the farewell; or until they ended, or
+        rank 0 is gone: then nothing is heard any more."""
         deadline = time.monotonic() + seconds
         first = {heard.report.rank: heard.report.beat for heard in self.others()}
 
@@ -154,6 +155,8 @@ class Exchange:
             return report.farewell is None and not knows
 
         while time.monotonic() < deadline and any(is_open(h.report) for h in self.others()):
+            if not self._thread.is_alive():
+                break
             time.sleep(min(0.1, self._heartbeat))
 
     def close(self) -> bool:
@@ -174,7 +177,7 @@ class Exchange:
                 self._hear()
             except Exception as error:  # this thread must go on whatever comes from the network
                 logger.debug("No exchange with rank 0 at %s: %s", self._host, error)
-                if self.heard[0].report.farewell is not None:  # and the store with it
+                if ending or self.heard[0].report.farewell is not None:  # the store went with it
                     break
                 self._reconnect()
             self._wake.wait(self._heartbeat)
