@@ -274,6 +274,7 @@ def build_test_loader(
         batch_size=batch_size,
         sampler=sampler,
         drop_last=False,
+        persistent_workers=num_workers > 0,  # for the next time that it is iterated over
         **_worker_options(num_workers, prefetch_factor),
     )
 
@@ -284,6 +285,5 @@ def _worker_options(num_workers: int, prefetch_factor: int) -> dict[str, Any]:
         "collate_fn": trivial_batch_collator,
         "worker_init_fn": worker_init_reset_seed,
         "pin_memory": torch.cuda.is_available(),
-        "persistent_workers": num_workers > 0,
         "prefetch_factor": prefetch_factor if num_workers > 0 else None,
     }

@@ -90,6 +90,11 @@ class TrainStep(AMPTrainer):
         in whatever iteration is the first after a start or a resume."""
         _ = self._data_loader_iter
 
+    def stop_loading(self) -> None:
+        """Lets go of the iterator, whose workers end with it. Left to the garbage collector, it
+        would wait 5 s for each: that takes the worker's queue away first."""
+        self._data_loader_iter_obj = None
+
     def run_step(self) -> None:
         """One iteration.
 

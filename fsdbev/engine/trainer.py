@@ -152,7 +152,10 @@ class Trainer(DefaultTrainer):
     def train(self) -> dict[str, Any]:
         """Trains and evaluates; returns the metrics of the last evaluation."""
         with self._preemption.listening():
-            TrainerBase.train(self, self.start_iter, self.max_iter)
+            try:
+                TrainerBase.train(self, self.start_iter, self.max_iter)
+            finally:
+                self._trainer.stop_loading()
         return self.results
 
     def run_step(self) -> None:

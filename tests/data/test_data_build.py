@@ -115,7 +115,8 @@ def test_loading_options(synthetic, mapper, monkeypatch, on_gpu):
         options = {"dataset": synthetic, "mapper": mapper(), **more}
         loader = build_loader(**options, num_workers=2, prefetch_factor=4)
         assert (loader.num_workers, loader.prefetch_factor) == (2, 4)
-        assert loader.persistent_workers and loader.pin_memory == on_gpu
+        assert loader.persistent_workers == (build_loader is build_test_loader)
+        assert loader.pin_memory == on_gpu
         alone = build_loader(**options, num_workers=0)
         assert not alone.persistent_workers and alone.pin_memory == on_gpu
 

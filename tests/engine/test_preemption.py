@@ -111,7 +111,8 @@ def test_a_training_that_ends_by_itself_gives_the_handlers_back(toy_config):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_loader_workers_are_out_of_the_process_group(toy_config):
+@pytest.mark.usefixtures("no_process_left")
+def test_loader_workers_are_out_of_the_process_group_and_end_with_the_training(toy_config):
     groups = []
 
     def note(trainer):

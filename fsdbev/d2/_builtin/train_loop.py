@@ -7,7 +7,6 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -137,10 +136,13 @@ class SimpleTrainer(TrainerBase):
         self.model = model
         self.data_loader = data_loader
         self.optimizer = optimizer
+        self._data_loader_iter_obj: Iterator | None = None
 
-    @cached_property
+    @property
     def _data_loader_iter(self) -> Iterator:
-        return iter(self.data_loader)  # at the first step: workers start only where one trains
+        if self._data_loader_iter_obj is None:  # workers start only where one trains
+            self._data_loader_iter_obj = iter(self.data_loader)
+        return self._data_loader_iter_obj
 
     def run_step(self) -> None:
         start = time.perf_counter()
