@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+# A run is as the one before: what is found at random belongs where somebody looks for it, with
+# --hypothesis-profile thorough or FSDBEV_FUZZ (tests/bad_inputs/test_fuzzing.py).
+settings.register_profile("suite", derandomize=True)
+settings.load_profile("suite")
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "configs" / "fsdbev_tiny_synthetic.py"
 

@@ -85,6 +85,8 @@ def draw_gaussians(
 
 
 def _fake_elliptical(boxes, view, class_ids, image_aug, source_sizes, classes, image_size, stride):
+    if stride < 1:
+        raise ValueError(f"stride must be even and positive, got {stride}")
     cells = (pixels // stride for pixels in image_size)
     return boxes.new_empty((image_aug.shape[0], classes, *cells), dtype=torch.float32)
 

@@ -24,7 +24,6 @@ CONTENT = {
 FUZZ = settings(
     max_examples=300,
     deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

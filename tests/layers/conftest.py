@@ -6,4 +6,5 @@ import sys
 from hypothesis import settings
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-settings.register_profile("thorough", max_examples=1000)  # pytest --hypothesis-profile thorough
+# pytest --hypothesis-profile thorough
+settings.register_profile("thorough", max_examples=1000, derandomize=False)

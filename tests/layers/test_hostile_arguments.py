@@ -178,6 +178,13 @@ def test_an_operator_refuses_or_agrees_with_its_twin(name, data, seed):
         compare(name, got, outcome(TWINS[name], arguments))
 
 
+def test_a_shape_that_cannot_be_told_is_refused():
+    arguments = list(arguments_of("elliptical_heatmaps", 0))
+    arguments[0], arguments[-1] = arguments[0].to("meta"), 0
+    with pytest.raises(ValueError, match="stride must be even and positive, got 0"):
+        torch.ops.fsdbev.elliptical_heatmaps(*arguments)
+
+
 def compare(name, got, expected):
     if "cells must be in" in str(expected):
         return  # the operator looks at the cells of the points that take part alone
