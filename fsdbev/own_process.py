@@ -25,16 +25,18 @@ def in_own_process(function: Callable[..., Result], *arguments: Any, **options: 
     For what takes much memory in small pieces now and then: Python gives little of that back while
     a process lives. It is started as torch starts a loader's workers: as a copy of this process on
     Linux (before Python 3.14), where nothing is passed on or imported again; else as a new one,
-    and then function, arguments and result are pickled.
+    and then function, arguments and result are pickled. A daemonic process may start none: there it
+    is called in place.
 
     Raises:
         ChildProcessError: the process was killed.
         What ``function`` raises, with its traceback as the cause.
     """
+    call = partial(function, *arguments, **options)
+    if multiprocessing.current_process().daemon:
+        return call()
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.Process(
-        target=_answer, args=(sender, partial(function, *arguments, **options)), daemon=True
-    )
+    process = multiprocessing.Process(target=_answer, args=(sender, call), daemon=True)
     process.start()
     try:
         sender.close()  # so that the process's end closes the pipe

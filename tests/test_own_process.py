@@ -50,6 +50,11 @@ def test_it_runs_in_another_process():
     assert parent == os.getpid() != pid and number == 5
 
 
+def test_where_no_process_may_be_started_it_runs_in_place():
+    pid, parent, number = in_own_process(in_own_process, place, 5)
+    assert parent == os.getpid() != pid and number == 5
+
+
 def test_a_large_result_comes_whole():
     assert in_own_process(bytes, 10_000_000) == bytes(10_000_000)
 
