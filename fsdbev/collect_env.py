@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -47,12 +47,14 @@ PACKAGES = (
 
 #: Environment variables that change what runs; FSDBEV_* are shown too.
 VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
     "CUDA_HOME",
     "CUDA_VISIBLE_DEVICES",
     "LOCAL_RANK",
     "MKL_NUM_THREADS",
     "NCCL_DEBUG",
     "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
     "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
     "RANK",
@@ -118,15 +120,20 @@ def _project() -> str:
     return f"{__version__}, git {revision}" + (" with changes" if changed else "")
 
 
-def _cpu() -> str:
-    model = platform.processor() or platform.machine()
+@cache
+def cpu_model() -> str:
+    """Name of this machine's processor."""
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        model = names[0] if names else model
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cpu() -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model}, {usable} of {os.cpu_count()} cores usable"
+    return f"{cpu_model()}, {usable} of {os.cpu_count()} cores usable"
 
 
 def _memory() -> str:
@@ -136,7 +143,8 @@ def _memory() -> str:
 
 def _torch() -> str:
     torch = import_module("torch")
-    return f"{torch.__version__}, {torch.get_num_threads()} CPU threads"
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{torch.__version__}, {torch.get_num_threads()} CPU threads, {instructions}"
 
 
 def _cuda() -> str:

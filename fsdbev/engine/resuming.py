@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from fsdbev.collect_env import cpu_model
+
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -23,6 +25,8 @@ class RunFacts:
         batch_size: samples of an iteration, over all processes.
         precision: type of autocast; "" without.
         device: type, as ``cpu``.
+        processor: what of that type the main process runs on; for a CPU with the instructions that
+            PyTorch uses.
         torch: its version.
         threads: of a process on the CPU.
     """
@@ -31,6 +35,7 @@ class RunFacts:
     batch_size: int
     precision: str
     device: str
+    processor: str
     torch: str
     threads: int
 
@@ -44,6 +49,7 @@ class RunFacts:
             batch_size,
             str(precision).removeprefix("torch.") if precision else "",
             device,
+            _processor(device),
             torch.__version__,
             torch.get_num_threads() if device == "cpu" else 0,
         )
@@ -51,6 +57,12 @@ class RunFacts:
     def to_dict(self) -> dict[str, Any]:
         """In plain values."""
         return {**asdict(self), "torch": str(self.torch)}
+
+
+def _processor(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 _CONSEQUENCES = {
@@ -64,6 +76,7 @@ _CONSEQUENCES = {
     ),
     "precision": "numbers are rounded otherwise; a loss scale that there was none of starts anew",
     "device": "numbers are rounded otherwise",
+    "processor": "numbers may be rounded otherwise",
     "torch": "numbers may be rounded otherwise",
     "threads": "sums may be rounded otherwise",
 }
