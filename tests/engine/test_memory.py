@@ -18,6 +18,7 @@ from fsdbev.engine.memory import (
     working_memory,
 )
 from fsdbev.engine.optim import build_optimizer
+from fsdbev.layers import EXTENSION_BUILT
 
 TINY = str(Path(__file__).resolve().parents[2] / "configs" / "fsdbev_tiny_synthetic.py")
 FLOAT = 4
@@ -118,7 +119,9 @@ def test_gradients_and_optimizer_by_hand(cfg, memory):
 
 def test_peaks_hold_what_they_must(cfg, memory):
     assert memory.training > sum(memory.saved.values())
-    assert 0 < memory.inference < memory.training
+    assert memory.inference > 16 * 16 * 16 * FLOAT  # the features of the key frame's cells
+    if EXTENSION_BUILT:  # the twin of NMS holds all pairs of boxes
+        assert memory.inference < memory.training
 
 
 def test_a_larger_batch_keeps_more(cfg, memory):
