@@ -1,5 +1,6 @@
 """Catalogs and loaders."""
 
+import gc
 from itertools import islice
 from pathlib import Path
 
@@ -103,6 +104,24 @@ def test_a_worker_has_one_thread_and_lives_on(synthetic):
         assert list(loader) == [[1]] * 3
         workers |= {worker.pid for worker in loader._iterator._workers}
     assert len(workers) == 2
+
+
+class Tracked:
+    """In place of a mapper: how many objects a garbage collection looks at, and leaves out."""
+
+    def __call__(self, dataset, row, generator=None):
+        return len(gc.get_objects()), gc.get_freeze_count()
+
+
+@pytest.mark.parametrize("build_loader", [build_train_loader, build_test_loader])
+def test_garbage_collections_of_a_worker_leave_out_what_it_was_started_with(
+    synthetic, build_loader
+):
+    sizes = {"total_batch_size": 1} if build_loader is build_train_loader else {}
+    loader = build_loader(dataset=synthetic, mapper=Tracked(), num_workers=1, **sizes)
+    ((seen, left_out),) = next(iter(loader))
+    assert left_out > 50_000 and seen < left_out / 20
+    assert gc.get_freeze_count() < left_out  # here they are collected as ever
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
