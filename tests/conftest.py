@@ -20,18 +20,19 @@ TINY = ROOT / "configs" / "fsdbev_tiny_synthetic.py"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full-size", action="store_true", help="run the tests that take minutes too")
+    parser.addoption("--slow", action="store_true", help="run the slow tests, and only those")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "full_size: takes minutes; runs with --full-size")
+    config.addinivalue_line("markers", "slow: takes long; runs with --slow alone")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--full-size"):
-        for item in items:
-            if item.get_closest_marker("full_size"):
-                item.add_marker(pytest.mark.skip(reason="needs --full-size"))
+    """Leaves out the slow tests, or with ``--slow`` all others."""
+    chosen = config.getoption("--slow")
+    is_chosen = [(item.get_closest_marker("slow") is not None) == chosen for item in items]
+    config.hook.pytest_deselected(items=[i for i, c in zip(items, is_chosen, strict=True) if not c])
+    items[:] = [item for item, c in zip(items, is_chosen, strict=True) if c]
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need into .venv and runs them; arguments go to pytest.
 #   bash tools/run_tests.sh [tests/layers -k nms ...]     (-n 0: in one process)
+#   bash tools/run_tests.sh --slow                        only the tests that take long
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare_environment test,docs

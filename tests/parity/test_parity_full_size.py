@@ -1,7 +1,7 @@
 """At full size, too, the published models compute what the public release computed (README.md).
 
 ResNet-50 in evaluation always runs. ResNet-101, and a training step of two samples (some 14 GB of
-memory), run with ``--full-size``: minutes each.
+memory), run with ``--slow``: minutes each.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ R50_TRAINING = FullSizeCase("r50_train", 50, "fsdbev_r50_cbgs.py")
 
 @pytest.fixture(
     scope="module",
-    params=[R50, pytest.param(R101, marks=pytest.mark.full_size)],
+    params=[R50, pytest.param(R101, marks=pytest.mark.slow)],
     ids=lambda case: case.name,
 )
 def evaluation(request):
@@ -76,7 +76,7 @@ def training():
     return model, outputs, R50_TRAINING.reference()
 
 
-@pytest.mark.full_size
+@pytest.mark.slow
 def test_losses(training):
     _, ours, reference = training
     expected = our_losses(reference)
@@ -85,7 +85,7 @@ def test_losses(training):
     )
 
 
-@pytest.mark.full_size
+@pytest.mark.slow
 def test_training_maps_and_statistics(training):
     model, ours, reference = training
     for t in (0, 1):
@@ -97,7 +97,7 @@ def test_training_maps_and_statistics(training):
     assert relative_error(running[1], reference["bn_running_mean"]) < 1e-4
 
 
-@pytest.mark.full_size
+@pytest.mark.slow
 def test_gradients(training):
     """ReLU units at zero are not pinned here (relu_units.py); among so many each weighs little."""
     model, _, reference = training
