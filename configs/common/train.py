@@ -29,11 +29,10 @@ train = dict(
     ),
     # iterations with a loss that is not finite, in the whole training, before it stops
     max_skipped_steps=5,
-    # how long processes of a job wait for each other
+    # how long the processes of a job wait for each other before it ends
     distributed=dict(
-        timeout_minutes=30.0,  # for a collective, as the exchange of losses
-        lost_after=25.0,  # seconds without a sign of life (scoring: twice that): it ends the job
-        stuck_after=45.0,  # seconds in which a process gets no further: named
+        timeout_minutes=10.0,  # in a collective, such as the exchange of gradients
+        rank0_timeout_minutes=120.0,  # for what rank 0 does alone: scoring, the report, saving
     ),
     clip_grad=dict(enabled=True, max_norm=5.0),
     # evaluated are the averaged weights: decay * (1 - exp(-updates / warmup)) of the average stays

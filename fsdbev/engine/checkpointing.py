@@ -9,8 +9,9 @@ import time
 from fsdbev.checkpoint import TrainingCheckpointer, check_archive, write_weights
 from fsdbev.checkpoint.checkpointer import FINAL
 from fsdbev.d2.engine import hooks
+from fsdbev.d2.utils import comm
 
-from .watchdog import Activity, during
+from .distributed import wait_for_rank0
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ _NEVER_OLD = 2  # whole checkpoints that stay however old they are
 
 class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     """Saves every ``period`` iterations and at the end; removes old ones after that.
+
+    A hook of all ranks: rank 0 saves, the others wait for it.
 
     A checkpoint that cannot be written, for the disk is full or the folder gone, is an error in the
     log: the training goes on with those it has and tries again after the next period. At the end it
@@ -57,12 +60,16 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
             self._others = {path for _, path in self.checkpointer.numbered()}
 
     def after_step(self) -> None:
-        with during(Activity.SAVING):
+        iteration = self.trainer.iter
+        if not self._is_due(iteration) and iteration + 1 < self.max_iter:
+            return
+        if comm.is_main_process():
             super().after_step()
+        wait_for_rank0()
 
     def step(self, iteration: int, **extra: object) -> None:
         """After the iteration of this number, counted from 0."""
-        if (iteration + 1) % self.period == 0 and self._saved(iteration, extra):
+        if self._is_due(iteration) and self._saved(iteration, extra):
             self._remove_old(iteration)
         if iteration + 1 >= self.max_iter:
             self.checkpointer.save(FINAL, iteration=iteration, **extra)
@@ -72,9 +79,12 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     def save_unless_saved(self, iteration: int) -> None:
         """Saves a checkpoint out of turn, if this training has none of this iteration."""
         path = os.path.join(self.checkpointer.save_dir, f"{self._name(iteration)}.pth")
-        if path not in self._whole:
-            with during(Activity.SAVING):
-                self._saved(iteration, {})
+        if comm.is_main_process() and path not in self._whole:
+            self._saved(iteration, {})
+        wait_for_rank0()
+
+    def _is_due(self, iteration: int) -> bool:
+        return (iteration + 1) % self.period == 0
 
     def _name(self, iteration: int) -> str:
         return f"{self.file_prefix}_{iteration:07d}"

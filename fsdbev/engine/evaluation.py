@@ -20,9 +20,9 @@ from fsdbev.data.build import MappedDataset
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.whole_file import whole_file
 
+from .distributed import DumpingLoader, ThreadDump, wait_for_rank0
 from .report import Evaluated, ReportSource, write_report
 from .streaming import StreamingPredictor, can_stream
-from .watchdog import Activity, WatchedLoader, during
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ def evaluate(
     if cfg.train.get("eval_streaming", True) and can_stream(model):
         model = StreamingPredictor(model, frame_spacing=cfg.dataloader.get("frame_spacing", 1))
     evaluator = instantiate(cfg.dataloader.evaluator)
-    with during(Activity.SCORING):  # after the last batch; before, the loader says what is done
-        results = inference_on_dataset(model, WatchedLoader(loader), evaluator)
+    watched = DumpingLoader(loader, ThreadDump(cfg.train.output_dir))
+    results = inference_on_dataset(model, watched, evaluator)
     if comm.is_main_process():
         print_csv_format(results)
         with whole_file(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
@@ -58,8 +58,8 @@ def evaluate(
         if report is not None:
             evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
             evaluated = Evaluated(results, evaluators, _frames_of(loader), grid)
-            with during(Activity.REPORTING):
-                write_report(cfg, report, evaluated)
+            write_report(cfg, report, evaluated)
+    wait_for_rank0()
     return results
 
 

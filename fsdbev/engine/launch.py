@@ -11,26 +11,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import record
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from fsdbev.d2.engine import launch as spawn
 from fsdbev.d2.utils import comm
 
+from .distributed import DistributedTimeouts, supervised
 from .stopping import PREEMPTED, RANK_LOST, STOP_SIGNALS
-from .watchdog import Patience, watched
 
 logger = logging.getLogger(__name__)
-
-_LOOPBACK = "127.0.0.1"
 
 Main = Callable[[argparse.Namespace], Any]
 
 
-def launch(main: Main, args: argparse.Namespace, patience: Patience | None = None) -> None:
+def launch(
+    main: Main, args: argparse.Namespace, timeouts: DistributedTimeouts | None = None
+) -> None:
     """Runs ``main(args)`` in every process of the job.
 
     Under torchrun this process is one of them, by ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and
@@ -38,18 +38,18 @@ def launch(main: Main, args: argparse.Namespace, patience: Patience | None = Non
     it runs right here), as one of ``args.num_machines``. They use NCCL with GPUs, gloo without.
 
     Args:
-        patience: how long processes wait for each other.
+        timeouts: how long processes wait for each other.
 
     Raises:
         SystemExit: a spawned process failed; with a status of ``stopping`` where that says how.
     """
-    patience = patience or Patience()
+    timeouts = timeouts or DistributedTimeouts()
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        _join_torchrun(patience)
-        _call(main, args, patience, os.environ["MASTER_ADDR"])
+        _join_torchrun(timeouts)
+        record(_call)(main, args, timeouts)  # torchrun's summary then has the error
         return
     if args.num_gpus * args.num_machines <= 1:
-        _call(main, args, patience, _LOOPBACK)
+        _call(main, args, timeouts)
         return
     with _signals_passed_on() as passed_on:
         try:
@@ -59,8 +59,8 @@ def launch(main: Main, args: argparse.Namespace, patience: Patience | None = Non
                 num_machines=args.num_machines,
                 machine_rank=args.machine_rank,
                 dist_url=args.dist_url,
-                args=(main, args, patience, _host_of(args.dist_url)),
-                timeout=patience.timeout,
+                args=(main, args, timeouts),
+                timeout=timeouts.collective,
             )
         except (ProcessExitedException, ProcessRaisedException) as error:
             failed = error
@@ -69,24 +69,20 @@ def launch(main: Main, args: argparse.Namespace, patience: Patience | None = Non
     _end_as(failed, args.machine_rank * args.num_gpus + failed.error_index, passed_on)
 
 
-def _host_of(url: str) -> str:
-    return urlsplit(url).hostname or _LOOPBACK  # "auto" has none
-
-
-def _join_torchrun(patience: Patience) -> None:
+def _join_torchrun(timeouts: DistributedTimeouts) -> None:
     has_gpu = torch.cuda.is_available()
     if has_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "nccl" if has_gpu else "gloo"
-    dist.init_process_group(backend, init_method="env://", timeout=patience.timeout)
+    dist.init_process_group(backend, init_method="env://", timeout=timeouts.collective)
     comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
 
 
-def _call(main: Main, args: argparse.Namespace, patience: Patience, host: str) -> None:
-    """A process of the job; ``host`` is where its rank 0 is found."""
+def _call(main: Main, args: argparse.Namespace, timeouts: DistributedTimeouts) -> None:
+    """Runs one process of the job."""
     if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
-    with watched(patience, host):
+    with supervised(timeouts):
         main(args)
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -24,13 +24,13 @@ from fsdbev.d2.utils.logger import setup_logger
 from .config import load_config
 from .config_difference import difference_from_base
 from .determinism import set_determinism
+from .distributed import DistributedTimeouts
 from .evaluation import evaluate
 from .launch import launch
 from .model import build_model
 from .report import ReportSource
 from .trainer import Trainer
 from .wandb_writer import wants_wandb
-from .watchdog import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -71,13 +71,13 @@ def run(argv: Sequence[str] | None = None) -> None:
             text = config_text(cfg) if args.print_config else difference_text(args.config_file, cfg)
             sys.stdout.write(text)
             return
-        patience = Patience(**cfg.train.get("distributed", {}))
+        timeouts = DistributedTimeouts(**cfg.train.get("distributed", {}))
         if not args.eval_only:
             wants_wandb(cfg.train)
         set_determinism(cfg.train)  # before CUDA starts, for all processes of the job
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    launch(main, args, patience)
+    launch(main, args, timeouts)
 
 
 def config_text(cfg: DictConfig) -> str:

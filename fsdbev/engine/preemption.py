@@ -17,8 +17,8 @@ from fsdbev.checkpoint import TrainingCheckpointer
 from fsdbev.d2.engine import HookBase
 from fsdbev.d2.utils import comm
 
+from .distributed import wait_for_rank0
 from .stopping import PREEMPTED, STOP_SIGNALS
-from .watchdog import Activity, during
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +64,10 @@ class Preemption(HookBase):
 
     def after_step(self) -> None:
         iteration = self.trainer.iter
-        last = (
-            iteration + 1 == self.trainer.max_iter
-        )  # saved as the final model; evaluation is next
+        # After the last iteration the final model is saved anyway, and the evaluation is next.
+        last = iteration + 1 == self.trainer.max_iter
         if not last and self._received_by_any():
-            with during(Activity.SAVING):
-                self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+            self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
             self._stop(iteration)
 
     @contextmanager
@@ -90,7 +88,7 @@ class Preemption(HookBase):
 
     def _stop(self, iteration: int) -> None:
         logger.warning("Asked to stop after iteration %d; --resume goes on from here", iteration)
-        comm.synchronize()  # nobody leaves before the checkpoint is written
+        wait_for_rank0()  # nobody leaves before the checkpoint is written
         raise SystemExit(PREEMPTED)
 
     def _received_by_any(self) -> bool:

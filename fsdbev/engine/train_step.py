@@ -17,7 +17,6 @@ from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.events import get_event_storage
 
 from .step_report import StepReport, describe_problem, exchange
-from .watchdog import Activity, doing
 
 logger = logging.getLogger(__name__)
 
@@ -103,21 +102,17 @@ class TrainStep(AMPTrainer):
                 ranks, with the samples and what was not finite.
             ValueError: more samples than ``max_bad_samples`` could not be read; on all ranks.
         """
-        doing(Activity.LOADING, self.iter)
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         replaced = _note_replaced(batch)
         buffers = [buffer.clone() for buffer in self.model.buffers()]
-        doing(Activity.FORWARD)
         with torch.autocast(self._device.type, self.precision, enabled=self.precision is not None):
             losses = self.model(batch)
-        doing(Activity.BACKWARD)
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
         self.grad_scaler.unscale_(self.optimizer)
         norm = self._clip_gradients()
-        doing(Activity.EXCHANGING)
         report = exchange(losses, norm, data_time=data_time, replaced=replaced)
         self._count_bad_samples(report.replaced)
         scaled = not report.has_finite_gradients() and self._is_scaled()
@@ -125,13 +120,10 @@ class TrainStep(AMPTrainer):
         self.skipped = problem is not None
         if problem is not None:
             self._skip(problem, buffers, batch, report)
-            doing(Activity.BETWEEN)
             return
         self._store(report)
-        doing(Activity.UPDATING)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
-        doing(Activity.BETWEEN)
 
     def _is_scaled(self) -> bool:
         """Whether infinite gradients are the scaler's to mend: by a smaller scale, down to 1."""

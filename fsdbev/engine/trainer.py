@@ -29,6 +29,7 @@ from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
 
 from .checkpointing import PeriodicCheckpointer
 from .curves import TrainingCurves
+from .distributed import ThreadDump, wait_for_rank0
 from .ema import ModelEMA
 from .evaluation import evaluate
 from .histories import ShortHistories
@@ -78,7 +79,8 @@ class Trainer(DefaultTrainer):
         parts = {"trainer": weakref.proxy(self)} | ({"ema": self.ema} if self.ema else {})
         self.checkpointer = TrainingCheckpointer(model, train.output_dir, **parts)
         self._preemption = Preemption(self.checkpointer)
-        self._saving: PeriodicCheckpointer | None = None  # on the first rank
+        age = {"max_age_hours": train.checkpoint_max_age_hours}
+        self._saving = PeriodicCheckpointer(self.checkpointer, **train.checkpointer, **age)
         self._first_draw = 0
         self._seed_data()
         self.start_iter, self.max_iter = 0, train.max_iter
@@ -98,11 +100,9 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         train = self.cfg.train
         is_main = comm.is_main_process()
-        if is_main:
-            age = {"max_age_hours": train.checkpoint_max_age_hours}
-            self._saving = PeriodicCheckpointer(self.checkpointer, **train.checkpointer, **age)
         write = hooks.PeriodicWriter(self.build_writers(), train.log_period) if is_main else None
         return [
+            ThreadDump(train.output_dir),
             hooks.IterationTimer(),
             self._seed,
             hooks.LRScheduler(),
@@ -174,7 +174,7 @@ class Trainer(DefaultTrainer):
             self.iter -= 1  # the last one that was finished
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
             self.iter += 1
-        comm.synchronize()  # nobody leaves before all is written
+        wait_for_rank0()  # nobody leaves before all is written
         return (
             f"{error}. So many iterations had to be skipped that the training stops; no weight has "
             f"changed in this one. Run it again with: python tools/replay_step.py {folder}"
@@ -222,7 +222,7 @@ class Trainer(DefaultTrainer):
         self._trainer.start_loading()
 
     def _evaluate(self) -> dict[str, Any]:
-        if self._saving is not None and self.iter < self.max_iter:
+        if self.iter < self.max_iter:
             self._saving.save_unless_saved(self.iter)  # evaluating takes a while
         with self._preemption.evaluation():
             self.results = self._evaluate_now()
