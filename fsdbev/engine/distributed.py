@@ -1,22 +1,19 @@
 """How long the processes of a job wait for each other, and what is logged when one does not answer.
 
-PyTorch ends a collective that takes too long and notices connections that break; launchers notice
-processes that end. This module adds the rest: which rank is missing, by gloo's monitored barrier;
-where the threads of a stuck process are, by ``faulthandler``; and a wait with a limit of its own
-for the work that rank 0 does alone.
+PyTorch ends a collective that takes too long; launchers notice processes that end. This module adds
+which rank does not answer (gloo's monitored barrier), where the threads of a stuck process are
+(``faulthandler``), and a longer limit for the work that rank 0 does alone.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch.distributed as dist
 
@@ -26,14 +23,8 @@ from fsdbev.d2.utils import comm
 from .stopping import PREEMPTED, RANK_LOST
 
 logger = logging.getLogger(__name__)
-
-#: How long the other processes have to answer when a collective has failed.
-_ANSWER = timedelta(seconds=20)
-#: How long a process that was asked to stop waits for the others to finish too.
-_STOP = timedelta(seconds=60)
-#: Seconds by which a process whose collective failed ends after the one that is to blame, so that
-#: the launcher reports that one.
-_DELAY = 3.0
+_ANSWER = timedelta(seconds=20)  # for the other ranks to answer when a collective has failed
+_STOP = timedelta(seconds=60)  # for the other ranks to finish when all were asked to stop
 
 
 @dataclass(frozen=True)
@@ -41,8 +32,8 @@ class DistributedTimeouts:
     """``train.distributed``: time limits of a job with several processes.
 
     Attributes:
-        timeout_minutes: of a collective. A process that needs longer for an iteration, or for a
-            batch of an evaluation, logs where its threads are.
+        timeout_minutes: of a collective; also how long an iteration, or a batch of an evaluation,
+            takes before the process logs where its threads are.
         rank0_timeout_minutes: of the work that rank 0 does while the others wait, such as scoring
             an evaluation or saving to slow storage.
     """
@@ -51,84 +42,77 @@ class DistributedTimeouts:
     rank0_timeout_minutes: float = 120.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ValueError(
-                    f"train.distributed.{field.name} is {getattr(self, field.name)}: it must be "
-                    "positive"
-                )
+        for name, minutes in vars(self).items():
+            if not minutes > 0:
+                raise ValueError(f"train.distributed.{name} is {minutes}: it must be positive")
 
     @property
     def collective(self) -> timedelta:
         return timedelta(minutes=self.timeout_minutes)
 
-    @property
-    def rank0(self) -> timedelta:
-        return timedelta(minutes=self.rank0_timeout_minutes)
 
-
-@dataclass(frozen=True)
-class _Job:
-    timeouts: DistributedTimeouts
-    group: dist.ProcessGroup  # all processes, over gloo
-
-
-_job: _Job | None = None  # None in a job of one process
+_group: dist.ProcessGroup | None = None  # all processes, over gloo; None in a job of one process
+_timeouts = DistributedTimeouts()
 
 
 @contextmanager
 def supervised(timeouts: DistributedTimeouts) -> Iterator[None]:
-    """Runs the part of a job that one process does; all processes of the job enter it together.
-
-    When a collective fails, the log says which rank does not answer.
+    """Runs one process's part of a job; all processes of the job enter it together.
 
     Raises:
-        SystemExit: with ``RANK_LOST``, instead of the error of a collective.
+        SystemExit: with ``RANK_LOST``, for the error of a collective; the log says which rank does
+            not answer.
     """
-    global _job
+    global _group, _timeouts
     if comm.get_world_size() == 1:
         yield
         return
-    group = dist.new_group(backend="gloo", timeout=timeouts.collective)
-    _job = _Job(timeouts, group)
+    _group, _timeouts = dist.new_group(backend="gloo", timeout=timeouts.collective), timeouts
     try:
         yield
-    except SystemExit as stop:
-        if stop.code == PREEMPTED:
+    except BaseException as error:
+        faulthandler.cancel_dump_traceback_later()  # this process ends: it is not the stuck one
+        if isinstance(error, SystemExit) and error.code == PREEMPTED:
             with suppress(RuntimeError):  # another process may have ended already
-                dist.monitored_barrier(group, timeout=_STOP)
-        raise
-    except RuntimeError as error:
-        if not _is_from_collective(error):
+                dist.monitored_barrier(_group, timeout=_STOP)
+        of_gloo = isinstance(error, RuntimeError) and "gloo" in str(error)  # has no error class
+        if not of_gloo and not isinstance(error, dist.DistError):
             raise
         logger.error("A collective failed: %s", error)
         logger.error(
-            "%s. This process ends with status %d; --resume goes on from the last checkpoint",
-            _missing_ranks(_job),
-            RANK_LOST,
+            "%s. This process ends with status %d; --resume goes on", _missing_ranks(), RANK_LOST
         )
-        time.sleep(_DELAY)
+        time.sleep(3)  # so that the launcher sees, and reports, the process at fault first
         raise SystemExit(RANK_LOST) from error
     finally:
-        faulthandler.cancel_dump_traceback_later()
-        _job = group = None  # gloo's threads must end before the interpreter does
+        _group = None  # gloo's threads must end before the interpreter does
+
+
+def _missing_ranks() -> str:
+    """Which ranks do not answer, as rank 0 finds; on the other ranks, a reference to its log."""
+    limit = min(_ANSWER, _timeouts.collective)
+    try:
+        dist.monitored_barrier(_group, timeout=limit, wait_all_ranks=True)
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return "All ranks answer: the network may have failed for a while"
 
 
 def wait_for_rank0() -> None:
     """Returns when every process has called it. Rank 0 may call it ``rank0_timeout_minutes`` after
     the others, which other collectives do not allow."""
-    if _job is not None:
-        limit = _job.timeouts.collective if comm.is_main_process() else _job.timeouts.rank0
-        dist.monitored_barrier(_job.group, timeout=limit)
+    if _group is not None:
+        others = timedelta(minutes=_timeouts.rank0_timeout_minutes)
+        limit = _timeouts.collective if comm.is_main_process() else others
+        dist.monitored_barrier(_group, timeout=limit)
 
 
 class ThreadDump(HookBase):
-    """Appends the stacks of all threads to this rank's log file, when an iteration of the training
-    or a batch of an evaluation takes longer than a collective may. Does so in jobs of several
-    processes only.
+    """In a job of several processes, appends the stacks of all threads to this rank's log file when
+    an iteration, or a batch of an evaluation, takes longer than a collective may.
 
-    On a machine with one process of the job nobody ends that process when it is stuck, so there
-    the stacks are written after twice that time, and the process ends with status 1.
+    Nobody ends a stuck process that is alone on its machine. There the stacks are written after
+    twice that time, and the process ends with status 1.
 
     Args:
         output_dir: folder of the log files.
@@ -136,53 +120,33 @@ class ThreadDump(HookBase):
 
     def __init__(self, output_dir: str) -> None:
         rank = comm.get_rank()
-        path = os.path.join(output_dir, f"log.txt.rank{rank}" if rank else "log.txt")
+        path = f"{output_dir}/log.txt.rank{rank}" if rank else f"{output_dir}/log.txt"
         # faulthandler writes to the file's descriptor, so the file stays open
-        self._file = open(path, "a", encoding="utf-8") if _job is not None else None
-
-    def start(self) -> None:
-        """Starts the clock anew."""
-        if self._file is None:
-            return
-        alone = comm.get_local_size() == 1
-        limit = _job.timeouts.collective * (2 if alone else 1)
-        faulthandler.dump_traceback_later(limit.total_seconds(), file=self._file, exit=alone)
+        self._file = None if _group is None else open(path, "a")
 
     def before_step(self) -> None:
-        self.start()
+        """Starts the clock anew."""
+        if self._file is not None:
+            alone = comm.get_local_size() == 1
+            limit = _timeouts.collective.total_seconds() * (2 if alone else 1)
+            faulthandler.dump_traceback_later(limit, file=self._file, exit=alone)
 
     def after_step(self) -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-class DumpingLoader:
-    """A loader of an evaluation that starts the clock of a ``ThreadDump`` with each batch."""
+class TimedLoader:
+    """A loader of an evaluation whose batches start the clock of a ``ThreadDump`` anew."""
 
     def __init__(self, loader: Iterable, dump: ThreadDump) -> None:
-        self._loader = loader
-        self._dump = dump
+        self._loader, self._dump = loader, dump
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[Any]:
-        self._dump.start()
+    def __iter__(self) -> Iterator:
+        self._dump.before_step()
         for batch in self._loader:
             yield batch
-            self._dump.start()
-        faulthandler.cancel_dump_traceback_later()
-
-
-def _is_from_collective(error: RuntimeError) -> bool:
-    """Errors of gloo have no class of their own, but name its source file."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
-
-
-def _missing_ranks(job: _Job) -> str:
-    """Which ranks do not answer, as rank 0 finds; other ranks refer to it."""
-    limit = min(_ANSWER, job.timeouts.collective)
-    try:
-        dist.monitored_barrier(job.group, timeout=limit, wait_all_ranks=True)
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
-    return "All ranks answer: the network may have failed for a while"
+            self._dump.before_step()
+        self._dump.after_step()

@@ -20,7 +20,7 @@ from fsdbev.data.build import MappedDataset
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.whole_file import whole_file
 
-from .distributed import DumpingLoader, ThreadDump, wait_for_rank0
+from .distributed import ThreadDump, TimedLoader, wait_for_rank0
 from .report import Evaluated, ReportSource, write_report
 from .streaming import StreamingPredictor, can_stream
 
@@ -49,8 +49,8 @@ def evaluate(
     if cfg.train.get("eval_streaming", True) and can_stream(model):
         model = StreamingPredictor(model, frame_spacing=cfg.dataloader.get("frame_spacing", 1))
     evaluator = instantiate(cfg.dataloader.evaluator)
-    watched = DumpingLoader(loader, ThreadDump(cfg.train.output_dir))
-    results = inference_on_dataset(model, watched, evaluator)
+    timed = TimedLoader(loader, ThreadDump(cfg.train.output_dir))
+    results = inference_on_dataset(model, timed, evaluator)
     if comm.is_main_process():
         print_csv_format(results)
         with whole_file(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fsdbev.d2.utils import comm
-from fsdbev.engine.launch import _host_of, _signals_passed_on, launch
+from fsdbev.engine.launch import _signals_passed_on, launch
 from fsdbev.engine.stopping import PREEMPTED
 
 JOB = argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
@@ -69,10 +69,3 @@ def test_signal_handlers_are_put_back():
     with _signals_passed_on():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-@pytest.mark.parametrize(
-    "url, host", [("auto", "127.0.0.1"), ("tcp://node0:29500", "node0"), ("tcp://[::1]:9", "::1")]
-)
-def test_host_of_rank_0(url, host):
-    assert _host_of(url) == host
