@@ -2,7 +2,7 @@
 
 A submission is ``{"meta": {...}, "results": {sample_token: [box, ...]}}``; a box is a dict in the
 global frame: translation (centre), size (width, length, height), rotation (quaternion w, x, y, z),
-velocity (x, y), detection_name, detection_score, attribute_name. Letters: M boxes.
+velocity (x, y), detection_name, detection_score, attribute_name. Shapes: M boxes.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The rules (nuScenes, detection task, "Preprocessing"): boxes within their class's range of the ego
 vehicle; of the true ones those with a lidar or radar point; no two-wheelers in bicycle racks.
 
-Letters: S samples, N boxes, R bicycle racks.
+Shapes: S samples, N boxes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,11 @@ from nuscenes.utils.geometry_utils import points_in_box
 from pyquaternion import Quaternion
 
 from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, Ints, positions, rows
-from .matching import equal_pairs
 
 _RACK = "static_object.bicycle_rack"
 _KEPT_IN_RACKS = [CLASSES.index(name) for name in ("bicycle", "motorcycle")]
 #: The longest time over which a velocity is taken, seconds; twice that between both neighbours.
 _MAX_TIME_STEP = 1.5
-#: Metres beyond a rack's corners in which a box is tested exactly; rounding is far smaller.
-_SLACK = 1e-3
 
 Record = dict[str, Any]
 
@@ -54,34 +51,27 @@ class Scope:
     Attributes:
         ego: (S, 2) positions of the ego vehicle in the global frame, metres.
         ranges: (number of ``CLASSES``,) distances from it within which a class counts, metres.
-        racks: R bicycle racks, which belong to the samples ``rack_sample`` (R,).
+        racks: bicycle racks, each behind the position of its sample.
     """
 
     ego: Floats
     ranges: Floats
-    racks: Sequence[Box]
-    rack_sample: Ints
+    racks: Sequence[tuple[int, Box]]
 
     def select(self, boxes: BoxArrays) -> BoxArrays:
         """Those that count."""
-        x, y = (boxes.center[:, :2] - self.ego[boxes.sample]).T
-        boxes = boxes.select(np.sqrt(x * x + y * y) < self.ranges[boxes.class_id])
+        distance = np.linalg.norm(boxes.center[:, :2] - self.ego[boxes.sample], axis=1)
+        boxes = boxes.select(distance < self.ranges[boxes.class_id])
         return boxes.select(~self._in_a_rack(boxes))
 
     def _in_a_rack(self, boxes: BoxArrays) -> NDArray[np.bool_]:
-        """(N,) two-wheelers with their centre in a rack: of the near ones, the devkit decides."""
+        """(N,) two-wheelers with their centre in a rack."""
         inside = np.zeros(len(boxes), bool)
-        concerned = np.flatnonzero(np.isin(boxes.class_id, _KEPT_IN_RACKS))
-        if not len(self.racks) or not len(concerned):
-            return inside
-        centers = np.array([rack.center for rack in self.racks])
-        radius = np.linalg.norm([rack.wlh for rack in self.racks], axis=1) / 2 + _SLACK
-        for place, rack in equal_pairs(boxes.sample[concerned], self.rack_sample):
-            box = concerned[place]
-            near = np.linalg.norm(boxes.center[box] - centers[rack], axis=1) < radius[rack]
-            for one, other in zip(box[near], rack[near], strict=True):
-                point = boxes.center[one][:, None]
-                inside[one] |= points_in_box(self.racks[other], point).item()
+        two_wheelers = np.flatnonzero(np.isin(boxes.class_id, _KEPT_IN_RACKS))
+        sample = boxes.sample[two_wheelers]
+        for number, rack in self.racks:
+            there = two_wheelers[sample == number]
+            inside[there] |= points_in_box(rack, boxes.center[there].T)
         return inside
 
 
@@ -115,12 +105,10 @@ def read_truth(nusc: NuScenes, tokens: Sequence[str], config: DetectionConfig) -
         attribute=_attributes(nusc, records),
         score=np.full(len(records), -1.0),
     )
-    racks = [(number, _box(r)) for number, r in annotations if r["category_name"] == _RACK]
     scope = Scope(
         ego=rows((_ego_position(nusc, sample) for sample in samples), 2),
         ranges=np.array([config.class_range[name] for name in CLASSES], np.float64),
-        racks=[box for _, box in racks],
-        rack_sample=np.array([number for number, _ in racks], np.int64),
+        racks=[(number, _box(r)) for number, r in annotations if r["category_name"] == _RACK],
     )
     return GroundTruth(scope.select(boxes), scope)
 
