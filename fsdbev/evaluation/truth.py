@@ -25,8 +25,6 @@ from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, Ints, positions,
 
 _RACK = "static_object.bicycle_rack"
 _KEPT_IN_RACKS = [CLASSES.index(name) for name in ("bicycle", "motorcycle")]
-#: The longest time over which a velocity is taken, seconds; twice that between both neighbours.
-_MAX_TIME_STEP = 1.5
 
 Record = dict[str, Any]
 
@@ -101,7 +99,7 @@ def read_truth(nusc: NuScenes, tokens: Sequence[str], config: DetectionConfig) -
         center=rows((record["translation"] for record in records), 3),
         size=rows((record["size"] for record in records), 3),
         rotation=rows((record["rotation"] for record in records), 4),
-        velocity=_velocities(nusc, records),
+        velocity=rows((nusc.box_velocity(record["token"])[:2] for record in records), 2),
         attribute=_attributes(nusc, records),
         score=np.full(len(records), -1.0),
     )
@@ -134,27 +132,3 @@ def _attributes(nusc: NuScenes, records: Sequence[Record]) -> Ints:
     name_of = {attribute["token"]: attribute["name"] for attribute in nusc.attribute}
     names = ("".join(map(name_of.__getitem__, r["attribute_tokens"])) for r in records)
     return positions(names, ATTRIBUTES)
-
-
-def _velocities(nusc: NuScenes, records: Sequence[Record]) -> Floats:
-    """(N, 2) m/s: how far the object moves from its annotation in the sample before to that in the
-    sample after, or from or to its own where one is missing, by the time between. NaN where both
-    are missing or too far apart in time (the definition of ``NuScenes.box_velocity``)."""
-
-    def neighbours(key: str) -> list[Record]:
-        return [nusc.get("sample_annotation", r[key]) if r[key] else r for r in records]
-
-    def seconds(of: Sequence[Record]) -> Floats:
-        stamps = (nusc.get("sample", record["sample_token"])["timestamp"] for record in of)
-        return 1e-6 * np.fromiter(stamps, np.float64)
-
-    before, after = neighbours("prev"), neighbours("next")
-    moved = rows((r["translation"][:2] for r in after), 2) - rows(
-        (r["translation"][:2] for r in before), 2
-    )
-    time = seconds(after) - seconds(before)
-    steps = np.array([bool(r["prev"]) + bool(r["next"]) for r in records])
-    known = (steps > 0) & ~(time > _MAX_TIME_STEP * steps)
-    velocity = np.full_like(moved, np.nan)
-    velocity[known] = moved[known] / time[known, None]
-    return velocity

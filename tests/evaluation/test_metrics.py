@@ -235,18 +235,6 @@ def test_what_is_left_out(folder):
     assert 0 < len(truth.boxes) < len(outside.boxes) < len(seen) < len(boxes)
 
 
-def test_velocities_are_the_devkits(folder):
-    rng = np.random.default_rng(3)
-    nusc = draw_tables(rng, folder, samples=8, objects=20, coarse=False, classes=["car"])
-    for annotation in nusc.sample_annotation:
-        annotation["translation"] = (EGO + rng.uniform(-20, 20, 3)).tolist()
-        annotation["num_lidar_pts"] = 1
-    truth = read_truth(nusc, tokens_of(nusc), CONFIG)
-    expected = [nusc.box_velocity(token)[:2] for sample in nusc.sample for token in sample["anns"]]
-    np.testing.assert_allclose(truth.boxes.velocity, expected, rtol=0, atol=1e-9)
-    assert 0 < np.isnan(truth.boxes.velocity).any(axis=1).sum() < len(truth.boxes) / 2
-
-
 def test_two_attributes_are_an_error(folder):
     rng = np.random.default_rng(0)
     nusc = draw_tables(rng, folder, samples=1, objects=1, coarse=True, classes=["car"])
