@@ -208,7 +208,10 @@ def _log(scored: ScoredDetections) -> None:
         format_table(official or scored.summary),
     )
     if official:
-        for name, values in differences(scored.summary, official, _TOLERANCE).items():
+        differing = differences(scored.summary, official, _TOLERANCE)
+        if not differing:
+            logger.info("The metrics computed here agree with these within %g", _TOLERANCE)
+        for name, values in differing.items():
             logger.warning("%s is %r here, but %r by the devkit", name, *values)
 
 

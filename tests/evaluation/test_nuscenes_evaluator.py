@@ -214,6 +214,7 @@ def test_official_metrics_are_logged_and_agree(evaluator, truth, caplog):
     tables = [r.getMessage().split("\n", 1) for r in caplog.records if "NDS " in r.getMessage()]
     assert [", computed by the devkit" in head for head, _ in tables] == [False, True]
     assert tables[0][1] == tables[1][1]
+    assert caplog.text.count("agree with these within 1e-06") == 1
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
