@@ -1,60 +1,46 @@
-"""Work in processes that Python starts: ends with its parent, and tells its errors to it."""
+"""Processes that Python starts: a call in one of its own, and what each does first."""
 
 from __future__ import annotations
 
-import copy
 import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from collections.abc import Callable
-from functools import partial
-from multiprocessing.connection import Connection
-from multiprocessing.pool import RemoteTraceback
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
-
-import torch
 
 Result = TypeVar("Result")
 
 
 def in_own_process(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-    """What ``function`` returns, called in a process of its own.
+    """Calls ``function`` in a process of its own and returns its result.
 
-    For what takes much memory in small pieces now and then: Python gives little of that back while
-    a process lives. It is started as torch starts a loader's workers: as a copy of this process on
-    Linux (before Python 3.14), where nothing is passed on or imported again; else as a new one,
-    and then function, arguments and result are pickled. A daemonic process may start none: there it
-    is called in place.
+    For work that takes much memory in small pieces now and then: Python gives little of that back
+    while a process lives. The process starts as torch starts a loader's workers: on Linux (before
+    Python 3.14) as a fork, which imports nothing again and needs no guard in the main script. A
+    daemonic process may start none: there the function is called in place.
 
     Raises:
         ChildProcessError: the process was killed.
         What ``function`` raises, with its traceback as the cause.
     """
-    call = partial(function, *arguments, **options)
     if multiprocessing.current_process().daemon:
-        return call()
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.Process(target=_answer, args=(sender, call), daemon=True)
-    process.start()
-    try:
-        sender.close()  # so that the process's end closes the pipe
-        succeeded, answer = receiver.recv()
-    except EOFError:
-        process.join()
-        raise ChildProcessError(
-            f"the process of {getattr(function, '__qualname__', function)} was ended, status "
-            f"{process.exitcode} (-9: often for want of memory)"
-        ) from None
-    finally:
-        process.kill()  # here nothing may wait for it: this process may have been told to stop
-        process.join()
-        receiver.close()
-    if succeeded:
-        return answer
-    error, where = answer
-    raise error from RemoteTraceback(where)
+        return function(*arguments, **options)
+    with ProcessPoolExecutor(max_workers=1, initializer=begin_process) as pool:
+        worker = pool.submit(os.getpid).result()
+        try:
+            return pool.submit(function, *arguments, **options).result()
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                f"the process of {function.__qualname__} was killed, perhaps for want of memory"
+            ) from error
+        except BaseException:
+            # The executor waits for work that has begun, but a signal may have told this process
+            # to stop.
+            os.kill(worker, signal.SIGKILL)
+            raise
 
 
 def begin_process() -> None:
@@ -69,16 +55,3 @@ def begin_process() -> None:
 def _end_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-def _answer(sender: Connection, call: Callable[[], Any]) -> None:
-    begin_process()
-    torch.set_num_threads(1)  # a copied process has not the threads that OpenMP believes to have
-    try:
-        sender.send((True, call()))
-    except Exception as error:
-        where = traceback.format_exc()
-        try:
-            sender.send((False, (copy.copy(error), where)))  # fails as unpickling would
-        except Exception:
-            sender.send((False, (RuntimeError(f"{type(error).__name__}: {error}"), where)))

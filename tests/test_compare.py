@@ -439,7 +439,7 @@ def test_real_runs(tool, synthetic_root, tmp_path, capsys):
     configs = ["fsdbev_tiny_synthetic.py", "ablations/tiny/baseline.py"]
     small = ["dataloader.image_size=[64,176]", "train.max_iter=2", "train.checkpointer.period=2"]
     small += ["dataloader.train.num_workers=0", "dataloader.test.num_workers=0"]
-    small += [f"dataloader.dataroot={synthetic_root}", "dataloader.evaluator.fast_metrics=True"]
+    small += [f"dataloader.dataroot={synthetic_root}"]
     files = [str(ROOT / "configs" / name) for name in configs]
     status = main(["--config-file", *files, "--out", str(tmp_path), "--processes", "2", *small])
     assert (status, capsys.readouterr().err) == (0, "")

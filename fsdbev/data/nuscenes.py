@@ -16,6 +16,8 @@ from pathlib import Path
 
 from nuscenes.utils.splits import create_splits_scenes
 
+from fsdbev.structures import HALVES_OF_TRAIN, OFFICIAL_SPLITS
+
 from .index import write_index
 from .nuscenes_records import LIDAR_CHANNEL, annotations_of, frame_of, lidarseg_classes
 from .nuscenes_tables import (
@@ -42,11 +44,6 @@ CAMERA_ORDER = (
     "CAM_BACK_RIGHT",
 )
 REFERENCE_CHANNEL = "CAM_FRONT"
-_OFFICIAL_SPLITS = {
-    "trainval": ("train", "val"),
-    "mini": ("mini_train", "mini_val"),
-    "test": ("test",),
-}
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +82,12 @@ def split_scenes(
     here = {scene["name"] for scene in read_records(folder, "scene")}
     known = _known_splits(folder)
     if splits is None:
-        official = create_splits_scenes()
-        usual = [s for end, own in _OFFICIAL_SPLITS.items() if version.endswith(end) for s in own]
-        candidates = [*usual, *(name for name in known if name not in official)]
+        usual = [
+            name
+            for name, ending in OFFICIAL_SPLITS.items()
+            if version.endswith(ending) and name not in HALVES_OF_TRAIN
+        ]
+        candidates = [*usual, *(name for name in known if name not in OFFICIAL_SPLITS)]
         splits = [name for name in candidates if here & known[name]]
         if not splits:
             raise ValueError(f"no known split has a scene of {folder}; name one with --splits")

@@ -28,7 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    cfg: DictConfig, model: nn.Module, *, report: ReportSource | None = None
+    cfg: DictConfig,
+    model: nn.Module,
+    *,
+    report: ReportSource | None = None,
+    in_training: bool = False,
 ) -> dict[str, Any]:
     """Runs the model over ``cfg.dataloader.test`` into ``cfg.dataloader.evaluator``, as a stream if
     ``cfg.train.eval_streaming`` is set and the model can be streamed.
@@ -40,6 +44,8 @@ def evaluate(
         report: what ``report.html`` names as the source of config and weights, which is then
             written if ``cfg.train.report`` asks for it (see ``report.write_report``); None: no
             report.
+        in_training: false where the evaluation stands alone, as with ``--eval-only``: an evaluator
+            with ``official="auto"`` then computes the official metrics too.
     """
     if cfg.dataloader.get("evaluator") is None:
         logger.warning("dataloader.evaluator is not set: nothing is evaluated")
@@ -49,6 +55,10 @@ def evaluate(
     if cfg.train.get("eval_streaming", True) and can_stream(model):
         model = StreamingPredictor(model, frame_spacing=cfg.dataloader.get("frame_spacing", 1))
     evaluator = instantiate(cfg.dataloader.evaluator)
+    evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
+    for each in evaluators:
+        if getattr(each, "official", None) == "auto":
+            each.official = not in_training
     timed = TimedLoader(loader, ThreadDump(cfg.train.output_dir))
     results = inference_on_dataset(model, timed, evaluator)
     if comm.is_main_process():
@@ -56,7 +66,6 @@ def evaluate(
         with whole_file(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
             file.write(json.dumps(_finite(results), indent=2).encode())
         if report is not None:
-            evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
             evaluated = Evaluated(results, evaluators, _frames_of(loader), grid)
             write_report(cfg, report, evaluated)
     wait_for_rank0()

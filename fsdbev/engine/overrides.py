@@ -8,6 +8,7 @@ the value in the config is  and can become
 ==========================  =======================================================================
 null or missing (``???``)   anything
 bool, int, str              the same type
+``auto``                    a bool too
 float                       a float or an int, which becomes a float
 a list                      a list of any length, each item of the type of some item there; an empty
                             list can become any list; ``list.0=value`` sets one item
@@ -167,6 +168,8 @@ def _converted(current: Any, value: Any) -> Any:
         return float(value)
     if type(current) not in (bool, int, float, str):
         raise _WrongType("it can only be changed in the config file")
+    if current == "auto" and type(value) is bool:
+        return value
     if type(value) is not type(current):
         is_number_for_text = type(current) is str and type(value) in (int, float)
         remedy = " (quote a number that is text: 'key=\"1\"')" if is_number_for_text else ""

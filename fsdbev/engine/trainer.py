@@ -262,7 +262,7 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: DictConfig, model: nn.Module, *, report: ReportSource | None = None
     ) -> dict[str, Any]:
-        return evaluate(cfg, model, report=report)
+        return evaluate(cfg, model, report=report, in_training=True)
 
 
 def _build_ema(cfg: DictConfig, model: nn.Module) -> ModelEMA | None:

@@ -1,8 +1,8 @@
 """A closer look at detections than their metrics: where precision is lost, and to what.
 
-Made of the same boxes and, but for the confusion of classes, the same matching as the metrics.
+Made of the metrics' own boxes and matches; only the confusion of classes is matched anew.
 
-Letters: C classes, those of ``CLASSES``, T distance thresholds, R recalls, B score bins.
+Shapes: C classes, those of ``CLASSES``, T distance thresholds, R recalls, B score bins.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from nuscenes.eval.detection.data_classes import DetectionConfig, DetectionMetri
 from .box_arrays import CLASSES, BoxArrays, Floats, Ints
 from .by_distance import DistanceBands, measure_bands
 from .by_sample import SampleCounts, count_by_sample
-from .fast_metrics import NO_SUCH_ERROR, Matches, curves_of, find_matches
 from .matching import by_score, close_pairs, match
-from .truth import GroundTruth
+from .metrics import NO_SUCH_ERROR, Matches, Scores
 
 SCORE_BINS = 20
 #: Digits of the operating point's score, so that what is stated is what was used.
@@ -83,33 +82,31 @@ class Analysis:
     confusion: Ints
 
 
-def analyse(
-    predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig, num_samples: int
-) -> Analysis:
-    """Looks closer at the predictions of ``num_samples`` samples.
+def analyse(scores: Scores, ego: Floats, config: DetectionConfig) -> Analysis:
+    """Takes a closer look at predictions that were scored.
 
-    Raises:
-        ValueError: ``config`` asks for another distance than that of centres.
+    Args:
+        ego: (samples, 2) positions of the ego vehicle in the global frame, metres.
     """
-    matches = find_matches(predictions, truth, config)
-    threshold = config.dist_th_tp
+    matches, threshold = scores.matches, config.dist_th_tp
     point = operating_point(matches, threshold)
     is_match = matches.match_of[threshold] >= 0
-    scores = matches.predictions.score
-    taken = matches.predictions.select(scores >= point.score)
+    confidences = matches.predictions.score
+    taken = matches.predictions.select(confidences >= point.score)
+    precision = [[scores.curves[name, t].precision for t in config.dist_ths] for name in CLASSES]
     return Analysis(
         thresholds=tuple(config.dist_ths),
         error_threshold=threshold,
         num_truth=_by_class(matches.truth),
         num_predictions=_by_class(matches.predictions),
         recall=np.linspace(0, 1, DetectionMetricData.nelem),
-        precision=_precision(matches, config),
+        precision=np.array(precision),
         errors=_errors(matches, threshold),
-        found_scores=_score_histogram(scores[is_match]),
-        false_scores=_score_histogram(scores[~is_match]),
+        found_scores=_score_histogram(confidences[is_match]),
+        false_scores=_score_histogram(confidences[~is_match]),
         point=point,
-        bands=measure_bands(matches, truth.scope.ego, config, point.score),
-        samples=count_by_sample(matches, num_samples, threshold, point.score),
+        bands=measure_bands(matches, ego, config, point.score),
+        samples=count_by_sample(matches, len(ego), threshold, point.score),
         confusion=confusion(taken, matches.truth, threshold),
     )
 
@@ -156,12 +153,6 @@ def _without_class(boxes: BoxArrays) -> BoxArrays:
 
 def _by_class(boxes: BoxArrays) -> Ints:
     return np.bincount(boxes.class_id, minlength=len(CLASSES))
-
-
-def _precision(matches: Matches, config: DetectionConfig) -> Floats:
-    """(C, T, R) precision over recall."""
-    curves = curves_of(matches, config)
-    return np.array([[curves[name, t].precision for t in config.dist_ths] for name in CLASSES])
 
 
 def _errors(matches: Matches, threshold: float) -> dict[str, Floats]:

@@ -1,6 +1,6 @@
 """Boxes of many samples as arrays, for metrics that handle all of them at once.
 
-Letters: N boxes.
+Shapes: N boxes.
 """
 
 from __future__ import annotations

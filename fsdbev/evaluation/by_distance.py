@@ -5,7 +5,7 @@ distance; a prediction in that of the true box it found, or of its own distance 
 So no match is lost at a band's edge, and the bands' recalls, weighted by their numbers of true
 boxes, make the recall over all.
 
-Letters: C classes, those of ``CLASSES``, B bands, N boxes.
+Shapes: C classes, those of ``CLASSES``, B bands, N boxes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from nuscenes.eval.detection.algo import calc_ap
 from nuscenes.eval.detection.data_classes import DetectionConfig
 
 from .box_arrays import CLASSES, BoxArrays, Floats, Ints
-from .fast_metrics import Matches
-from .matching import lengths
+from .metrics import Matches
 
 #: Where the bands begin, metres; the last one has no end but the range that evaluation has.
 BAND_STARTS = (0.0, 10.0, 20.0, 30.0, 40.0)
@@ -51,35 +50,35 @@ def measure_bands(
         score: what ``found_above`` counts from.
     """
     shape = (len(CLASSES), len(BAND_STARTS))
-    true_band = _bands(_distances(matches.truth, ego))
-    own_band = _bands(_distances(matches.predictions, ego))
-    places = matches.truth.class_id * shape[1] + true_band
-    num_truth = np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
-    found, found_above = (np.zeros(shape, np.int64) for _ in range(2))
+
+    def count(places: Ints) -> Ints:
+        return np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
+
+    predictions = matches.predictions
+    own_band, true_band = (_bands(boxes, ego) for boxes in (predictions, matches.truth))
+    true_place = matches.truth.class_id * shape[1] + true_band
+    match_of = matches.match_of[config.dist_th_tp]
+    is_match = match_of >= 0
+    found_place = true_place[matches.true_box[match_of[is_match]]]
+    num_truth = count(true_place)
     precisions = np.full((len(config.dist_ths), *shape), np.nan)
     for t, threshold in enumerate(config.dist_ths):
-        match_of = matches.match_of[threshold]
-        is_match = match_of >= 0
+        match_at = matches.match_of[threshold]
         band = own_band.copy()
-        band[is_match] = true_band[matches.true_box[match_of[is_match]]]
-        for c in range(shape[0]):
-            of_class = matches.predictions.class_id == c
-            for b in np.flatnonzero(num_truth[c]):
-                chosen = np.flatnonzero(of_class & (band == b))
-                curves = matches.curves(threshold, chosen, num_truth[c, b])
-                precisions[t, c, b] = calc_ap(curves, config.min_recall, config.min_precision)
-                if threshold == config.dist_th_tp:
-                    hit = is_match[chosen]
-                    found[c, b] = hit.sum()
-                    found_above[c, b] = (hit & (matches.predictions.score[chosen] >= score)).sum()
-    return DistanceBands(num_truth, found, found_above, precisions.mean(axis=0))
+        band[match_at >= 0] = true_band[matches.true_box[match_at[match_at >= 0]]]
+        for c, b in np.argwhere(num_truth):
+            chosen = np.flatnonzero((predictions.class_id == c) & (band == b))
+            curves = matches.curves(threshold, chosen, num_truth[c, b])
+            precisions[t, c, b] = calc_ap(curves, config.min_recall, config.min_precision)
+    return DistanceBands(
+        num_truth=num_truth,
+        found=count(found_place),
+        found_above=count(found_place[predictions.score[is_match] >= score]),
+        average_precision=precisions.mean(axis=0),
+    )
 
 
-def _distances(boxes: BoxArrays, ego: Floats) -> Floats:
-    """(N,) metres from the ego vehicle, seen from above."""
-    return lengths(boxes.center[:, :2] - ego[boxes.sample])
-
-
-def _bands(distances: Floats) -> Ints:
-    """(N,) number of the band of each distance."""
-    return np.searchsorted(BAND_STARTS, distances, side="right") - 1
+def _bands(boxes: BoxArrays, ego: Floats) -> Ints:
+    """(N,) number of the band of each box's distance from the ego vehicle, seen from above."""
+    distance = np.linalg.norm(boxes.center[:, :2] - ego[boxes.sample], axis=1)
+    return np.searchsorted(BAND_STARTS, distance, side="right") - 1

@@ -1,6 +1,6 @@
 """How well each sample went: what was found in it, missed and raised falsely.
 
-Letters: S samples, C classes.
+Shapes: S samples, C classes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .box_arrays import CLASSES, BoxArrays, Floats, Ints
-from .fast_metrics import Matches
+from .metrics import Matches
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_encode = json.JSONEncoder().encode
-
 
 class EncodedSubmission(Mapping[str, list[dict[str, Any]]]):
     """Submission boxes by sample token (see ``submission.py``), kept as JSON.
@@ -25,7 +23,7 @@ class EncodedSubmission(Mapping[str, list[dict[str, Any]]]):
     def add(self, sample_token: str, boxes: Sequence[dict[str, Any]]) -> None:
         """Adds the boxes of a sample, unless it has some already."""
         if sample_token not in self.texts:
-            self.texts[sample_token] = encode_boxes(boxes)
+            self.texts[sample_token] = json.dumps(boxes).encode()
 
     def in_order(self, sample_tokens: Sequence[str]) -> EncodedSubmission:
         """The same with these samples, in this order."""
@@ -42,8 +40,3 @@ class EncodedSubmission(Mapping[str, list[dict[str, Any]]]):
 
     def __len__(self) -> int:
         return len(self.texts)
-
-
-def encode_boxes(boxes: Sequence[dict[str, Any]]) -> bytes:
-    """The submission boxes of one sample as JSON."""
-    return _encode(boxes).encode()

@@ -4,7 +4,7 @@ The rule (nuScenes, detection task, "Matching function"; the paper, section 3.1)
 order of falling score each take the nearest true box of their sample and class that is still free,
 if its centre is nearer than the threshold.
 
-Letters: K pairs of a prediction and a true box.
+Shapes: K pairs of a prediction and a true box.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def close_pairs(predictions: BoxArrays, truth: BoxArrays, reach: float) -> Pairs
         near = (offset < reach).all(axis=1)
         chunks.append(np.stack([prediction[near], true[near]], axis=1))
     prediction, true = np.concatenate(chunks).T
-    distance = lengths(predictions.center[prediction, :2] - truth.center[true, :2])
+    offset = predictions.center[prediction, :2] - truth.center[true, :2]
+    distance = np.linalg.norm(offset, axis=1)
     # Stable: of true boxes at one distance, the first in the sample comes first.
     order = np.lexsort((distance, prediction))
     return Pairs(prediction[order], true[order], distance[order])
@@ -89,20 +90,6 @@ def equal_pairs(left: Ints, right: Ints) -> Iterator[tuple[Ints, Ints]]:
         one = np.repeat(np.arange(start, start + len(count)), count)
         place = np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count)
         yield one, order[begin[one] + place]
-
-
-def lengths(vectors: Floats) -> Floats:
-    """(K,) Euclidean norms of (K, D) vectors.
-
-    By the routine that ``numpy.linalg.norm`` uses for one vector, which may fuse multiplication and
-    addition: other sums of squares differ in the last bit, and a mean of them shows it.
-    """
-    return np.sqrt(squares(vectors))
-
-
-def squares(vectors: Floats) -> Floats:
-    """(K,) products of (K, D) vectors with themselves; see ``lengths``."""
-    return (vectors[:, None, :] @ vectors[:, :, None])[:, 0, 0]
 
 
 def _sample_and_class(boxes: BoxArrays) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Detectron2's DatasetEvaluator for nuScenes: predictions in key ego -> the devkit's metrics."""
+"""Detectron2's DatasetEvaluator for nuScenes: predictions in key ego -> nuScenes' metrics."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import logging
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.utils import comm
 from fsdbev.own_process import in_own_process
-from fsdbev.structures import CLASS_NAMES, Boxes3D, invert, key_ego2global
+from fsdbev.structures import CLASS_NAMES, OFFICIAL_SPLITS, Boxes3D, invert, key_ego2global
 from fsdbev.whole_file import leftovers
 
 from .attributes import ATTRIBUTE_RULES
 from .encoded import EncodedSubmission
 from .report import format_table, summarize
-from .scoring import ScoredDetections, Split, look_closer, write_and_score
+from .scoring import ScoredDetections, differences, write_and_score
 from .submission import boxes_to_submission
 
 if TYPE_CHECKING:
@@ -28,29 +29,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The official splits and how the name of the version that holds them ends.
-_OFFICIAL_SPLITS = {
-    "train": "trainval",
-    "val": "trainval",
-    "train_detect": "trainval",
-    "train_track": "trainval",
-    "mini_train": "mini",
-    "mini_val": "mini",
-    "test": "test",
-}
+#: Rounding makes the metrics differ from the devkit's by less than a thousandth of this.
+_TOLERANCE = 1e-6
 
 
 class NuScenesEvaluator(DatasetEvaluator):
-    """Collects predictions, writes the submission file and runs the devkit's detection metrics.
+    """Collects predictions, writes the submission file and computes nuScenes' detection metrics.
 
     Predictions are kept as the text that is written; the data set's tables and the metrics, which
     take gigabytes in small pieces for the full set, are left to a process of their own, so that a
     training that evaluates now and then does not keep that memory.
 
+    The metrics are computed on arrays of all boxes. With ``official`` the devkit computes them too,
+    in about twenty times the time: its table is logged, and each metric that differs is a warning.
+
     Files in ``output_dir``: ``results_nusc.json``, the submission; ``metrics_summary.json``, the
-    devkit's summary. ``evaluate`` returns ``{"nuscenes": {"mAP", "NDS", "mATE", "mASE", "mAOE",
-    "mAVE", "mAAE", "AP_<class>"...}}``, precisions as fractions of 1, errors in the devkit's units
-    (m, 1 - IoU, rad, m/s, 1 - accuracy); without annotations (the test split) ``{}``.
+    metrics as the devkit writes them. ``evaluate`` returns ``{"nuscenes": {"mAP", "NDS", "mATE",
+    "mASE", "mAOE", "mAVE", "mAAE", "AP_<class>"...}}``, precisions as fractions of 1, errors in the
+    devkit's units (m, 1 - IoU, rad, m/s, 1 - accuracy); without annotations (the test split)
+    ``{}``.
     """
 
     def __init__(
@@ -62,7 +59,7 @@ class NuScenesEvaluator(DatasetEvaluator):
         output_dir: str,
         class_names: Sequence[str] = CLASS_NAMES,
         distributed: bool = True,
-        fast_metrics: bool = False,
+        official: bool | Literal["auto"] = "auto",
     ) -> None:
         """
         Args:
@@ -72,10 +69,13 @@ class NuScenesEvaluator(DatasetEvaluator):
             output_dir: where the files go; made when missing.
             class_names: what ``pred_classes`` indexes.
             distributed: gather the predictions of all ranks; else each rank evaluates its own.
-            fast_metrics: compute the metrics for all boxes at once: the devkit's numbers to the
-                last bit, in a fraction of its time and memory. Else the devkit computes them.
+            official: let the devkit compute the metrics too. "auto" leaves that to the caller of
+                ``evaluate``, who sets the attribute: ``fsdbev.engine.evaluate`` makes it False in a
+                training, else True. Where nobody sets it, the devkit does not run.
         """
-        needed = _OFFICIAL_SPLITS.get(split)
+        if not isinstance(official, bool) and official != "auto":
+            raise ValueError(f"official must be true, false or 'auto', got {official!r}")
+        needed = OFFICIAL_SPLITS.get(split)
         if needed and not version.endswith(needed):
             raise ValueError(
                 f"split {split!r} belongs to a version ending in {needed!r}, got {version!r}"
@@ -91,9 +91,9 @@ class NuScenesEvaluator(DatasetEvaluator):
         self.output_dir = Path(output_dir)
         self.class_names = tuple(class_names)
         self.distributed = distributed
-        self.fast_metrics = fast_metrics
+        self.official = official
         self._results = EncodedSubmission()
-        self._scored: tuple[EncodedSubmission, dict[str, Any]] | None = None
+        self._scored: ScoredDetections | None = None
 
     @property
     def submission_path(self) -> Path:
@@ -102,7 +102,7 @@ class NuScenesEvaluator(DatasetEvaluator):
 
     @property
     def summary_path(self) -> Path:
-        """The devkit's summary, which ``evaluate`` writes too."""
+        """The metrics as the devkit writes them, which ``evaluate`` writes too."""
         return self.output_dir / "metrics_summary.json"
 
     def reset(self) -> None:
@@ -145,52 +145,74 @@ class NuScenesEvaluator(DatasetEvaluator):
         if self.distributed and not comm.is_main_process():
             return OrderedDict()
         results = _merge(gathered)
-        try:
-            with tempfile.TemporaryDirectory() as scratch:
-                written = in_own_process(
-                    write_and_score,
-                    self._source,
-                    results,
-                    submission=self.submission_path,
-                    summary=self.summary_path,
-                    scratch=scratch,
-                    fast_metrics=self.fast_metrics,
-                )
-        except ChildProcessError as error:
-            raise ChildProcessError(
-                f"the metrics of split {self.split!r} could not be computed: {error}. With "
-                "fast_metrics=True they take a fraction of the memory"
-            ) from error
-        finally:
-            self._remove_unfinished()
-        tokens, summary = written.sample_tokens, written.summary
-        logger.info("Wrote the submission of %d samples to %s", len(tokens), self.submission_path)
-        if summary is None:
+        scored = self._write_and_score(results)
+        logger.info("Wrote the submission of %d samples to %s", len(results), self.submission_path)
+        if scored is None:
             logger.info("%s has no annotations: nothing to score against", self.version)
             return OrderedDict()
-        if written.nothing_to_match:
-            logger.warning("There are no predicted or no true boxes in split %s", self.split)
-        self._scored = (results.in_order(tokens), summary)
-        logger.info("nuScenes %s, split %s:\n%s", self.version, self.split, format_table(summary))
-        return OrderedDict(nuscenes=summarize(summary))
+        self._scored = replace(scored, results=results)
+        _log(scored)
+        return OrderedDict(nuscenes=summarize(scored.summary))
 
     def scored_detections(self) -> ScoredDetections | None:
         """A closer look at what the last ``evaluate`` scored since the reset; None where it scored
-        nothing: without annotations, or on a rank other than the main one.
+        nothing: without annotations, or on a rank other than the main one."""
+        return self._scored
 
-        Reads the tables in this process.
-        """
-        return None if self._scored is None else look_closer(self._source, *self._scored)
-
-    @property
-    def _source(self) -> Split:
-        return Split(self.dataroot, self.version, self.split)
+    def _write_and_score(self, results: EncodedSubmission) -> ScoredDetections | None:
+        official = self.official is True
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                return in_own_process(
+                    write_and_score,
+                    results,
+                    dataroot=self.dataroot,
+                    version=self.version,
+                    split=self.split,
+                    submission=self.submission_path,
+                    summary=self.summary_path,
+                    scratch=scratch,
+                    official=official,
+                )
+        except ChildProcessError as error:
+            remedy = (
+                "; with official=False they take a fraction of it"
+                if official
+                else "; give the job more, or evaluate the checkpoint alone where there is more"
+            )
+            raise ChildProcessError(
+                f"the metrics of split {self.split!r} could not be computed: {error}{remedy}"
+            ) from error
+        finally:
+            self._remove_unfinished()
 
     def _remove_unfinished(self) -> None:
         """What a process leaves that was killed while it wrote."""
         for path in (self.submission_path, self.summary_path):
             for unfinished in leftovers(self.output_dir, path.name):
                 unfinished.unlink(missing_ok=True)
+
+
+def _log(scored: ScoredDetections) -> None:
+    """Logs the table, the devkit's where it ran, and where the devkit's numbers differ."""
+    analysis, official = scored.analysis, scored.official
+    if not analysis.num_predictions.any() or not analysis.num_truth.any():
+        logger.warning(
+            "There are no predicted or no true boxes that count in split %s", scored.split
+        )
+    logger.info(
+        "nuScenes %s, split %s%s:\n%s",
+        scored.version,
+        scored.split,
+        ", computed by the devkit" if official else "",
+        format_table(official or scored.summary),
+    )
+    if official:
+        differing = differences(scored.summary, official, _TOLERANCE)
+        if not differing:
+            logger.info("The metrics computed here agree with these within %g", _TOLERANCE)
+        for name, values in differing.items():
+            logger.warning("%s is %r here, but %r by the devkit", name, *values)
 
 
 def _in_key_ego(boxes: Boxes3D, sample: dict) -> Boxes3D:

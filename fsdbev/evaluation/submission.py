@@ -2,7 +2,7 @@
 
 A submission is ``{"meta": {...}, "results": {sample_token: [box, ...]}}``; a box is a dict in the
 global frame: translation (centre), size (width, length, height), rotation (quaternion w, x, y, z),
-velocity (x, y), detection_name, detection_score, attribute_name. Letters: M boxes.
+velocity (x, y), detection_name, detection_score, attribute_name. Shapes: M boxes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fsdbev.structures import Boxes3D, invert, transform_points
 from fsdbev.whole_file import whole_file
 
 from .attributes import ATTRIBUTE_RULES, attribute_of
-from .encoded import EncodedSubmission, encode_boxes
+from .encoded import EncodedSubmission
 
 #: nuScenes refuses more boxes than this in one sample.
 MAX_BOXES_PER_SAMPLE = 500
@@ -178,16 +178,13 @@ def write_submission(
     results: Mapping[str, Sequence[dict[str, Any]]], path: str | os.PathLike
 ) -> None:
     """Writes ``{"meta", "results"}`` atomically."""
+    is_encoded = isinstance(results, EncodedSubmission)
     with whole_file(path) as file:
         file.write(f'{{"meta": {json.dumps(META)}, "results": {{'.encode())
         # A sample at a time: the quick encoder makes one string of what it is given.
-        for number, sample_token in enumerate(results):
-            comma = ", " if number else ""
-            file.write(f"{comma}{json.dumps(sample_token)}: ".encode())
-            if isinstance(results, EncodedSubmission):
-                file.write(results.texts[sample_token])
-            else:
-                file.write(encode_boxes(results[sample_token]))
+        for number, token in enumerate(results):
+            text = results.texts[token] if is_encoded else json.dumps(results[token]).encode()
+            file.write(f"{', ' if number else ''}{json.dumps(token)}: ".encode() + text)
         file.write(b"}}")
 
 

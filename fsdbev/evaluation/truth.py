@@ -3,7 +3,7 @@
 The rules (nuScenes, detection task, "Preprocessing"): boxes within their class's range of the ego
 vehicle; of the true ones those with a lidar or radar point; no two-wheelers in bicycle racks.
 
-Letters: S samples, N boxes, R bicycle racks.
+Shapes: S samples, N boxes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,9 @@ from nuscenes.utils.geometry_utils import points_in_box
 from pyquaternion import Quaternion
 
 from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, Ints, positions, rows
-from .matching import equal_pairs
 
 _RACK = "static_object.bicycle_rack"
 _KEPT_IN_RACKS = [CLASSES.index(name) for name in ("bicycle", "motorcycle")]
-#: The longest time over which a velocity is taken, seconds; twice that between both neighbours.
-_MAX_TIME_STEP = 1.5
-#: Metres beyond a rack's corners in which a box is tested exactly; rounding is far smaller.
-_SLACK = 1e-3
 
 Record = dict[str, Any]
 
@@ -54,34 +49,27 @@ class Scope:
     Attributes:
         ego: (S, 2) positions of the ego vehicle in the global frame, metres.
         ranges: (number of ``CLASSES``,) distances from it within which a class counts, metres.
-        racks: R bicycle racks, which belong to the samples ``rack_sample`` (R,).
+        racks: bicycle racks, each behind the position of its sample.
     """
 
     ego: Floats
     ranges: Floats
-    racks: Sequence[Box]
-    rack_sample: Ints
+    racks: Sequence[tuple[int, Box]]
 
     def select(self, boxes: BoxArrays) -> BoxArrays:
         """Those that count."""
-        x, y = (boxes.center[:, :2] - self.ego[boxes.sample]).T
-        boxes = boxes.select(np.sqrt(x * x + y * y) < self.ranges[boxes.class_id])
+        distance = np.linalg.norm(boxes.center[:, :2] - self.ego[boxes.sample], axis=1)
+        boxes = boxes.select(distance < self.ranges[boxes.class_id])
         return boxes.select(~self._in_a_rack(boxes))
 
     def _in_a_rack(self, boxes: BoxArrays) -> NDArray[np.bool_]:
-        """(N,) two-wheelers with their centre in a rack: of the near ones, the devkit decides."""
+        """(N,) two-wheelers with their centre in a rack."""
         inside = np.zeros(len(boxes), bool)
-        concerned = np.flatnonzero(np.isin(boxes.class_id, _KEPT_IN_RACKS))
-        if not len(self.racks) or not len(concerned):
-            return inside
-        centers = np.array([rack.center for rack in self.racks])
-        radius = np.linalg.norm([rack.wlh for rack in self.racks], axis=1) / 2 + _SLACK
-        for place, rack in equal_pairs(boxes.sample[concerned], self.rack_sample):
-            box = concerned[place]
-            near = np.linalg.norm(boxes.center[box] - centers[rack], axis=1) < radius[rack]
-            for one, other in zip(box[near], rack[near], strict=True):
-                point = boxes.center[one][:, None]
-                inside[one] |= points_in_box(self.racks[other], point).item()
+        two_wheelers = np.flatnonzero(np.isin(boxes.class_id, _KEPT_IN_RACKS))
+        sample = boxes.sample[two_wheelers]
+        for number, rack in self.racks:
+            there = two_wheelers[sample == number]
+            inside[there] |= points_in_box(rack, boxes.center[there].T)
         return inside
 
 
@@ -111,16 +99,14 @@ def read_truth(nusc: NuScenes, tokens: Sequence[str], config: DetectionConfig) -
         center=rows((record["translation"] for record in records), 3),
         size=rows((record["size"] for record in records), 3),
         rotation=rows((record["rotation"] for record in records), 4),
-        velocity=_velocities(nusc, records),
+        velocity=rows((nusc.box_velocity(record["token"])[:2] for record in records), 2),
         attribute=_attributes(nusc, records),
         score=np.full(len(records), -1.0),
     )
-    racks = [(number, _box(r)) for number, r in annotations if r["category_name"] == _RACK]
     scope = Scope(
         ego=rows((_ego_position(nusc, sample) for sample in samples), 2),
         ranges=np.array([config.class_range[name] for name in CLASSES], np.float64),
-        racks=[box for _, box in racks],
-        rack_sample=np.array([number for number, _ in racks], np.int64),
+        racks=[(number, _box(r)) for number, r in annotations if r["category_name"] == _RACK],
     )
     return GroundTruth(scope.select(boxes), scope)
 
@@ -146,27 +132,3 @@ def _attributes(nusc: NuScenes, records: Sequence[Record]) -> Ints:
     name_of = {attribute["token"]: attribute["name"] for attribute in nusc.attribute}
     names = ("".join(map(name_of.__getitem__, r["attribute_tokens"])) for r in records)
     return positions(names, ATTRIBUTES)
-
-
-def _velocities(nusc: NuScenes, records: Sequence[Record]) -> Floats:
-    """(N, 2) m/s: how far the object moves from its annotation in the sample before to that in the
-    sample after, or from or to its own where one is missing, by the time between. NaN where both
-    are missing or too far apart in time (the definition of ``NuScenes.box_velocity``)."""
-
-    def neighbours(key: str) -> list[Record]:
-        return [nusc.get("sample_annotation", r[key]) if r[key] else r for r in records]
-
-    def seconds(of: Sequence[Record]) -> Floats:
-        stamps = (nusc.get("sample", record["sample_token"])["timestamp"] for record in of)
-        return 1e-6 * np.fromiter(stamps, np.float64)
-
-    before, after = neighbours("prev"), neighbours("next")
-    moved = rows((r["translation"][:2] for r in after), 2) - rows(
-        (r["translation"][:2] for r in before), 2
-    )
-    time = seconds(after) - seconds(before)
-    steps = np.array([bool(r["prev"]) + bool(r["next"]) for r in records])
-    known = (steps > 0) & ~(time > _MAX_TIME_STEP * steps)
-    velocity = np.full_like(moved, np.nan)
-    velocity[known] = moved[known] / time[known, None]
-    return velocity

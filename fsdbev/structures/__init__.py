@@ -6,6 +6,7 @@ from .classes import CLASS_NAMES, TASKS
 from .grid import BEVGrid, DepthBins
 from .labelled_boxes import LabelledBoxes
 from .rig import MAX_IMAGE_SIDE, Rig
+from .splits import HALVES_OF_TRAIN, OFFICIAL_SPLITS
 from .transforms import (
     invert,
     is_rigid,
@@ -22,8 +23,10 @@ __all__ = [
     "CLASS_NAMES",
     "Cameras",
     "DepthBins",
+    "HALVES_OF_TRAIN",
     "LabelledBoxes",
     "MAX_IMAGE_SIDE",
+    "OFFICIAL_SPLITS",
     "Rig",
     "TASKS",
     "invert",

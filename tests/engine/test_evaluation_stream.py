@@ -1,4 +1,4 @@
-"""Evaluation of a config runs as a stream, and finds the same boxes as without."""
+"""Evaluation of a config: as a stream, which finds the same boxes as without; who scores it."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from toy_training import ToyEvaluator
 
 from fsdbev.d2.config import LazyCall as L
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.evaluation import DatasetEvaluator
+from fsdbev.engine import Trainer, load_config
 from fsdbev.engine.evaluation import evaluate
+from fsdbev.engine.main import evaluate_only
 from fsdbev.engine.overrides import apply_overrides
 from fsdbev.engine.streaming import StreamingPredictor
 
@@ -72,10 +75,9 @@ def run(cfg):
     ("overrides", "batches"),
     [
         ((), [1, 1, 1]),
-        (("dataloader.test.by_scene=True",), [1, 1, 1]),
         (("dataloader.test.batch_size=2",), [2, 1]),
         (("model.num_frames=3",), [1, 1, 1]),
-        (("dataloader.frame_spacing=2",), [1, 1, 1]),
+        (("dataloader.frame_spacing=2", "dataloader.test.by_scene=True"), [1, 1, 1]),
     ],
 )
 def test_the_same_boxes_in_fewer_passes(config, overrides, batches):
@@ -114,3 +116,36 @@ def test_a_model_of_another_kind_is_run_as_it_is(config, tmp_path):
 
     evaluate(config(), Nothing())
     assert json.loads((tmp_path / "evaluation.json").read_text()) == {"boxes": {"count": 15}}
+
+
+class Asked(ToyEvaluator):
+    """Notes whether the devkit was to run; ``official`` as of NuScenesEvaluator."""
+
+    asked: list = []
+
+    def __init__(self, official):
+        self.official = official
+
+    def evaluate(self):
+        Asked.asked.append(self.official)
+        return super().evaluate()
+
+
+@pytest.mark.parametrize(
+    ("official", "expected"),
+    [("auto", [True, False]), (True, [True, True]), (False, [False, False])],
+)
+def test_the_devkit_runs_where_the_evaluation_stands_alone(toy_config, official, expected):
+    cfg = toy_config("train.max_iter=1", "train.eval_period=1")
+    Path(cfg.train.output_dir).mkdir()
+    cfg.dataloader.evaluator = L(Asked)(official=official)
+    Asked.asked.clear()
+    evaluate_only(cfg, last=False)
+    Trainer(cfg).train()
+    assert Asked.asked == expected
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_official_can_be_set_on_the_command_line(value):
+    cfg = load_config(str(TINY), [f"dataloader.evaluator.official={value}"])
+    assert instantiate(cfg.dataloader.evaluator).official is value

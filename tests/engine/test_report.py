@@ -32,7 +32,6 @@ def cfg(synthetic_root, tmp_path):
         [
             f"dataloader.dataroot={synthetic_root}",
             f"train.output_dir={tmp_path}",
-            "dataloader.evaluator.fast_metrics=true",
             "train.report.samples=1",
         ],
     )

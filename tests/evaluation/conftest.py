@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from pyquaternion import Quaternion
 from fsdbev.d2.structures import Instances
 from fsdbev.evaluation import attribute_of
 from fsdbev.structures import CLASS_NAMES, Boxes3D, invert
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 CHANNELS = ("CAM_FRONT_LEFT", "CAM_FRONT", "LIDAR_TOP")
 CATEGORIES = (

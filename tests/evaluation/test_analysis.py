@@ -4,47 +4,42 @@ import math
 
 import numpy as np
 import pytest
+from box_cases import boxes
 from nuscenes.eval.common.config import config_factory
 
 from fsdbev.evaluation.analysis import analyse, confusion
-from fsdbev.evaluation.box_arrays import CLASSES, BoxArrays
+from fsdbev.evaluation.box_arrays import CLASSES
 from fsdbev.evaluation.by_distance import BAND_STARTS
 from fsdbev.evaluation.by_sample import SampleCounts
-from fsdbev.evaluation.fast_metrics import accumulate
+from fsdbev.evaluation.metrics import score
 from fsdbev.evaluation.truth import GroundTruth, Scope
 
 CONFIG = config_factory("detection_cvpr_2019")
 CAR, TRUCK, CONE = (CLASSES.index(name) for name in ("car", "truck", "traffic_cone"))
 
 
-def boxes(*rows, score=None):
-    """Boxes ``(sample, class, x)`` or, with a score behind, predictions; the ego stands at 0."""
-    table = np.array(rows, float).reshape(-1, 4 if score is None else 3)
-    count = len(table)
-    return BoxArrays(
-        sample=table[:, 0].astype(np.int64),
-        class_id=table[:, 1].astype(np.int64),
-        center=np.stack([table[:, 2], np.zeros(count), np.zeros(count)], 1),
-        size=np.ones((count, 3)),
-        rotation=np.tile([1.0, 0, 0, 0], (count, 1)),
-        velocity=np.zeros((count, 2)),
-        attribute=np.zeros(count, np.int64),
-        score=table[:, 3] if score is None else np.full(count, float(score)),
-    )
+def predicted(*rows):
+    """Boxes ``(sample, class, x, score)``; the ego stands at 0."""
+    sample, class_id, x, score = np.array(rows, float).reshape(-1, 4).T
+    return boxes(np.stack([x, 0 * x], 1), sample, class_id, score)
 
 
 def truth_of(*rows, samples=2):
+    """True boxes ``(sample, class, x)``."""
     scope = Scope(
         ego=np.zeros((samples, 2)),
         ranges=np.array([CONFIG.class_range[name] for name in CLASSES], float),
         racks=[],
-        rack_sample=np.zeros(0, np.int64),
     )
-    return GroundTruth(scope.select(boxes(*rows, score=-1)), scope)
+    return GroundTruth(scope.select(predicted(*((*row, -1) for row in rows))), scope)
 
 
-def look(predictions, truth, samples=2):
-    return analyse(boxes(*predictions), truth, CONFIG, samples)
+def analysis_of(predictions, truth):
+    return analyse(score(predictions, truth, CONFIG), truth.scope.ego, CONFIG)
+
+
+def look(predictions, truth):
+    return analysis_of(predicted(*predictions), truth)
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +50,8 @@ def scattered():
     near = [(s, c, x + rng.normal(0, 1.0), rng.uniform(0, 1)) for s, c, x in true[:240]]
     far = [(rng.integers(20), CAR, rng.uniform(2, 48), rng.uniform(0, 0.6)) for _ in range(150)]
     truth = truth_of(*true, samples=20)
-    predictions = boxes(*near, *far)
-    return predictions, truth, analyse(predictions, truth, CONFIG, 20)
-
-
-def test_curves_are_those_of_the_metrics(scattered):
-    predictions, truth, analysis = scattered
-    curves = accumulate(predictions, truth, CONFIG)
-    for c, name in enumerate(CLASSES):
-        for t, threshold in enumerate(CONFIG.dist_ths):
-            np.testing.assert_array_equal(
-                analysis.precision[c, t], curves[name, threshold].precision
-            )
+    predictions = predicted(*near, *far)
+    return predictions, truth, analysis_of(predictions, truth)
 
 
 def test_bands_add_up_to_the_whole(scattered):
@@ -85,9 +70,9 @@ def test_no_other_score_has_a_better_f1(scattered):
     found = 2 * counts.found.sum()
     assert point.f1 == pytest.approx(found / (found + counts.mistakes.sum()))
     assert 0 < point.score < 1 and round(point.score, 3) == point.score
-    for score in np.linspace(0, 1, 21):
-        kept = predictions.select(predictions.score >= score)
-        hits = analyse(kept, truth, CONFIG, 20).found_scores.sum()
+    for least in np.linspace(0, 1, 21):
+        kept = predictions.select(predictions.score >= least)
+        hits = analysis_of(kept, truth).found_scores.sum()
         assert 2 * hits / (len(kept) + len(truth.boxes)) <= point.f1 + 1e-9
 
 
@@ -119,7 +104,7 @@ def test_confusion_takes_the_nearest_free_box_of_any_class():
         (0, TRUCK, 10.4, 0.8),  # the car is taken, the truck is within 2 m
         (0, CAR, 30.0, 0.7),  # nothing there
     ]
-    table = confusion(boxes(*predictions), truth.boxes, 2.0)
+    table = confusion(predicted(*predictions), truth.boxes, 2.0)
     nothing = len(CLASSES)
     assert table[CAR, TRUCK] == table[TRUCK, TRUCK] == 1
     assert table[nothing, CAR] == table[CONE, nothing] == 1

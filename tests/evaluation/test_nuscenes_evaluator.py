@@ -1,9 +1,7 @@
 import json
 import logging
 import math
-import multiprocessing
 import os
-import re
 import signal
 
 import pytest
@@ -100,12 +98,14 @@ def test_bev_augmentation_is_undone(evaluator, truth):
     assert metrics["NDS"] > 0.99
 
 
-def test_no_predictions_score_zero(evaluator, truth, tmp_path):
+def test_no_predictions_score_zero(evaluator, truth, tmp_path, caplog):
+    evaluator.official = True  # the devkit itself fails here
     feed(evaluator, [nothing(sample) for sample, _ in truth])
     metrics = evaluator.evaluate()["nuscenes"]
     assert metrics["mAP"] == metrics["NDS"] == 0.0
     assert all(metrics[name] == 1.0 for name in ("mATE", "mASE", "mAOE", "mAVE", "mAAE"))
     assert json.loads((tmp_path / "metrics_summary.json").read_text())["nd_score"] == 0.0
+    assert "no predicted or no true boxes that count in split tiny_val" in caplog.text
 
 
 def test_predictions_of_one_sample_only(evaluator, truth):
@@ -115,29 +115,18 @@ def test_predictions_of_one_sample_only(evaluator, truth):
     assert 0.2 < metrics["mAP"] < 0.4
 
 
-def test_far_misses_score_zero_precision(evaluator, truth):
-    for _, output in truth:
-        output["instances"].pred_boxes_3d.tensor[:, :2] += 6.0
-    feed(evaluator, truth)
-    assert evaluator.evaluate()["nuscenes"]["mAP"] < 0.1
-
-
 def test_missing_samples_are_an_error(evaluator, truth):
     feed(evaluator, truth[:1])
     with pytest.raises(ValueError, match=r"2 of 3 samples of split 'tiny_val'.*'two_1', 'two_2'"):
+        evaluator.evaluate()
+    evaluator.reset()
+    with pytest.raises(ValueError, match="3 of 3 samples"):
         evaluator.evaluate()
 
 
 def test_samples_of_another_split_are_an_error(evaluator, truth, tables, truth_of):
     feed(evaluator, [*truth, truth_of(tables, "one_0")])
     with pytest.raises(ValueError, match=r"1 samples .* not in split 'tiny_val'.*one_0"):
-        evaluator.evaluate()
-
-
-def test_reset_forgets(evaluator, truth):
-    feed(evaluator, truth)
-    evaluator.reset()
-    with pytest.raises(ValueError, match="3 of 3 samples"):
         evaluator.evaluate()
 
 
@@ -180,21 +169,17 @@ def test_tables_are_not_loaded_in_this_process(evaluator, truth, monkeypatch):
     monkeypatch.setattr(scoring, "NuScenes", counted)
     feed(evaluator, truth)
     first = evaluator.evaluate()
-    assert evaluator.evaluate() == first and not loads
+    assert evaluator.evaluate() == first
     assert evaluator.scored_detections().sample_tokens == ["two_0", "two_1", "two_2"]
-    assert len(loads) == 1
-
-
-def test_the_numbers_do_not_depend_on_how_the_process_starts(evaluator, truth, monkeypatch):
-    feed(evaluator, truth)
-    expected = evaluator.evaluate()
-    monkeypatch.setattr("fsdbev.own_process.multiprocessing", multiprocessing.get_context("spawn"))
-    assert evaluator.evaluate() == expected
+    assert not loads
+    evaluator.reset()
+    assert evaluator.scored_detections() is None
 
 
 @pytest.mark.usefixtures("no_process_left")
+@pytest.mark.parametrize(("official", "remedy"), [(True, "official=False"), ("auto", "alone")])
 def test_nothing_half_written_stays_of_a_process_that_was_killed(
-    evaluator, truth, monkeypatch, tmp_path
+    evaluator, truth, monkeypatch, tmp_path, official, remedy
 ):
     def die(results, path):
         with whole_file(path) as file:
@@ -203,34 +188,60 @@ def test_nothing_half_written_stays_of_a_process_that_was_killed(
             os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(scoring, "write_submission", die)
+    evaluator.official = official
     feed(evaluator, truth)
-    with pytest.raises(ChildProcessError, match="'tiny_val' could not be computed.*memory"):
+    with pytest.raises(
+        ChildProcessError, match=f"'tiny_val' could not be computed.*memory.*{remedy}"
+    ):
         evaluator.evaluate()
     assert not list(tmp_path.iterdir())
 
 
-def test_fast_metrics_are_the_devkits(evaluator, truth, tmp_path, monkeypatch):
+def off_the_truth(truth):
     torch.manual_seed(0)
     for _, output in truth:
         output["instances"].pred_boxes_3d.tensor += 0.3 * torch.randn(20, 9).abs()
+    return truth
+
+
+def test_official_metrics_are_logged_and_agree(evaluator, truth, caplog):
+    feed(evaluator, off_the_truth(truth))
+    with caplog.at_level(logging.INFO, logger="fsdbev"):
+        expected = evaluator.evaluate()
+        evaluator.official = True
+        assert evaluator.evaluate() == expected
+    assert 0.1 < expected["nuscenes"]["mAP"] < 0.99
+    tables = [r.getMessage().split("\n", 1) for r in caplog.records if "NDS " in r.getMessage()]
+    assert [", computed by the devkit" in head for head, _ in tables] == [False, True]
+    assert tables[0][1] == tables[1][1]
+    assert caplog.text.count("agree with these within 1e-06") == 1
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_a_metric_that_is_not_the_devkits_is_a_warning(evaluator, truth, caplog, monkeypatch):
+    real = scoring.DetectionEval.evaluate
+
+    def other(self):
+        metrics, curves = real(self)
+        metrics.add_label_ap("car", 0.5, 0.125)
+        return metrics, curves
+
+    monkeypatch.setattr(scoring.DetectionEval, "evaluate", other)
     feed(evaluator, truth)
-    expected = evaluator.evaluate()["nuscenes"]
-    assert 0.1 < expected["mAP"] < 0.99
-    written = [evaluator.submission_path, tmp_path / "metrics_summary.json"]
-    submission, summary = (path.read_text() for path in written)
+    evaluator.official = True
+    metrics = evaluator.evaluate()["nuscenes"]
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert f"label_aps/car/0.5 is {metrics['AP_car']!r} here, but 0.125 by the devkit" in warnings
+    assert any(w.startswith(f"mean_ap is {metrics['mAP']!r} here, but 0.97") for w in warnings)
+    assert evaluator.evaluate()["nuscenes"] == metrics  # ours are what is used
 
+
+@pytest.mark.parametrize("official", [False, "auto"])
+def test_the_devkit_does_not_run_unasked(evaluator, truth, monkeypatch, official):
     monkeypatch.delattr(scoring, "DetectionEval")
-    evaluator.fast_metrics = True
-    assert evaluator.evaluate()["nuscenes"] == expected
-    assert written[0].read_text() == submission
-    texts = [written[1].read_text(), summary]  # not as dicts, where NaN is unequal to itself
-    assert len({re.sub(r'"eval_time": [\d.e-]+,', "", text) for text in texts}) == 1
-
-
-def test_fast_metrics_without_predictions(evaluator, truth):
-    evaluator.fast_metrics = True
-    feed(evaluator, [nothing(sample) for sample, _ in truth])
-    assert evaluator.evaluate()["nuscenes"]["NDS"] == 0.0
+    evaluator.official = official
+    feed(evaluator, truth)
+    assert evaluator.evaluate()["nuscenes"]["mAP"] == pytest.approx(1.0)
 
 
 def test_one_sample_of_an_official_split(tiny_root, tmp_path, truth_of):
@@ -267,19 +278,15 @@ def test_without_annotations_only_the_submission_is_written(tiny_root, tmp_path,
     assert any("no annotations" in record.message for record in caplog.records)
 
 
-def test_split_and_version_must_belong_together(tmp_path):
-    with pytest.raises(ValueError, match="'val' belongs to a version ending in 'trainval'"):
-        NuScenesEvaluator(
-            dataroot="data", version="v1.0-mini", split="val", output_dir=str(tmp_path)
-        )
-
-
-def test_classes_must_be_nuscenes(tmp_path):
-    with pytest.raises(ValueError, match="'horse'"):
-        NuScenesEvaluator(
-            dataroot="data",
-            version="v1.0-mini",
-            split="mini_val",
-            output_dir=str(tmp_path),
-            class_names=("car", "horse"),
-        )
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"split": "val"}, "'val' belongs to a version ending in 'trainval'"),
+        ({"class_names": ("car", "horse")}, "'horse'"),
+        ({"official": "yes"}, "true, false or 'auto', got 'yes'"),
+    ],
+)
+def test_wrong_options_are_errors(tmp_path, changes, message):
+    options = {"dataroot": "data", "version": "v1.0-mini", "split": "mini_val"}
+    with pytest.raises(ValueError, match=message):
+        NuScenesEvaluator(**{**options, "output_dir": str(tmp_path), **changes})

@@ -80,7 +80,7 @@ dataloader = dict(
         version="${..version}",
         split="${..test_split}",
         output_dir="${train.output_dir}",
-        # the same numbers without the devkit, whose own are the official ones
-        fast_metrics=False,
+        # also by the devkit: true, false, or auto, which is with --eval-only alone
+        official="auto",
     ),
 )

@@ -1,19 +1,18 @@
-"""nuScenes' detection metrics by arrays: the devkit's numbers to the last bit, in less time.
+"""nuScenes' detection metrics, computed on arrays of all boxes at once.
 
 The definitions (nuScenes, detection task, "Evaluation metrics"): average precision over recall for
 four distance thresholds, and errors of translation, scale, orientation, velocity and attribute of
-the matches at one of them. What the devkit computes box by box is done for all boxes at once here;
-what it does with the resulting curves of 101 points is left to it.
+the matches at one of them. The devkit computes them box by box. Here all boxes are matched and
+measured together; the curves of 101 points that result are left to the devkit's own functions.
 
-Letters: K matches, E errors (``TP_METRICS``).
+Shapes: N predictions, K matches, E errors (``TP_METRICS``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,8 @@ from nuscenes.eval.detection.data_classes import (
     DetectionMetrics,
 )
 
-from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, Ints, arrays_of_submission
-from .matching import by_score, close_pairs, lengths, match, squares
+from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, Ints
+from .matching import by_score, close_pairs, match
 from .truth import GroundTruth
 
 #: Errors that a class does not have: cones look alike from all sides, neither moves.
@@ -37,58 +36,6 @@ NO_SUCH_ERROR = {
 }
 #: Front and back of a barrier look alike.
 _HALF_TURN = CLASSES.index("barrier")
-#: As close to 1 as pyquaternion wants a quaternion's square to be before it leaves it as it is.
-_UNIT = 1e-14
-
-
-def score(
-    results: Mapping[str, Sequence[dict[str, Any]]], truth: GroundTruth, config: DetectionConfig
-) -> tuple[DetectionMetrics, DetectionMetricDataList]:
-    """What the devkit's ``DetectionEval.evaluate`` returns.
-
-    Args:
-        results: checked submission boxes by sample; their samples in the order of ``truth``'s.
-
-    Raises:
-        ValueError: ``config`` asks for another distance than that of centres.
-    """
-    begin = time.time()
-    curves = accumulate(arrays_of_submission(results), truth, config)
-    metrics = DetectionMetrics(config)
-    for name in config.class_names:
-        for threshold in config.dist_ths:
-            precision = calc_ap(curves[name, threshold], config.min_recall, config.min_precision)
-            metrics.add_label_ap(name, threshold, precision)
-        for error in TP_METRICS:
-            known = error not in NO_SUCH_ERROR.get(name, ())
-            data = curves[name, config.dist_th_tp]
-            value = calc_tp(data, config.min_recall, error) if known else np.nan
-            metrics.add_label_tp(name, error, value)
-    metrics.add_runtime(time.time() - begin)
-    return metrics, curves
-
-
-def accumulate(
-    predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig
-) -> DetectionMetricDataList:
-    """Precision, confidence and errors over recall, by class and distance threshold.
-
-    Raises:
-        ValueError: ``config`` asks for another distance than that of centres.
-    """
-    return curves_of(find_matches(predictions, truth, config), config)
-
-
-def curves_of(matches: Matches, config: DetectionConfig) -> DetectionMetricDataList:
-    """Precision, confidence and errors over recall, by class and distance threshold."""
-    curves = DetectionMetricDataList()
-    for name in config.class_names:
-        class_id = CLASSES.index(name)
-        own = np.flatnonzero(matches.predictions.class_id == class_id)
-        positives = np.count_nonzero(matches.truth.class_id == class_id)
-        for threshold in config.dist_ths:
-            curves.set(name, threshold, matches.curves(threshold, own, positives))
-    return curves
 
 
 @dataclass(frozen=True)
@@ -117,17 +64,48 @@ class Matches:
         return _curves(scores, is_match, self.errors[:, match_of[is_match]], positives)
 
 
-def find_matches(predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig) -> Matches:
-    """Matches predictions with true boxes of their class at all of ``config``'s thresholds.
+@dataclass(frozen=True)
+class Scores:
+    """What ``score`` computes.
 
-    Raises:
-        ValueError: ``config`` asks for another distance than that of centres.
+    Attributes:
+        matches: what it computes from.
+        metrics, curves: as the devkit's ``DetectionEval.evaluate`` returns them: the summary, and
+            precision, confidence and errors over recall by class and distance threshold.
     """
-    if config.dist_fcn != "center_distance":
-        raise ValueError(
-            f"matching is by center_distance, got a config with {config.dist_fcn}; evaluate with "
-            "fast_metrics=False"
-        )
+
+    matches: Matches
+    metrics: DetectionMetrics
+    curves: DetectionMetricDataList
+
+
+def score(predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig) -> Scores:
+    """Matches predictions with true boxes and computes the metrics."""
+    begin = time.time()
+    matches = find_matches(predictions, truth, config)
+    curves = DetectionMetricDataList()
+    metrics = DetectionMetrics(config)
+    for name in config.class_names:
+        class_id = CLASSES.index(name)
+        own = np.flatnonzero(matches.predictions.class_id == class_id)
+        positives = np.count_nonzero(matches.truth.class_id == class_id)
+        for threshold in config.dist_ths:
+            curve = matches.curves(threshold, own, positives)
+            curves.set(name, threshold, curve)
+            precision = calc_ap(curve, config.min_recall, config.min_precision)
+            metrics.add_label_ap(name, threshold, precision)
+        for error in TP_METRICS:
+            known = error not in NO_SUCH_ERROR.get(name, ())
+            curve = curves[name, config.dist_th_tp]
+            value = calc_tp(curve, config.min_recall, error) if known else np.nan
+            metrics.add_label_tp(name, error, value)
+    metrics.add_runtime(time.time() - begin)
+    return Scores(matches, metrics, curves)
+
+
+def find_matches(predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig) -> Matches:
+    """Matches predictions with true boxes of their sample and class at all of ``config``'s
+    thresholds, by the distance of centres."""
     predictions = by_score(truth.scope.select(predictions))
     pairs = close_pairs(predictions, truth.boxes, max(config.dist_ths))
     found = {t: match(pairs, len(truth.boxes), t) for t in config.dist_ths}
@@ -150,7 +128,7 @@ def match_errors(found: BoxArrays, true: BoxArrays, distance: Floats) -> Floats:
         "trans_err": distance,
         "scale_err": 1 - _size_overlap(true.size, found.size),
         "orient_err": _turn(true, found),
-        "vel_err": lengths(found.velocity - true.velocity),
+        "vel_err": np.linalg.norm(found.velocity - true.velocity, axis=1),
         "attr_err": np.where(
             true.attribute == ATTRIBUTES.index(""), np.nan, true.attribute != found.attribute
         ),
@@ -160,37 +138,21 @@ def match_errors(found: BoxArrays, true: BoxArrays, distance: Floats) -> Floats:
 
 def _size_overlap(one: Floats, other: Floats) -> Floats:
     """(K,) intersection over union of boxes laid into each other."""
-    shared = _volume(np.minimum(one, other))
-    return shared / (_volume(one) + _volume(other) - shared)
-
-
-def _volume(size: Floats) -> Floats:
-    return size[:, 0] * size[:, 1] * size[:, 2]
+    shared = np.minimum(one, other).prod(axis=1)
+    return shared / (one.prod(axis=1) + other.prod(axis=1) - shared)
 
 
 def _turn(true: BoxArrays, found: BoxArrays) -> Floats:
     """(K,) angles between headings in radians, at most half the period."""
     period = np.where(true.class_id == _HALF_TURN, np.pi, 2 * np.pi)
-    turn = yaws(true.rotation) - yaws(found.rotation)
+    turn = _yaws(true.rotation) - _yaws(found.rotation)
     return np.abs((turn + period / 2) % period - period / 2)
 
 
-def yaws(quaternions: Floats) -> Floats:
-    """(K,) headings in the plane of (K, 4) rotations, radians.
-
-    By the products of 4 x 4 matrices by which pyquaternion makes one rotation matrix, since what
-    BLAS rounds depends on the product.
-    """
-    square = squares(quaternions)
-    norm = np.where(np.abs(1.0 - square) < _UNIT, 1.0, np.sqrt(square))
-    w, x, y, z = (quaternions / norm[:, None]).T
-    left = np.stack([w, -x, -y, -z, x, w, -z, y, y, z, w, -x, z, -y, x, w], 1)
-    right = np.stack([w, -x, -y, -z, x, w, z, -y, y, -z, w, x, z, y, -x, w], 1)
-    product = left.reshape(-1, 4, 4) @ right.reshape(-1, 4, 4).swapaxes(1, 2)
-    heading = product[:, 1:, 1:] @ np.array([1.0, 0.0, 0.0])
-    # Rows of their own: for columns numpy may use the C library's arctan2, which rounds otherwise.
-    x, y, _ = np.ascontiguousarray(heading.T)
-    return np.arctan2(y, x)
+def _yaws(quaternions: Floats) -> Floats:
+    """(K,) headings in the plane of (K, 4) rotations of any norm, radians."""
+    w, x, y, z = quaternions.T
+    return np.arctan2(2 * (x * y + w * z), w * w + x * x - y * y - z * z)
 
 
 def _curves(
