@@ -14,7 +14,14 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from fsdbev.structures import CLASS_NAMES, MAX_IMAGE_SIDE, is_rotation
+from fsdbev.structures import (
+    CLASS_NAMES,
+    INTRINSICS_RULE,
+    MAX_IMAGE_SIDE,
+    are_intrinsics,
+    is_rigid,
+    is_rotation,
+)
 
 from .index_columns import (
     ANNOTATION_NUMBERS,
@@ -26,8 +33,6 @@ from .index_columns import (
     IndexColumns,
 )
 
-#: No pixel or metre is beyond: in float64 a sum with it is still exact to a micrometre.
-_LARGEST = 1e9
 #: No object is farther away, larger or faster: metres, m/s.
 _LARGEST_OF_OBJECT = 1e5
 #: An empty name, an absolute one, one with a drive, "..", a backslash or a control character.
@@ -114,15 +119,11 @@ class _Check:
                 f"reference_camera is {reference[row]}, the rig has {cameras[row]} cameras"
             ),
         )
-        focal = np.diagonal(intrinsics, axis1=1, axis2=2)
-        fine = (np.abs(intrinsics) <= _LARGEST).all(axis=(1, 2)) & (focal > 0).all(axis=1)
-        fine &= (intrinsics[:, 2] == (0, 0, 1)).all(axis=1)
         self._refuse_entries(
             "intrinsics",
-            ~fine,
+            ~are_intrinsics(_tensor(intrinsics)).numpy(),
             lambda entry: (
-                "calibration is singular or not finite, or no camera's: intrinsics must be [[fx, "
-                "0, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy, got "
+                f"calibration is singular or not finite, or no camera's: {INTRINSICS_RULE}, got "
                 f"{intrinsics[entry].tolist()}"
             ),
         )
@@ -131,11 +132,9 @@ class _Check:
         """Calibration and poses are rotations and translations."""
         for name in ("cam2ego", "ego2global", *LIDAR_NUMBERS):
             poses = self.columns.values[name]
-            fine = _are_rotations(poses[:, :3, :3]) & (poses[:, 3] == (0, 0, 0, 1)).all(axis=1)
-            fine &= (np.abs(poses[:, :3, 3]) <= _LARGEST).all(axis=1)
             self._refuse_entries(
                 name,
-                ~fine,
+                ~is_rigid(_tensor(poses)).numpy(),
                 lambda entry, name=name, poses=poses: (
                     "calibration is singular or not finite, or mirrors or scales: "
                     f"{name} must be a rotation and a translation, got {poses[entry].tolist()}"
@@ -172,7 +171,7 @@ class _Check:
         )
         self._refuse_entries(
             "rotation",
-            ~_are_rotations(rotation),
+            ~is_rotation(_tensor(rotation)).numpy(),
             lambda entry: (
                 f"a box's rotation is no rotation matrix, or not finite: "
                 f"{rotation[entry].tolist()}"
@@ -231,6 +230,6 @@ class _Check:
         raise ValueError(f"sample {token!r} (row {row}): {finding}")
 
 
-def _are_rotations(matrices: NDArray) -> NDArray[np.bool_]:
-    """(E,) of (E, 3, 3)."""
-    return is_rotation(torch.from_numpy(np.array(matrices))).numpy()
+def _tensor(values: NDArray) -> torch.Tensor:
+    """A copy, as PyTorch takes no read-only arrays without a warning."""
+    return torch.from_numpy(np.array(values))

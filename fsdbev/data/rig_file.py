@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from pyquaternion import Quaternion
 
 from fsdbev.structures import Rig
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from .plain_file import read_bytes
 from .records import Frame
@@ -90,7 +90,7 @@ def write_rig(rig: Rig, path: str | os.PathLike) -> None:
     if path.suffix not in _YAML_ENDINGS:
         raise ValueError(f"{path}: a rig is written as {' or '.join(_YAML_ENDINGS)}")
     content = yaml.safe_dump(rig_content(rig), sort_keys=False, default_flow_style=None)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(content.encode())
 
 

@@ -18,7 +18,7 @@ from fsdbev.d2.evaluation import inference_on_dataset, print_csv_format
 from fsdbev.d2.utils import comm
 from fsdbev.data.build import MappedDataset
 from fsdbev.data.dataset import FrameDataset
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from .report import Evaluated, ReportSource, write_report
 from .streaming import StreamingPredictor, can_stream
@@ -53,7 +53,7 @@ def evaluate(
         results = inference_on_dataset(model, WatchedLoader(loader), evaluator)
     if comm.is_main_process():
         print_csv_format(results)
-        with whole_file(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
+        with atomic_write(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
             file.write(json.dumps(_finite(results), indent=2).encode())
         if report is not None:
             evaluators = evaluator if isinstance(evaluator, list) else [evaluator]

@@ -22,7 +22,7 @@ from pyquaternion import Quaternion
 from torch import Tensor
 
 from fsdbev.structures import Boxes3D, invert, transform_points
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from .attributes import ATTRIBUTE_RULES, attribute_of
 from .encoded import EncodedSubmission, encode_boxes
@@ -178,7 +178,7 @@ def write_submission(
     results: Mapping[str, Sequence[dict[str, Any]]], path: str | os.PathLike
 ) -> None:
     """Writes ``{"meta", "results"}`` atomically."""
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(f'{{"meta": {json.dumps(META)}, "results": {{'.encode())
         # A sample at a time: the quick encoder makes one string of what it is given.
         for number, sample_token in enumerate(results):
@@ -215,7 +215,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def write_json(content: Any, path: str | os.PathLike, indent: int | None = None) -> None:
     """Writes JSON atomically."""
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(content, indent=indent).encode())
 
 

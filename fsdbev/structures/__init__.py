@@ -1,7 +1,13 @@
 """Plain data: cameras, rigs, BEV grid, depth bins, 3D boxes, 4x4 transforms, classes. No I/O."""
 
-from .boxes import BOX_DIM, Boxes3D
-from .cameras import Cameras, key_ego2global, reference_camera
+from .boxes import BOX_DIM, BOX_EDGES, Boxes3D, box_corners
+from .cameras import (
+    INTRINSICS_RULE,
+    Cameras,
+    are_intrinsics,
+    key_ego2global,
+    reference_camera,
+)
 from .classes import CLASS_NAMES, TASKS
 from .grid import BEVGrid, DepthBins
 from .labelled_boxes import LabelledBoxes
@@ -17,15 +23,19 @@ from .transforms import (
 
 __all__ = [
     "BOX_DIM",
+    "BOX_EDGES",
     "BEVGrid",
     "Boxes3D",
     "CLASS_NAMES",
     "Cameras",
     "DepthBins",
+    "INTRINSICS_RULE",
     "LabelledBoxes",
     "MAX_IMAGE_SIDE",
     "Rig",
     "TASKS",
+    "are_intrinsics",
+    "box_corners",
     "invert",
     "is_rigid",
     "is_rotation",

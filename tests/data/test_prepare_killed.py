@@ -88,7 +88,7 @@ def test_leftovers_are_removed_and_never_taken_for_results(synthetic_root, tmp_p
     made = synthetic_root / "fsdbev" / VERSION
     shutil.copytree(made, tmp_path / "x")
     label = sorted((tmp_path / "x" / "point_labels").iterdir())[0]
-    label.rename(label.with_name(f".{label.name}.123.arrow.tmp"))
-    (tmp_path / "x" / ".synth_val.arrow.77.arrow.tmp").write_bytes(b"half")
+    label.rename(label.with_name(f".{label.name}.0123abcd.tmp"))
+    (tmp_path / "x" / ".synth_val.arrow.77777777.tmp").write_bytes(b"half")
     prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path / "x")
     assert contents(tmp_path / "x") == contents(made)
