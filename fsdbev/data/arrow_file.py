@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from fsdbev.utils.atomic_write import atomic_write
-from fsdbev.utils.atomic_write import leftovers as unfinished_files
 
 REMEDY = "run tools/prepare_nuscenes.py again (with the same --output) to write it anew"
 
@@ -57,11 +56,6 @@ def write_table(
     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
     with atomic_write(path) as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_batch(batch)
-
-
-def leftovers(folder: str | os.PathLike) -> list[Path]:
-    """Unfinished files in a folder: being written, or left by a process that was killed."""
-    return unfinished_files(folder, "*.arrow")
 
 
 def read_table(

@@ -60,9 +60,7 @@ def read_rig(path: str | os.PathLike) -> Rig:
     """
     path = Path(path)
     try:
-        text = read_bytes(path, _MAX_BYTES).decode()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: there is no such rig file") from error
+        text = read_bytes(path, _MAX_BYTES, "there is no such rig file").decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: a rig file is text in UTF-8 ({error})") from error
     try:

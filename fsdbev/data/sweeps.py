@@ -25,6 +25,7 @@ IMAGE_MARGIN = 1.0
 _POINT_VALUES = 5
 #: A sweep of 50 million points.
 _MAX_BYTES = 1 << 30
+_MISSING = "no such file; unpack the archive it is in, or correct the data root"
 
 
 @dataclass(frozen=True)
@@ -170,30 +171,14 @@ def check_sweep_sizes(lidar: Lidar, dataroot: str | os.PathLike) -> None:
     """What :func:`read_lidar` and :func:`read_lidarseg` say of the files' sizes, without reading
     them."""
     path = Path(dataroot) / lidar.path
-    num_points = _num_points(path, _size_of(path))
+    num_points = _num_points(path, size_of(path, _MISSING))
     if lidar.lidarseg_path is not None:
         path = Path(dataroot) / lidar.lidarseg_path
-        _check_num_labels(path, _size_of(path), num_points)
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return size_of(path)
-    except FileNotFoundError as error:
-        raise _no_file(path) from error
+        _check_num_labels(path, size_of(path, _MISSING), num_points)
 
 
 def _bytes_of(path: str | os.PathLike) -> NDArray[np.uint8]:
-    try:
-        return np.frombuffer(read_bytes(path, _MAX_BYTES), np.uint8)
-    except FileNotFoundError as error:
-        raise _no_file(path) from error
-
-
-def _no_file(path: str | os.PathLike) -> FileNotFoundError:
-    return FileNotFoundError(
-        f"{path}: no such file; unpack the archive it is in, or correct the data root"
-    )
+    return np.frombuffer(read_bytes(path, _MAX_BYTES, _MISSING), np.uint8)
 
 
 def _classes_of_lidarseg(

@@ -18,6 +18,7 @@ from fsdbev.layers.heatmaps import elliptical_heatmaps
 from fsdbev.structures import BOX_EDGES
 
 from .point_labels import BACKGROUND, PixelPoints
+from .records import Annotations, Frame
 
 #: Heatmaps have one cell for 4 x 4 pixels.
 HEATMAP_STRIDE = 4
@@ -84,6 +85,19 @@ def image_boxes(
     seen = shapely.intersection(hulls, shapely.box(0, 0, *image_size))
     visible = np.flatnonzero(shapely.area(seen) > 0)
     return shapely.bounds(seen[visible]).astype(np.float32), in_front[visible]
+
+
+def annotated_boxes(
+    frame: Frame, annotations: Annotations
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int8]]]:
+    """2D boxes of the objects, (K, 4), and their (K,) class ids, of each camera."""
+    boxes, class_ids = [], []
+    for camera, corners in enumerate(frame.corners_in_cameras(annotations)):
+        size = tuple(frame.image_sizes[camera])
+        seen, owners = image_boxes(corners, frame.intrinsics[camera], size)
+        boxes.append(seen)
+        class_ids.append(annotations.class_ids[owners])
+    return boxes, class_ids
 
 
 def _visible_points(corners: NDArray) -> tuple[NDArray, NDArray[np.int64]]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fsdbev.data.arrow_file import leftovers
 from fsdbev.data.prepare import prepare_nuscenes
 from fsdbev.data.synthetic import SyntheticOptions, generate
+from fsdbev.utils.atomic_write import leftovers
 
 VERSION = "v1.0-synth"
 TOOL = Path(__file__).parents[2] / "tools" / "prepare_nuscenes.py"
@@ -66,7 +66,7 @@ def test_killed_at_random_moments(dataroot, tmp_path):
         dataroot=dataroot, version=VERSION, splits=["synth_train"], output=tmp_path / "calm"
     )
     expected = contents(tmp_path / "calm")
-    assert len(expected) == 1 + SCENES * FRAMES
+    assert len(expected) == 2 + SCENES * FRAMES  # with the index and the lock
     output, generator = tmp_path / "killed", random.Random(0)
     # From the first file (the lock) on; each later than the one before, which leaves its files.
     counts = sorted(generator.uniform(1, SCENES * FRAMES) for _ in range(5))
@@ -74,7 +74,7 @@ def test_killed_at_random_moments(dataroot, tmp_path):
     for number, count in enumerate(counts):
         process = start(dataroot, output)
         kills += kill_at(process, output, count, generator.uniform(0, 0.1), group=number % 2)
-        unfinished = set(leftovers(output) + leftovers(output / "point_labels"))
+        unfinished = {*leftovers(output, "*"), *leftovers(output / "point_labels", "*")}
         for path, content in contents(output).items():
             if output / path not in unfinished and path.name != ".prepare.lock":
                 assert content == expected[path], path
