@@ -68,4 +68,7 @@ def alone_in(output: str | os.PathLike) -> Iterator[None]:
                 logger.info("removed %s, which a killed run left unfinished", path)
         yield
     finally:
+        if os.name == "posix":  # elsewhere filelock removes it
+            # while it is locked: after that it may be another run's
+            (output / _LOCK).unlink(missing_ok=True)
         lock.release()

@@ -84,7 +84,7 @@ def refused(root, *parts, error=ValueError, **options):
     for part in parts:
         assert part in str(raised.value)
     output = root.path.parent / "output"
-    assert not list(output.rglob("*.tmp"))
+    assert not list(output.rglob("*.tmp")) and not (output / ".prepare.lock").exists()
     return output
 
 
@@ -362,6 +362,7 @@ def test_second_run_at_the_same_time(root):
             root.prepare()
         assert [path.name for path in output.iterdir()] == [".prepare.lock"]
     root.prepare()
+    assert not (output / ".prepare.lock").exists()
 
 
 def test_file_system_without_locks(root, monkeypatch, caplog):
@@ -378,5 +379,4 @@ def test_lock_of_a_killed_run_is_taken_over(root):
     output.mkdir()
     (output / ".prepare.lock").write_text("process 1 on elsewhere")
     root.prepare()
-    names = sorted(path.name for path in output.iterdir())
-    assert names == [".prepare.lock", "point_labels", f"{SPLIT}.arrow"]
+    assert sorted(path.name for path in output.iterdir()) == ["point_labels", f"{SPLIT}.arrow"]

@@ -66,7 +66,7 @@ def test_killed_at_random_moments(dataroot, tmp_path):
         dataroot=dataroot, version=VERSION, splits=["synth_train"], output=tmp_path / "calm"
     )
     expected = contents(tmp_path / "calm")
-    assert len(expected) == 2 + SCENES * FRAMES  # with the index and the lock
+    assert len(expected) == 1 + SCENES * FRAMES
     output, generator = tmp_path / "killed", random.Random(0)
     # From the first file (the lock) on; each later than the one before, which leaves its files.
     counts = sorted(generator.uniform(1, SCENES * FRAMES) for _ in range(5))
