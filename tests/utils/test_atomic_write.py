@@ -1,11 +1,11 @@
-"""Files written whole or not at all: what is left after errors, and in which order it happens."""
+"""Atomic writing: what is left after errors, and in which order it happens."""
 
 import errno
 import os
 
 import pytest
 
-from fsdbev.utils.atomic_write import atomic_write, leftovers
+from fsdbev.utils.atomic_write import atomic_folder, atomic_write, leftovers
 
 
 @pytest.fixture
@@ -91,3 +91,39 @@ def test_folder_is_made_and_rights_are_the_usual(tmp_path):
     finally:
         os.umask(before)
     assert os.stat(tmp_path / "new" / "file").st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("before", [None, [], ["old"]], ids=["nothing", "empty", "full"])
+def test_folder_replaces_what_was_there(tmp_path, before):
+    path = tmp_path / "parent" / "folder"
+    if before is not None:
+        path.mkdir(parents=True)
+        for name in before:
+            (path / name).write_bytes(b"old")
+    with atomic_folder(path) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "new").write_bytes(b"new")
+        assert path.exists() == (before is not None)
+    assert (path / "inner" / "new").read_bytes() == b"new"
+    assert os.listdir(path) == ["inner"] and os.listdir(path.parent) == ["folder"]
+
+
+def test_failed_folder_leaves_the_old_one_and_no_other(tmp_path):
+    (tmp_path / "folder" / "old").mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "folder") as folder:
+        (folder / "new").write_bytes(b"new")
+        assert leftovers(tmp_path, "folder") == [folder] and not leftovers(tmp_path, "fol")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["old"]
+
+
+def test_files_of_a_folder_are_on_the_disk_before_the_rename(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.fstat(fd).st_size), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
+    with atomic_folder(tmp_path / "folder") as folder:
+        (folder / "inner").mkdir()
+        for size, name in ((1, "a"), (2, "inner/b")):
+            (folder / name).write_bytes(size * b"0")
+    assert sorted(calls[:2]) == [1, 2] and calls[2] == "rename"
