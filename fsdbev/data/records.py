@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from fsdbev.structures import box_corners
+from fsdbev.structures import box_corners, transform_points
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -179,6 +179,5 @@ class Frame:
     def corners_in_cameras(self, annotations: Annotations) -> Float64:
         """(N, M, 8, 3) corners of this sample's objects in every camera's frame."""
         corners = annotations.corners().astype(np.float64)
-        keyego2cam = (self.global2cam @ self.key_ego2global)[:, None]
-        rotation, translation = keyego2cam[..., :3, :3], keyego2cam[..., None, :3, 3]
-        return corners @ rotation.swapaxes(-1, -2) + translation
+        keyego2cam = self.global2cam @ self.key_ego2global
+        return transform_points(corners, keyego2cam[:, None])

@@ -39,6 +39,17 @@ def conv_bn_relu(
     )
 
 
+def heatmap_head(channels: int, out_channels: int) -> nn.Sequential:
+    """conv3x3-ReLU-conv1x1; its logits start at ``HEATMAP_PRIOR_BIAS``."""
+    head = nn.Sequential(
+        conv3x3(channels, channels, bias=True),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels, out_channels, 1),
+    )
+    nn.init.constant_(head[-1].bias, HEATMAP_PRIOR_BIAS)
+    return head
+
+
 def kaiming_init(module: Module) -> Module:
     """Kaiming-normal weights for a ReLU behind every convolution in ``module``, biases zero.
 

@@ -2,6 +2,7 @@
 
 from .boxes import BOX_DIM, BOX_EDGES, Boxes3D, box_corners
 from .cameras import (
+    CAMERA_AXES,
     INTRINSICS_RULE,
     Cameras,
     are_intrinsics,
@@ -26,6 +27,7 @@ __all__ = [
     "BOX_EDGES",
     "BEVGrid",
     "Boxes3D",
+    "CAMERA_AXES",
     "CLASS_NAMES",
     "Cameras",
     "DepthBins",

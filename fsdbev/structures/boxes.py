@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .transforms import rotation_z, transform_points
-
-Array = TypeVar("Array", np.ndarray, Tensor)
+from .transforms import Array, rotation_z, transform_points
 
 BOX_DIM = 9
 #: (8, 3) sides of the corners, as shares of the size; bits 4, 2, 1 of the index choose the +l, +w,

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .transforms import MAX_COORDINATE, invert, make_transform
 
+#: Ego axes (columns: camera's right, down, forward) of a camera that looks straight ahead.
+CAMERA_AXES = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 #: Which camera carries the key ego pose when a sample does not say: CAM_FRONT of nuScenes.
 DEFAULT_REFERENCE_CAMERA = 1
 

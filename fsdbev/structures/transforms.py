@@ -5,8 +5,13 @@ Every function works on leading batch dimensions and keeps dtype and device of i
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 #: No pixel or metre is beyond: in float64 a sum with it is still exact to a micrometre.
 MAX_COORDINATE = 1e9
@@ -32,9 +37,10 @@ def rotation_z(angle: Tensor) -> Tensor:
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
-def transform_points(points: Tensor, a2b: Tensor) -> Tensor:
-    """(..., M, 3) points of frame a, (..., 4, 4) -> (..., M, 3) points of frame b."""
-    return points @ a2b[..., :3, :3].mT + a2b[..., None, :3, 3]
+def transform_points(points: Array, a2b: Array) -> Array:
+    """(..., M, 3) points of frame a, (..., 4, 4) -> (..., M, 3) points of frame b; also of NumPy
+    arrays."""
+    return points @ a2b[..., :3, :3].swapaxes(-1, -2) + a2b[..., None, :3, 3]
 
 
 def invert(a2b: Tensor) -> Tensor:
