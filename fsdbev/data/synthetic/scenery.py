@@ -28,10 +28,6 @@ class Place:
     stand: LineMotion
     extent: float
 
-    def pose(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, y, heading at all times."""
-        return self.stand.pose(times)
-
 
 @dataclass(frozen=True)
 class Scenery:
