@@ -26,6 +26,7 @@ PACKAGES = (
     "nuscenes-devkit",
     "fvcore",
     "iopath",
+    "filelock",
     "omegaconf",
     "hydra-core",
     "safetensors",

@@ -32,7 +32,7 @@ from comparison.report import check_document, markdown, write_document, write_re
 from comparison.results import summarize
 from comparison.runs import make_runs, train
 
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 #: Exit status after Ctrl-C, as of a shell's commands.
 _INTERRUPTED = 130
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
         if failures:
             raise ValueError("\n".join(["no report, as not every run is done:", *failures]))
     content = summarize(entries, runs, _command(args))
-    with whole_file(args.out / "comparison.json") as file:
+    with atomic_write(args.out / "comparison.json") as file:
         file.write(json.dumps(content, indent=2).encode() + b"\n")
     write_plot(content, args.out / "comparison.png")
     write_report(content, args.out / "comparison.md", picture="comparison.png")

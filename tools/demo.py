@@ -43,8 +43,8 @@ from fsdbev.engine import Predictor, believe
 from fsdbev.engine.predictor import read_images
 from fsdbev.evaluation.submission import write_json
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
+from fsdbev.utils.atomic_write import atomic_write
 from fsdbev.visualization import CameraView, VideoWriter, belief_sheet, mosaic
-from fsdbev.whole_file import whole_file
 
 CONVENTIONS = (
     "ego of the reference camera's time: x forward, y left, z up; center of the box; size: length, "
@@ -191,7 +191,7 @@ class Results:
 
     def _write(self, path: Path, picture: np.ndarray) -> None:
         path.parent.mkdir(exist_ok=True)
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             Image.fromarray(picture).save(file, "JPEG", quality=90)
         self._written.add(path)
 

@@ -40,7 +40,7 @@ from soaking.processes import allocated, total, usage_of_all
 
 from fsdbev.d2.engine import HookBase, default_argument_parser, default_setup
 from fsdbev.engine import Trainer, load_config
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 #: Share of the time that does not count.
 WARM_UP = 0.2
@@ -171,7 +171,7 @@ def write(args: argparse.Namespace, samples: list[Sample]) -> dict[str, dict]:
     write_picture(samples, args.out / "soak.png", warm_up=WARM_UP, title=title)
     setting = {"config": args.config_file, "overrides": [*OVERRIDES, *args.overrides]}
     content = {"setting": setting, "warm_up": WARM_UP, "growth": found}
-    with whole_file(args.out / "soak.json") as file:
+    with atomic_write(args.out / "soak.json") as file:
         file.write(json.dumps(content, indent=1).encode() + b"\n")
     return found
 

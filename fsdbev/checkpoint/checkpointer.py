@@ -13,7 +13,7 @@ import torch
 
 from fsdbev.d2.checkpoint import DetectionCheckpointer
 from fsdbev.d2.utils import comm
-from fsdbev.whole_file import leftovers, whole_file
+from fsdbev.utils.atomic_write import atomic_write, leftovers
 
 from .files import read_checkpoint, write_checkpoint
 from .weights import load_state
@@ -58,7 +58,7 @@ class TrainingCheckpointer(DetectionCheckpointer):
             raise type(error)(error.errno, f"{error}; {room}") from error
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        with whole_file(os.path.join(self.save_dir, LAST)) as file:
+        with atomic_write(os.path.join(self.save_dir, LAST)) as file:
             file.write(last_filename_basename.encode())
 
     def get_checkpoint_file(self) -> str:

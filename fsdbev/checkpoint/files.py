@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from .safetensors_file import read_safetensors, write_safetensors
 
@@ -34,7 +34,7 @@ def write_checkpoint(data: Mapping[str, Any], path: str) -> None:
         OSError: the disk is full, or the folder can't be written to.
     """
     plain = _plain(data, ())
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         noted = _ErrorNote(file)
         try:
             torch.save(plain, noted)

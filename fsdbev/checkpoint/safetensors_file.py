@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 _DIGEST = "sha256"
 
@@ -21,7 +21,7 @@ def write_safetensors(weights: Mapping[str, torch.Tensor], path: str) -> None:
         OSError: the disk is full, or the folder can't be written to.
     """
     metadata = {"format": "pt", _DIGEST: _digest(weights)}
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(safetensors.torch.save(dict(weights), metadata=metadata))
 
 

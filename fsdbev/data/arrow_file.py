@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fsdbev.whole_file import leftovers as unfinished_files
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 REMEDY = "run tools/prepare_nuscenes.py again (with the same --output) to write it anew"
 
@@ -55,13 +54,8 @@ def write_table(
     schema = table.schema.with_metadata({**file_format.header(), **extra})
     columns = [column.combine_chunks() for column in table.columns]
     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
-    with whole_file(path) as file, pa.ipc.new_file(file, schema) as writer:
+    with atomic_write(path) as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_batch(batch)
-
-
-def leftovers(folder: str | os.PathLike) -> list[Path]:
-    """Unfinished files in a folder: being written, or left by a process that was killed."""
-    return unfinished_files(folder, "*.arrow")
 
 
 def read_table(

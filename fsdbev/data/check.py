@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsdbev.structures import CLASS_NAMES
+from fsdbev.utils.atomic_write import leftovers
 
-from .arrow_file import leftovers
 from .dataset import FrameDataset
 from .image_file import image_header
 from .index import FrameIndex
@@ -111,7 +111,7 @@ def check_nuscenes(
     output = Path(output) if output else default_output(dataroot, version)
     scenes = split_scenes(dataroot, version, splits)
     tables = _TableFacts.read(dataroot, version)
-    unfinished = [*leftovers(output), *leftovers(label_dir(output))]
+    unfinished = [*leftovers(output, "*"), *leftovers(label_dir(output), "*")]
     findings = [Finding("unfinished file", str(path)) for path in unfinished]
     summaries = []
     for split, names in scenes.items():

@@ -31,6 +31,7 @@ except ImportError:
 #: An image of no expected size may have so many pixels: ten times those of the largest cameras.
 MAX_PIXELS = 1 << 27
 _MAX_BYTES = 1 << 29
+_MISSING = "no such image; is the data root right?"
 #: Chroma samplings that every libjpeg-turbo undoes in the same way.
 _SAMPLINGS = ("444", "422", "420")
 #: Pillow knows many more; for one of them it runs another program on the file.
@@ -51,8 +52,7 @@ class ImageFile:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = path
-        with _opening(path):
-            self._data = read_bytes(path, _MAX_BYTES)
+        self._data = read_bytes(path, _MAX_BYTES, _MISSING)
         plain_size = _plain_jpeg_size(self._data)
         self._is_plain = plain_size is not None
         with self._decoding():
@@ -109,22 +109,12 @@ def image_header(path: str | os.PathLike) -> tuple[str, tuple[int, int]] | None:
     Raises:
         OSError, ValueError: there is no such plain file.
     """
-    with _opening(path):
-        file = open_file(path)
-    with file:
+    with open_file(path, _MISSING) as file:
         try:
             with Image.open(file, formats=_FORMATS) as image:
                 return image.format, image.size
         except Exception:  # of all kinds, see above; decoding the file says what is wrong
             return None
-
-
-@contextmanager
-def _opening(path: str | os.PathLike) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such image; is the data root right?") from error
 
 
 def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:

@@ -176,8 +176,7 @@ class FrameIndex(Sequence):
     @cached_property
     def scene_ids(self) -> NDArray[np.int64]:
         """(rows,) number of the scene of every row, in the order of their first rows."""
-        codes = self._columns.text["scene_token"].dictionary_encode().indices
-        return codes.to_numpy().astype(np.int64)
+        return self._columns.codes("scene_token")
 
     @cached_property
     def classes_with_points(self) -> NDArray[np.bool_]:

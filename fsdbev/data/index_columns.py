@@ -125,6 +125,10 @@ class IndexColumns:
         """The row that an entry of a column of numbers belongs to."""
         return int(np.searchsorted(self.offsets[name], entry, side="right")) - 1
 
+    def codes(self, name: str) -> NDArray[np.int64]:
+        """(rows,) a number for each text, the same for equal ones, counted by first occurrence."""
+        return self.text[name].dictionary_encode().indices.to_numpy().astype(np.int64)
+
     def strings(self, name: str, row: int) -> Sequence[str]:
         """A row's list of strings."""
         return tuple(self.text[name][row].as_py())

@@ -20,7 +20,7 @@ from .bev_aug import BEVAugmentation
 from .dataset import FrameDataset
 from .image_aug import ImageAugmentation, ImageTransform
 from .records import Annotations, Frame
-from .targets import depth_maps, heatmaps, image_boxes
+from .targets import annotated_boxes, depth_maps, heatmaps
 
 
 class MultiViewMapper:
@@ -118,6 +118,11 @@ class MultiViewMapper:
         return targets
 
     @property
+    def strategies(self) -> dict[str, bool]:
+        """Strategies of intensification, as ``PointLabels.select`` takes them."""
+        return {"frame_combination": self.frame_combination, "pseudo_points": self.pseudo_points}
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """(H, W) of the network image."""
         return self.image_aug.image_size
@@ -144,11 +149,9 @@ class MultiViewMapper:
     def _depth(
         self, dataset: FrameDataset, frames: Sequence[Frame], image_aug: NDArray[np.float64]
     ) -> tuple[Tensor, Tensor]:
-        strategies = {
-            "frame_combination": self.frame_combination,
-            "pseudo_points": self.pseudo_points,
-        }
-        points = [labels.select(**strategies) for f in frames for labels in dataset.point_labels(f)]
+        points = [
+            labels.select(**self.strategies) for f in frames for labels in dataset.point_labels(f)
+        ]
         matrices = np.tile(image_aug, (len(frames), 1, 1))
         maps = depth_maps(points, matrices, self.image_size)
         depth, foreground = (of_all.unflatten(0, (len(frames), -1)) for of_all in maps)
@@ -157,12 +160,7 @@ class MultiViewMapper:
     def _heatmaps(
         self, key: Frame, annotations: Annotations, image_aug: NDArray[np.float64]
     ) -> Tensor:
-        boxes, class_ids = [], []
-        for camera, corners in enumerate(key.corners_in_cameras(annotations)):
-            size = tuple(key.image_sizes[camera])
-            seen, owners = image_boxes(corners, key.intrinsics[camera], size)
-            boxes.append(seen)
-            class_ids.append(annotations.class_ids[owners])
+        boxes, class_ids = annotated_boxes(key, annotations)
         return heatmaps(
             boxes,
             class_ids,

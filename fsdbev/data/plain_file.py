@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 from typing import BinaryIO
 
 #: Without it, opening a pipe that nobody writes to waits. Windows has neither.
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
-def open_file(path: str | os.PathLike) -> BinaryIO:
+def open_file(path: str | os.PathLike, missing: str = "no such file") -> BinaryIO:
     """Opens a plain file to read its bytes.
+
+    Args:
+        missing: what the error of a missing file says.
 
     Raises:
         FileNotFoundError, PermissionError, OSError: as ``open`` does; the message names the file.
@@ -21,6 +23,8 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
     """
     try:
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: {missing}") from error
     except IsADirectoryError as error:
         raise ValueError(f"{path}: is a folder, a file is needed") from error
     except ValueError as error:  # a NUL byte
@@ -31,13 +35,13 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
     return file
 
 
-def read_bytes(path: str | os.PathLike, max_bytes: int) -> bytes:
+def read_bytes(path: str | os.PathLike, max_bytes: int, missing: str = "no such file") -> bytes:
     """Content of a plain file.
 
     Raises:
         As :func:`open_file`, and ValueError: it has more than ``max_bytes``.
     """
-    with open_file(path) as file:
+    with open_file(path, missing) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise ValueError(
@@ -47,7 +51,7 @@ def read_bytes(path: str | os.PathLike, max_bytes: int) -> bytes:
         return file.read()
 
 
-def size_of(path: str | os.PathLike) -> int:
+def size_of(path: str | os.PathLike, missing: str = "no such file") -> int:
     """Bytes of a plain file; raises as :func:`open_file` does."""
-    with open_file(Path(path)) as file:
+    with open_file(path, missing) as file:
         return os.fstat(file.fileno()).st_size

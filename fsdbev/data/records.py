@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from fsdbev.structures import box_corners, transform_points
+
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
@@ -84,10 +86,8 @@ class Annotations:
         return (self.num_lidar_points + self.num_radar_points) > 0
 
     def corners(self) -> Float32:
-        """(M, 8, 3) corners, key ego; bits 4, 2, 1 of the index choose the +l, +w, +h side."""
-        signs = np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)], np.float32) - 0.5
-        local = signs * self.size[:, None, :]
-        return local @ self.rotation.transpose(0, 2, 1) + self.center[:, None, :]
+        """(M, 8, 3) corners, key ego, ordered as by :func:`fsdbev.structures.box_corners`."""
+        return box_corners(self.center, self.size, self.rotation)
 
     def select(self, mask: NDArray[np.bool_]) -> Annotations:
         """The objects where the (M,) mask is true, in order."""
@@ -179,6 +179,5 @@ class Frame:
     def corners_in_cameras(self, annotations: Annotations) -> Float64:
         """(N, M, 8, 3) corners of this sample's objects in every camera's frame."""
         corners = annotations.corners().astype(np.float64)
-        keyego2cam = (self.global2cam @ self.key_ego2global)[:, None]
-        rotation, translation = keyego2cam[..., :3, :3], keyego2cam[..., None, :3, 3]
-        return corners @ rotation.swapaxes(-1, -2) + translation
+        keyego2cam = self.global2cam @ self.key_ego2global
+        return transform_points(corners, keyego2cam[:, None])

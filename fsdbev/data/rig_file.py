@@ -32,14 +32,12 @@ import yaml
 from numpy.typing import NDArray
 from pyquaternion import Quaternion
 
-from fsdbev.structures import Rig
-from fsdbev.whole_file import whole_file
+from fsdbev.structures import CAMERA_AXES, Rig
+from fsdbev.utils.atomic_write import atomic_write
 
 from .plain_file import read_bytes
 from .records import Frame
 
-#: Ego axes (columns: camera's right, down, forward) of a camera that looks straight ahead.
-_LOOK_AHEAD = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 _YAML_ENDINGS = (".yaml", ".yml")
 _QUATERNION_TOLERANCE = 1e-3
 _FILE_KEYS, _CAMERA_KEYS = {"reference_camera", "cameras"}, {"size", "intrinsics", "cam2ego"}
@@ -60,9 +58,7 @@ def read_rig(path: str | os.PathLike) -> Rig:
     """
     path = Path(path)
     try:
-        text = read_bytes(path, _MAX_BYTES).decode()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: there is no such rig file") from error
+        text = read_bytes(path, _MAX_BYTES, "there is no such rig file").decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: a rig file is text in UTF-8 ({error})") from error
     try:
@@ -90,7 +86,7 @@ def write_rig(rig: Rig, path: str | os.PathLike) -> None:
     if path.suffix not in _YAML_ENDINGS:
         raise ValueError(f"{path}: a rig is written as {' or '.join(_YAML_ENDINGS)}")
     content = yaml.safe_dump(rig_content(rig), sort_keys=False, default_flow_style=None)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(content.encode())
 
 
@@ -213,7 +209,7 @@ def _from_angles(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
     left = Quaternion(axis=(0, 0, 1), degrees=yaw)
     down = Quaternion(axis=(0, 1, 0), degrees=pitch)
     clockwise = Quaternion(axis=(1, 0, 0), degrees=roll)
-    return (left * down * clockwise).rotation_matrix @ _LOOK_AHEAD
+    return (left * down * clockwise).rotation_matrix @ np.array(CAMERA_AXES)
 
 
 def _mapping(

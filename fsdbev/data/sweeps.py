@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fsdbev.structures import transform_points
+
 from .plain_file import read_bytes, size_of
 from .point_labels import BACKGROUND, PixelPoints
 from .records import Annotations, Frame, Lidar
@@ -25,6 +27,7 @@ IMAGE_MARGIN = 1.0
 _POINT_VALUES = 5
 #: A sweep of 50 million points.
 _MAX_BYTES = 1 << 30
+_MISSING = "no such file; unpack the archive it is in, or correct the data root"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def sweep_points(
         lidar2global = frame.lidar.ego2global @ frame.lidar.lidar2ego
         if frame.lidar.lidarseg_path is not None:
             labels = read_lidarseg(Path(dataroot) / frame.lidar.lidarseg_path, len(points))
-    positions = transform(points, lidar2global)
+    positions = transform_points(points.astype(np.float64), lidar2global)
     hits = points_in_boxes(positions, frame.key_ego2global, annotations)
     if labels is None:
         class_ids = _classes_of_boxes(hits.nearest_box(len(positions)), annotations)
@@ -170,30 +173,14 @@ def check_sweep_sizes(lidar: Lidar, dataroot: str | os.PathLike) -> None:
     """What :func:`read_lidar` and :func:`read_lidarseg` say of the files' sizes, without reading
     them."""
     path = Path(dataroot) / lidar.path
-    num_points = _num_points(path, _size_of(path))
+    num_points = _num_points(path, size_of(path, _MISSING))
     if lidar.lidarseg_path is not None:
         path = Path(dataroot) / lidar.lidarseg_path
-        _check_num_labels(path, _size_of(path), num_points)
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return size_of(path)
-    except FileNotFoundError as error:
-        raise _no_file(path) from error
+        _check_num_labels(path, size_of(path, _MISSING), num_points)
 
 
 def _bytes_of(path: str | os.PathLike) -> NDArray[np.uint8]:
-    try:
-        return np.frombuffer(read_bytes(path, _MAX_BYTES), np.uint8)
-    except FileNotFoundError as error:
-        raise _no_file(path) from error
-
-
-def _no_file(path: str | os.PathLike) -> FileNotFoundError:
-    return FileNotFoundError(
-        f"{path}: no such file; unpack the archive it is in, or correct the data root"
-    )
+    return np.frombuffer(read_bytes(path, _MAX_BYTES, _MISSING), np.uint8)
 
 
 def _classes_of_lidarseg(
@@ -216,7 +203,7 @@ def points_in_boxes(
     positions: NDArray[np.float64], key_ego2global: NDArray[np.float64], annotations: Annotations
 ) -> BoxHits:
     """Pairs of global positions (P, 3) and the boxes that they are in or on."""
-    key_points = transform(positions, np.linalg.inv(key_ego2global))
+    key_points = transform_points(positions, np.linalg.inv(key_ego2global))
     half = annotations.size.astype(np.float64) / 2
     reach = 1.001 * (np.abs(annotations.rotation) @ half[..., None])[..., 0]
     # Sorted by whole metres of x (16 bits: a radix sort), a box has a run of points to look at.
@@ -259,8 +246,3 @@ def project(points: WorldPoints, frame: Frame) -> list[SeenPoints]:
         pixels = PixelPoints(u, v, depth[inside].astype(np.float32), points.class_ids[index])
         seen.append(SeenPoints(index, pixels))
     return seen
-
-
-def transform(points: NDArray, a2b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 3) points of frame a -> b, in float64."""
-    return points.astype(np.float64, copy=False) @ a2b[:3, :3].T + a2b[:3, 3]

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsdbev.layers.heatmaps import elliptical_heatmaps
+from fsdbev.structures import BOX_EDGES
 
 from .point_labels import BACKGROUND, PixelPoints
+from .records import Annotations, Frame
 
 #: Heatmaps have one cell for 4 x 4 pixels.
 HEATMAP_STRIDE = 4
 #: Edges of a 3D box are cut this far in front of the camera, metres.
 _NEAR = 0.01
-#: The twelve edges of a box: corners whose index differs in one bit.
-_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])
 
 
 def depth_maps(
@@ -69,7 +69,7 @@ def image_boxes(
     image, the bounds of that are the 2D box. Boxes whose centre is not in front have none.
 
     Args:
-        corners: (M, 8, 3), camera frame, metres; bits of the index as in ``Annotations.corners``.
+        corners: (M, 8, 3), camera frame, metres; ordered as by ``box_corners``.
         intrinsics: (3, 3).
         image_size: (width, height) of the original image.
 
@@ -87,13 +87,26 @@ def image_boxes(
     return shapely.bounds(seen[visible]).astype(np.float32), in_front[visible]
 
 
+def annotated_boxes(
+    frame: Frame, annotations: Annotations
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int8]]]:
+    """2D boxes of the objects, (K, 4), and their (K,) class ids, of each camera."""
+    boxes, class_ids = [], []
+    for camera, corners in enumerate(frame.corners_in_cameras(annotations)):
+        size = tuple(frame.image_sizes[camera])
+        seen, owners = image_boxes(corners, frame.intrinsics[camera], size)
+        boxes.append(seen)
+        class_ids.append(annotations.class_ids[owners])
+    return boxes, class_ids
+
+
 def _visible_points(corners: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
     """Corners beyond the near plane and edges' cuts with it: (P, 3) points, (P,) box of each."""
     beyond = corners[..., 2] > _NEAR
     owners, which = np.nonzero(beyond)
-    cut_owners, edge = np.nonzero(beyond[:, _EDGES[:, 0]] != beyond[:, _EDGES[:, 1]])
-    start = corners[cut_owners, _EDGES[edge, 0]]
-    end = corners[cut_owners, _EDGES[edge, 1]]
+    cut_owners, edge = np.nonzero(beyond[:, BOX_EDGES[:, 0]] != beyond[:, BOX_EDGES[:, 1]])
+    start = corners[cut_owners, BOX_EDGES[edge, 0]]
+    end = corners[cut_owners, BOX_EDGES[edge, 1]]
     along = (_NEAR - start[:, 2:]) / (end[:, 2:] - start[:, 2:])
     cuts = start + along * (end - start)
     owner = np.concatenate([owners, cut_owners])

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from fsdbev.d2.engine import HookBase
+from fsdbev.utils.atomic_write import atomic_write
 from fsdbev.visualization import Scalar, training_curves
-from fsdbev.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def draw_curves(record: Mapping[str, Mapping[int, float]], folder: str) -> None:
         return
     title = os.path.basename(os.path.abspath(folder))
     picture = training_curves(scalars, f"Training curves: {title}")
-    with whole_file(os.path.join(folder, CURVES_FILE)) as file:
+    with atomic_write(os.path.join(folder, CURVES_FILE)) as file:
         Image.fromarray(picture).save(file, "PNG")
 
 

@@ -18,7 +18,7 @@ from fsdbev.d2.evaluation import inference_on_dataset, print_csv_format
 from fsdbev.d2.utils import comm
 from fsdbev.data.build import MappedDataset
 from fsdbev.data.dataset import FrameDataset
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from .distributed import ThreadDump, TimedLoader, wait_for_rank0
 from .report import Evaluated, ReportSource, write_report
@@ -63,7 +63,7 @@ def evaluate(
     results = inference_on_dataset(model, timed, evaluator)
     if comm.is_main_process():
         print_csv_format(results)
-        with whole_file(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
+        with atomic_write(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
             file.write(json.dumps(_finite(results), indent=2).encode())
         if report is not None:
             evaluated = Evaluated(results, evaluators, _frames_of(loader), grid)

@@ -16,7 +16,7 @@ from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.utils import comm
 from fsdbev.own_process import in_own_process
 from fsdbev.structures import CLASS_NAMES, OFFICIAL_SPLITS, Boxes3D, invert, key_ego2global
-from fsdbev.whole_file import leftovers
+from fsdbev.utils.atomic_write import leftovers
 
 from .attributes import ATTRIBUTE_RULES
 from .encoded import EncodedSubmission

@@ -22,7 +22,7 @@ from pyquaternion import Quaternion
 from torch import Tensor
 
 from fsdbev.structures import Boxes3D, invert, transform_points
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from .attributes import ATTRIBUTE_RULES, attribute_of
 from .encoded import EncodedSubmission
@@ -179,7 +179,7 @@ def write_submission(
 ) -> None:
     """Writes ``{"meta", "results"}`` atomically."""
     is_encoded = isinstance(results, EncodedSubmission)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(f'{{"meta": {json.dumps(META)}, "results": {{'.encode())
         # A sample at a time: the quick encoder makes one string of what it is given.
         for number, token in enumerate(results):
@@ -212,7 +212,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def write_json(content: Any, path: str | os.PathLike, indent: int | None = None) -> None:
     """Writes JSON atomically."""
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(content, indent=indent).encode())
 
 

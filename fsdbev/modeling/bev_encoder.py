@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import BasicBlock, conv3x3, kaiming_init
+from .blocks import BasicBlock, conv3x3, conv_bn_relu, kaiming_init
 from .precision import full_precision
 from .registry import PART_REGISTRY
 
@@ -122,11 +122,11 @@ class BEVNeck(nn.Module):
         super().__init__()
         mid = 2 * out_channels
         self.merge = nn.Sequential(
-            *_conv_bn_relu(sum(in_channels), mid, bn_momentum),
-            *_conv_bn_relu(mid, mid, bn_momentum),
+            *conv_bn_relu(sum(in_channels), mid, bn_momentum=bn_momentum),
+            *conv_bn_relu(mid, mid, bn_momentum=bn_momentum),
         )
         self.refine = nn.Sequential(
-            *_conv_bn_relu(mid, out_channels, bn_momentum),
+            *conv_bn_relu(mid, out_channels, bn_momentum=bn_momentum),
             nn.Conv2d(out_channels, out_channels, 1),
         )
         kaiming_init(self)
@@ -139,11 +139,3 @@ class BEVNeck(nn.Module):
 
 def _upsample(x: Tensor, factor: int) -> Tensor:
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=True)
-
-
-def _conv_bn_relu(in_channels: int, out_channels: int, bn_momentum: float) -> list[nn.Module]:
-    return [
-        conv3x3(in_channels, out_channels),
-        nn.BatchNorm2d(out_channels, momentum=bn_momentum),
-        nn.ReLU(inplace=True),
-    ]

@@ -5,8 +5,12 @@ Letters: B batch (any stacked images or maps), C channels, H, W size of the map.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
 
 #: Heatmaps start at a probability of 0.1: most cells are background.
 HEATMAP_PRIOR_BIAS = -2.19
@@ -17,13 +21,47 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = F
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=bias)
 
 
-def kaiming_init(module: nn.Module) -> None:
-    """Kaiming-normal weights for a ReLU behind every convolution in ``module``, biases zero."""
+def conv_bn_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 3,
+    *,
+    dilation: int = 1,
+    bias: bool = False,
+    bn_momentum: float = 0.1,
+) -> nn.Sequential:
+    """Convolution that keeps the size, BatchNorm, ReLU."""
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=bias),
+        nn.BatchNorm2d(out_channels, momentum=bn_momentum),
+        nn.ReLU(inplace=True),
+    )
+
+
+def heatmap_head(channels: int, out_channels: int) -> nn.Sequential:
+    """conv3x3-ReLU-conv1x1; its logits start at ``HEATMAP_PRIOR_BIAS``."""
+    head = nn.Sequential(
+        conv3x3(channels, channels, bias=True),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels, out_channels, 1),
+    )
+    nn.init.constant_(head[-1].bias, HEATMAP_PRIOR_BIAS)
+    return head
+
+
+def kaiming_init(module: Module) -> Module:
+    """Kaiming-normal weights for a ReLU behind every convolution in ``module``, biases zero.
+
+    Returns:
+        ``module`` itself.
+    """
     for conv in module.modules():
         if isinstance(conv, nn.Conv2d):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
+    return module
 
 
 class BasicBlock(nn.Module):

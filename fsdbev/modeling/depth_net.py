@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fsdbev.structures import DepthBins
 
-from .blocks import BasicBlock, conv3x3, kaiming_init
+from .blocks import BasicBlock, conv_bn_relu, kaiming_init
 from .precision import full_precision
 from .registry import PART_REGISTRY
 
@@ -60,10 +60,10 @@ class ASPP(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.branches = nn.ModuleList([_conv_bn_relu(in_channels, channels, 1)])
-        self.branches.extend(_conv_bn_relu(in_channels, channels, 3, d) for d in dilations)
-        self.global_branch = _conv_bn_relu(in_channels, channels, 1)
-        self.project = _conv_bn_relu(channels * (len(dilations) + 2), in_channels, 1)
+        self.branches = nn.ModuleList([conv_bn_relu(in_channels, channels, 1)])
+        self.branches.extend(conv_bn_relu(in_channels, channels, dilation=d) for d in dilations)
+        self.global_branch = conv_bn_relu(in_channels, channels, 1)
+        self.project = conv_bn_relu(channels * (len(dilations) + 2), in_channels, 1)
         self.dropout = nn.Dropout(dropout)
         kaiming_init(self)
 
@@ -72,19 +72,6 @@ class ASPP(nn.Module):
         whole = self.global_branch(F.adaptive_avg_pool2d(x, 1)).expand(-1, -1, *x.shape[-2:])
         x = torch.cat([*(branch(x) for branch in self.branches), whole], dim=1)
         return self.dropout(self.project(x))
-
-
-def _conv_bn_relu(
-    in_channels: int, out_channels: int, kernel: int, dilation: int = 1
-) -> nn.Sequential:
-    padding = dilation * (kernel // 2)
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False
-        ),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
 
 
 @PART_REGISTRY.register()
@@ -115,11 +102,7 @@ class DepthNet(nn.Module):
     ) -> None:
         super().__init__()
         self.camera_norm = nn.BatchNorm1d(CAMERA_VECTOR_SIZE)
-        self.reduce = nn.Sequential(
-            conv3x3(in_channels, mid_channels, bias=True),
-            nn.BatchNorm2d(mid_channels),
-            nn.ReLU(inplace=True),
-        )
+        self.reduce = conv_bn_relu(in_channels, mid_channels, bias=True)
         gate = {"camera_channels": CAMERA_VECTOR_SIZE, "channels": mid_channels}
         self.context_gate = CameraGate(**gate)
         self.context_conv = nn.Conv2d(mid_channels, context_channels, 1)

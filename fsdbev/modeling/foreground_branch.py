@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .blocks import HEATMAP_PRIOR_BIAS, conv3x3
+from .blocks import heatmap_head
 from .depth_labels import DepthLabels
 from .image_features import ImageFeatures
 from .msfe import heatmap_loss
@@ -27,12 +27,7 @@ class ForegroundBranch(nn.Module):
 
     def __init__(self, *, in_channels: int) -> None:
         super().__init__()
-        self.mask_head = nn.Sequential(
-            conv3x3(in_channels, in_channels, bias=True),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(in_channels, 1, 1),
-        )
-        nn.init.constant_(self.mask_head[-1].bias, HEATMAP_PRIOR_BIAS)
+        self.mask_head = heatmap_head(in_channels, 1)
 
     def forward(self, pyramid: Sequence[Tensor]) -> ImageFeatures:
         """[F4, F8, F16] -> features at stride 16; ``logits`` are (V, h, w) of the foreground."""

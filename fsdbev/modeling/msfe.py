@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fsdbev.structures import CLASS_NAMES
 
-from .blocks import HEATMAP_PRIOR_BIAS, conv3x3
+from .blocks import heatmap_head
 from .depth_labels import DepthLabels
 from .image_features import ImageFeatures
 from .precision import full_precision
@@ -36,12 +36,7 @@ class MSFE(nn.Module):
     ) -> None:
         super().__init__()
         self.threshold = threshold
-        self.heatmap_head = nn.Sequential(
-            conv3x3(in_channels, in_channels, bias=True),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(in_channels, num_classes, 1),
-        )
-        nn.init.constant_(self.heatmap_head[-1].bias, HEATMAP_PRIOR_BIAS)
+        self.heatmap_head = heatmap_head(in_channels, num_classes)
 
     def forward(self, pyramid: Sequence[Tensor]) -> ImageFeatures:
         """[F4, F8, F16] -> features at stride 16; ``logits`` are (V, K, H / 4, W / 4) heatmaps."""

@@ -1,7 +1,14 @@
 """Plain data: cameras, rigs, BEV grid, depth bins, 3D boxes, 4x4 transforms, classes. No I/O."""
 
-from .boxes import BOX_DIM, Boxes3D
-from .cameras import Cameras, key_ego2global, reference_camera
+from .boxes import BOX_DIM, BOX_EDGES, Boxes3D, box_corners
+from .cameras import (
+    CAMERA_AXES,
+    INTRINSICS_RULE,
+    Cameras,
+    are_intrinsics,
+    key_ego2global,
+    reference_camera,
+)
 from .classes import CLASS_NAMES, TASKS
 from .grid import BEVGrid, DepthBins
 from .labelled_boxes import LabelledBoxes
@@ -18,17 +25,22 @@ from .transforms import (
 
 __all__ = [
     "BOX_DIM",
+    "BOX_EDGES",
     "BEVGrid",
     "Boxes3D",
+    "CAMERA_AXES",
     "CLASS_NAMES",
     "Cameras",
     "DepthBins",
     "HALVES_OF_TRAIN",
+    "INTRINSICS_RULE",
     "LabelledBoxes",
     "MAX_IMAGE_SIDE",
     "OFFICIAL_SPLITS",
     "Rig",
     "TASKS",
+    "are_intrinsics",
+    "box_corners",
     "invert",
     "is_rigid",
     "is_rotation",

@@ -8,12 +8,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .transforms import rotation_z, transform_points
+from .transforms import Array, rotation_z, transform_points
 
 BOX_DIM = 9
+#: (8, 3) sides of the corners, as shares of the size; bits 4, 2, 1 of the index choose the +l, +w,
+#: +h side.
+_SIDES = np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)]) - 0.5
+#: (12, 2) corners of each edge: their indices differ in one bit.
+BOX_EDGES = np.array([(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit])
+
+
+def box_corners(center: Array, size: Array, rotation: Array) -> Array:
+    """(M, 8, 3) corners of boxes, in the dtype of the arguments.
+
+    Args:
+        center: (M, 3) centres of gravity.
+        size: (M, 3) length, width, height.
+        rotation: (M, 3, 3) box axes -> frame of ``center``.
+    """
+    is_tensor = isinstance(size, Tensor)
+    sides = size.new_tensor(_SIDES) if is_tensor else _SIDES.astype(size.dtype)
+    return (sides * size[:, None]) @ rotation.swapaxes(-1, -2) + center[:, None]
 
 
 class Boxes3D:
@@ -59,14 +78,8 @@ class Boxes3D:
         return self.tensor[:, [0, 1, 3, 4, 6]]
 
     def corners(self) -> Tensor:
-        """(M, 8, 3) corners; bits of the index choose the +l, +w, +h side (4, 2, 1)."""
-        signs = torch.tensor(
-            [[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)],
-            dtype=self.tensor.dtype,
-            device=self.tensor.device,
-        )
-        local = (signs - 0.5) * self.dims[:, None, :]
-        return local @ rotation_z(self.yaw).mT + self.centers[:, None, :]
+        """(M, 8, 3) corners, ordered as by :func:`box_corners`."""
+        return box_corners(self.centers, self.dims, rotation_z(self.yaw))
 
     def transformed(self, a2b: Tensor) -> Boxes3D:
         """Boxes seen through a (4, 4) similarity that keeps z upright: rotation about z, uniform

@@ -11,10 +11,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .transforms import invert, make_transform
+from .transforms import MAX_COORDINATE, invert, make_transform
 
+#: Ego axes (columns: camera's right, down, forward) of a camera that looks straight ahead.
+CAMERA_AXES = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 #: Which camera carries the key ego pose when a sample does not say: CAM_FRONT of nuScenes.
 DEFAULT_REFERENCE_CAMERA = 1
+
+#: What :func:`are_intrinsics` demands, for messages.
+INTRINSICS_RULE = "intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy"
+
+
+def are_intrinsics(matrices: Tensor) -> Tensor:
+    """(...) which (..., 3, 3) matrices are of a pinhole camera: positive focal lengths, a last row
+    of 0 0 1, and nothing infinite, NaN or beyond ``MAX_COORDINATE`` pixels."""
+    in_range = (matrices.abs() <= MAX_COORDINATE).all(dim=-1).all(dim=-1)  # nor NaN
+    positive = (matrices.diagonal(dim1=-2, dim2=-1) > 0).all(dim=-1)
+    last_row = (matrices[..., 2, :] == matrices.new_tensor([0.0, 0.0, 1.0])).all(dim=-1)
+    return in_range & positive & last_row
 
 
 def reference_camera(sample: dict) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .cameras import INTRINSICS_RULE, are_intrinsics
 from .transforms import is_rigid
 
 #: No image is wider or higher, pixels.
@@ -67,13 +68,8 @@ class Rig:
                 f"{where}: its images have {width} x {height} pixels; a side has 1 to "
                 f"{MAX_IMAGE_SIDE}"
             )
-        matrix = self.intrinsics[camera]
-        positive = (matrix.diagonal() > 0).all() and matrix.isfinite().all()
-        if not (positive and matrix[2].equal(matrix.new_tensor([0.0, 0.0, 1.0]))):
-            raise ValueError(
-                f"{where}: intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive "
-                f"fx and fy, got {matrix.tolist()}"
-            )
+        if not are_intrinsics(self.intrinsics[camera]):
+            raise ValueError(f"{where}: {INTRINSICS_RULE}, got {self.intrinsics[camera].tolist()}")
         if not is_rigid(self.cam2ego[camera]):
             raise ValueError(
                 f"{where}: cam2ego must be a rotation and a translation, got "

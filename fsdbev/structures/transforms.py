@@ -5,8 +5,16 @@ Every function works on leading batch dimensions and keeps dtype and device of i
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+#: No pixel or metre is beyond: in float64 a sum with it is still exact to a micrometre.
+MAX_COORDINATE = 1e9
 
 
 def make_transform(rotation: Tensor, translation: Tensor | None = None) -> Tensor:
@@ -29,9 +37,10 @@ def rotation_z(angle: Tensor) -> Tensor:
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
-def transform_points(points: Tensor, a2b: Tensor) -> Tensor:
-    """(..., M, 3) points of frame a, (..., 4, 4) -> (..., M, 3) points of frame b."""
-    return points @ a2b[..., :3, :3].mT + a2b[..., None, :3, 3]
+def transform_points(points: Array, a2b: Array) -> Array:
+    """(..., M, 3) points of frame a, (..., 4, 4) -> (..., M, 3) points of frame b; also of NumPy
+    arrays."""
+    return points @ a2b[..., :3, :3].swapaxes(-1, -2) + a2b[..., None, :3, 3]
 
 
 def invert(a2b: Tensor) -> Tensor:
@@ -48,8 +57,9 @@ def is_rotation(matrix: Tensor, tolerance: float = 1e-3) -> Tensor:
     return (error <= tolerance) & ((torch.linalg.cross(x, y) * z).sum(dim=-1) > 0)  # nor NaN
 
 
-def is_rigid(a2b: Tensor, tolerance: float = 1e-3) -> bool:
-    """Whether a (4, 4) matrix is a rotation, see :func:`is_rotation`, and a translation."""
-    affine = a2b[3].equal(a2b.new_tensor([0.0, 0.0, 0.0, 1.0]))
-    finite = bool(a2b.isfinite().all())
-    return finite and affine and bool(is_rotation(a2b[:3, :3], tolerance))
+def is_rigid(a2b: Tensor, tolerance: float = 1e-3) -> Tensor:
+    """(...) which (..., 4, 4) matrices are a rotation, see :func:`is_rotation`, and a translation
+    within ``MAX_COORDINATE`` along each axis."""
+    affine = (a2b[..., 3, :] == a2b.new_tensor([0.0, 0.0, 0.0, 1.0])).all(dim=-1)
+    in_range = (a2b[..., :3, 3].abs() <= MAX_COORDINATE).all(dim=-1)  # nor NaN
+    return affine & in_range & is_rotation(a2b[..., :3, :3], tolerance)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import shapely
 
-#: Corner pairs of the 12 edges: corners whose indices differ in one bit (see Boxes3D.corners).
-EDGES = np.array([(i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit])
-#: Corners of the face that heads forward (+l), in order around it.
+from fsdbev.structures import BOX_EDGES
+
+#: Corners of the face that heads forward (+l), in order around it; see ``box_corners``.
 FRONT_FACE = np.array([4, 5, 7, 6])
 
 
@@ -97,15 +97,15 @@ def box_edges_on_image(
     """The visible edges of M boxes.
 
     Args:
-        corners: (M, 8, 3) in the camera frame, metres, as Boxes3D.corners orders them.
+        corners: (M, 8, 3) in the camera frame, metres, ordered as by ``box_corners``.
 
     Returns:
         (S, 2, 2) segments in pixels, (S,) index of the box and (S,) bool: edge of the front face.
     """
-    edges = corners[:, EDGES].reshape(-1, 2, 3)
+    edges = corners[:, BOX_EDGES].reshape(-1, 2, 3)
     segments, which = segments_on_image(edges, intrinsics, width, height, near)
-    in_front_face = np.isin(EDGES, FRONT_FACE).all(axis=1)
-    return segments, which // len(EDGES), in_front_face[which % len(EDGES)]
+    in_front_face = np.isin(BOX_EDGES, FRONT_FACE).all(axis=1)
+    return segments, which // len(BOX_EDGES), in_front_face[which % len(BOX_EDGES)]
 
 
 def front_face_on_image(

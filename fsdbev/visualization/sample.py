@@ -13,7 +13,7 @@ from PIL import Image
 
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.records import Annotations, Frame
-from fsdbev.structures import Boxes3D, Cameras, LabelledBoxes, invert
+from fsdbev.structures import Boxes3D, Cameras, LabelledBoxes, invert, transform_points
 
 from .mosaic import REACH, mosaic
 from .views import CameraView
@@ -59,7 +59,7 @@ def trails_of(index: FrameIndex, row: int, samples: int = 8) -> list[np.ndarray]
     for earlier in reversed(rows):
         ego2key, objects = global2key @ index[earlier].key_ego2global, index.annotations(earlier)
         ways.setdefault(None, []).append(ego2key[:2, 3])
-        centers = objects.center @ ego2key[:3, :3].T + ego2key[:3, 3]
+        centers = transform_points(objects.center, ego2key)
         for token, center in zip(objects.instance_tokens, centers, strict=True):
             ways.setdefault(token, []).append(center[:2])
     ways.pop("", None)  # objects that nobody told apart

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,7 @@ from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.data.point_labels import BACKGROUND, GROUPS, PointLabels, label_path
 from fsdbev.data.records import Annotations, Frame
-from fsdbev.data.targets import heatmaps, image_boxes
+from fsdbev.data.targets import annotated_boxes, heatmaps
 from fsdbev.structures import CLASS_NAMES, LabelledBoxes
 
 from .sample import boxes_of, camera_views, network_views, title_of
@@ -26,7 +25,7 @@ def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> T
     frame, seen, pointless = _row(dataset, row)
     cameras, labels = camera_views(frame, dataset.dataroot), dataset.point_labels(frame)
     views = []
-    for i, (boxes, class_ids) in enumerate(_boxes_2d(frame, seen)):
+    for i, (boxes, class_ids) in enumerate(zip(*annotated_boxes(frame, seen), strict=True)):
         width, height = frame.image_sizes[i].tolist()
         heatmap = heatmaps(
             [boxes],
@@ -67,7 +66,7 @@ def augmented_sample(
     codes = mapper(coded, row, np.random.default_rng((seed, row)))["gt_depth"][0].numpy()
     frame, seen, pointless = _row(dataset, row)
     cameras, views = network_views(sample, frame.channels), []
-    for i, (boxes, class_ids) in enumerate(_boxes_2d(frame, seen)):
+    for i, (boxes, class_ids) in enumerate(zip(*annotated_boxes(frame, seen), strict=True)):
         image_aug = sample["image_aug"][i].double().numpy()
         depth, foreground = sample["gt_depth"][0, i].numpy(), sample["gt_foreground"][0, i].numpy()
         view = TargetView(
@@ -110,14 +109,6 @@ def _row(dataset: FrameDataset, row: int) -> tuple[Frame, Annotations, Annotatio
     return dataset.index[row], annotations.select(hit), annotations.select(~hit)
 
 
-def _boxes_2d(frame: Frame, annotations: Annotations) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Of each camera: (K, 4) 2D boxes in the original image and (K,) their class ids."""
-    for camera, corners in enumerate(frame.corners_in_cameras(annotations)):
-        size = tuple(frame.image_sizes[camera])
-        boxes, owners = image_boxes(corners, frame.intrinsics[camera], size)
-        yield boxes, annotations.class_ids[owners]
-
-
 def _outlines(boxes: np.ndarray, image_aug: np.ndarray) -> np.ndarray:
     """(K, 4) x1, y1, x2, y2 -> (K, 4, 2) corners in order around them, through ``image_aug``."""
     corners = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
@@ -157,11 +148,7 @@ def _decode(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _label_points(labels: PointLabels, mapper: MultiViewMapper) -> LabelPoints:
     """The labels that this mapper takes, where the file has them."""
-    strategies = {
-        "frame_combination": mapper.frame_combination,
-        "pseudo_points": mapper.pseudo_points,
-    }
-    points, coded = labels.select(**strategies), _coded(labels).select(**strategies)
+    points, coded = labels.select(**mapper.strategies), _coded(labels).select(**mapper.strategies)
     uv = np.stack([points.u, points.v], axis=1)
     return LabelPoints(uv, points.depth, *_decode(coded.depth.astype(np.int64)))
 

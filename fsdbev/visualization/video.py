@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
+from fsdbev.utils.atomic_write import atomic_path
+
 _CODEC, _PIXEL_FORMAT = "libx264", "yuv420p"  # what every browser and player shows
-_ENDINGS = (".mp4", ".mkv", ".mov")
+#: Ending of the file -> name of the format.
+_CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 #: Constant quality: letters stay sharp.
 _OPTIONS = {"crf": "20", "preset": "veryfast"}
 
@@ -31,20 +37,34 @@ class VideoWriter:
 
     def __init__(self, path: str | os.PathLike, fps: float) -> None:
         self.path = Path(path)
-        if self.path.suffix.lower() not in _ENDINGS:
-            raise ValueError(f"{self.path}: a video must end in {', '.join(_ENDINGS)}")
+        if self.path.suffix.lower() not in _CONTAINERS:
+            raise ValueError(f"{self.path}: a video must end in {', '.join(_CONTAINERS)}")
         if not 0 < fps < float("inf"):
             raise ValueError(f"fps must be positive, got {fps}")
-        self._partial = self.path.with_name(f".partial-{self.path.name}")
         self._fps = Fraction(fps).limit_denominator(1001)
         self._size: tuple[int, int] | None = None  # height, width
 
     def __enter__(self) -> VideoWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = av.open(str(self._partial), "w", options={"movflags": "faststart"})
-        self._stream = self._file.add_stream(_CODEC, rate=self._fps, options=_OPTIONS)
-        self._stream.pix_fmt = _PIXEL_FORMAT
-        return self
+        self._writing = self._write()
+        return self._writing.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._writing.__exit__(*error)
+
+    @contextmanager
+    def _write(self) -> Iterator[VideoWriter]:
+        container = _CONTAINERS[self.path.suffix.lower()]
+        options = {"movflags": "faststart"}
+        with (
+            atomic_path(self.path) as path,
+            av.open(str(path), "w", format=container, options=options) as self._file,
+        ):
+            self._stream = self._file.add_stream(_CODEC, rate=self._fps, options=_OPTIONS)
+            self._stream.pix_fmt = _PIXEL_FORMAT
+            yield self
+            if self._size is None:
+                raise ValueError(f"{self.path}: a video needs at least one picture")
+            self._file.mux(self._stream.encode())
 
     def add(self, picture: np.ndarray) -> None:
         """Appends an (H, W, 3) uint8 RGB picture of the first one's size."""
@@ -61,21 +81,4 @@ class VideoWriter:
                 f"{self.path}: a picture of {(height, width)} pixels in a video of {self._size}"
             )
         pixels = np.ascontiguousarray(picture[:height, :width])
-        for packet in self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
-            self._file.mux(packet)
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if kind is None:
-                self._finish()
-                os.replace(self._partial, self.path)
-        finally:
-            self._file.close()
-            self._partial.unlink(missing_ok=True)
-
-    def _finish(self) -> None:
-        if self._size is None:
-            raise ValueError(f"{self.path}: a video needs at least one picture")
-        for packet in self._stream.encode():
-            self._file.mux(packet)
-        self._file.close()
+        self._file.mux(self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))

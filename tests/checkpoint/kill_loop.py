@@ -21,7 +21,7 @@ import torch
 
 from fsdbev.checkpoint import TrainingCheckpointer, read_checkpoint
 from fsdbev.engine.checkpointing import PeriodicCheckpointer
-from fsdbev.whole_file import leftovers
+from fsdbev.utils.atomic_write import leftovers
 
 WAYS = ("in time", "in a write", "before a rename", "after a rename")
 NUMBER = struct.Struct("<q")

@@ -19,7 +19,7 @@ from fsdbev.checkpoint import (
     write_weights,
 )
 from fsdbev.checkpoint.files import WEIGHT_FILES
-from fsdbev.whole_file import leftovers
+from fsdbev.utils.atomic_write import leftovers
 
 ROOT = Path(__file__).parents[2]
 

@@ -70,11 +70,11 @@ def test_files_of_the_preparation(root):
     output = label.parent.parent
     content = label.read_bytes()
     (output / "synth_val.arrow").unlink()
-    (output / "point_labels" / ".x.arrow.7.arrow.tmp").write_bytes(b"")
+    (output / "point_labels" / ".x.arrow.77777777.tmp").write_bytes(b"")
     replace(label, content[: len(content) // 2])
     (unfinished, a), (labels, b), (index, c) = findings(root)
     assert (unfinished, labels, index) == ("unfinished file", "point labels", "index")
-    assert a.endswith(".x.arrow.7.arrow.tmp")
+    assert a.endswith(".x.arrow.77777777.tmp")
     assert label.name in b and "not a whole point-labels file" in b
     assert "synth_val.arrow: no such frame-index file" in c
     label.unlink()

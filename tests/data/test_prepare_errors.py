@@ -1,5 +1,6 @@
 """Bad input of a preparation: each ends in an error that names the file and what to do."""
 
+import errno
 import json
 import math
 import os
@@ -343,14 +344,12 @@ def test_object_in_two_places_at_a_time(root):
 
 
 def test_output_that_can_not_be_written(root, monkeypatch):
-    def fail(path, *options, open_file=os.open):
-        if str(path).endswith(".prepare.lock"):
-            raise OSError(30, "Read-only file system")
-        return open_file(path, *options)
+    def fail(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
 
     before = sorted(root.path.rglob("*"))
     with monkeypatch.context() as patch:
-        patch.setattr(output_folder.os, "open", fail)
+        patch.setattr(output_folder.FileLock, "acquire", fail)
         refused(root, "output: can't be written (Read-only", "--output", error=PermissionError)
     root.prepare()
     assert sorted(root.path.rglob("*")) == before
@@ -359,13 +358,20 @@ def test_output_that_can_not_be_written(root, monkeypatch):
 def test_second_run_at_the_same_time(root):
     output = root.path.parent / "output"
     with alone_in(output):
-        with pytest.raises(
-            BlockingIOError, match=f"another run writes there .process {os.getpid()}"
-        ):
+        with pytest.raises(BlockingIOError, match="another run writes there"):
             root.prepare()
         assert [path.name for path in output.iterdir()] == [".prepare.lock"]
     root.prepare()
     assert not (output / ".prepare.lock").exists()
+
+
+def test_file_system_without_locks(root, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(output_folder.FileLock, "acquire", fail)
+    root.prepare()
+    assert "no locks there" in caplog.text
 
 
 def test_lock_of_a_killed_run_is_taken_over(root):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fsdbev.data.arrow_file import leftovers
 from fsdbev.data.prepare import prepare_nuscenes
 from fsdbev.data.synthetic import SyntheticOptions, generate
+from fsdbev.utils.atomic_write import leftovers
 
 VERSION = "v1.0-synth"
 TOOL = Path(__file__).parents[2] / "tools" / "prepare_nuscenes.py"
@@ -74,7 +74,7 @@ def test_killed_at_random_moments(dataroot, tmp_path):
     for number, count in enumerate(counts):
         process = start(dataroot, output)
         kills += kill_at(process, output, count, generator.uniform(0, 0.1), group=number % 2)
-        unfinished = set(leftovers(output) + leftovers(output / "point_labels"))
+        unfinished = {*leftovers(output, "*"), *leftovers(output / "point_labels", "*")}
         for path, content in contents(output).items():
             if output / path not in unfinished and path.name != ".prepare.lock":
                 assert content == expected[path], path
@@ -88,7 +88,7 @@ def test_leftovers_are_removed_and_never_taken_for_results(synthetic_root, tmp_p
     made = synthetic_root / "fsdbev" / VERSION
     shutil.copytree(made, tmp_path / "x")
     label = sorted((tmp_path / "x" / "point_labels").iterdir())[0]
-    label.rename(label.with_name(f".{label.name}.123.arrow.tmp"))
-    (tmp_path / "x" / ".synth_val.arrow.77.arrow.tmp").write_bytes(b"half")
+    label.rename(label.with_name(f".{label.name}.0123abcd.tmp"))
+    (tmp_path / "x" / ".synth_val.arrow.77777777.tmp").write_bytes(b"half")
     prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path / "x")
     assert contents(tmp_path / "x") == contents(made)

@@ -212,8 +212,8 @@ def test_the_model_is_left_as_it_was(model, tmp_path):
 
 def test_an_empty_folder_and_what_a_killed_run_left(model, tmp_path):
     (tmp_path / "deploy").mkdir()
-    (tmp_path / "deploy.tmp").mkdir()
-    (tmp_path / "deploy.tmp" / "half").write_text("half")
+    (tmp_path / ".deploy.0123abcd.tmp").mkdir()
+    (tmp_path / ".deploy.0123abcd.tmp" / "half").write_text("half")
     export_model(model, drive(1), tmp_path / "deploy", formats=[Eager(standard=True).format])
     assert left_in(tmp_path) == ["deploy", "metadata.json", "model.onnx"]
 

@@ -12,7 +12,7 @@ from fsdbev.d2.structures import Instances
 from fsdbev.evaluation import NuScenesEvaluator, scoring
 from fsdbev.evaluation import nuscenes as evaluator_module
 from fsdbev.structures import CLASS_NAMES, Boxes3D
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_nothing_half_written_stays_of_a_process_that_was_killed(
     evaluator, truth, monkeypatch, tmp_path, official, remedy
 ):
     def die(results, path):
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write(b"{")
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)

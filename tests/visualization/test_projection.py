@@ -6,7 +6,7 @@ import torch
 
 from fsdbev.structures import Boxes3D
 from fsdbev.visualization.projection import (
-    EDGES,
+    BOX_EDGES,
     FRONT_FACE,
     box_edges_on_image,
     cut_segments_at_border,
@@ -27,7 +27,7 @@ def camera_corners(*boxes):
 
 def test_edges_are_the_boxes_edges():
     corners = camera_corners([0, 0, 0, 4, 2, 1, 0.3, 0, 0])[0]
-    lengths = np.linalg.norm(corners[EDGES[:, 0]] - corners[EDGES[:, 1]], axis=1)
+    lengths = np.linalg.norm(corners[BOX_EDGES[:, 0]] - corners[BOX_EDGES[:, 1]], axis=1)
     assert sorted(lengths.round(6)) == [1] * 4 + [2] * 4 + [4] * 4
 
 

@@ -37,7 +37,7 @@ from fsdbev.evaluation.box_arrays import arrays_of_submission
 from fsdbev.evaluation.metrics import score
 from fsdbev.evaluation.scoring import DEVKIT_CONFIG, differences
 from fsdbev.evaluation.truth import GroundTruth, read_truth
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from . import made_up_scenes
 
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
         settings = {key: value for key, value in vars(args).items() if key not in ("run", "json")}
         records = [dataclasses.asdict(row) for row in rows]
         content = {"machine": machine, "settings": settings, "rows": records}
-        with whole_file(args.json) as file:
+        with atomic_write(args.json) as file:
             file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 

@@ -34,7 +34,7 @@ from fsdbev.engine.analysis import analyze
 from fsdbev.engine.model import build_model
 from fsdbev.engine.streaming import StreamingPredictor
 from fsdbev.layers._extension import KERNEL_DEVICES
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from .machine import (
     check_device,
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"\n{table(rows)}", flush=True)
     if args.json:
         content = {"settings": settings, "rows": [asdict(row) for row in rows]}
-        with whole_file(args.json) as file:
+        with atomic_write(args.json) as file:
             file.write(json.dumps(content, indent=2).encode())
 
 

@@ -38,7 +38,7 @@ from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.data.prepare import label_rows
 from fsdbev.data.targets import image_boxes
 from fsdbev.structures import BEVGrid
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from . import made_up
 from .decoding import image_rows
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> None:
             "images": [asdict(row) for row in images],
             "samples_per_second": rates,
         }
-        with whole_file(args.json) as file:
+        with atomic_write(args.json) as file:
             file.write(json.dumps(content, indent=2, default=str).encode() + b"\n")
 
 

@@ -22,7 +22,7 @@ import cv2
 import torch
 
 from fsdbev.layers._extension import BUILD_COMMAND, KERNEL_DEVICES
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from . import boxes, heatmaps, lift_splat, surround_view
 from .interleaved import Bench, Row, copy_bandwidth, table
@@ -96,7 +96,7 @@ def write(
         {"subject": name, **dataclasses.asdict(row)} for name, part in rows.items() for row in part
     ]
     content = {"machine": machine, "settings": settings, "rows": records}
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 

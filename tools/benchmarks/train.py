@@ -33,7 +33,7 @@ from fsdbev.engine.model import build_model
 from fsdbev.engine.optim import build_optimizer
 from fsdbev.engine.overrides import apply_overrides
 from fsdbev.engine.train_step import TrainStep
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from .interleaved import aligned
 from .machine import (
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
     print(table(rows))
     if args.json:
         content = {"machine": machine, "setting": setting, "rows": rows}
-        with whole_file(args.json) as file:
+        with atomic_write(args.json) as file:
             file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 

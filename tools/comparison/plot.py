@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 _COLORS = {"mAP": "#005EF5", "NDS": "#B0490F"}
 #: Percent that an axis shows at least, so that noise does not look like a difference.
@@ -19,7 +19,7 @@ _INK, _GRID = "#24292F", "#D8DEE4"
 def write_plot(content: dict[str, Any], path: Path) -> None:
     """As PNG."""
     figure = draw(content)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=150)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 #: What a document has around the part that is written here.
 BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
@@ -29,7 +29,7 @@ def write_report(content: dict[str, Any], path: Path, *, picture: str) -> None:
     text = (
         f"# Comparison\n\n{markdown(content)}\n![mAP and NDS of each config and seed]({picture})\n"
     )
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 
@@ -45,7 +45,7 @@ def check_document(path: Path) -> None:
 def write_document(content: dict[str, Any], path: Path) -> None:
     """Puts the text between the markers of a document; a new one is begun where there is none."""
     before, after = _split(path) if path.is_file() else ("", "\n")
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(f"{before}{BEGIN}\n{markdown(content)}{END}{after}".encode())
 
 

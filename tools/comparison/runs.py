@@ -21,7 +21,7 @@ from command_line import cpu_count
 
 import fsdbev
 from fsdbev.engine.overrides import apply_overrides
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 from .entries import Entry, flat
 
@@ -197,7 +197,7 @@ def _start(
     run: Run, console: IO[bytes], overrides: Sequence[str], made_with: dict[str, Any]
 ) -> subprocess.Popen:
     record = {"settings": run.settings, "made_with": made_with}
-    with whole_file(run.record) as file:
+    with atomic_write(run.record) as file:
         file.write(json.dumps(record, indent=1).encode() + b"\n")
     process = subprocess.Popen(
         run.command(overrides),

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fsdbev.whole_file import whole_file
+from fsdbev.utils.atomic_write import atomic_write
 
 #: Samples that a quarter has at least.
 _LEAST = 3
@@ -105,7 +105,7 @@ def write_picture(samples: Sequence[Sample], path: Path, *, warm_up: float, titl
     above.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="lower right")
     below.set_xlabel("minutes; grey: warm-up, does not count", color=_INK, fontsize=9)
     figure.suptitle(title, fontsize=10, color=_INK)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=130)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,9 +14,9 @@ import torch
 from torch import nn
 
 from . import comm
-from .logger import log_every_n_seconds
 
 logger = logging.getLogger(__name__)
+_MESSAGE_INTERVAL = 5  # seconds
 
 
 class DatasetEvaluator:
@@ -80,16 +81,19 @@ class _Progress:
         self._total = total
         self._warmup = min(warmup, total - 1)
         self._start = time.perf_counter()
+        self._last_message = -math.inf
 
     def done(self, count: int) -> None:
         """Call after every batch with the number of batches done."""
+        now = time.perf_counter()
         if count <= self._warmup:
-            self._start = time.perf_counter()
-            return
-        pace = self._pace(count)
-        left = datetime.timedelta(seconds=int(pace * (self._total - count)))
-        message = f"Inference done {count}/{self._total}. {pace:.4f} s/iter. ETA={left}"
-        log_every_n_seconds(logging.INFO, message, n=5, name=__name__)
+            self._start = now
+        elif now - self._last_message >= _MESSAGE_INTERVAL:
+            self._last_message = now
+            pace = self._pace(count)
+            left = datetime.timedelta(seconds=int(pace * (self._total - count)))
+            message = "Inference done %d/%d. %.4f s/iter. ETA=%s"
+            logger.info(message, count, self._total, pace, left)
 
     def summary(self) -> str:
         pace = self._pace(self._total)

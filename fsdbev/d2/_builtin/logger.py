@@ -6,7 +6,6 @@ import functools
 import logging
 import os
 import sys
-import time
 
 from termcolor import colored
 
@@ -69,19 +68,3 @@ def setup_logger(
         path += f".rank{distributed_rank}" if distributed_rank > 0 else ""
         logger.addHandler(_file_handler(os.path.abspath(path)))
     return logger
-
-
-_last_logged: dict[tuple[str, int], float] = {}
-
-
-def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = None) -> None:
-    """Logs if the calling line has not done so in the last ``n`` seconds.
-
-    The record goes to the logger ``name``, or to the one named as the calling module.
-    """
-    caller = sys._getframe(1)
-    key = (caller.f_code.co_filename, caller.f_lineno)
-    now = time.monotonic()
-    if key not in _last_logged or now - _last_logged[key] >= n:
-        logging.getLogger(name or caller.f_globals["__name__"]).log(lvl, msg)
-        _last_logged[key] = now

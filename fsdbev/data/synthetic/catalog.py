@@ -3,44 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from nuscenes.utils.color_map import get_colormap
 
 from fsdbev.structures import CLASS_NAMES
 
 #: nuScenes' 32 categories; the position is the general class index of nuScenes-lidarseg.
-CATEGORIES = (
-    "noise",
-    "animal",
-    "human.pedestrian.adult",
-    "human.pedestrian.child",
-    "human.pedestrian.construction_worker",
-    "human.pedestrian.personal_mobility",
-    "human.pedestrian.police_officer",
-    "human.pedestrian.stroller",
-    "human.pedestrian.wheelchair",
-    "movable_object.barrier",
-    "movable_object.debris",
-    "movable_object.pushable_pullable",
-    "movable_object.trafficcone",
-    "static_object.bicycle_rack",
-    "vehicle.bicycle",
-    "vehicle.bus.bendy",
-    "vehicle.bus.rigid",
-    "vehicle.car",
-    "vehicle.construction",
-    "vehicle.emergency.ambulance",
-    "vehicle.emergency.police",
-    "vehicle.motorcycle",
-    "vehicle.trailer",
-    "vehicle.truck",
-    "flat.driveable_surface",
-    "flat.other",
-    "flat.sidewalk",
-    "flat.terrain",
-    "static.manmade",
-    "static.other",
-    "static.vegetation",
-    "vehicle.ego",
-)
+CATEGORIES = tuple(get_colormap())
 
 ATTRIBUTES = (
     "vehicle.moving",

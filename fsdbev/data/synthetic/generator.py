@@ -6,14 +6,14 @@ import json
 import logging
 import multiprocessing
 import os
-import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
+
+from fsdbev.utils.atomic_write import atomic_folder
 
 from .options import SPLITS, SyntheticOptions
 from .rig import CAMERA_SPECS, LIDAR
@@ -43,15 +43,9 @@ def generate(
     if _is_complete(out, options, overwrite):
         logger.info("%s is complete and has these options; nothing to do", out)
         return False
-    partial_out = os.path.join(
-        os.path.dirname(out), f".{os.path.basename(out)}.partial-{uuid.uuid4().hex[:8]}"
-    )
-    try:
-        _make_folders(partial_out)
-        _write(partial_out, options, workers)
-        _replace(partial_out, out)
-    finally:
-        shutil.rmtree(partial_out, ignore_errors=True)
+    with atomic_folder(out) as folder:
+        _make_folders(str(folder))
+        _write(str(folder), options, workers)
     return True
 
 
@@ -82,15 +76,6 @@ def _make_folders(root: str) -> None:
     channels = (LIDAR, *(spec.channel for spec in CAMERA_SPECS))
     for name in (VERSION, "maps", f"lidarseg/{VERSION}", *(f"samples/{c}" for c in channels)):
         os.makedirs(os.path.join(root, name))
-
-
-def _replace(source: str, out: str) -> None:
-    """Renames ``source`` to ``out``; what was there is removed after it."""
-    old = f"{source}-old"
-    if os.path.exists(out):
-        os.rename(out, old)
-    os.rename(source, out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(root: str, options: SyntheticOptions, workers: int) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fsdbev.structures import transform_points
+
 from .parts import Parts
 from .raycast import BoxesInSensor, hit_box
 from .street import Street
@@ -147,7 +149,7 @@ def _identify(
     xyz: np.ndarray, part: np.ndarray, parts: Parts, street: Street, lidar2street: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N,) lidarseg labels and owners of points in the lidar frame."""
-    in_street = xyz @ lidar2street[:3, :3].T + lidar2street[:3, 3]
+    in_street = transform_points(xyz, lidar2street)
     labels = street.labels(in_street[:, 0], in_street[:, 1])
     owner = np.full(len(part), -1, dtype=np.int32)
     solid = part >= 0

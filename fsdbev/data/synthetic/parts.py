@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from fsdbev.structures import box_corners
+
 Color = tuple[float, float, float]
 Span = tuple[float, float]
 
@@ -58,10 +60,8 @@ class Parts:
         return Parts(**arrays)
 
     def corners(self) -> np.ndarray:
-        """(P, 8, 3) corners; bits of the index choose the positive side of x, y, z (4, 2, 1)."""
-        signs = np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)]) * 2.0 - 1.0
-        local = signs * self.half[:, None, :]
-        return np.einsum("pij,pkj->pki", self.rotation, local) + self.center[:, None, :]
+        """(P, 8, 3) corners, ordered as by :func:`fsdbev.structures.box_corners`."""
+        return box_corners(self.center, 2 * self.half, self.rotation)
 
     @staticmethod
     def cat(parts: Sequence[Parts]) -> Parts:

@@ -7,7 +7,6 @@ import numpy as np
 
 from .crowd import Crowd
 from .street import (
-    CROSSING_HALF_WIDTH,
     CYCLE_CENTER,
     CYCLE_EDGE,
     KERB,
@@ -138,19 +137,12 @@ class Planner:
             name = self.large.draw()
             at_kerb = self.rng.uniform() < 0.25
             length = _LARGE_LENGTH[name] + self.rng.uniform(5.0, 9.0)
-            if not self._crossed(s, s + length):
+            if not self.street.is_crossed(s, s + length, margin=3.0):
                 if self.rng.uniform() < 0.9 * self.density:
                     self._park(name, side, s + length / 2, at_kerb)
                 for _ in range(self._count(length / 5.5)):
                     self._place_small(self.small.draw(), side, s, s + length)
             s += length
-
-    def _crossed(self, start: float, stop: float) -> bool:
-        crossing = self.street.crossing
-        if crossing is None:
-            return False
-        reach = CROSSING_HALF_WIDTH + 3.0
-        return start < crossing + reach and stop > crossing - reach
 
     def _park(self, name: str, side: float, s: float, at_kerb: bool) -> None:
         """Parks a vehicle along the kerb, or along it in the yard; gives up where all is taken."""

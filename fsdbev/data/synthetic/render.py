@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fsdbev.structures import BOX_EDGES
+
 from .parts import SHADOW, Parts
 from .raycast import BoxesInSensor, hit_box
 from .shading import shade_boxes, shade_ground
@@ -18,7 +20,6 @@ from .world import Light
 #: Boxes beyond this distance (m) are not drawn.
 FAR = 110.0
 _CLIP = 0.1
-_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _in_front(view: View, parts: Parts) -> np.ndarray:
 def _rectangles(view: View, boxes: BoxesInSensor) -> np.ndarray:
     """(P, 4) int pixel bounds left, top, right, bottom (exclusive) of the boxes, clipped to the
     image; edges are cut at the near plane."""
-    start, end = boxes.corners[:, _EDGES[:, 0]], boxes.corners[:, _EDGES[:, 1]]
+    start, end = boxes.corners[:, BOX_EDGES[:, 0]], boxes.corners[:, BOX_EDGES[:, 1]]
     depth_a, depth_b = start[..., 2], end[..., 2]
     crosses = (depth_a > _CLIP) != (depth_b > _CLIP)
     share = np.where(crosses, (_CLIP - depth_a) / np.where(crosses, depth_b - depth_a, 1.0), 0.0)

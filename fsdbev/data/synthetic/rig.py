@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fsdbev.structures import CAMERA_AXES
+
 from .trajectory import rotation_x, rotation_z
 
 LIDAR = "LIDAR_TOP"
 #: Image size (width, height) that the focal lengths below are for.
 _REFERENCE_SIZE = (1600, 900)
-#: Turns camera axes (x right, y down, z forward) to ego axes for a camera that looks ahead.
-_CAMERA_AXES = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def draw_rig(image_size: tuple[int, int], rng: np.random.Generator) -> list[Sens
     sensors = []
     for spec in CAMERA_SPECS:
         yaw, pitch, roll = np.radians((spec.yaw, 0.0, 0.0) + rng.uniform(-0.6, 0.6, size=3))
-        rotation = rotation_z(yaw) @ _CAMERA_AXES @ rotation_x(pitch) @ rotation_z(roll)
+        rotation = rotation_z(yaw) @ np.array(CAMERA_AXES) @ rotation_x(pitch) @ rotation_z(roll)
         focal = spec.focal * rng.uniform(0.995, 1.005)
         intrinsics = np.array(
             [

@@ -8,12 +8,14 @@ import numpy as np
 
 from .catalog import category_index
 from .parts import WINDOWS, Color, Parts, ShapeBuilder
-from .street import BUILDING_LINE, CROSSING_HALF_WIDTH, KERB, SIDEWALK_EDGE, Street
+from .street import BUILDING_LINE, KERB, SIDEWALK_EDGE, Street
 from .trajectory import LineMotion, rotation_z
 
 #: Buildings and trees go on this far (m) beyond the stretch with objects.
 _BEYOND = 35.0
 _SPACING = 13.0
+#: Metres that they keep from the side street.
+_CLEAR = 1.5
 _CROWN = 2.8
 _POST_PLACE = 0.5
 _WALLS = ((0.62, 0.50, 0.42), (0.72, 0.68, 0.60), (0.55, 0.56, 0.58), (0.66, 0.42, 0.34))
@@ -25,10 +27,6 @@ class Place:
 
     stand: LineMotion
     extent: float
-
-    def pose(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, y, heading at all times."""
-        return self.stand.pose(times)
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,6 @@ class _Collector:
         if taken:
             self.places.append(Place(LineMotion(x, y, heading + turn), taken))
 
-    def crossed(self, start: float, stop: float) -> bool:
-        """Whether the side street runs between start and stop."""
-        crossing, reach = self.street.crossing, CROSSING_HALF_WIDTH + 1.5
-        return crossing is not None and start < crossing + reach and stop > crossing - reach
-
 
 def draw_scenery(street: Street, span: tuple[float, float], rng: np.random.Generator) -> Scenery:
     """Scenery along the span (s in metres) and beyond its ends."""
@@ -76,7 +69,7 @@ def _add_buildings(
         length = rng.uniform(12.0, 24.0)
         size = (length * 0.94, rng.uniform(8.0, 14.0), rng.uniform(5.0, 18.0))
         lateral = side * (BUILDING_LINE + size[1] / 2 + rng.uniform(0.0, 4.0))
-        if not collector.crossed(s, s + length):
+        if not collector.street.is_crossed(s, s + length, _CLEAR):
             collector.add(_building(size, rng), s + length / 2, lateral, 0.0)
         s += length
 
@@ -85,7 +78,7 @@ def _add_trees_and_posts(
     collector: _Collector, side: float, start: float, stop: float, rng: np.random.Generator
 ) -> None:
     for s in np.arange(start, stop, _SPACING) + rng.uniform(0.0, _SPACING):
-        if collector.crossed(s - _CROWN / 2, s + _CROWN / 2):
+        if collector.street.is_crossed(s - _CROWN / 2, s + _CROWN / 2, _CLEAR):
             continue
         if rng.uniform() < 0.6:
             lateral = side * (SIDEWALK_EDGE + 0.8 + rng.uniform(0.0, 1.0))

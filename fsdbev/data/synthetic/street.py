@@ -40,6 +40,14 @@ class Street:
     crossing: float | None
     grain: np.ndarray
 
+    def is_crossed(self, start: float, stop: float, margin: float) -> bool:
+        """Whether the side street, ``margin`` metres wider on each side, runs between s = start and
+        s = stop."""
+        if self.crossing is None:
+            return False
+        reach = CROSSING_HALF_WIDTH + margin
+        return start < self.crossing + reach and stop > self.crossing - reach
+
     def zones(self, s: np.ndarray, lateral: np.ndarray) -> np.ndarray:
         """ROAD, SIDEWALK or TERRAIN (int8) at road coordinates."""
         away = np.abs(lateral)

@@ -104,7 +104,7 @@ def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
     crowd.reserve(ego.pose(times), _EGO_SIZE[0] + 6.0, _EGO_SIZE[1] + 0.4)
     scenery = draw_scenery(street, span, rng)
     for place in scenery.places:
-        crowd.reserve(place.pose(times), place.extent, place.extent)
+        crowd.reserve(place.stand.pose(times), place.extent, place.extent)
     planner = Planner(crowd, street, span, options.density, rng)
     planner.fill(ego)
     return World(street, ego, crowd.actors, scenery.parts, _draw_light(rng), span)

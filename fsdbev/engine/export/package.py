@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
+import glob
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fsdbev.modeling import FSDBEV
 from fsdbev.modeling.center_head.decode import Candidates
-from fsdbev.whole_file import UNFINISHED
+from fsdbev.utils.atomic_write import atomic_folder, leftovers
 
 from .comparison import TOLERANCE, Differences, compare_detections, largest_difference
 from .formats import Format
@@ -84,7 +84,9 @@ def export_model(
     model.eval()
     for format in formats:
         format.check()
-    with _new_folder(Path(output).absolute()) as folder:
+    output = Path(output).absolute()
+    _check_output(output)
+    with atomic_folder(output) as folder:
         results, graphs = [], {}
         expected = _find(model, samples)
         for format in formats:
@@ -183,23 +185,10 @@ def _find(model: FSDBEV, samples: Sequence[dict]) -> list[Candidates]:
     ]
 
 
-@contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """A folder beside ``output`` that takes its place when the block has ended without error, and
-    is removed otherwise."""
+def _check_output(output: Path) -> None:
+    """Refuses a folder with content; removes what a killed run left unfinished beside it."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise FileExistsError(f"{output} is there already: remove it, or name another folder")
-    folder = output.with_name(output.name + UNFINISHED)
-    if folder.exists():
+    for folder in leftovers(output.parent, glob.escape(output.name)):
         shutil.rmtree(folder)
         logger.info("removed %s, which a killed run left unfinished", folder)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        for path in folder.iterdir():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-        os.replace(folder, output)
-    except BaseException:
-        shutil.rmtree(folder)
-        raise

@@ -16,8 +16,8 @@ from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.evaluation import NuScenesEvaluator, ScoredDetections
 from fsdbev.structures import BEVGrid
+from fsdbev.utils.atomic_write import atomic_write
 from fsdbev.visualization.report import Fact, Page, Section, render
-from fsdbev.whole_file import whole_file
 
 from ..config_difference import Change
 from . import sections
@@ -78,7 +78,7 @@ def write_report(cfg: DictConfig, source: ReportSource, evaluated: Evaluated) ->
             logger.info("No metrics were computed, so there is no %s", REPORT_FILE)
             return
         text = render(_page(source, evaluated, options.get("samples", 0), datetime.now()))
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write(text.encode())
         logger.info("Wrote the report to %s", path)
     except Exception:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .checks import check_not_negative, check_range, check_tensors
+
 #: Pixels along an axis of an original image.
 _LARGEST_IMAGE = 2**20
 #: Peaks drawn at a time; bounds the memory of drawing, (chunk, Y, X) floats.
@@ -126,29 +128,23 @@ def _check_elliptical_heatmaps(
         raise ValueError(f"image_aug must be (V, 4, 4), got {tuple(image_aug.shape)}")
     views = image_aug.shape[0]
     number = boxes.shape[0] if boxes.dim() else 0
-    expected = {
-        "boxes": (boxes, (number, 4), False),
-        "view": (view, (number,), True),
-        "class_ids": (class_ids, (number,), True),
-        "image_aug": (image_aug, (views, 4, 4), False),
-        "source_sizes": (source_sizes, (views, 2), True),
-    }
-    for name, (tensor, shape, is_index) in expected.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"{name} must be {shape} beside boxes {tuple(boxes.shape)} and image_aug "
-                f"{tuple(image_aug.shape)}, got {tuple(tensor.shape)}"
-            )
-        _check_tensor(name, tensor, is_index, "boxes", boxes)
-    if num_classes < 0:
-        raise ValueError(f"num_classes must not be negative, got {num_classes}")
+    check_tensors(
+        {
+            "boxes": (boxes, (number, 4), None),
+            "view": (view, (number,), torch.int64),
+            "class_ids": (class_ids, (number,), torch.int64),
+            "image_aug": (image_aug, (views, 4, 4), None),
+            "source_sizes": (source_sizes, (views, 2), torch.int64),
+        }
+    )
+    check_not_negative(num_classes=num_classes)
     if len(image_size) != 2 or min(image_size) < 0:
         raise ValueError(f"image_size must be (H, W), not negative, got {tuple(image_size)}")
     if stride < 2 or stride % 2:
         raise ValueError(f"stride must be even and positive, got {stride}")
-    _check_range("view", view, 0, views)
-    _check_range("class_ids", class_ids, 0, num_classes)
-    _check_range("source_sizes", source_sizes, 0, _LARGEST_IMAGE + 1)
+    check_range("view", view, 0, views)
+    check_range("class_ids", class_ids, 0, num_classes)
+    check_range("source_sizes", source_sizes, 0, _LARGEST_IMAGE + 1)
     affine = image_aug.double()[:, :2, [0, 1, 3]]
     has_inverse = affine.isfinite().all(dim=(1, 2)) & (affine[:, :, :2].det() != 0)
     if not has_inverse.all():
@@ -166,30 +162,14 @@ def _check_draw_gaussians(
             raise ValueError(
                 f"{name} must be (P,) beside xy {tuple(xy.shape)}, got {tuple(tensor.shape)}"
             )
-    for name, tensor in (("xy", xy), ("radius", radius), ("plane", plane)):
-        _check_tensor(name, tensor, True, "xy", xy)
-    if planes < 0:
-        raise ValueError(f"planes must not be negative, got {planes}")
+    tensors = {"xy": xy, "radius": radius, "plane": plane}
+    check_tensors({name: (value, value.shape, torch.int64) for name, value in tensors.items()})
+    check_not_negative(planes=planes)
     if len(shape) != 2 or min(shape) < 0:
         raise ValueError(f"shape must be (Y, X), not negative, got {tuple(shape)}")
-    _check_range("plane", plane, -1, planes)
+    check_range("plane", plane, -1, planes)
     drawn = plane >= 0
     if (radius[drawn] < 0).any():
         raise ValueError(f"radius must not be negative, got {radius[drawn].min().item()}")
-    _check_range("xy's x", xy[drawn, 0], 0, shape[1])
-    _check_range("xy's y", xy[drawn, 1], 0, shape[0])
-
-
-def _check_tensor(name: str, tensor: Tensor, is_index: bool, other: str, beside: Tensor) -> None:
-    if tensor.device != beside.device:
-        raise ValueError(f"{name} is on {tensor.device}, {other} on {beside.device}")
-    if tensor.dtype != torch.int64 if is_index else not tensor.is_floating_point():
-        wanted = "int64" if is_index else "floating point"
-        raise ValueError(f"{name} must be {wanted}, got {tensor.dtype}")
-
-
-def _check_range(name: str, index: Tensor, first: int, stop: int) -> None:
-    """Values must be in first .. stop - 1."""
-    bad = index[(index < first) | (index >= stop)]
-    if bad.numel():
-        raise ValueError(f"{name} must be in {first} .. {stop - 1}, got {bad[0].item()}")
+    check_range("xy's x", xy[drawn, 0], 0, shape[1])
+    check_range("xy's y", xy[drawn, 1], 0, shape[0])

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .checks import check_not_negative, check_range, check_tensors
+
 #: Cells are numbered in int32.
 _MAX_CELLS = 2**31 - 1
 
@@ -60,7 +62,7 @@ def frustum_cells_reference(
 ) -> Tensor:
     """See :func:`fsdbev.layers.frustum_cells`."""
     _check_matrices(undo_image_aug, image2bev, view, undo_image_aug.shape[0])
-    _check_index("view", view, undo_image_aug.shape[0])
+    check_range("view", view, 0, undo_image_aug.shape[0])
     _check_sizes(num_bins, feature_size, count)
     device = view.device
     u = _pixel_centers(feature_size[1], image_size[1], device)
@@ -91,7 +93,9 @@ def splat_cells_reference(
     """See :func:`fsdbev.layers.splat_cells`; gradients come from autograd."""
     _check_features(weights, foreground, context, view, output, num_outputs)
     num_cells = grid_size[0] * grid_size[1]
-    _check_cells(cells, weights, view, num_cells)
+    shape = (len(view), *weights.shape[2:])
+    check_tensors({"weights": (weights, weights.shape, None), "cells": (cells, shape, torch.int32)})
+    check_range("cells", cells, -1, num_cells)
     dtype = torch.promote_types(torch.promote_types(weights.dtype, context.dtype), torch.float32)
     weights, context, foreground = (t.to(dtype) for t in (weights, context, foreground))
     kept = passes_thresholds(weights, foreground, depth_threshold, foreground_threshold).detach()
@@ -144,72 +148,42 @@ def _check_features(
 ) -> None:
     if weights.dim() != 5:
         raise ValueError(f"weights must be (S, V, D, h, w), got {tuple(weights.shape)}")
-    num_sets, num_views, _, height, width = weights.shape
-    num_splats = view.shape[0] if view.dim() == 1 else -1
+    if view.dim() != 1:
+        raise ValueError(f"view must be (P,), got {tuple(view.shape)}")
+    num_sets, num_views, _, *size = weights.shape
     channels = context.shape[1] if context.dim() == 4 else -1
-    expected = {
-        "foreground": (foreground, (num_sets, num_views, height, width)),
-        "context": (context, (num_views, channels, height, width)),
-        "view": (view, (num_splats,)),
-        "output": (output, (num_splats,)),
-    }
-    for name, (tensor, shape) in expected.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"{name} must be {shape} beside weights {tuple(weights.shape)} and "
-                f"view {tuple(view.shape)}, got {tuple(tensor.shape)}"
-            )
-        if tensor.device != weights.device:
-            raise ValueError(f"{name} is on {tensor.device}, weights on {weights.device}")
-        is_index = name in ("view", "output")
-        if tensor.dtype != torch.int64 if is_index else not tensor.is_floating_point():
-            wanted = "int64" if is_index else "floating point"
-            raise ValueError(f"{name} must be {wanted}, got {tensor.dtype}")
-    _check_index("view", view, num_views)
-    _check_index("output", output, num_outputs)
+    check_tensors(
+        {
+            "weights": (weights, weights.shape, None),
+            "foreground": (foreground, (num_sets, num_views, *size), None),
+            "context": (context, (num_views, channels, *size), None),
+            "view": (view, view.shape, torch.int64),
+            "output": (output, view.shape, torch.int64),
+        }
+    )
+    check_range("view", view, 0, num_views)
+    check_range("output", output, 0, num_outputs)
 
 
 def _check_matrices(
     undo_image_aug: Tensor, image2bev: Tensor, view: Tensor, num_views: int
 ) -> None:
-    if view.dim() != 1 or view.dtype != torch.int64:
-        raise ValueError(f"view must be (P,) int64, got {tuple(view.shape)} {view.dtype}")
-    expected = {
-        "undo_image_aug": (undo_image_aug, (num_views, 4, 4)),
-        "image2bev": (image2bev, (view.shape[0], 4, 4)),
-    }
-    for name, (matrices, shape) in expected.items():
-        if tuple(matrices.shape) != shape:
-            raise ValueError(f"{name} must be {shape}, got {tuple(matrices.shape)}")
-        if not matrices.is_floating_point():
-            raise ValueError(f"{name} must be floating point, got {matrices.dtype}")
-        if matrices.device != view.device:
-            raise ValueError(f"{name} is on {matrices.device}, view on {view.device}")
+    if view.dim() != 1:
+        raise ValueError(f"view must be (P,), got {tuple(view.shape)}")
+    check_tensors(
+        {
+            "view": (view, view.shape, torch.int64),
+            "undo_image_aug": (undo_image_aug, (num_views, 4, 4), None),
+            "image2bev": (image2bev, (len(view), 4, 4), None),
+        }
+    )
 
 
 def _check_sizes(num_bins: int, feature_size: tuple[int, int], count: tuple[int, ...]) -> None:
-    if num_bins < 0:
-        raise ValueError(f"num_bins must not be negative, got {num_bins}")
+    check_not_negative(num_bins=num_bins)
     if len(feature_size) != 2 or min(feature_size) < 0:
         raise ValueError(f"feature_size must be (h, w), got {tuple(feature_size)}")
     if len(count) != 3 or count[2] != 1 or min(count) < 1 or count[0] * count[1] > _MAX_CELLS:
         raise ValueError(
             f"count must be (X, Y, 1) with 1 to {_MAX_CELLS} cells, got {tuple(count)}"
         )
-
-
-def _check_cells(cells: Tensor, weights: Tensor, view: Tensor, num_cells: int) -> None:
-    shape = (view.shape[0], *weights.shape[2:])
-    if tuple(cells.shape) != shape or cells.dtype != torch.int32:
-        raise ValueError(f"cells must be {shape} int32, got {tuple(cells.shape)} {cells.dtype}")
-    if cells.device != weights.device:
-        raise ValueError(f"cells is on {cells.device}, weights on {weights.device}")
-    if cells.numel() and not -1 <= cells.min() <= cells.max() < num_cells:
-        low, high = cells.min().item(), cells.max().item()
-        raise ValueError(f"cells must be in -1 .. {num_cells - 1}, got {low} .. {high}")
-
-
-def _check_index(name: str, index: Tensor, limit: int) -> None:
-    if index.numel() and not 0 <= index.min() <= index.max() < limit:
-        low, high = index.min().item(), index.max().item()
-        raise ValueError(f"{name} must be in 0 .. {limit - 1}, got {low} .. {high}")

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .checks import check_not_negative, check_tensors
+
 #: An overlap below this share of the two areas is rounding: the boxes do not overlap.
 _ROUNDING = 1e-12
 
@@ -150,21 +152,12 @@ def _check_nms(
     max_output: int,
 ) -> None:
     _check_boxes(boxes, "boxes", "(G, M, 5)", boxes.dim() == 3)
-    for name, tensor, shape in (
-        ("scores", scores, boxes.shape[:2]),
-        ("thresholds", thresholds, boxes.shape[:1]),
-        ("is_circle", is_circle, boxes.shape[:1]),
-    ):
-        if tensor.shape != shape:
-            raise ValueError(
-                f"{name} must be {list(shape)} beside boxes {list(boxes.shape)}, "
-                f"got {list(tensor.shape)}"
-            )
-    for name, tensor in (("scores", scores), ("thresholds", thresholds)):
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} must be floating point, got {tensor.dtype}")
-    if is_circle.dtype != torch.bool:
-        raise ValueError(f"is_circle must be bool, got {is_circle.dtype}")
-    for name, limit in (("max_input", max_input), ("max_output", max_output)):
-        if limit < 0:
-            raise ValueError(f"{name} must not be negative, got {limit}")
+    check_tensors(
+        {
+            "boxes": (boxes, boxes.shape, None),
+            "scores": (scores, boxes.shape[:2], None),
+            "thresholds": (thresholds, boxes.shape[:1], None),
+            "is_circle": (is_circle, boxes.shape[:1], torch.bool),
+        }
+    )
+    check_not_negative(max_input=max_input, max_output=max_output)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fsdbev.d2.structures import Instances
 from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
 
-from ..blocks import HEATMAP_PRIOR_BIAS, conv3x3, kaiming_init
+from ..blocks import HEATMAP_PRIOR_BIAS, conv3x3, conv_bn_relu, kaiming_init
 from ..registry import PART_REGISTRY
 from .decode import CENTER_TASKS, BoxDecoder, Candidates, CenterTask
 from .losses import center_losses
@@ -78,7 +78,7 @@ class CenterHead(nn.Module):
             center_range=center_range,
         )
 
-        self.shared_conv = _conv_bn_relu(in_channels, shared_channels)
+        self.shared_conv = _named_conv_bn_relu(in_channels, shared_channels)
         self.task_heads = nn.ModuleList(
             _task_head(shared_channels, branch_channels, len(task.class_names))
             for task in self.tasks
@@ -167,9 +167,10 @@ def _class_ids(tasks: Sequence[CenterTask], class_names: Sequence[str]) -> list[
     return [[list(class_names).index(name) for name in task.class_names] for task in tasks]
 
 
-def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
-    conv, bn = conv3x3(in_channels, out_channels), nn.BatchNorm2d(out_channels)
-    return nn.Sequential(OrderedDict(conv=conv, bn=bn, relu=nn.ReLU(inplace=True)))
+def _named_conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+    """:func:`conv_bn_relu` whose layers have names, as in the public release."""
+    conv, bn, relu = conv_bn_relu(in_channels, out_channels)
+    return nn.Sequential(OrderedDict(conv=conv, bn=bn, relu=relu))
 
 
 def _task_head(in_channels: int, hidden_channels: int, num_classes: int) -> nn.ModuleDict:
@@ -177,5 +178,5 @@ def _task_head(in_channels: int, hidden_channels: int, num_classes: int) -> nn.M
     branches = nn.ModuleDict()
     for name, out_channels in {**REGRESSION, "heatmap": num_classes}.items():
         output = conv3x3(hidden_channels, out_channels, bias=True)
-        branches[name] = nn.Sequential(_conv_bn_relu(in_channels, hidden_channels), output)
+        branches[name] = nn.Sequential(_named_conv_bn_relu(in_channels, hidden_channels), output)
     return branches

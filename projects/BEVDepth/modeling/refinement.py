@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fsdbev.layers import splat_cells
 from fsdbev.modeling import PART_REGISTRY, ViewTransform
-from fsdbev.modeling.blocks import conv3x3, kaiming_init
+from fsdbev.modeling.blocks import conv3x3, conv_bn_relu, kaiming_init
 from fsdbev.modeling.precision import full_precision
 from fsdbev.modeling.view_transform import Splats
 
@@ -26,8 +26,10 @@ class DepthRefinement(nn.Module):
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
-        self.reduce = _conv_bn_relu(channels)
-        self.residual = nn.Sequential(*_conv_bn_relu(channels), *_conv_bn_relu(channels))
+        self.reduce = conv_bn_relu(channels, channels)
+        self.residual = nn.Sequential(
+            *conv_bn_relu(channels, channels), *conv_bn_relu(channels, channels)
+        )
         self.out = conv3x3(channels, channels, bias=True)
         kaiming_init(self)
 
@@ -39,12 +41,6 @@ class DepthRefinement(nn.Module):
         x = self.reduce(rows.flatten(0, 1))
         x = self.out(x + self.residual(x))
         return x.unflatten(0, rows.shape[:2]).permute(0, 2, 4, 1, 3)
-
-
-def _conv_bn_relu(channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv3x3(channels, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-    )
 
 
 @full_precision

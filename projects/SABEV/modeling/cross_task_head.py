@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fsdbev.modeling.blocks import BasicBlock, conv3x3, kaiming_init
+from fsdbev.modeling.blocks import BasicBlock, conv3x3, conv_bn_relu, kaiming_init
 from fsdbev.modeling.depth_net import ASPP, CAMERA_VECTOR_SIZE, CameraGate
 from fsdbev.modeling.precision import full_precision
 from fsdbev.modeling.registry import PART_REGISTRY
@@ -56,12 +56,13 @@ class CrossTaskHead(nn.Module):
     ) -> None:
         super().__init__()
         self.camera_norm = nn.BatchNorm1d(CAMERA_VECTOR_SIZE)
-        self.reduce = _conv_bn_relu(in_channels, mid_channels)
+        self.reduce = _initialised_conv_bn_relu(in_channels, mid_channels)
         self.gate = CameraGate(camera_channels=CAMERA_VECTOR_SIZE, channels=mid_channels)
         self.aspp = ASPP(in_channels=mid_channels, channels=aspp_channels, dropout=dropout)
         self.tasks = _ScaleTasks(mid_channels, depth_bins.count)
         self.exchange = _TaskExchange(mid_channels)
-        self.fine_reduce = _conv_bn_relu(backbone_channels[self.fine_level], fine_mid_channels)
+        fine_channels = backbone_channels[self.fine_level]
+        self.fine_reduce = _initialised_conv_bn_relu(fine_channels, fine_mid_channels)
         self.fine_gate = CameraGate(camera_channels=CAMERA_VECTOR_SIZE, channels=fine_mid_channels)
         self.fine_steps = nn.ModuleList(
             _FineStep(mid_channels, fine_mid_channels) for _ in ("depth", "semantics", "context")
@@ -117,7 +118,7 @@ class _ScaleTasks(nn.Module):
         self.depth_conv = nn.Conv2d(channels, num_bins, 1)
         self.semantic = _decoder(channels)
         self.semantic_conv = nn.Conv2d(channels, 2, 1)
-        self.context = _conv_bn_relu(channels, channels)
+        self.context = _initialised_conv_bn_relu(channels, channels)
 
     def forward(
         self, depth: Tensor, semantic: Tensor, context: Tensor
@@ -171,16 +172,8 @@ class _FineStep(nn.Module):
 
 def _decoder(channels: int) -> nn.Sequential:
     blocks = [BasicBlock(in_channels=channels, channels=channels) for _ in range(2)]
-    for block in blocks:
-        kaiming_init(block)
-    return nn.Sequential(*blocks, _conv_bn_relu(channels, channels))
+    return nn.Sequential(*map(kaiming_init, blocks), _initialised_conv_bn_relu(channels, channels))
 
 
-def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
-    layers = nn.Sequential(
-        conv3x3(in_channels, out_channels, bias=True),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
-    kaiming_init(layers)
-    return layers
+def _initialised_conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+    return kaiming_init(conv_bn_relu(in_channels, out_channels, bias=True))
