@@ -1,11 +1,11 @@
 """tools/demo.py and tools/make_rig.py: from image files and a rig file to pictures, video, JSON."""
 
-import importlib.util
 import json
 import shutil
-from pathlib import Path
 
 import av
+import demo
+import make_rig
 import pytest
 import torch
 from PIL import Image
@@ -18,19 +18,6 @@ from fsdbev.model_zoo import CONFIGS, get_config
 from fsdbev.visualization import VideoWriter
 
 CONFIG = "fsdbev_tiny_synthetic.py"
-TOOLS = Path(__file__).parents[1] / "tools"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def demo():
-    return load("demo")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +33,7 @@ def inputs(tmp_path_factory, index, synthetic_root):
     model = instantiate(get_config(CONFIG).model)
     torch.save({"model": model.state_dict()}, folder / "model.pth")
     arguments = ["--index", str(index.path), "--out", str(folder / "rig.yaml")]
-    assert load("make_rig").main(arguments) == 0
+    assert make_rig.main(arguments) == 0
     frames = [index[row] for row in range(3)]
     for frame in frames:
         for camera, path in zip(frame.channels, frame.image_paths, strict=True):
@@ -58,7 +45,7 @@ def inputs(tmp_path_factory, index, synthetic_root):
 
 
 @pytest.fixture
-def run(demo, inputs, tmp_path):
+def run(inputs, tmp_path):
     def run(*arguments, out="out"):
         common = {"config-file": CONFIGS / CONFIG, "weights": inputs / "model.pth"}
         common |= {"rig": inputs / "rig.yaml", "out": tmp_path / out}
@@ -167,14 +154,13 @@ def test_poses_that_end_early_are_an_error_and_keep_what_was_there(run, inputs, 
 
 
 @pytest.mark.parametrize("arguments", [["--rate", "0"], ["--standing", "--poses", "p.json"]])
-def test_options_that_make_no_sense_are_refused(demo, arguments):
+def test_options_that_make_no_sense_are_refused(arguments):
     needed = ["--config-file", "c", "--weights", "w", "--rig", "r", "--images", "i"]
     with pytest.raises(SystemExit):
         demo.parse_arguments([*needed, *arguments])
 
 
 def test_make_rig_names_what_is_wrong(index, tmp_path, capsys):
-    make_rig = load("make_rig")
     options = ["--index", str(index.path), "--out", str(tmp_path / "rig.yaml")]
     assert make_rig.main([*options, "--sample", "none"]) == 1
     assert "holds no samples ['none']" in capsys.readouterr().err
