@@ -3,16 +3,14 @@ runs found. All but the last test train by a stand-in."""
 
 import fcntl
 import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import compare
 import pytest
+from command_line import interrupt_on_signals
 from comparison import plot, runs
 from comparison.report import BEGIN, END
 
@@ -373,53 +371,44 @@ def test_a_run_that_is_under_way_is_left_alone(workplace):
     assert [call[:2] for call in workplace.calls()] == [["a", 0]]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_the_runs(workplace, number):
+def test_ctrl_c_ends_the_runs(workplace, monkeypatch, capsys):
+    """As SIGTERM does, which the tool turns into the same."""
     workplace.behave("forever")
-    # Where the tests run in the background, Ctrl-C is ignored, and the tool leaves it so.
-    start = f"""
-import runpy, signal, sys
-from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.path.insert(0, {str(ROOT / "tools")!r})
-from comparison import runs
-runs.TRAIN_NET = Path({str(workplace.train_net)!r})
-sys.argv[1:] = {workplace.arguments("--processes", 2)!r}
-runpy.run_path({compare.__file__!r}, run_name="__main__")
-"""
-    process = subprocess.Popen([sys.executable, "-c", start], stderr=subprocess.PIPE, text=True)
-    try:
-        begun = [workplace.folder / f"{name}-0" for name in ("a", "b")]
-        while process.poll() is None and not all(path.exists() for path in begun):
-            time.sleep(0.05)
-        os.kill(process.pid, number)
-        _, complaint = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130 and "goes on from here" in complaint
+    begun = [workplace.folder / f"{name}-0" for name in ("a", "b")]
+
+    def sleep(seconds):
+        time.sleep(seconds)
+        if all(path.exists() for path in begun):
+            raise KeyboardInterrupt
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
+    monkeypatch.setattr(runs, "time", clock)
+    assert compare.main(workplace.arguments("--processes", 2)) == 130
+    assert "goes on from here" in capsys.readouterr().err
     assert all((workplace.out / name / "seed0" / "ended").exists() for name in ("a", "b"))
     assert len(workplace.calls()) == 2
 
 
-def test_real_runs(synthetic_root, tmp_path, capsys):
-    configs = ["fsdbev_tiny_synthetic.py", "ablations/tiny/baseline.py"]
+def test_sigterm_is_as_ctrl_c():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        interrupt_on_signals()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_real_run(synthetic_root, tmp_path, capsys):
     small = ["dataloader.image_size=[64,176]", "train.max_iter=2", "train.checkpointer.period=2"]
     small += ["dataloader.train.num_workers=0", "dataloader.test.num_workers=0"]
-    small += [f"dataloader.dataroot={synthetic_root}", "dataloader.evaluator.fast_metrics=True"]
-    files = [str(ROOT / "configs" / name) for name in configs]
-    status = compare.main(
-        ["--config-file", *files, "--out", str(tmp_path), "--processes", "2", *small]
-    )
-    assert (status, capsys.readouterr().err) == (0, "")
-    report = json.loads((tmp_path / "comparison.json").read_text())
-    for row in report["configs"]:
-        evaluation = tmp_path / row["name"] / "seed0" / "evaluation.json"
-        expected = json.loads(evaluation.read_text())["nuscenes"]
-        assert row["runs"][0]["metrics"] == expected
-        assert row["metrics"]["NDS"]["mean"] == expected["NDS"]
-    whole, baseline = report["configs"]
-    assert whole["parameters"] > baseline["parameters"]  # MSFE
-    assert report["differences"]["dataloader.pseudo_points"] == {
-        "fsdbev_tiny_synthetic": "true",
-        "baseline": "false",
-    }
+    small += [f"dataloader.dataroot={synthetic_root}", "train.report.enabled=false"]
+    config = ["--config-file", str(ROOT / "configs/ablations/tiny/baseline.py")]
+    assert compare.main([*config, "--out", str(tmp_path), *small]) == 0, capsys.readouterr().err
+    [row] = json.loads((tmp_path / "comparison.json").read_text())["configs"]
+    evaluation = tmp_path / "baseline" / "seed0" / "evaluation.json"
+    expected = json.loads(evaluation.read_text())["nuscenes"]
+    assert row["runs"][0]["metrics"] == expected
+    assert row["metrics"]["NDS"]["mean"] == expected["NDS"]

@@ -80,21 +80,21 @@ def test_a_training_under_it_leaves_numbers_and_a_picture(monkeypatch, tmp_path,
     monkeypatch.syspath_prepend(str(ENGINE))
     out = tmp_path / "soak"
     options = ["--config-file", str(ENGINE / "toy_config.py"), "--out", str(out)]
-    options += ["--minutes", "1", "--every", "3", "--max-growth", "1000", "train.eval_period=10"]
-    options += ["train.checkpointer.period=20"]
+    options += ["--minutes", "0.6", "--every", "2", "--max-growth", "1000"]
+    options += ["train.checkpointer.period=12"]
     options += ["train.ema.start_updates=0", "dataloader.train.num_workers=1"]
     status = soak.main(options)
     said = capsys.readouterr()
     assert status == 0, said.err
-    assert "60 iterations in 1.0 minutes, 20 samples" in said.out and "memory" in said.out
+    assert "36 iterations in 0.6 minutes, 18 samples" in said.out and "memory" in said.out
     content = json.loads((out / "soak.json").read_text())
     assert content["growth"]["memory"]["first"] > 0 and content["warm_up"] == soak.WARM_UP
     with open(out / "samples.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["iteration"]) for row in rows] == list(range(3, 61, 3))
+    assert [int(row["iteration"]) for row in rows] == list(range(2, 37, 2))
     assert all(0 < int(row["workers"]) < int(row["memory"]) for row in rows)
     assert Image.open(out / "soak.png").size[0] > 800
-    assert len(list((out / "train").glob("model_*.pth"))) == 3  # of 20, 40 and 60 iterations
+    assert len(list((out / "train").glob("model_*.pth"))) == 3  # of 12, 24 and 36 iterations
     assert soak.main(options) == 1
     assert "is there already: take another --out" in capsys.readouterr().err
 

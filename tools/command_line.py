@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,14 @@ def exit_status(
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return _INTERRUPTED
+
+
+def interrupt_on_signals() -> None:
+    """Makes SIGTERM and SIGHUP, the end of the terminal, do what Ctrl-C does. Signals that are
+    ignored stay so: nohup ignores SIGHUP."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def cpu_count() -> int:

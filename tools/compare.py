@@ -18,12 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import exit_status, tool_parser
+from command_line import exit_status, interrupt_on_signals, tool_parser
 from comparison.entries import check_data, load_entries, without_folder
 from comparison.plot import write_plot
 from comparison.report import (
@@ -116,7 +115,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, signal.default_int_handler)  # ends the trainings, as Ctrl-C does
+    interrupt_on_signals()  # which ends the trainings too
     sys.exit(main())
