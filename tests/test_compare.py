@@ -3,6 +3,8 @@ runs found. All but the last test train by a stand-in."""
 
 import fcntl
 import json
+import os
+import signal
 import statistics
 import time
 from pathlib import Path

@@ -81,7 +81,7 @@ def assert_same(found, expected):
         assert found[name].dtype == value.dtype and torch.equal(found[name], value), name
 
 
-@pytest.mark.parametrize("kind", RELEASE_FILES)
+@pytest.mark.parametrize("kind", ["with optimizer", "wrapped"])  # the others: see below
 def test_release_to_ours_and_back(release, save, tmp_path, capsys, kind):
     path = save(RELEASE_FILES[kind](release))
     ours, back = str(tmp_path / "ours.pth"), str(tmp_path / "back.pth")
