@@ -118,7 +118,7 @@ def help_of(tool: str, *arguments: str) -> str:
     text = io.StringIO()
     with (
         mock.patch.object(sys, "argv", [path, *arguments, "--help"]),
-        mock.patch.object(sys, "path", [*sys.path]),
+        mock.patch.object(sys, "path", [str(ROOT / "tools"), *sys.path]),  # as of a script
         mock.patch.dict(os.environ, {"COLUMNS": "100"}),
         warnings.catch_warnings(),
         contextlib.redirect_stdout(text),

@@ -1,21 +1,22 @@
 """The comparison tool: it refuses what cannot be compared, does each run once, and reports what the
 runs found. All but the last test train by a stand-in."""
 
-import importlib
+import fcntl
 import json
 import os
-import runpy
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import compare
 import pytest
+from command_line import interrupt_on_signals
+from comparison import plot, runs
+from comparison.report import BEGIN, END
 
 ROOT = Path(__file__).parents[1]
-TOOL = ROOT / "tools/compare.py"
 
 CONFIG = """
 from fsdbev.model_zoo import get_config
@@ -70,21 +71,12 @@ if (here / "alone").exists():
 """
 
 
-@pytest.fixture
-def tool(monkeypatch):
-    """The tool's ``main``, with its modules."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    main = runpy.run_path(str(TOOL))["main"]
-    return main, lambda name: importlib.import_module(f"comparison.{name}")
-
-
 class Workplace:
     """A folder with configs, the stand-in, and what comes out."""
 
-    def __init__(self, folder, dataroot, main, capsys):
-        self.folder, self.out = folder, folder / "out"
-        self.main, self.capsys = main, capsys
-        self.common = (f'dataloader.dataroot="{dataroot}"', "train.max_iter=40")
+    def __init__(self, folder, dataroot, capsys):
+        self.folder, self.out, self.capsys = folder, folder / "out", capsys
+        self.common = [f'dataloader.dataroot="{dataroot}"', "train.max_iter=40"]
         self.train_net = folder / "train_net.py"
         self.train_net.write_text(STAND_IN)
         for name in ("a", "b"):
@@ -96,9 +88,7 @@ class Workplace:
         )
 
     def config(self, name, changes=""):
-        path = self.folder / f"{name}.py"
-        path.write_text(CONFIG + changes)
-        return path
+        (self.folder / f"{name}.py").write_text(f"{CONFIG}{changes}\n")
 
     def metrics(self, **metrics):
         (self.folder / "metrics.json").write_text(json.dumps(metrics))
@@ -107,15 +97,22 @@ class Workplace:
         for name in how:
             (self.folder / name).touch()
 
-    def arguments(self, *more, configs=None, seeds=(0, 1)):
-        configs = configs or [self.folder / "a.py", self.folder / "b.py"]
+    def arguments(self, *more, configs=("{0}/a.py", "{0}/b.py"), seeds=(0, 1)):
+        configs = [config.format(self.folder) for config in configs]
         line = ["--config-file", *configs, "--seeds", *seeds, "--out", self.out, *more]
         return list(map(str, [*line, *self.common]))
 
     def run(self, *more, **choices):
-        """Status, what was printed, and what it complained of."""
-        status = self.main(self.arguments(*more, **choices))
-        return status, *self.capsys.readouterr()
+        """Returns what was printed."""
+        status = compare.main(self.arguments(*more, **choices))
+        printed, error = self.capsys.readouterr()
+        assert (status, error) == (0, "")
+        return printed
+
+    def fails(self, *more, **choices):
+        """Returns the error."""
+        assert compare.main(self.arguments(*more, **choices)) == 1
+        return self.capsys.readouterr().err
 
     def calls(self):
         """Config, seed, arguments and threads of each."""
@@ -127,21 +124,19 @@ class Workplace:
 
 
 @pytest.fixture
-def workplace(tmp_path, synthetic_root, tool, capsys, monkeypatch):
-    main, part = tool
-    place = Workplace(tmp_path, synthetic_root, main, capsys)
-    monkeypatch.setattr(part("runs"), "TRAIN_NET", place.train_net)
+def workplace(tmp_path, synthetic_root, capsys, monkeypatch):
+    place = Workplace(tmp_path, synthetic_root, capsys)
+    monkeypatch.setattr(runs, "TRAIN_NET", place.train_net)
     return place
 
 
 def test_every_config_is_trained_with_every_seed(workplace):
-    status, printed, complaint = workplace.run("--processes", 2)
-    assert (status, complaint) == (0, "")
+    printed = workplace.run("--processes", 2)
     calls = workplace.calls()
     assert sorted(call[:2] for call in calls) == [["a", 0], ["a", 1], ["b", 0], ["b", 1]]
     for name, seed, arguments, threads in calls:
         assert arguments[:3] == ["--config-file", str(workplace.folder / f"{name}.py"), "--resume"]
-        assert arguments[3:5] == list(workplace.common)
+        assert arguments[3:5] == workplace.common
         assert "train.eval_period=0" in arguments[5:] and f"train.seed={seed}" in arguments[5:]
         assert int(threads) >= 1
     rows = workplace.report()["configs"]
@@ -161,72 +156,53 @@ def test_every_config_is_trained_with_every_seed(workplace):
     assert text.split("\n\n")[1] in printed
     assert (workplace.out / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
-
-def test_what_is_done_stays(workplace):
-    workplace.run()
-    (workplace.out / "b" / "seed1" / "evaluation.json").unlink()  # as if it had been killed
+    # what is done stays; a run without its evaluation goes on
+    (workplace.out / "b" / "seed1" / "evaluation.json").unlink()
     workplace.run()
     assert [call[:2] for call in workplace.calls()[4:]] == [["b", 1]]
-    status, printed, _ = workplace.run()
-    assert status == 0 and len(workplace.calls()) == 5
-    assert "4 runs, 0 of them to do" in printed
+    assert "4 runs, 0 of them to do" in workplace.run() and len(workplace.calls()) == 5
 
 
-def test_one_run_at_a_time_unless_told_otherwise(workplace):
-    workplace.behave("alone")
-    status, _, complaint = workplace.run()
-    assert (status, complaint) == (0, "") and len(workplace.calls()) == 4
-
-
-def test_several_runs_at_a_time(workplace):
-    workplace.behave("together")
-    status, _, complaint = workplace.run("--processes", 2, seeds=[0])
-    assert (status, complaint) == (0, "")
+@pytest.mark.parametrize(("how", "processes"), [("alone", 1), ("together", 2)])
+def test_as_many_runs_at_a_time_as_asked_for(workplace, how, processes):
+    workplace.behave(how)
+    workplace.run("--processes", processes, seeds=[0])
     cores = workplace.report()["configs"][0]["runs"][0]["made_with"]["cores"]
-    assert {call[3] for call in workplace.calls()} == {str(max(1, cores // 2))}
+    threads = str(max(1, cores // processes))
+    assert [call[3] for call in workplace.calls()] == [threads] * 2
 
 
 def test_a_run_that_fails_does_not_stop_the_others(workplace):
-    workplace.behave("fail-a-1")
-    status, _, complaint = workplace.run()
-    assert status == 1 and len(workplace.calls()) == 4
+    assert "no run is done" in workplace.fails("--only-report")
+    workplace.behave("fail-a-0", "fail-a-1", "vanish-b-1")
+    complaint = workplace.fails()
+    assert len(workplace.calls()) == 4 and not list(workplace.out.glob("comparison.*"))
     assert "a, seed 1 ended with status 1" in complaint and "and that is the end" in complaint
     assert str(workplace.out / "a" / "seed1" / "console.txt") in complaint
-    assert not list(workplace.out.glob("comparison.*"))
-    (workplace.folder / "fail-a-1").unlink()
-    assert workplace.run()[0] == 0 and len(workplace.calls()) == 5
+    assert "b, seed 1 ended before its evaluation" in complaint
 
-
-def test_a_run_that_ends_early_has_failed(workplace):
-    workplace.behave("vanish-b-0")
-    status, _, complaint = workplace.run()
-    assert status == 1 and "b, seed 0 ended before its evaluation" in complaint
-
-
-def test_report_of_what_is_done(workplace):
-    status, _, complaint = workplace.run("--only-report")
-    assert status == 1 and "no run is done" in complaint
-    workplace.behave("fail-a-0", "fail-a-1", "fail-b-1")
-    workplace.run()
-    status, printed, complaint = workplace.run("--only-report")
-    assert (status, complaint) == (0, "") and len(workplace.calls()) == 4
+    printed = workplace.run("--only-report")
+    assert len(workplace.calls()) == 4
     assert "Not done, and left out: a, seed 0; a, seed 1; b, seed 1" in printed
     assert "| a | 1.885 | 2 | - | - | - | - | - |" in printed
     assert workplace.report()["lacking"] == ["a, seed 0", "a, seed 1", "b, seed 1"]
     assert (workplace.out / "comparison.png").is_file()
+    for path in (*workplace.folder.glob("fail-*"), *workplace.folder.glob("vanish-*")):
+        path.unlink()
+    workplace.run()
+    assert len(workplace.calls()) == 7
 
 
 def test_one_seed_has_no_deviation(workplace):
-    status, printed, _ = workplace.run(seeds=[1])
-    assert status == 0 and "One seed" in printed and "±" not in printed
+    printed = workplace.run(seeds=[1])
+    assert "One seed" in printed and "±" not in printed
     assert "| b | 1.885 | 2 | 30.0 | 50.0 | 0.75 | 1.00 | 1.0 |" in printed
 
 
 def test_a_metric_that_a_seed_lacks_has_no_mean(workplace):
     found = {"mAP": 0.1, "NDS": 0.2, "mATE": 0.5}
-    lacking = {**found, "mATE": None}
-    workplace.metrics(a=[found, lacking], b=[found, found])
-    _, printed, _ = workplace.run()
+    workplace.metrics(a=[found, {**found, "mATE": None}], b=[found, found])
+    printed = workplace.run()
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith(("| a", "| b"))]
     assert [row[5] for row in rows] == ["-", "0.50"]
     assert [row[6] for row in rows] == ["-", "-"]  # nobody has mAVE
@@ -236,91 +212,80 @@ def test_runs_of_other_settings_are_not_mixed_in(workplace):
     workplace.run(seeds=[0])
     count = len(workplace.calls())
     for more in ((), ("--only-report",)):
-        status, _, complaint = workplace.run(*more, "train.clip_grad.max_norm=1")
-        assert status == 1 and len(workplace.calls()) == count
-        assert (
-            f"{workplace.out / 'a' / 'seed0'}: train.clip_grad.max_norm was 5.0, is 1.0"
-            in complaint
-        )
-        assert str(workplace.out / "b" / "seed0") in complaint and "another --out" in complaint
-    workplace.config("b", "optimizer.lr = 1e-3\n")
-    status, _, complaint = workplace.run()
-    assert status == 1 and "optimizer.lr was 0.004, is 0.001" in complaint
+        complaint = workplace.fails(*more, "train.clip_grad.max_norm=1")
+        assert len(workplace.calls()) == count
+        for name in ("a", "b"):
+            folder = workplace.out / name / "seed0"
+            assert f"{folder}: train.clip_grad.max_norm was 5.0, is 1.0" in complaint
+        assert "another --out" in complaint
+    workplace.config("b", "optimizer.lr = 1e-3")
+    complaint = workplace.fails()
+    assert "optimizer.lr was 0.004, is 0.001" in complaint
     assert str(workplace.out / "a") not in complaint
-
-
-def test_runs_of_unknown_settings_are_not_mixed_in(workplace):
-    (workplace.out / "a" / "seed0").mkdir(parents=True)
-    (workplace.out / "a" / "seed0" / "evaluation.json").write_text("{}")
-    status, _, complaint = workplace.run()
-    assert status == 1 and "not made by this tool" in complaint and not workplace.calls()
+    (workplace.out / "b" / "seed0" / "run.json").unlink()
+    assert "not made by this tool" in workplace.fails() and len(workplace.calls()) == count
 
 
 @pytest.mark.parametrize(
-    ("change", "key", "values"),
+    ("change", "complaint"),
     [
-        ("train.max_iter = 30", "train.max_iter", ("700", "30")),
+        ("train.max_iter = 30", "train.max_iter is 700 in 'a' and 30 in 'b'"),
+        ("dataloader.train.total_batch_size = 4", "total_batch_size is 2 in 'a' and 4 in 'b'"),
+        ("dataloader.dataroot = 'x'", "dataloader.dataroot is data/synthetic in 'a' and x in 'b'"),
+        ("dataloader.version = 'v2'", "dataloader.version is v1.0-synth in 'a' and v2 in 'b'"),
+        ("dataloader.train_split = 'x'", "dataloader.train_split is synth_train in 'a' and x"),
+        ("dataloader.test_split = 'x'", "dataloader.test_split is synth_val in 'a' and x"),
+        ("dataloader.image_size = [64, 176]", "image_size is [112, 304] in 'a' and [64, 176]"),
+        ("dataloader.test.dataset.split = 'x'", "test.dataset.split is synth_val in 'a' and x"),
         (
-            "dataloader.train.total_batch_size = 4",
-            "dataloader.train.total_batch_size",
-            ("2", "4"),
+            "dataloader.evaluator.class_names = ['car']",
+            "class_names is absent in 'a' and [\"car\"]",
         ),
-        ("dataloader.dataroot = 'other'", "dataloader.dataroot", ("data/synthetic", "other")),
-        ("dataloader.version = 'v2'", "dataloader.version", ("v1.0-synth", "v2")),
-        ("dataloader.train_split = 'x'", "dataloader.train_split", ("synth_train", "x")),
-        ("dataloader.test_split = 'x'", "dataloader.test_split", ("synth_val", "x")),
-        ("dataloader.image_size = [64, 176]", "dataloader.image_size", ("112, 304", "64, 176")),
-        ("dataloader.test.dataset.split = 'x'", "dataloader.test.dataset.split", ("val", "x")),
-        ("dataloader.evaluator.class_names = ['car']", "class_names", ("absent", "[car]")),
+        ("dataloader.evaluator = None", "'b' has no dataloader.evaluator"),
     ],
 )
-def test_unfair_comparisons_are_refused(workplace, change, key, values):
-    workplace.config("b", f"{change}\n")
-    workplace.common = ()
-    status, _, complaint = workplace.run()
-    assert status == 1 and not workplace.out.exists()
-    assert key in complaint and all(value in complaint for value in values)
-
-
-def test_what_cannot_be_evaluated_is_refused(workplace):
-    workplace.config("b", "dataloader.evaluator = None\n")
-    status, _, complaint = workplace.run()
-    assert status == 1 and "'b' has no dataloader.evaluator" in complaint
+def test_unfair_comparisons_are_refused(workplace, change, complaint):
+    workplace.config("b", change)
+    workplace.common = []
+    assert complaint in workplace.fails() and not workplace.out.exists()
 
 
 def test_differences_of_the_method_are_reported(workplace):
-    changes = "optimizer.lr = 1e-3\ndataloader.image_aug.scale = [0.5, 1.5]\n"
-    workplace.config("b", f"{changes}model.teacher_fill = None\ntrain.log_period = 7\n")
-    _, printed, _ = workplace.run(seeds=[0])
-    assert workplace.report()["differences"] == {
-        "optimizer.lr": {"a": "0.004", "b": "0.001"},
-        "dataloader.image_aug.scale": {"a": "[0.95, 1.05]", "b": "[0.5, 1.5]"},
-        "model.teacher_fill": {"a": "paper", "b": "null"},
-    }
-    assert "- `optimizer.lr`: 0.004 (a); 0.001 (b)" in printed and "teacher_fill" not in printed
-
-
-def test_configs_can_be_named(workplace):
-    a = workplace.folder / "a.py"
-    workplace.metrics(**{name: [{"mAP": 0, "NDS": 0}] for name in ("a", "FSD + PCI")})
-    status, _, complaint = workplace.run(configs=[a, f"FSD + PCI={a}"], seeds=[0])
-    assert (status, complaint) == (0, "")
-    assert [row["name"] for row in workplace.report()["configs"]] == ["a", "FSD + PCI"]
+    a = "{0}/a.py"
+    workplace.config(
+        "b",
+        "optimizer.lr = 1e-3\ndataloader.image_aug.scale = [0.5, 1.5]\n"
+        "model.teacher_fill = None\ntrain.log_period = 7",
+    )
+    workplace.metrics(**{name: [{"mAP": 0, "NDS": 0}] for name in ("a", "b", "FSD + PCI")})
+    printed = workplace.run(configs=[a, "{0}/b.py", f"FSD + PCI={a}"], seeds=[0])
+    report = workplace.report()
+    assert [row["name"] for row in report["configs"]] == ["a", "b", "FSD + PCI"]
     assert (workplace.out / "FSD + PCI" / "seed0" / "evaluation.json").is_file()
+    assert report["differences"] == {
+        "optimizer.lr": {"a": "0.004", "b": "0.001", "FSD + PCI": "0.004"},
+        "dataloader.image_aug.scale": {
+            "a": "[0.95, 1.05]",
+            "b": "[0.5, 1.5]",
+            "FSD + PCI": "[0.95, 1.05]",
+        },
+        "model.teacher_fill": {"a": "paper", "b": "null", "FSD + PCI": "paper"},
+    }
+    assert "- `optimizer.lr`: 0.004 (a, FSD + PCI); 0.001 (b)\n" in printed
+    assert "teacher_fill" not in printed
 
 
 @pytest.mark.parametrize(
     ("configs", "complaint"),
     [
         (["{0}/a.py", "{0}/a.py"], "two configs are named 'a'"),
-        (["../x={0}/a.py"], "'../x' is no name"),
+        (["../x={0}/a.py"], "neither FILE.py nor NAME=FILE.py"),
         (["{0}/a.py", "train.max_iter=2"], "overrides stand behind"),
         (["{0}/nothing.py"], "nothing.py"),
     ],
 )
 def test_configs_that_make_no_sense(workplace, configs, complaint):
-    status, _, found = workplace.run(configs=[c.format(workplace.folder) for c in configs])
-    assert status == 1 and complaint in found
+    assert complaint in workplace.fails(configs=configs)
 
 
 @pytest.mark.parametrize(
@@ -337,45 +302,28 @@ def test_configs_that_make_no_sense(workplace, configs, complaint):
     ],
 )
 def test_arguments_that_make_no_sense(workplace, arguments, complaint):
-    status, _, found = workplace.run(*arguments)
-    assert status == 1 and complaint in found and not workplace.calls()
+    assert complaint in workplace.fails(*arguments) and not workplace.calls()
 
 
 def test_missing_data(workplace, tmp_path):
-    workplace.common = (f'dataloader.dataroot="{tmp_path / "nothing"}"',)
-    status, _, complaint = workplace.run()
-    assert status == 1 and not workplace.calls()
-    assert "tools/make_synthetic_nuscenes.py" in complaint
+    workplace.common = [f'dataloader.dataroot="{tmp_path / "nothing"}"']
+    complaint = workplace.fails()
+    assert not workplace.calls() and "tools/make_synthetic_nuscenes.py" in complaint
     assert "tools/prepare_nuscenes.py" in complaint
 
 
-def test_table_goes_between_the_markers_of_a_document(workplace, tool):
-    _, part = tool
-    begin, end = part("report").BEGIN, part("report").END
-    document = workplace.folder / "document.md"
-    document.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+def test_table_goes_between_the_markers_of_a_document(workplace, synthetic_root):
+    document, new = workplace.folder / "document.md", workplace.folder / "new.md"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     for _ in range(2):
-        assert workplace.run("--doc", document)[0] == 0
+        workplace.run("--doc", document)
         text = document.read_text()
-        assert text.startswith(f"before\n{begin}\n| config |") and text.endswith(f"{end}\nafter\n")
+        assert text.startswith(f"before\n{BEGIN}\n| config |") and text.endswith(f"{END}\nafter\n")
         assert "old" not in text and text.count("| a |") == 1
-    new = workplace.folder / "new.md"
-    assert workplace.run("--doc", new)[0] == 0
+    workplace.run("--doc", new)
     assert new.read_text() == text.removeprefix("before\n").removesuffix("after\n")
 
-
-@pytest.mark.parametrize("text", ["prose", "{1} {0}", "{0} {0} {1}", "{0}"])
-def test_document_without_the_markers(workplace, tool, text):
-    _, part = tool
-    document = workplace.folder / "document.md"
-    document.write_text(text.format(part("report").BEGIN, part("report").END))
-    status, _, complaint = workplace.run("--doc", document)
-    assert status == 1 and "comparison: begin" in complaint and not workplace.calls()
-
-
-def test_report_names_no_folder_of_the_machine(workplace, synthetic_root):
-    document = workplace.folder / "document.md"
-    workplace.run("--doc", document)
+    # the report names no folder of the machine
     for path in (workplace.out / "comparison.json", workplace.out / "comparison.md", document):
         text = path.read_text()
         assert str(workplace.folder) not in text and str(synthetic_root) not in text
@@ -384,12 +332,31 @@ def test_report_names_no_folder_of_the_machine(workplace, synthetic_root):
     assert "train.max_iter=40" in command and "dataloader.dataroot=data" in command
 
 
-def test_picture_shows_every_seed_in_the_order_given(workplace, tool):
-    _, part = tool
-    workplace.run()
-    figure = part("plot").draw(workplace.report())
+@pytest.mark.parametrize("text", ["prose", "{1} {0}", "{0} {0} {1}", "{0}"])
+def test_document_without_the_markers(workplace, text):
+    document = workplace.folder / "document.md"
+    document.write_text(text.format(BEGIN, END))
+    complaint = workplace.fails("--doc", document)
+    assert "comparison: begin" in complaint and not workplace.calls()
+
+
+def test_picture_shows_every_seed_in_the_order_given():
+    rows = [("a", [0.1, 0.2], [0.2, 0.3]), ("b", [0.3, 0.3], [0.4, 0.5]), ("c", [], [])]
+    configs = []
+    for name, *values in rows:
+        metrics = [dict(zip(("mAP", "NDS"), pair)) for pair in zip(*values)]
+        spreads = {
+            metric: {"mean": statistics.fmean(found), "deviation": 0.1}
+            for metric, found in zip(("mAP", "NDS"), values)
+            if found
+        }
+        configs.append(
+            {"name": name, "metrics": spreads, "runs": [{"metrics": found} for found in metrics]}
+        )
+    settings = {"iterations": 40, "batch": 2, "data": "v1.0-synth"}
+    figure = plot.draw({"configs": configs, "settings": settings, "seeds": [0, 1]})
     left, right = figure.axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b", "c"]
     assert left.yaxis_inverted()  # the first on top
     for axes, expected in ((left, [[10, 20], [30, 30]]), (right, [[20, 30], [40, 50]])):
         dots = [dots.get_offsets() for dots in axes.collections if len(dots.get_offsets()) == 2]
@@ -398,60 +365,52 @@ def test_picture_shows_every_seed_in_the_order_given(workplace, tool):
 
 
 def test_a_run_that_is_under_way_is_left_alone(workplace):
-    fcntl = pytest.importorskip("fcntl")
     console = workplace.out / "b" / "seed0" / "console.txt"
     console.parent.mkdir(parents=True)
     with open(console, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        status, _, complaint = workplace.run()
-    assert status == 1 and "b, seed 0 is under way already" in complaint
-    assert not workplace.calls()
+        assert "b, seed 0 is under way already" in workplace.fails(seeds=[0])
+    assert [call[:2] for call in workplace.calls()] == [["a", 0]]
 
 
-def test_ctrl_c_ends_the_runs(workplace):
+def test_ctrl_c_ends_the_runs(workplace, monkeypatch, capsys):
+    """As SIGTERM does, which the tool turns into the same."""
     workplace.behave("forever")
-    line = workplace.arguments("--processes", 2)
-    # Where the tests run in the background, Ctrl-C is ignored, and the tool leaves it so.
-    start = f"""
-import runpy, signal, sys
-from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)
-main = runpy.run_path({str(TOOL)!r})["main"]
-sys.modules["comparison.runs"].TRAIN_NET = Path({str(workplace.train_net)!r})
-sys.exit(main({line!r}))
-"""
-    process = subprocess.Popen([sys.executable, "-c", start], stderr=subprocess.PIPE, text=True)
-    try:
-        begun = [workplace.folder / f"{name}-0" for name in ("a", "b")]
-        while process.poll() is None and not all(path.exists() for path in begun):
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGINT)
-        _, complaint = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130 and "goes on from here" in complaint
+    begun = [workplace.folder / f"{name}-0" for name in ("a", "b")]
+
+    def sleep(seconds):
+        time.sleep(seconds)
+        if all(path.exists() for path in begun):
+            raise KeyboardInterrupt
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
+    monkeypatch.setattr(runs, "time", clock)
+    assert compare.main(workplace.arguments("--processes", 2)) == 130
+    assert "goes on from here" in capsys.readouterr().err
     assert all((workplace.out / name / "seed0" / "ended").exists() for name in ("a", "b"))
     assert len(workplace.calls()) == 2
 
 
-def test_real_runs(tool, synthetic_root, tmp_path, capsys):
-    main, _ = tool
-    configs = ["fsdbev_tiny_synthetic.py", "ablations/tiny/baseline.py"]
+def test_sigterm_is_as_ctrl_c():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        interrupt_on_signals()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_real_run(synthetic_root, tmp_path, capsys):
     small = ["dataloader.image_size=[64,176]", "train.max_iter=2", "train.checkpointer.period=2"]
     small += ["dataloader.train.num_workers=0", "dataloader.test.num_workers=0"]
-    small += [f"dataloader.dataroot={synthetic_root}"]
-    files = [str(ROOT / "configs" / name) for name in configs]
-    status = main(["--config-file", *files, "--out", str(tmp_path), "--processes", "2", *small])
-    assert (status, capsys.readouterr().err) == (0, "")
-    report = json.loads((tmp_path / "comparison.json").read_text())
-    for row in report["configs"]:
-        evaluation = tmp_path / row["name"] / "seed0" / "evaluation.json"
-        expected = json.loads(evaluation.read_text())["nuscenes"]
-        assert row["runs"][0]["metrics"] == expected
-        assert row["metrics"]["NDS"]["mean"] == expected["NDS"]
-    whole, baseline = report["configs"]
-    assert whole["parameters"] > baseline["parameters"]  # MSFE
-    assert report["differences"]["dataloader.pseudo_points"] == {
-        "fsdbev_tiny_synthetic": "true",
-        "baseline": "false",
-    }
+    small += [f"dataloader.dataroot={synthetic_root}", "train.report.enabled=false"]
+    config = ["--config-file", str(ROOT / "configs/ablations/tiny/baseline.py")]
+    assert compare.main([*config, "--out", str(tmp_path), *small]) == 0, capsys.readouterr().err
+    [row] = json.loads((tmp_path / "comparison.json").read_text())["configs"]
+    evaluation = tmp_path / "baseline" / "seed0" / "evaluation.json"
+    expected = json.loads(evaluation.read_text())["nuscenes"]
+    assert row["runs"][0]["metrics"] == expected
+    assert row["metrics"]["NDS"]["mean"] == expected["NDS"]

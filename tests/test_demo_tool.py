@@ -1,11 +1,12 @@
 """tools/demo.py and tools/make_rig.py: from image files and a rig file to pictures, video, JSON."""
 
-import importlib.util
 import json
 import shutil
-from pathlib import Path
+from functools import partial
 
 import av
+import demo
+import make_rig
 import pytest
 import torch
 from PIL import Image
@@ -18,19 +19,6 @@ from fsdbev.model_zoo import CONFIGS, get_config
 from fsdbev.visualization import VideoWriter
 
 CONFIG = "fsdbev_tiny_synthetic.py"
-TOOLS = Path(__file__).parents[1] / "tools"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def demo():
-    return load("demo")
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +28,14 @@ def index(synthetic_root):
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory, index, synthetic_root):
-    """Folder with weights, rig.yaml, poses.json and images/<camera>/ of three moments."""
+    """Folder with weights, rig.yaml, poses.json and images/<camera>/ of two moments."""
     folder = tmp_path_factory.mktemp("demo")
     torch.manual_seed(0)
     model = instantiate(get_config(CONFIG).model)
     torch.save({"model": model.state_dict()}, folder / "model.pth")
     arguments = ["--index", str(index.path), "--out", str(folder / "rig.yaml")]
-    assert load("make_rig").main(arguments) == 0
-    frames = [index[row] for row in range(3)]
+    assert make_rig.main(arguments) == 0
+    frames = [index[row] for row in range(2)]
     for frame in frames:
         for camera, path in zip(frame.channels, frame.image_paths, strict=True):
             (folder / "images" / camera).mkdir(parents=True, exist_ok=True)
@@ -57,18 +45,31 @@ def inputs(tmp_path_factory, index, synthetic_root):
     return folder
 
 
-@pytest.fixture
-def run(demo, inputs, tmp_path):
-    def run(*arguments, out="out"):
+@pytest.fixture(scope="module")
+def run_into(inputs):
+    def run(out, *arguments):
         common = {"config-file": CONFIGS / CONFIG, "weights": inputs / "model.pth"}
-        common |= {"rig": inputs / "rig.yaml", "out": tmp_path / out}
+        common |= {"rig": inputs / "rig.yaml", "out": out}
         options = [text for name, value in common.items() for text in (f"--{name}", str(value))]
         overrides = ["dataloader.image_size=[64,112]", "model.head.max_candidates=3"]
         opts = ["--opts", *overrides, "train.device=cpu"]
         status = demo.main([*options, "--score-threshold", "0.1", *map(str, arguments), *opts])
-        return status, tmp_path / out
+        return status, out
 
     return run
+
+
+@pytest.fixture
+def run(run_into, tmp_path):
+    return partial(run_into, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def driven(run_into, inputs, tmp_path_factory):
+    """Output of a run on both moments with their poses."""
+    out = tmp_path_factory.mktemp("driven") / "out"
+    assert run_into(out, "--images", inputs / "images", "--poses", inputs / "poses.json")[0] == 0
+    return out
 
 
 def read(out):
@@ -98,20 +99,18 @@ def test_the_images_of_one_moment_become_a_picture_and_json(run, inputs):
     assert read_rig(out / "rig.json").channels == read_rig(inputs / "rig.yaml").channels
 
 
-def test_folders_with_poses_become_a_video_and_look_back(run, inputs):
-    folder = inputs / "images"
-    status, out = run("--images", folder, "--poses", inputs / "poses.json")
-    assert status == 0
-    with av.open(str(out / "detections.mp4")) as file:
+def test_folders_with_poses_become_a_video_and_look_back(run_into, driven, inputs, tmp_path):
+    with av.open(str(driven / "detections.mp4")) as file:
         video = file.streams.video[0]
         frames = sum(1 for _ in file.decode(video))
-    assert (frames, video.average_rate, video.codec_context.name) == (3, 2, "h264")
-    assert len(list((out / "pictures").iterdir())) == 3
-    moving = read(out)
-    assert [moment["seconds"] for moment in moving["moments"]] == [0, 0.5, 1.0]
+    assert (frames, video.average_rate, video.codec_context.name) == (2, 2, "h264")
+    assert len(list((driven / "pictures").iterdir())) == 2
+    moving = read(driven)
+    assert [moment["seconds"] for moment in moving["moments"]] == [0, 0.5]
 
-    alone = read(run("--images", folder, out="alone")[1])
-    standing = read(run("--images", folder, "--standing", out="standing")[1])
+    folder = inputs / "images"
+    alone = read(run_into(tmp_path / "alone", "--images", folder)[1])
+    standing = read(run_into(tmp_path / "standing", "--images", folder, "--standing")[1])
     first, second = (
         [content["moments"][k]["detections"] for content in (moving, alone, standing)]
         for k in range(2)
@@ -134,16 +133,19 @@ def test_videos_are_read_at_the_rate(run, inputs, tmp_path):
         assert picture.size[0] > 2000
 
 
-def test_a_second_run_replaces_the_first(run, inputs):
-    run("--images", inputs / "images")
-    (run("--images", inputs / "images")[1] / "pictures" / "note.txt").write_text("mine")
+def test_a_second_run_replaces_the_first(run, driven, inputs, tmp_path):
+    shutil.copytree(driven, tmp_path / "out")
+    (tmp_path / "out" / "pictures" / "note.txt").write_text("mine")
     out = run("--images", *(f"{n}={p}" for n, p in one_image_each(inputs).items()))[1]
     assert sorted(path.name for path in (out / "pictures").iterdir()) == ["000000.jpg", "note.txt"]
     assert not (out / "detections.mp4").exists()
 
 
-def test_poses_that_end_early_are_an_error_and_keep_what_was_there(run, inputs, tmp_path, capsys):
-    status, out = run("--images", inputs / "images")
+def test_poses_that_end_early_are_an_error_and_keep_what_was_there(
+    run, driven, inputs, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    shutil.copytree(driven, out)
     before = (out / "detections.json").read_bytes(), (out / "detections.mp4").read_bytes()
     (tmp_path / "short.json").write_text(json.dumps([[[1, 0, 0, 0]] * 4]))
     (tmp_path / "one.json").write_text(
@@ -167,14 +169,13 @@ def test_poses_that_end_early_are_an_error_and_keep_what_was_there(run, inputs, 
 
 
 @pytest.mark.parametrize("arguments", [["--rate", "0"], ["--standing", "--poses", "p.json"]])
-def test_options_that_make_no_sense_are_refused(demo, arguments):
+def test_options_that_make_no_sense_are_refused(arguments):
     needed = ["--config-file", "c", "--weights", "w", "--rig", "r", "--images", "i"]
     with pytest.raises(SystemExit):
         demo.parse_arguments([*needed, *arguments])
 
 
 def test_make_rig_names_what_is_wrong(index, tmp_path, capsys):
-    make_rig = load("make_rig")
     options = ["--index", str(index.path), "--out", str(tmp_path / "rig.yaml")]
     assert make_rig.main([*options, "--sample", "none"]) == 1
     assert "holds no samples ['none']" in capsys.readouterr().err

@@ -22,26 +22,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import exit_status
+from command_line import exit_status, interrupt_on_signals, tool_parser
 from comparison.entries import check_data, load_entries, without_folder
 from comparison.plot import write_plot
-from comparison.report import check_document, markdown, write_document, write_report
-from comparison.results import summarize
+from comparison.report import (
+    check_document,
+    markdown,
+    summarize,
+    write_document,
+    write_report,
+)
 from comparison.runs import make_runs, train
 
 from fsdbev.utils.atomic_write import atomic_write
 
-#: Exit status after Ctrl-C, as of a shell's commands.
-_INTERRUPTED = 130
-
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("--config-file", nargs="+", required=True, metavar="[NAME=]FILE", help="what is compared")
     add("--seeds", nargs="+", default=["0"], help="of the runs of each config (default: 0)")
@@ -113,12 +110,10 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    try:
-        return exit_status(run, parse_arguments(arguments))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return _INTERRUPTED
+    interrupted = "stopped; the same command goes on from here"
+    return exit_status(run, parse_arguments(arguments), interrupted=interrupted)
 
 
 if __name__ == "__main__":
+    interrupt_on_signals()  # which ends the trainings too
     sys.exit(main())

@@ -27,16 +27,10 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
+from command_line import ROOT, exit_status, tool_parser
 from torch import Tensor
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT)]
-
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import exit_status
 
 from fsdbev.checkpoint import (
     Form,
@@ -57,9 +51,7 @@ StateDict = dict[str, Tensor]
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("input", metavar="IN", help="checkpoint to convert")
     parser.add_argument("output", metavar="OUT", help=".pth or .safetensors file to write")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for --config-file")

@@ -30,12 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import exit_status, tool_parser
 from PIL import Image
-
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import exit_status
 
 from fsdbev.data.moments import Moment, moments_of_images, moments_of_videos
 from fsdbev.data.rig_file import read_rig, rig_content
@@ -53,8 +49,7 @@ CONVENTIONS = (
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("--config-file", required=True, help="config of the model")
     add("--weights", required=True, help="its weights, as train.init_checkpoint takes them")

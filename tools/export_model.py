@@ -23,10 +23,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import exit_status
+from command_line import exit_status, tool_parser
 from omegaconf import DictConfig
 
 from fsdbev.checkpoint import load_weights
@@ -39,9 +36,7 @@ from fsdbev.engine.model import build_model
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("--config-file", required=True, help="LazyConfig file with a model")
     add("--weights", help="checkpoint; the same as train.init_checkpoint=FILE")

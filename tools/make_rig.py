@@ -9,12 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import exit_status
+from command_line import exit_status, tool_parser
 
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.rig_file import rig_of_frame, write_rig
@@ -22,8 +18,7 @@ from fsdbev.visualization import rows_of
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = tool_parser(__doc__)
     parser.add_argument("--index", required=True, help="frame index (.arrow)")
     parser.add_argument("--sample", metavar="TOKEN", help="of which sample (default: the first)")
     parser.add_argument("--out", required=True, help="rig file to write (.yaml)")

@@ -16,12 +16,8 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import cpu_count
+from command_line import cpu_count, tool_parser
 
 from fsdbev.data.synthetic import SyntheticOptions, generate
 
@@ -35,9 +31,7 @@ def _image_size(text: str) -> tuple[int, int]:
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     default = SyntheticOptions()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("--out", required=True, help="folder of the data set (nuScenes' data root)")
     add("--scenes-train", type=int, default=default.scenes_train, help="default: %(default)s")

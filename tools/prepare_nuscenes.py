@@ -23,12 +23,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from command_line import cpu_count, exit_status, tool_parser
 from tqdm import tqdm
-
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import cpu_count
 
 from fsdbev.data.labelling import STAGES, LabelStatistics
 from fsdbev.data.output_folder import default_output
@@ -42,9 +38,7 @@ _MOST_WORKERS = 16
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     workers = min(cpu_count(), _MOST_WORKERS)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("--dataroot", required=True, help="folder that holds the version's folder")
     add("--version", required=True, help="v1.0-trainval, v1.0-mini, v1.0-test, or one of your own")
@@ -139,18 +133,15 @@ def _check(args: argparse.Namespace, output: Path) -> int:
     return 0
 
 
+def run(args: argparse.Namespace) -> int:
+    output = Path(args.output) if args.output else default_output(args.dataroot, args.version)
+    return _check(args, output) if args.check else _prepare(args, output)
+
+
 def main() -> int:
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    output = Path(args.output) if args.output else default_output(args.dataroot, args.version)
-    try:
-        return _check(args, output) if args.check else _prepare(args, output)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; run again to go on from here", file=sys.stderr)
-        return 130
+    return exit_status(run, args, interrupted="interrupted; run again to go on from here")
 
 
 if __name__ == "__main__":

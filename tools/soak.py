@@ -6,7 +6,7 @@
 It is the trainer of train_net.py, with the loader's workers, writers, averaged weights, rotating
 checkpoints, and an evaluation at the start and every 500 iterations; key=value changes the config.
 After every --every iterations it notes the memory of the training and of the loader's workers (on
-Linux what is no part of a file, and what they share counts once; elsewhere the resident memory),
+Linux what is no part of a file, and what they share counts once; elsewhere what nobody shares),
 open files and threads.
 
 The first fifth of the time is warm-up: caches fill, and so do the histories of the scalars (1000
@@ -24,19 +24,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import gc
 import json
+import re
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import exit_status
-from soaking.growth import Sample, growth, write_picture
-from soaking.processes import allocated, total, usage_of_all
+import numpy as np
+import psutil
+from command_line import exit_status, tool_parser
+from matplotlib.figure import Figure
 
 from fsdbev.d2.engine import HookBase, default_argument_parser, default_setup
 from fsdbev.engine import Trainer, load_config
@@ -44,8 +43,11 @@ from fsdbev.utils.atomic_write import atomic_write
 
 #: Share of the time that does not count.
 WARM_UP = 0.2
+#: Samples that a quarter has at least.
+_LEAST = 3
+MIB = 2**20
 
-#: What a soak changes in a config: it never ends by itself, and does often what may leave traces.
+#: What a soak changes in a config: it never ends by itself, and often does what may leave traces.
 OVERRIDES = (
     "train.max_iter=1000000",
     "train.eval_period=500",
@@ -53,6 +55,14 @@ OVERRIDES = (
     "train.checkpointer.max_to_keep=3",
     "dataloader.train.num_workers=2",
 )
+#: Lines of the picture: quantity, and its label.
+_LINES = {"memory": "all", "main": "training process", "workers": "loader's workers"}
+
+#: A sample: seconds and iteration; bytes of all processes (memory, rss, uss), of the training's
+#: process (main, allocated) and of the others (workers); files and threads of the training's.
+Sample = dict[str, float]
+#: The samples by quantity.
+Series = Mapping[str, np.ndarray]
 
 
 class TimeIsUp(BaseException):
@@ -60,7 +70,7 @@ class TimeIsUp(BaseException):
 
 
 class Watcher(HookBase):
-    """Samples after every few iterations, into a file too, and ends the training in time."""
+    """Takes samples after every few iterations, into a file too, and ends the training in time."""
 
     def __init__(self, path: Path, *, every: int, seconds: float) -> None:
         self._path = path
@@ -73,7 +83,7 @@ class Watcher(HookBase):
         # the first evaluation imports much, and its tables are the largest thing there is
         self.trainer.test(self.trainer.cfg, self.trainer.eval_model)
         self._file = open(self._path, "w", newline="", encoding="utf-8")
-        self._rows = csv.DictWriter(self._file, [field.name for field in fields(Sample)])
+        self._rows = csv.DictWriter(self._file, take_sample(0.0, 0))
         self._rows.writeheader()
 
     def after_train(self) -> None:
@@ -84,34 +94,51 @@ class Watcher(HookBase):
         passed = time.monotonic() - self._start
         if done % self._every == 0:
             self.samples.append(take_sample(passed, done))
-            self._rows.writerow(asdict(self.samples[-1]))
+            self._rows.writerow(self.samples[-1])
             self._file.flush()
         if passed >= self._seconds:
             raise TimeIsUp
 
 
 def take_sample(seconds: float, iteration: int) -> Sample:
-    main, workers = usage_of_all()
-    everyone = [main, *workers]
-    measure = "rss" if total(everyone, "own") is None else "own"
-    return Sample(
-        seconds,
-        iteration,
-        total(everyone, measure),
-        total([main], measure),
-        total(workers, measure),
-        total(everyone, "rss"),
-        total(everyone, "uss"),
-        allocated(),
-        main.files,
-        main.threads,
-    )
+    """Memory, files and threads now, of this process once its garbage is collected."""
+    gc.collect()
+    process, heap = psutil.Process(), psutil.heap_info()
+    main, workers = _memory(process), []
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):  # it has just ended
+            workers.append(_memory(child))
+    return {
+        "seconds": seconds,
+        "iteration": iteration,
+        "memory": sum(one["memory"] for one in (main, *workers)),
+        "main": main["memory"],
+        "workers": sum(one["memory"] for one in workers),
+        "rss": sum(one["rss"] for one in (main, *workers)),
+        "uss": sum(one["uss"] for one in (main, *workers)),
+        "allocated": heap.heap_used + heap.mmap_used,
+        "files": process.num_fds(),
+        "threads": process.num_threads(),
+    }
+
+
+def _memory(process: psutil.Process) -> dict[str, int]:
+    """Bytes of a process: resident ones, those that nobody shares (USS), and ``memory``.
+
+    That is the part of PSS, which counts what n processes share as 1/n in each, that belongs to no
+    file: pages of libraries and data files come and go with other programs that read them. psutil
+    does not tell this part; where Linux does not tell it either, ``memory`` is USS.
+    """
+    info = process.memory_full_info()
+    rollup = Path(f"/proc/{process.pid}/smaps_rollup")
+    text = rollup.read_text() if rollup.exists() else ""
+    sizes = re.findall(r"^(?:Pss_Anon|Pss_Shmem|SwapPss): +(\d+) kB", text, re.MULTILINE)
+    memory = 1024 * sum(map(int, sizes)) if len(sizes) == 3 else info.uss
+    return {"rss": info.rss, "uss": info.uss, "memory": memory}
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add = parser.add_argument
     add("--config-file", default="configs/fsdbev_tiny_synthetic.py")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for what it finds")
@@ -140,10 +167,10 @@ def run(args: argparse.Namespace) -> None:
     samples = train(args, output)
     if not samples:
         raise ValueError(f"no {args.every} iterations in {args.minutes} minutes: take more minutes")
-    found = write(args, samples)
-    print("\n".join(lines(samples, found)))
-    grown = too_much(found, args.max_growth)
-    if grown:
+    series = {name: np.array([sample[name] for sample in samples]) for name in samples[0]}
+    found = write(args, series)
+    print("\n".join(lines(series, found)))
+    if grown := too_much(found, args.max_growth):
         raise ValueError(f"{' and '.join(grown)} grew after warm-up: see {args.out / 'soak.png'}")
 
 
@@ -161,14 +188,35 @@ def train(args: argparse.Namespace, output: Path) -> list[Sample]:
     return watcher.samples
 
 
-def write(args: argparse.Namespace, samples: list[Sample]) -> dict[str, dict]:
-    """Writes picture and numbers; returns first, last and percent by name."""
-    names = ("memory", "main", "workers", "rss", "uss", "allocated", "files", "threads")
-    grown = {name: growth(samples, name, warm_up=WARM_UP) for name in names}
-    found = {name: {**asdict(one), "percent": one.percent} for name, one in grown.items() if one}
-    title = f"{samples[-1].iteration} iterations, {samples[-1].seconds / 60:.0f} minutes: "
+def growth(seconds: np.ndarray, values: np.ndarray) -> dict[str, float]:
+    """Medians of the first and the last quarter of the time after warm-up, and the percent between.
+
+    Raises:
+        ValueError: a quarter has too few samples.
+    """
+    begin, end = WARM_UP * seconds[-1], seconds[-1]
+    quarter = (end - begin) / 4
+    first = values[(seconds >= begin) & (seconds < begin + quarter)]
+    last = values[seconds >= end - quarter]
+    if min(len(first), len(last)) < _LEAST:
+        raise ValueError(
+            f"{len(first)} and {len(last)} samples in the first and last quarter after warm-up say "
+            f"nothing: at least {_LEAST} are needed, with more --minutes or a smaller --every"
+        )
+    before, after = float(np.median(first)), float(np.median(last))
+    percent = 100 * (after / before - 1) if before else 0.0
+    return {"first": before, "last": after, "percent": percent}
+
+
+def write(args: argparse.Namespace, series: Series) -> dict[str, dict[str, float]]:
+    """Writes picture and numbers; returns first, last and percent by quantity."""
+    seconds = series["seconds"]
+    quantities = [name for name in series if name not in ("seconds", "iteration")]
+    found = {name: growth(seconds, series[name]) for name in quantities}
+    title = f"{series['iteration'][-1]} iterations, {seconds[-1] / 60:.0f} minutes: "
     title += f"memory {found['memory']['percent']:+.2f} % after warm-up"
-    write_picture(samples, args.out / "soak.png", warm_up=WARM_UP, title=title)
+    with atomic_write(args.out / "soak.png") as file:
+        draw(series, found, title).savefig(file, format="png", dpi=130)
     setting = {"config": args.config_file, "overrides": [*OVERRIDES, *args.overrides]}
     content = {"setting": setting, "warm_up": WARM_UP, "growth": found}
     with atomic_write(args.out / "soak.json") as file:
@@ -176,24 +224,54 @@ def write(args: argparse.Namespace, samples: list[Sample]) -> dict[str, dict]:
     return found
 
 
-def lines(samples: list[Sample], found: dict[str, dict]) -> list[str]:
+def draw(series: Series, found: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+    """Memory over time: above all of it, below its change since the first quarter."""
+    figure = Figure(figsize=(9.0, 5.6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    minutes = series["seconds"] / 60
+    start = WARM_UP * minutes[-1]
+    changes = {name: (series[name] - found[name]["first"]) / MIB for name in _LINES}
+    for name, label in _LINES.items():
+        above.plot(minutes, series[name] / MIB, linewidth=1.4, label=label)
+        below.plot(minutes, changes[name], linewidth=1.0, alpha=0.85)
+    # without single peaks and the warm-up's rise, which would flatten the rest
+    counted = np.concatenate([values[minutes >= start] for values in changes.values()])
+    lowest, highest = np.quantile(counted, (0.002, 0.998))
+    room = 0.1 * (highest - lowest) or 1.0
+    below.set_ylim(lowest - room, highest + room)
+    above.set_ylim(bottom=0)
+    above.set_ylabel("memory (MiB)")
+    below.set_ylabel("change (MiB) since\nthe first quarter's median")
+    below.set_xlabel("minutes; grey: warm-up, does not count")
+    for axes in (above, below):
+        axes.axvspan(0, start, color="#F1F3F5", zorder=0)
+        axes.set_xlim(left=0)
+        axes.grid(color="#D8DEE4", linewidth=0.8)
+        axes.spines[:].set_visible(False)
+    above.legend(frameon=False, loc="lower right")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def lines(series: Series, found: Mapping[str, Mapping[str, float]]) -> list[str]:
     """The statement, a line a quantity."""
-    last = samples[-1]
+    minutes = series["seconds"][-1] / 60
     text = [
-        f"{last.iteration} iterations in {last.seconds / 60:.1f} minutes, {len(samples)} samples"
+        f"{series['iteration'][-1]} iterations in {minutes:.1f} minutes, "
+        f"{len(series['seconds'])} samples",
+        "median of the first and last quarter after warm-up:",
     ]
-    text.append("median of the first and last quarter after warm-up:")
     for name, one in found.items():
-        unit, scale = ("", 1) if name in ("files", "threads") else (" MiB", 2**20)
-        first, end = (f"{one[key] / scale:.1f}{unit}" for key in ("first", "last"))
-        text.append(f"  {name:9} {first:>12} -> {end:>12}  {one['percent']:+.2f} %")
+        unit, scale = ("", 1) if name in ("files", "threads") else (" MiB", MIB)
+        first, last = (f"{one[key] / scale:.1f}{unit}" for key in ("first", "last"))
+        text.append(f"  {name:9} {first:>12} -> {last:>12}  {one['percent']:+.2f} %")
     return text
 
 
-def too_much(found: dict[str, dict], max_growth: float) -> list[str]:
-    """Names of what grew more than it may."""
+def too_much(found: Mapping[str, Mapping[str, float]], max_growth: float) -> list[str]:
+    """Quantities that grew more than they may."""
     limits = {"memory": max_growth, "files": 0.0, "threads": 0.0}
-    return [name for name, most in limits.items() if found.get(name, {}).get("percent", 0) > most]
+    return [name for name, most in limits.items() if found[name]["percent"] > most]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,12 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import exit_status, tool_parser
 from PIL import Image
-
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import exit_status
 
 from fsdbev.d2.config import instantiate
 from fsdbev.data.index import FrameIndex
@@ -60,11 +56,10 @@ from fsdbev.visualization import (
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser(description=__doc__, **raw)
-    modes = parser.add_subparsers(dest="mode", required=True, metavar=f"{{{','.join(MODES)}}}")
+    parser = tool_parser(__doc__)
+    modes = parser.add_subparsers(dest="mode", required=True, parser_class=tool_parser)
     for mode in MODES:
-        mode_parser = modes.add_parser(mode, description=__doc__, **raw)
+        mode_parser = modes.add_parser(mode, description=__doc__)
         mode_parser.set_defaults(results=None)
         add = mode_parser.add_argument
         if mode == "scene":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,17 +28,16 @@ SAME = (
     "dataloader.test.dataset",
     "dataloader.evaluator",
 )
-#: What every run is given, and what gives it.
-_OWN = {
+#: What the comparison sets in every run, and where its value comes from.
+OWN = {
     "train.seed": "--seeds",
     "train.output_dir": "--out",
     "train.eval_period": "the comparison, which evaluates once, at the end",
 }
 #: Settings that change no result.
-_NO_METHOD = ("train.output_dir", "train.seed", "train.plugins", "train.checkpointer.")
-_NO_METHOD += ("train.log_period", "train.eval_period", "train.eval_streaming")
-_NO_METHOD += ("train.report.", "train.wandb.")
-_NAME = re.compile(r"\w[\w.+ -]*")
+_NO_METHOD = (*OWN, "train.plugins", "train.checkpointer.", "train.log_period")
+_NO_METHOD += ("train.eval_streaming", "train.report.", "train.wandb.")
+_CONFIG = re.compile(r"(?:(?P<name>\w[\w.+ -]*)=)?(?P<path>[^=]+\.(?:py|ya?ml))")
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,9 @@ def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
         ValueError: a name is taken or is none, an override is wrong, or the configs cannot be
             compared: see ``SAME``.
     """
-    for key, source in _OWN.items():
-        if any(text.split("=")[0].strip() == key for text in overrides):
-            raise ValueError(f"{key} cannot be overridden: it is set by {source}")
-    paths = {}
+    for key in {text.split("=")[0].strip() for text in overrides}.intersection(OWN):
+        raise ValueError(f"{key} cannot be overridden: it is set by {OWN[key]}")
+    paths: dict[str, str] = {}
     for text in texts:
         name, path = _name_and_path(text)
         if name in paths:
@@ -81,11 +80,16 @@ def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
         paths[name] = path
     configs = {name: load_config(path, overrides) for name, path in paths.items()}
     _check_same(configs)
-    return [_entry(name, paths[name], cfg) for name, cfg in configs.items()]
+    entries = []
+    for name, cfg in configs.items():
+        model = instantiate(cfg.model)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        entries.append(Entry(name, paths[name], cfg, parameters, model.num_frames))
+    return entries
 
 
 def check_data(entry: Entry) -> None:
-    """FileNotFoundError, with what makes it, unless the prepared data set is there."""
+    """Raises FileNotFoundError, with the commands that prepare it, if the data set is missing."""
     data = entry.cfg.dataloader
     try:
         check_tables(data.dataroot, data.version)
@@ -108,10 +112,15 @@ def flat(cfg: DictConfig, *, resolve: bool) -> dict[str, str]:
             for name, item in value.items():
                 visit(item, f"{key}.{name}" if key else str(name))
         else:
-            found[key] = _text(value)
+            found[key] = value if isinstance(value, str) else json.dumps(value, default=_name_of)
 
     visit(OmegaConf.to_container(cfg, resolve=resolve, structured_config_mode=SCMode.DICT), "")
     return found
+
+
+def changed_keys(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Keys whose values differ or that only one of two flat configs has."""
+    return [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
 
 
 def differences(entries: Sequence[Entry]) -> dict[str, dict[str, str]]:
@@ -120,15 +129,13 @@ def differences(entries: Sequence[Entry]) -> dict[str, dict[str, str]]:
     What refers to another setting counts by what it refers to, so that a difference stands once.
     """
     settings = {entry.name: flat(entry.cfg, resolve=False) for entry in entries}
-    keys = dict.fromkeys(key for values in settings.values() for key in values)
-    return {
-        key: {
-            name: without_folder(values[key]) for name, values in settings.items() if key in values
-        }
-        for key in keys
-        if len({values.get(key) for values in settings.values()}) > 1
-        and not key.startswith(_NO_METHOD)
-    }
+    found = {}
+    for key in dict.fromkeys(key for values in settings.values() for key in values):
+        same = len({values.get(key) for values in settings.values()}) == 1
+        if not same and not key.startswith(_NO_METHOD):
+            having = {name: values.get(key, "absent") for name, values in settings.items()}
+            found[key] = {name: without_folder(value) for name, value in having.items()}
+    return found
 
 
 def without_folder(text: str) -> str:
@@ -143,20 +150,14 @@ def without_folder(text: str) -> str:
 
 
 def _name_and_path(text: str) -> tuple[str, str]:
-    name, separator, path = text.partition("=")
-    if not separator:
-        name, path = Path(text).stem, text
-    if not path.endswith((".py", ".yaml", ".yml")):
+    match = _CONFIG.fullmatch(text)
+    if not match:
         raise ValueError(
-            f"--config-file: {text!r} is neither FILE.py nor NAME=FILE.py; overrides stand behind "
-            "another option"
+            f"--config-file: {text!r} is neither FILE.py nor NAME=FILE.py, whose name has letters, "
+            "digits, '_', '.', '+', '-' and spaces, and starts with a letter or digit; overrides "
+            "stand behind another option"
         )
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"--config-file: {name!r} is no name: it has letters, digits, '_', '.', '+', '-' and "
-            "spaces, and starts with a letter or digit"
-        )
-    return name, path
+    return match["name"] or Path(text).stem, match["path"]
 
 
 def _check_same(configs: dict[str, DictConfig]) -> None:
@@ -165,13 +166,11 @@ def _check_same(configs: dict[str, DictConfig]) -> None:
         for key in ("model", *SAME):
             if OmegaConf.select(cfg, key) is None:
                 raise ValueError(f"{name!r} has no {key}, and cannot be compared without it")
-    settings = {name: _without_output(flat(cfg, resolve=True)) for name, cfg in configs.items()}
-    (first, expected), *others = settings.items()
+    (first, expected), *others = ((name, flat(cfg, resolve=True)) for name, cfg in configs.items())
     for key in SAME:
         for name, found in others:
-            for part in sorted({*expected, *found}):
-                is_in = part == key or part.startswith(f"{key}.")
-                if is_in and expected.get(part) != found.get(part):
+            for part in changed_keys(expected, found):
+                if f"{part}.".startswith(f"{key}.") and not part.endswith(".output_dir"):
                     raise ValueError(
                         f"{part} is {expected.get(part, 'absent')} in {first!r} and "
                         f"{found.get(part, 'absent')} in {name!r}: a comparison needs the same in "
@@ -179,24 +178,8 @@ def _check_same(configs: dict[str, DictConfig]) -> None:
                     )
 
 
-def _without_output(settings: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in settings.items() if not key.endswith(".output_dir")}
-
-
-def _entry(name: str, path: str, cfg: DictConfig) -> Entry:
-    model = instantiate(cfg.model)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Entry(name, path, cfg, parameters, model.num_frames)
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_text, value))}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_text(item)}' for key, item in value.items())}}}"
+def _name_of(value: Any) -> str:
+    """Text of what JSON does not know: functions, classes and objects."""
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    # an object's address is another one in each process
-    return re.sub(r" at 0x\w+", "", str(value))
+    return re.sub(r" at 0x\w+", "", str(value))  # an object's address differs between processes

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from command_line import cpu_count
 
 import fsdbev
-from fsdbev.engine.overrides import apply_overrides
 from fsdbev.utils.atomic_write import atomic_write
 
-from .entries import Entry, flat
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
+from .entries import OWN, Entry, changed_keys, flat
 
 TRAIN_NET = Path(__file__).resolve().parents[1] / "train_net.py"
-#: Seconds between two looks at the processes, and until those that are asked to end are killed.
+#: Seconds between two checks of the processes, and until processes asked to end are killed.
 _POLL, _GRACE = 0.1, 60.0
 _LAST_LINES = 6
 
@@ -56,12 +49,12 @@ class Run:
 
     @property
     def record(self) -> Path:
-        """What the run was begun with: settings, versions."""
+        """File of the settings and versions that the run was started with."""
         return self.folder / "run.json"
 
     @property
     def evaluation(self) -> Path:
-        """Its metrics, which are written last."""
+        """File of its metrics, which is written last."""
         return self.folder / "evaluation.json"
 
     @property
@@ -70,18 +63,25 @@ class Run:
 
     @property
     def console(self) -> Path:
-        """What its process says; ``log.txt`` beside it is the training's own and has no errors."""
+        """Output of its process; ``log.txt`` beside it is the training's own and has no errors."""
         return self.folder / "console.txt"
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """The resolved config as text by key, wherever the folder is."""
-        return flat(apply_overrides(self.entry.cfg, _own(self.seed, "")), resolve=True)
+        """The resolved config as text by key, but for what the comparison sets."""
+        values = flat(self.entry.cfg, resolve=True)
+        return {key: value for key, value in values.items() if key not in OWN}
 
     def command(self, overrides: Sequence[str]) -> list[str]:
         folder = str(self.folder).replace('"', r"\"")
         line = [sys.executable, str(TRAIN_NET), "--config-file", self.entry.path, "--resume"]
-        return [*line, *overrides, *_own(self.seed, folder)]
+        # an evaluation on the way would write evaluation.json before the training is done
+        own = [f"train.seed={self.seed}", "train.eval_period=0", f'train.output_dir="{folder}"']
+        return [*line, *overrides, *own]
+
+    def read_record(self) -> dict[str, Any]:
+        """``settings`` and ``made_with`` of a run that was started."""
+        return json.loads(self.record.read_text(encoding="utf-8"))
 
 
 def make_runs(entries: Sequence[Entry], seeds: Sequence[int], out: Path) -> list[Run]:
@@ -103,42 +103,40 @@ def make_runs(entries: Sequence[Entry], seeds: Sequence[int], out: Path) -> list
 
 
 def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> list[str]:
-    """Does the runs, some at a time; one that was begun goes on from its last checkpoint.
+    """Does the runs, some at a time; one that was started goes on from its last checkpoint.
+
+    All processes have ended when it returns or raises.
 
     Returns:
         what failed, a text each; the other runs are done.
-
-    Raises:
-        ValueError: one of them is under way already, as an earlier call was killed.
-        KeyboardInterrupt: a signal asked to stop. All processes have ended.
     """
     made_with = _made_with(processes)
-    begun, failures = time.monotonic(), []
+    start_time, failures = time.monotonic(), []
+    waiting: deque[Run] = deque(runs)
     active: dict[subprocess.Popen, Run] = {}
-    with ExitStack() as stack:
-        waiting = deque([(run, stack.enter_context(_open_console(run))) for run in runs])
-        stop = stack.enter_context(_stop_signals())
-        stack.callback(_end, active, stop)
+    try:
         while waiting or active:
-            while waiting and len(active) < processes and not stop.is_asked:
-                run, console = waiting.popleft()
-                active[_start(run, console, overrides, made_with)] = run
-            if stop.wait(_POLL):
-                raise KeyboardInterrupt
+            while waiting and len(active) < processes:
+                run = waiting.popleft()
+                try:
+                    active[_start(run, overrides, made_with)] = run
+                except BlockingIOError:
+                    failures.append(
+                        f"{run.title} is under way already, in {run.folder}; wait until its "
+                        "process has ended, or end it"
+                    )
+            time.sleep(_POLL)
             for process in [process for process in active if process.poll() is not None]:
                 run = active.pop(process)
-                if failure := _failure(run, process.returncode):
-                    failures.append(failure)
+                failure = _failure(run, process.returncode)
+                failures += [failure] if failure else []
                 done = len(runs) - len(waiting) - len(active)
-                minutes = (time.monotonic() - begun) / 60
+                minutes = (time.monotonic() - start_time) / 60
                 verb = "failed" if failure else "is done"
                 print(f"[{done}/{len(runs)}] {run.title} {verb}, {minutes:.1f} min", flush=True)
+    finally:
+        _end(active)
     return failures
-
-
-def _own(seed: int, folder: str) -> list[str]:
-    # evaluation.json is there only when all is done if nothing is evaluated on the way
-    return [f"train.seed={seed}", "train.eval_period=0", f'train.output_dir="{folder}"']
 
 
 def _made_with(processes: int) -> dict[str, Any]:
@@ -153,66 +151,46 @@ def _made_with(processes: int) -> dict[str, Any]:
 
 
 def _changes(run: Run) -> str:
-    """What the run in the folder was made by and this one is not; nothing if there is no other."""
+    """How the settings of the run in the folder differ from this run's; empty if they do not."""
     if not run.record.is_file():
         known = ("evaluation.json", "metrics.json", "last_checkpoint")
         is_other = any((run.folder / name).exists() for name in known)
         return f"{run.folder}: not made by this tool (no {run.record.name})" if is_other else ""
-    before, now = read_record(run)["settings"], run.settings
-    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    before, now = run.read_record()["settings"], run.settings
+    changed = changed_keys(before, now)
     texts = [f"{k} was {before.get(k, 'absent')}, is {now.get(k, 'absent')}" for k in changed[:3]]
     if len(changed) > 3:
         texts.append(f"and {len(changed) - 3} more")
     return f"{run.folder}: {'; '.join(texts)}" if changed else ""
 
 
-def read_record(run: Run) -> dict[str, Any]:
-    """``settings`` and ``made_with`` of a run that was begun."""
-    try:
-        return json.loads(run.record.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{run.record} is damaged ({error}); remove {run.folder}") from error
+def _start(run: Run, overrides: Sequence[str], made_with: dict[str, Any]) -> subprocess.Popen:
+    """Starts the process of a run. It holds a lock on its console's file for as long as it lives,
+    as it may outlive a comparison that was killed.
 
-
-@contextmanager
-def _open_console(run: Run) -> Iterator[IO[bytes]]:
-    """The console's file, locked for as long as this process or one that it is passed to lives:
-    children of a call that was killed may still be at work."""
+    Raises:
+        BlockingIOError: another process holds the lock.
+    """
     run.folder.mkdir(parents=True, exist_ok=True)
-    with open(run.console, "ab") as file:
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"{run.title} is under way already, in {run.folder}; wait until its process has "
-                "ended, or end it"
-            ) from error
-        except OSError as error:  # a file system without locks
-            print(f"{run.folder} cannot be locked ({error}): let no other comparison use it")
-        yield file
-
-
-def _start(
-    run: Run, console: IO[bytes], overrides: Sequence[str], made_with: dict[str, Any]
-) -> subprocess.Popen:
-    record = {"settings": run.settings, "made_with": made_with}
-    with atomic_write(run.record) as file:
-        file.write(json.dumps(record, indent=1).encode() + b"\n")
-    process = subprocess.Popen(
-        run.command(overrides),
-        stdin=subprocess.DEVNULL,
-        stdout=console,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": str(made_with["threads"])},
-        start_new_session=True,  # Ctrl-C reaches this process alone, which asks the others to end
-    )
-    console.close()
+    with open(run.console, "ab") as console:
+        fcntl.flock(console, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        record = {"settings": run.settings, "made_with": made_with}
+        with atomic_write(run.record) as file:
+            file.write(json.dumps(record, indent=1).encode() + b"\n")
+        process = subprocess.Popen(
+            run.command(overrides),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": str(made_with["threads"])},
+            start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others
+        )
     print(f"{run.title} begins: {run.console}", flush=True)
     return process
 
 
 def _failure(run: Run, status: int) -> str:
+    """What went wrong in a process that has ended; empty if nothing."""
     if status == 0 and run.is_done:
         return ""
     how = f"ended with status {status}" if status else "ended before its evaluation"
@@ -221,53 +199,20 @@ def _failure(run: Run, status: int) -> str:
     return "\n    ".join([f"{run.title} {how}; {run.console} ends with:", *lines])
 
 
-class _Stop:
-    """Whether a signal asked to stop. An Event's lock may be held by what the signal interrupts,
-    and its handler would wait for it forever."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-
-    def ask(self, *_: Any) -> None:
-        """Handler of a signal."""
-        self.is_asked = True
-
-    def wait(self, seconds: float) -> bool:
-        """Sleeps; then whether to stop."""
-        time.sleep(seconds)
-        return self.is_asked
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """What is told by Ctrl-C, SIGTERM, and a terminal that closes."""
-    stop = _Stop()
-    numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
-    previous = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in previous.items():
-        if handler != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, stop.ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _end(processes: dict[subprocess.Popen, Run], stop: _Stop) -> None:
-    """Asks the processes to end, by which a training saves a checkpoint; kills what does not, or
-    all at a second signal."""
-    if not processes:
-        return
-    print("ending; trainings save a checkpoint first", flush=True)
-    stop.is_asked = False
+def _end(processes: Iterable[subprocess.Popen]) -> None:
+    """Asks the processes to end, by which a training saves a checkpoint; kills those that do not
+    in time, and all at a second Ctrl-C."""
+    processes = list(processes)
+    if processes:
+        print("ending; trainings save a checkpoint first", flush=True)
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + _GRACE
-    while any(process.poll() is None for process in processes):
-        if stop.wait(_POLL) or time.monotonic() > deadline:
-            for process in processes:
-                process.kill()
-            break
+    try:
+        for process in processes:
+            process.wait(max(0.0, deadline - time.monotonic()))
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        for process in processes:
+            process.kill()
     for process in processes:
         process.wait()

@@ -1,1 +1,0 @@
-"""What tools/soak.py is made of."""
