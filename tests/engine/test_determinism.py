@@ -27,9 +27,7 @@ TINY = sorted(
 )
 #: FSD-BEV's always, half a minute each of the others when asked for.
 CONFIGS = [
-    pytest.param(
-        path, id=path.stem, marks=() if "fsdbev" in path.name else (pytest.mark.slow,)
-    )
+    pytest.param(path, id=path.stem, marks=() if "fsdbev" in path.name else (pytest.mark.slow,))
     for path in TINY
 ]
 
