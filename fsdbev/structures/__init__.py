@@ -10,6 +10,7 @@ from .cameras import (
     reference_camera,
 )
 from .classes import CLASS_NAMES, TASKS
+from .columns import Columns
 from .grid import BEVGrid, DepthBins
 from .labelled_boxes import LabelledBoxes
 from .rig import MAX_IMAGE_SIDE, Rig
@@ -30,6 +31,7 @@ __all__ = [
     "CAMERA_AXES",
     "CLASS_NAMES",
     "Cameras",
+    "Columns",
     "DepthBins",
     "INTRINSICS_RULE",
     "LabelledBoxes",
