@@ -10,7 +10,7 @@ Letters: P points, N cameras.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import CLASS_NAMES, Columns
 
 from .arrow_file import FileFormat, read_table, write_table
 
@@ -26,7 +26,7 @@ BACKGROUND = -1
 
 
 @dataclass(frozen=True)
-class PixelPoints:
+class PixelPoints(Columns):
     """Points seen by one camera: (P,) float32 pixels ``u``, ``v`` of the original image, float32
     ``depth`` along the camera's axis in metres, int8 ``class_ids``, -1 background."""
 
@@ -35,22 +35,9 @@ class PixelPoints:
     depth: NDArray[np.float32]
     class_ids: NDArray[np.int8]
 
-    def __len__(self) -> int:
-        return len(self.depth)
-
-    def __getitem__(self, which: NDArray | slice) -> PixelPoints:
-        """The points of a mask, of indices or of a slice."""
-        return PixelPoints(*(getattr(self, f.name)[which] for f in fields(self)))
-
     @classmethod
     def empty(cls) -> PixelPoints:
         return cls(*(np.zeros(0, kind) for kind in ("f4", "f4", "f4", "i1")))
-
-    @classmethod
-    def concatenate(cls, parts: Iterable[PixelPoints]) -> PixelPoints:
-        """All points of one or more parts, in order."""
-        columns = zip(*([getattr(p, f.name) for f in fields(cls)] for p in parts), strict=True)
-        return cls(*(np.concatenate(column) for column in columns))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from .cameras import (
     reference_camera,
 )
 from .classes import CLASS_NAMES, TASKS
+from .columns import Columns
 from .grid import BEVGrid, DepthBins
 from .labelled_boxes import LabelledBoxes
 from .rig import MAX_IMAGE_SIDE, Rig
@@ -31,6 +32,7 @@ __all__ = [
     "CAMERA_AXES",
     "CLASS_NAMES",
     "Cameras",
+    "Columns",
     "DepthBins",
     "HALVES_OF_TRAIN",
     "INTRINSICS_RULE",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsdbev.structures import BEVGrid, LabelledBoxes, transform_points
+from fsdbev.structures import BEVGrid, Columns, LabelledBoxes, transform_points
 
 from .projection import unproject
 
@@ -41,7 +41,7 @@ class CameraView:
 
 
 @dataclass(frozen=True)
-class LabelPoints:
+class LabelPoints(Columns):
     """P labelled points of an image.
 
     Attributes:
@@ -55,15 +55,6 @@ class LabelPoints:
     depth: np.ndarray
     class_ids: np.ndarray
     groups: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.depth)
-
-    def __getitem__(self, which: np.ndarray) -> LabelPoints:
-        """The points of a mask or of indices."""
-        return LabelPoints(
-            self.uv[which], self.depth[which], self.class_ids[which], self.groups[which]
-        )
 
 
 @dataclass(frozen=True)

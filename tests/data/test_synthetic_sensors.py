@@ -235,6 +235,6 @@ def test_ground_points_have_the_streets_labels(street_world, rig):
 def test_parts_keep_their_size_and_place_when_moved():
     world = _world(("truck", LineMotion(0.0, 0.0, 0.0)))
     shape = world.actors[0].shape
-    moved = Parts.cat([shape, shape]).moved(rotation_z(0.3), np.array((1.0, 2.0, 3.0)))
+    moved = Parts.concatenate([shape, shape]).moved(rotation_z(0.3), np.array((1.0, 2.0, 3.0)))
     expected = shape.corners() @ rotation_z(0.3).T + (1.0, 2.0, 3.0)
     np.testing.assert_allclose(moved.corners()[len(shape) :], expected, atol=1e-12)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from fsdbev.structures import box_corners
+from fsdbev.structures import Columns, box_corners
 
 Color = tuple[float, float, float]
 Span = tuple[float, float]
@@ -22,7 +22,7 @@ MARGIN = 0.02
 
 
 @dataclass(frozen=True)
-class Parts:
+class Parts(Columns):
     """Boxes as arrays.
 
     Attributes:
@@ -46,12 +46,6 @@ class Parts:
     owner: np.ndarray
     label: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.center)
-
-    def __getitem__(self, index: np.ndarray) -> Parts:
-        return Parts(*(getattr(self, f.name)[index] for f in fields(self)))
-
     def moved(self, rotation: np.ndarray, translation: np.ndarray) -> Parts:
         """The parts after one (3, 3) rotation, or (P, 3, 3) rotations, and (3,) or (P, 3) shift."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -62,11 +56,6 @@ class Parts:
     def corners(self) -> np.ndarray:
         """(P, 8, 3) corners, ordered as by :func:`fsdbev.structures.box_corners`."""
         return box_corners(self.center, 2 * self.half, self.rotation)
-
-    @staticmethod
-    def cat(parts: Sequence[Parts]) -> Parts:
-        """All of them, in order; at least one."""
-        return Parts(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Parts)))
 
 
 class ShapeBuilder:

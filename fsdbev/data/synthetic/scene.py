@@ -219,7 +219,7 @@ class _SceneWriter:
 
     def _write_image(self, sensor: Sensor, index: int, time: int) -> Picture:
         world, seconds = self.world, time / 1e6
-        parts = Parts.cat([world.parts_at(seconds), world.shadows_at(seconds)])
+        parts = Parts.concatenate([world.parts_at(seconds), world.shadows_at(seconds)])
         cam2street = world.ego.ego2street(seconds) @ sensor.sensor2ego
         view = View(cam2street, sensor.intrinsics, self.options.image_size)
         top, left = self.noise_rng.integers(0, _NOISE_PAD, size=2)

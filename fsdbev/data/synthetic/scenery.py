@@ -58,7 +58,7 @@ def draw_scenery(street: Street, span: tuple[float, float], rng: np.random.Gener
     for side in (-1.0, 1.0):
         _add_buildings(collector, side, start, stop, rng)
         _add_trees_and_posts(collector, side, start, stop, rng)
-    return Scenery(Parts.cat(collector.parts), collector.places)
+    return Scenery(Parts.concatenate(collector.parts), collector.places)
 
 
 def _add_buildings(

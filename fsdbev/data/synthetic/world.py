@@ -57,9 +57,9 @@ class World:
         poses = self.poses_at(t)
         rotations = _turns(poses)
         feet = np.column_stack([poses[:, :2], np.full(len(poses), CLEARANCE)])
-        shapes = Parts.cat([actor.shape for actor in self.actors])
+        shapes = Parts.concatenate([actor.shape for actor in self.actors])
         moved = shapes.moved(rotations[shapes.owner], feet[shapes.owner])
-        return Parts.cat([moved, self.scenery])
+        return Parts.concatenate([moved, self.scenery])
 
     def shadows_at(self, t: float) -> Parts:
         """Flat boxes on the ground that darken it under the actors."""

@@ -1,0 +1,29 @@
+"""Columns: what dataclasses of arrays have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Table = TypeVar("Table", bound="Columns")
+
+
+class Columns:
+    """Base of a dataclass whose fields are arrays with one entry an item."""
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
+    def __getitem__(self: Table, which: NDArray | slice) -> Table:
+        """The items of a mask, of indices or of a slice."""
+        return type(self)(*(getattr(self, f.name)[which] for f in fields(self)))
+
+    @classmethod
+    def concatenate(cls: type[Table], parts: Iterable[Table]) -> Table:
+        """All items of one or more parts, in order."""
+        columns = zip(*([getattr(p, f.name) for f in fields(cls)] for p in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
