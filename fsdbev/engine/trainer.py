@@ -106,7 +106,7 @@ class Trainer(DefaultTrainer):
             hooks.IterationTimer(),
             self._seed,
             hooks.LRScheduler(),
-            EMAUpdate(self.ema, self.checkpointer.model) if self.ema else None,
+            EMAUpdate(self.ema) if self.ema else None,
             self._saving,
             self._preemption,
             hooks.EvalHook(train.eval_period, self._evaluate),
@@ -147,7 +147,7 @@ class Trainer(DefaultTrainer):
         if path:
             load_weights(self.checkpointer.model, path, strict=False)
             if self.ema:
-                self.ema.reset(self.checkpointer.model)
+                self.ema.reset()
 
     def train(self) -> dict[str, Any]:
         """Trains and evaluates; returns the metrics of the last evaluation."""
