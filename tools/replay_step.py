@@ -30,13 +30,17 @@ def run(args: argparse.Namespace) -> None:
     print(f"not finite first: the output of {not_finite[0] if not_finite else 'no module'}")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("record", type=Path, metavar="RECORD", help="folder of the iteration")
     parser.add_argument("--rank", type=int, default=0, help="whose batch; the error names the rank")
     parser.add_argument("--config-file", metavar="FILE", help="default: the training's config.yaml")
     parser.add_argument("opts", nargs="*", help="changes to the config, as path.key=value")
-    return exit_status(run, parser.parse_intermixed_args(arguments))
+    return parser.parse_intermixed_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return exit_status(run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

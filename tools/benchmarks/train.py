@@ -3,7 +3,7 @@
 Every variant runs in a process of its own, so that its memory is its own, and the variants take
 turns: --rounds times one warm-up step and --steps measured ones. "peak GB" is the most that was
 held (CPU: resident, Linux only; GPU: allocated); "x" the first variant's time over this one's.
-GMACs are fvcore's count of one evaluation, with three times the multiply-adds wherever gradients
+GMACs are the count of one evaluation, with three times the multiply-adds wherever gradients
 flow and twice the BEV part for student and teacher; "of peak" is their rate over that of a large
 matrix product in the same precision, measured in the same process.
 """
