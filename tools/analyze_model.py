@@ -5,52 +5,55 @@
     python tools/analyze_model.py --config-file configs/fsdbev_r101_cbgs.py --json r101.json
     python tools/analyze_model.py --config-file configs/fsdbev_tiny_synthetic.py --memory --batch 2
 
-One sample (all frames, all cameras) is evaluated with random weights on the CPU and counted by
-fvcore. On one core that takes half a minute and 2 GB for ResNet-50 at 256x704, four minutes and
-4 GB for ResNet-101 at 512x1408. With --memory a batch is also evaluated and trained on for a step,
-on train.device, which takes the memory that it then tells.
+One sample (all frames, all cameras) is evaluated with random weights on the CPU. On one core that
+takes half a minute and 2 GB for ResNet-50 at 256x704, four minutes and 4 GB for ResNet-101 at
+512x1408. With --memory a batch is also evaluated and trained on for a step, on train.device, which
+takes the memory that it then tells.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells when it starts and stops
+
 # ruff: noqa: E402  after the path is set, for use without installation
 from command_line import exit_status
 from omegaconf import DictConfig
 
 from fsdbev.d2.config import instantiate
+from fsdbev.data.made_up import made_up_samples
 from fsdbev.engine import load_config
-from fsdbev.engine.analysis import ModelCost, analyze
-from fsdbev.engine.memory import PartWeights, WorkingMemory, weights_by_part, working_memory
+from fsdbev.engine.analysis import ModelCost, WorkingMemory, analyze, working_memory
 from fsdbev.engine.model import build_model
 from fsdbev.engine.optim import build_optimizer
 from fsdbev.engine.train_step import autocast_dtype
 from fsdbev.layers import EXTENSION_BUILT
 
 CONVENTION = """\
-GMACs: 10^9 multiply-adds as fvcore counts them: convolutions and linear layers; 2 for each value of
-a batch norm, 4 for each value out of bilinear upsampling, 1 out of nearest upsampling.
+GMACs: 10^9 multiply-adds, half of what PyTorch's FlopCounterMode counts: convolutions and matrix
+products; as in fvcore 2 for each value of a batch norm, 4 for each value out of bilinear
+upsampling, 1 out of nearest upsampling and 1 into averaging. No other operator counts: activations,
+pooling, softmax, NMS, copies and so on.
 lift_splat: every frustum point counts, kept or not, which is the most that it can be.
 stream: the image features of earlier frames are kept, so that backbone, neck, msfe and what of the
 depth network knows no camera run on the key frame only; everything else runs as before.
 other: camera matrices."""
 MEMORY_CONVENTION = """\
-Storages, each counted once. kept for backward: by the part that kept it first. Peaks on a GPU are
-what PyTorch allocated; on the CPU, of the tensors that operators gave: what they need inside is not
-seen. The optimizer's state is that after a step, the average (EMA) a copy of all weights. Batches
-that wait in the loader, CUDA itself and what PyTorch's allocator keeps in reserve come on top."""
+kept for backward: storages, each counted once, by the part that kept it first. Peaks are what
+PyTorch's allocators gave: on a GPU its own count, on the CPU by torch.profiler. The optimizer's
+state is that after a step, the average (EMA) a copy of all weights. Batches that wait in the
+loader, CUDA itself and what PyTorch's allocator keeps in reserve come on top."""
 MIB = 2**20
-#: What fvcore passes over without a word: shapes, copies, comparisons, and these.
-FREE = "relu, clamp, dropout, comparison, indexing, copies and reshapes"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -84,22 +87,17 @@ def by_operator(cost: ModelCost) -> str:
     """Share of each operator in the total."""
     largest_first = sorted(cost.total.operators.items(), key=lambda item: -item[1])
     shares = [f"{name} {100 * n / cost.total.macs:.3g} %" for name, n in largest_first if n]
-    return "by operator: " + ", ".join(shares)
+    text = "by operator: " + ", ".join(shares)
+    return text if EXTENSION_BUILT else f"{text}\nlift_splat is not counted: it is not compiled"
 
 
-def not_counted(cost: ModelCost) -> str:
-    """Everything that ran and is in no number."""
-    names = [f"{name.removeprefix('aten::')} {n}x" for name, n in sorted(cost.not_counted.items())]
-    text = f"not counted: {', '.join(names)}; and what fvcore takes for free: {FREE}"
-    if not EXTENSION_BUILT:
-        text += "\nlift_splat is not counted either: the compiled operators are not built"
-    return text
-
-
-def memory_table(weights: Mapping[str, PartWeights], memory: WorkingMemory | None) -> str:
+def memory_table(cost: ModelCost, memory: WorkingMemory | None) -> str:
     """One line a part: MiB of parameters, of buffers, and kept for the backward pass."""
     saved = memory.saved if memory else {}
-    rows = [(name, w.parameters, w.buffers, saved.get(name, 0)) for name, w in weights.items()]
+    rows = [
+        (name, part.parameter_bytes, part.buffer_bytes, saved.get(name, 0))
+        for name, part in cost.parts.items()
+    ]
     rows.append(("total", *(sum(column) for column in zip(*(row[1:] for row in rows)))))
     last_title = f"{'kept for backward':>20}" if memory else ""
     lines = [f"{'memory (MiB)':16}{'parameters':>16}{'buffers':>12}{last_title}"]
@@ -109,9 +107,9 @@ def memory_table(weights: Mapping[str, PartWeights], memory: WorkingMemory | Non
     return "\n".join(lines)
 
 
-def memory_sums(weights: Mapping[str, PartWeights], memory: WorkingMemory, ema: bool) -> str:
+def memory_sums(cost: ModelCost, memory: WorkingMemory, ema: bool) -> str:
     """What evaluating and training the batch takes in all."""
-    model = sum(part.parameters + part.buffers for part in weights.values())
+    model = cost.total.parameter_bytes + cost.total.buffer_bytes
     average = model if ema else 0
     training = model + average + memory.optimizer + memory.training
     return (
@@ -123,18 +121,13 @@ def memory_sums(weights: Mapping[str, PartWeights], memory: WorkingMemory, ema: 
     )
 
 
-def as_json(
-    cost: ModelCost,
-    weights: Mapping[str, PartWeights],
-    memory: WorkingMemory | None,
-    setting: dict,
-) -> str:
+def as_json(cost: ModelCost, memory: WorkingMemory | None, setting: dict) -> str:
     stream = cost.stream_macs()
     parts = {
         name: {
             "parameters": part.parameters,
-            "parameter_bytes": weights[name].parameters,
-            "buffer_bytes": weights[name].buffers,
+            "parameter_bytes": part.parameter_bytes,
+            "buffer_bytes": part.buffer_bytes,
             "macs": part.macs,
             "stream_macs": stream[name],
             "macs_by_operator": dict(part.operators),
@@ -147,7 +140,6 @@ def as_json(
         "parameters": cost.total.parameters,
         "macs": cost.total.macs,
         "stream_macs": sum(stream.values()),
-        "not_counted": dict(cost.not_counted),
         "memory": asdict(memory) if memory else None,
     }
     return json.dumps(result, indent=2) + "\n"
@@ -155,14 +147,19 @@ def as_json(
 
 def measure_memory(cfg: DictConfig, args: argparse.Namespace) -> WorkingMemory:
     """Of the model as training builds it: its device, layout of weights and precision."""
-    height, width = cfg.dataloader.image_size
-    return working_memory(
-        build_model(cfg),
-        image_size=(height, width),
+    model = build_model(cfg)
+    batch = made_up_samples(
+        args.batch,
+        num_frames=model.num_frames,
         num_cameras=args.num_cameras,
-        batch_size=args.batch,
-        precision=autocast_dtype(cfg.train.amp),
+        image_size=tuple(cfg.dataloader.image_size),
+        training=True,
+    )
+    return working_memory(
+        model,
+        batch,
         optimizer=partial(build_optimizer, cfg.optimizer),
+        precision=autocast_dtype(cfg.train.amp),
     )
 
 
@@ -174,18 +171,17 @@ def run(args: argparse.Namespace) -> None:
     model = instantiate(cfg.model)
     height, width = cfg.dataloader.image_size
     cost = analyze(model, image_size=(height, width), num_cameras=args.num_cameras)
-    weights = weights_by_part(model)
     rows, columns = model.grid.shape
     print(
         f"{' '.join([args.config_file, *args.overrides])}\n"
         f"one sample in evaluation: {cost.num_frames} frames of {args.num_cameras} cameras at "
         f"{height}x{width}, BEV {rows}x{columns}, {model.depth_bins.count} depth bins\n"
     )
-    print(table(cost), by_operator(cost), CONVENTION, not_counted(cost), sep="\n\n")
+    print(table(cost), by_operator(cost), CONVENTION, sep="\n\n")
     memory = measure_memory(cfg, args) if args.memory else None
-    print("", memory_table(weights, memory), sep="\n")
+    print("", memory_table(cost, memory), sep="\n")
     if memory:
-        sums = memory_sums(weights, memory, ema=cfg.train.ema.enabled)
+        sums = memory_sums(cost, memory, ema=cfg.train.ema.enabled)
         print(f"\na batch of {args.batch}:\n{sums}", MEMORY_CONVENTION, sep="\n\n")
     if args.json:
         setting = {
@@ -198,7 +194,7 @@ def run(args: argparse.Namespace) -> None:
             "bev_size": [rows, columns],
             "depth_bins": model.depth_bins.count,
         }
-        args.json.write_text(as_json(cost, weights, memory, setting), encoding="utf-8")
+        args.json.write_text(as_json(cost, memory, setting), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

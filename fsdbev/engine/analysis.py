@@ -1,31 +1,38 @@
-"""Parameters and multiply-adds of a model by part, measured with fvcore on one forward pass.
-
-Letters: S weight sets, V views (images), P splats, D depth bins, C channels, h x w feature map,
-T frames, N cameras, (H, W) image size.
-"""
+"""Cost of a model by part: parameters, multiply-adds and memory, by PyTorch's own counters."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.profiler import profile
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
-#: Name of what no part does: the camera matrices.
-OTHER = "other"
+from fsdbev.data.made_up import made_up_samples
+from fsdbev.layers import EXTENSION_BUILT
+
+OTHER = "other"  #: name of what is in no part, such as products of camera matrices
 
 
 @dataclass(frozen=True)
 class PartCost:
-    """Parameters of a part, and its multiply-adds by operator."""
+    """Parameters of a part, bytes of these and of its buffers, and multiply-adds by operator."""
 
     parameters: int
+    parameter_bytes: int
+    buffer_bytes: int
     operators: Mapping[str, int]
 
     @property
@@ -35,23 +42,16 @@ class PartCost:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What one forward pass of one sample takes in evaluation.
+    """The cost of evaluating one sample of ``num_frames`` frames.
 
-    Attributes:
-        parts: cost of every part of the model by its name, and of what lies between them
-            (``OTHER``).
-        total: of the whole model, counted as a whole.
-        image_branch: multiply-adds of what runs on images alone, by the part that it is in: the
-            model's ``image_branch``, which a stream (``StreamingPredictor``) runs on one frame.
-        num_frames: T; the image branch runs so many times.
-        not_counted: operators that ran and have no count, and how often.
+    ``parts`` are the children of the model by name, and what is in none (``OTHER``). Of these
+    ``image_branch`` has the multiply-adds that a stream (``StreamingPredictor``) runs on one frame.
     """
 
     parts: Mapping[str, PartCost]
     total: PartCost
     image_branch: Mapping[str, int]
     num_frames: int
-    not_counted: Mapping[str, int]
 
     def stream_macs(self) -> dict[str, int]:
         """Multiply-adds of the parts where earlier frames' image features are kept."""
@@ -63,98 +63,137 @@ class ModelCost:
 
 
 def analyze(model: nn.Module, *, image_size: tuple[int, int], num_cameras: int = 6) -> ModelCost:
-    """Traces an evaluation of one sample on the CPU, decoding and NMS included.
+    """Counts one evaluation of a fake sample, by a model on the CPU with any weights.
 
-    Counts are fvcore's: one multiply-add is one; two for each value of a batch norm, four for each
-    value that bilinear upsampling gives, one for each that nearest upsampling gives or averaging
-    takes. ``fsdbev::lift_splat`` counts C for every frustum point, kept or not: how many are kept
-    depends on the images, and this is the most that it can be.
-
-    Args:
-        model: with random weights or any others, on the CPU; it is put into evaluation mode.
-        image_size: (H, W) of the network image.
-        num_cameras: N.
+    Counts are half of ``FlopCounterMode``'s, for which a multiply-add is two operations. They are
+    of convolutions, matrix products and the operators of ``_formulas``.
     """
-    if num_cameras < 1:
-        raise ValueError(f"num_cameras must be at least 1, got {num_cameras}")
-    sample = _empty_sample(model.num_frames, num_cameras, image_size)
-    traced = _TensorsInAndOut(model.eval(), tuple(sample))
-    analysis = FlopCountAnalysis(traced, tuple(sample.values()))
-    analysis.set_op_handle("fsdbev::lift_splat", _splat_macs(view=5))
-    analysis.set_op_handle("fsdbev::splat_cells", _splat_macs(view=4))
-    analysis.unsupported_ops_warnings(False)  # not_counted has them
-    with torch.no_grad():
-        counts = analysis.by_module_and_operator()
+    sizes = {"num_frames": model.num_frames, "num_cameras": num_cameras, "image_size": image_size}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
+        model.eval()(made_up_samples(1, **sizes))
 
-    parts = {
-        name: PartCost(_num_parameters(part), counts[f"model.{name}"])
-        for name, part in model.named_children()
-    }
-    total = PartCost(_num_parameters(model), counts[""])
-    rest = Counter(total.operators)
-    for part in parts.values():
-        rest.subtract(part.operators)
-    own_parameters = total.parameters - sum(part.parameters for part in parts.values())
-    parts[OTHER] = PartCost(own_parameters, {name: n for name, n in rest.items() if n})
+    def operators(*path: str) -> Counter[str]:
+        flops = counter.flop_counts[".".join([type(model).__name__, *path])]
+        return Counter({str(operator).partition(".")[2]: n // 2 for operator, n in flops.items()})
+
+    counts = {name: operators(name) for name, _ in model.named_children()}
     image_branch: Counter[str] = Counter()
     for name in model.image_branch:
-        image_branch[name.split(".")[0]] += sum(counts[f"model.{name}"].values())
-    return ModelCost(parts, total, image_branch, model.num_frames, analysis.unsupported_ops())
+        part, _, layer = name.partition(".")
+        image_branch[part] += operators(name).total()
+        if layer:  # such a layer runs apart from its part
+            counts[part] += operators(name)
+    parts = {name: _cost(part, counts[name]) for name, part in model.named_children()}
+    parts[OTHER] = _cost(model, operators() - sum(counts.values(), Counter()), recurse=False)
+    return ModelCost(parts, _cost(model, operators()), image_branch, model.num_frames)
 
 
-class _TensorsInAndOut(nn.Module):
-    """A model for one sample as the tracer takes it: tensors in, tensors out.
+def _cost(module: nn.Module, operators: Counter[str], recurse: bool = True) -> PartCost:
+    parameters, buffers = list(module.parameters(recurse)), list(module.buffers(recurse))
+    count = sum(parameter.numel() for parameter in parameters)
+    return PartCost(count, _num_bytes(parameters), _num_bytes(buffers), operators)
 
-    The tracer forgets what leads to no output. So that all that runs is counted, an empty piece of
-    what every layer gives is put out too.
+
+def _num_bytes(values: Any) -> int:
+    return sum(leaf.nbytes for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
+
+
+def _formulas() -> dict[Any, Callable[..., int]]:
+    """What ``FlopCounterMode`` lacks. PyTorch's operators count as they do in fvcore."""
+    aten, fsdbev = torch.ops.aten, torch.ops.fsdbev
+    formulas = {
+        aten.native_batch_norm: partial(_flops, macs=2),
+        aten.mean: partial(_flops, macs=1),
+        aten.upsample_bilinear2d: partial(_flops, macs=4, of_output=True),
+        aten.upsample_nearest2d: partial(_flops, macs=1, of_output=True),
+    }
+    if EXTENSION_BUILT:
+        formulas |= {fsdbev.lift_splat: _splat_flops, fsdbev.splat_cells: _splat_flops}
+    # the counter decomposes operators whose overload is not among the keys
+    return formulas | {operator.default: formula for operator, formula in formulas.items()}
+
+
+def _flops(values, *rest, out_shape, macs: int, of_output: bool = False, **options) -> int:
+    """Counts ``macs`` for each value that goes in, or that comes out."""
+    return 2 * macs * math.prod(out_shape if of_output else values)
+
+
+def _splat_flops(weights, foreground, context, _, splats, *rest, **options) -> int:
+    """2 S P D h w C, the most that it can be: how many points are kept depends on the images."""
+    num_sets, _, *frustum = weights  # (S, V, D, h, w), and P splats of (V, C, h, w) context
+    return 2 * num_sets * splats[0] * math.prod(frustum) * context[1]
+
+
+@dataclass(frozen=True)
+class WorkingMemory:
+    """Bytes that a batch takes beside the weights.
+
+    Attributes:
+        inference: peak of its evaluation.
+        training: peak of forward and backward pass, gradients included.
+        saved: what the forward pass keeps for the backward pass, by the part that kept it first.
+        gradients, optimizer: of all gradients, and of the optimizer's state after a step.
     """
 
-    def __init__(self, model: nn.Module, keys: tuple[str, ...]) -> None:
-        super().__init__()
-        self.model = model
-        self.keys = keys
-
-    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        pieces: list[Tensor] = []
-
-        def keep(layer: nn.Module, arguments: tuple, output: Any) -> None:
-            if isinstance(output, Tensor):
-                pieces.append(output.new_empty(0))
-
-        layers = (module for module in self.model.modules() if not list(module.children()))
-        hooks = [layer.register_forward_hook(keep) for layer in layers]
-        try:
-            found = self.model([dict(zip(self.keys, values, strict=True))])[0]["instances"]
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return found.pred_boxes_3d.tensor, found.scores, found.pred_classes, *pieces
+    inference: int
+    training: int
+    saved: Mapping[str, int]
+    gradients: int
+    optimizer: int
 
 
-def _empty_sample(num_frames: int, num_cameras: int, image_size: tuple[int, int]) -> dict:
-    """Black images of cameras that all are at the ego's origin: counts depend on shapes alone."""
-    rig = (num_frames, num_cameras)
-    eye = torch.eye(4)
-    return {
-        "images": torch.zeros(*rig, 3, *image_size),
-        "cam2ego": eye.expand(*rig, 4, 4),
-        "ego2global": eye.expand(*rig, 4, 4),
-        "intrinsics": torch.eye(3).expand(*rig, 3, 3),
-        "image_aug": eye.expand(num_cameras, 4, 4),
-        "bev_aug": eye,
-    }
+def working_memory(
+    model: nn.Module,
+    batch: Sequence[dict],
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    precision: torch.dtype | None = None,
+) -> WorkingMemory:
+    """Evaluates a batch for training, in full precision, and trains a copy of the model on it for
+    a step, in the given precision of autocast."""
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        inference = peak_memory(partial(model.eval(), batch), device)
+    trained, saved = copy.deepcopy(model).train(), Counter()
+
+    def forward_and_backward() -> None:
+        autocast = torch.autocast(device.type, precision, enabled=precision is not None)
+        with autocast, saved_by_part(trained, saved):
+            loss = sum(trained(batch).values())
+        loss.backward()
+
+    training = peak_memory(forward_and_backward, device)
+    gradients = _num_bytes([parameter.grad for parameter in trained.parameters()])
+    stepped = optimizer(trained)
+    stepped.step()
+    return WorkingMemory(inference, training, dict(saved), gradients, _num_bytes(stepped.state))
 
 
-def _splat_macs(*, view: int) -> Callable[[list[Any], list[Any]], int]:
-    """S P D h w C of an operator whose inputs 0 and 2 are (S, V, D, h, w) weights and (V, C, h, w)
-    context, and whose input ``view`` is the (P,) view."""
+@contextmanager
+def saved_by_part(model: nn.Module, saved: Counter[str]) -> Iterator[None]:
+    """Adds to ``saved`` the bytes that are kept for the backward pass, without weights, by the
+    child of the model that runs; ``OTHER`` where none does."""
+    known = {t.untyped_storage().data_ptr() for t in chain(model.parameters(), model.buffers())}
 
-    def count(inputs: list[Any], outputs: list[Any]) -> int:
-        num_sets, _, *frustum = get_shape(inputs[0])
-        return num_sets * get_shape(inputs[view])[0] * math.prod(frustum) * get_shape(inputs[2])[1]
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            known.add(storage.data_ptr())
+            running = (name.split(".")[1] for name in tracker.parents if "." in name)
+            saved[next(running, OTHER)] += storage.nbytes()
+        return tensor.detach()
 
-    return count
+    with ModuleTracker() as tracker, saved_tensors_hooks(pack, Tensor.detach):
+        yield
 
 
-def _num_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def peak_memory(run: Callable[[], object], device: torch.device) -> int:
+    """The most bytes that ``run`` has allocated at a time, without what was there before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(profile_memory=True) as profiler:
+        run()
+    events = profiler.profiler.kineto_results.events()
+    return max(accumulate((e.nbytes() for e in events if e.name() == "[memory]"), initial=0))

@@ -11,10 +11,18 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class ModelEMA:
-    """A copy of a model that follows it slowly; the copy is what one evaluates.
+    """The average of a model's weights over its training, held in a copy of the model.
 
     After update n (counted from ``start_updates``) of decay ``d = decay * (1 - exp(-n / warmup))``,
     each float weight and buffer is ``d * average + (1 - d) * current``; integer buffers are copied.
+
+    The constructor lists the tensors of both models once. Later changes of the models must be in
+    place, as those of optimizers and ``load_state_dict`` are. After a change that replaces tensors
+    (another device, a parametrization, ``load_state_dict(assign=True)``) make a new average.
+
+    Args:
+        model: the model in training, on its final device.
+        decay, warmup, start_updates: see above.
 
     Attributes:
         model: the copy, in eval mode, without gradients.
@@ -36,27 +44,31 @@ class ModelEMA:
             )
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.updates = start_updates
+        self._source = model
         self._decay = decay
         self._warmup = warmup
+        averages, currents = self.model.state_dict(), model.state_dict()
+        floats = [name for name, value in averages.items() if value.is_floating_point()]
+        self._averages = [averages[name] for name in floats]
+        self._currents = [currents[name] for name in floats]
+        self._integers = [(averages[n], currents[n]) for n in averages.keys() - set(floats)]
 
     def decay(self) -> float:
         """Weight of the average at the update ``updates``."""
         return self._decay * (1 - math.exp(-self.updates / self._warmup))
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Takes one step towards ``model``."""
+    def update(self) -> None:
+        """Takes one step towards the model in training."""
         self.updates += 1
-        averages, currents = self.model.state_dict(), model.state_dict()
-        floats = [name for name, value in averages.items() if value.is_floating_point()]
         follow = get_ema_multi_avg_fn(self.decay())
-        follow([averages[n] for n in floats], [currents[n] for n in floats], self.updates)
-        for name in averages.keys() - set(floats):
-            averages[name].copy_(currents[name])
+        follow(self._averages, self._currents, self.updates)
+        for average, current in self._integers:
+            average.copy_(current)
 
-    def reset(self, model: nn.Module) -> None:
-        """Makes the average equal to ``model``; the count of updates stays."""
-        self.model.load_state_dict(model.state_dict())
+    def reset(self) -> None:
+        """Makes the average equal to the model in training; the count of updates stays."""
+        self.model.load_state_dict(self._source.state_dict())
 
     def state_dict(self) -> dict:
         return {"model": self.model.state_dict(), "updates": self.updates}

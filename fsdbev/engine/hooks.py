@@ -38,12 +38,11 @@ def seed_iteration(seed: int, rank: int, iteration: int) -> None:
 
 
 class EMAUpdate(HookBase):
-    """Updates the average of a model after each iteration that was not skipped."""
+    """Updates the average of the weights after each iteration that was not skipped."""
 
-    def __init__(self, ema: ModelEMA, model: torch.nn.Module) -> None:
+    def __init__(self, ema: ModelEMA) -> None:
         self._ema = ema
-        self._model = model
 
     def after_step(self) -> None:
         if not self.trainer.skipped_step:
-            self._ema.update(self._model)
+            self._ema.update()

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from fsdbev.checkpoint import TrainingCheckpointer, load_weights
+from fsdbev.checkpoint import TrainingCheckpointer, load_weights, read_checkpoint
 from fsdbev.d2.config import instantiate
 from fsdbev.d2.engine import (
     DefaultTrainer,
@@ -24,8 +25,10 @@ from fsdbev.d2.engine import (
     default_writers,
     hooks,
 )
+from fsdbev.d2.structures import Instances
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
+from fsdbev.structures import Boxes3D
 
 from .checkpointing import PeriodicCheckpointer
 from .curves import TrainingCurves
@@ -33,11 +36,10 @@ from .distributed import ThreadDump, wait_for_rank0
 from .ema import ModelEMA
 from .evaluation import evaluate
 from .histories import ShortHistories
-from .hooks import EMAUpdate, IterationSeed
+from .hooks import EMAUpdate, IterationSeed, seed_iteration
 from .model import build_model
 from .optim import build_optimizer
 from .preemption import Preemption
-from .replay import write_record
 from .report import ReportSource
 from .resuming import RunFacts, differences
 from .train_step import BadNumbersError, TrainStep, autocast_dtype
@@ -106,7 +108,7 @@ class Trainer(DefaultTrainer):
             hooks.IterationTimer(),
             self._seed,
             hooks.LRScheduler(),
-            EMAUpdate(self.ema, self.checkpointer.model) if self.ema else None,
+            EMAUpdate(self.ema) if self.ema else None,
             self._saving,
             self._preemption,
             hooks.EvalHook(train.eval_period, self._evaluate),
@@ -147,7 +149,7 @@ class Trainer(DefaultTrainer):
         if path:
             load_weights(self.checkpointer.model, path, strict=False)
             if self.ema:
-                self.ema.reset(self.checkpointer.model)
+                self.ema.reset()
 
     def train(self) -> dict[str, Any]:
         """Trains and evaluates; returns the metrics of the last evaluation."""
@@ -162,14 +164,17 @@ class Trainer(DefaultTrainer):
         try:
             super().run_step()
         except BadNumbersError as error:
-            raise FloatingPointError(self._keep_for_replay(error)) from error
+            raise FloatingPointError(self._save_stopped(error)) from error
 
-    def _keep_for_replay(self, error: BadNumbersError) -> str:
-        """Saves the training as it was before this iteration, and all that the iteration needs;
-        returns what to tell."""
+    def _save_stopped(self, error: BadNumbersError) -> str:
+        """Saves this iteration for ``replay`` and a checkpoint from before it; returns the message
+        for the user."""
         folder = Path(self.cfg.train.output_dir) / f"stopped_at_{self.iter:07d}"
-        facts = {"cfg": self.cfg, "model": self.checkpointer.model, "iteration": self.iter}
-        write_record(folder, error, seed=self._seed.seed, **facts)
+        folder.mkdir(parents=True, exist_ok=True)
+        model, rank = self.checkpointer.model.state_dict(), comm.get_rank()
+        saved = {"seed": self._seed.seed, "rank": rank, "iteration": self.iter}
+        saved |= {"model": model, "batch": error.batch, "losses": error.losses}
+        torch.save(saved, folder / f"rank{rank}.pth")
         if self.iter > self.start_iter:
             self.iter -= 1  # the last one that was finished
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
@@ -274,3 +279,29 @@ def _distributed(model: nn.Module, device: torch.device, cfg: DictConfig) -> nn.
     """The model in DistributedDataParallel where there are several processes."""
     device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
     return create_ddp_model(model, device_ids=device_ids, **cfg)
+
+
+def replay(path: str, cfg: DictConfig) -> tuple[dict[str, Any], dict[str, float], list[str]]:
+    """Runs the forward pass of an iteration again that ``Trainer`` saved on stopping.
+
+    Returns:
+        what was saved, the losses, and the modules whose output was not finite, first one first.
+    """
+    with torch.serialization.safe_globals([Instances, Boxes3D]):
+        saved = read_checkpoint(path)
+        model = build_model(cfg).train()
+        load_weights(model, path, strict=True)
+    names = {module: name for name, module in model.named_modules() if name}
+    not_finite = []
+
+    def check(module: nn.Module, inputs: Any, output: Any) -> None:
+        if not all(t.isfinite().all() for t in tree_leaves(output) if isinstance(t, Tensor)):
+            not_finite.append(names[module])
+
+    for module in names:
+        module.register_forward_hook(check)
+    device, precision = next(model.parameters()).device, autocast_dtype(cfg.train.amp)
+    seed_iteration(saved["seed"], saved["rank"], saved["iteration"])
+    with torch.autocast(device.type, precision, enabled=precision is not None):
+        losses = model(saved["batch"])
+    return saved, {name: loss.item() for name, loss in losses.items()}, not_finite

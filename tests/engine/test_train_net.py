@@ -128,8 +128,8 @@ def test_all_processes_stop_for_a_bad_number_of_one(tmp_path):
     assert "loss_main is nan and loss_small is nan at iteration 2 on rank 1" in log
     assert "Samples there: sample-17, sample-19, sample-21, sample-23" in log
     record = tmp_path / "output" / "stopped_at_0000002"
-    assert {p.name for p in record.iterdir()} == {"config.yaml", "rank0.pth", "rank1.pth"}
-    batch = read_checkpoint(str(record / "rank1.pth"))["step"]["batch"]
+    assert {p.name for p in record.iterdir()} == {"rank0.pth", "rank1.pth"}
+    batch = read_checkpoint(str(record / "rank1.pth"))["batch"]
     assert [sample["index"] for sample in batch] == [17, 19, 21, 23]
     assert (tmp_path / "output" / "last_checkpoint").read_text() == "model_0000001.pth"
 

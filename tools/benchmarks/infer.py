@@ -2,7 +2,7 @@
 
 A made-up drive (fsdbev/data/made_up.py) and random weights; the two sides take turns, sample by
 sample, and must find the same boxes. The first sample warms both up and is not counted. GMACs are
-fvcore's of one sample (tools/analyze_model.py); "of peak" is the rate at which they are done as a
+counted of one sample (tools/analyze_model.py); "of peak" is the rate at which they are done as a
 share of that of a large matrix product in the same precision and the same run. Memory is the most
 that the process has (CPU: resident, Linux only; GPU: allocated) while a side is at work, weights
 included. "CPU ms": processor time of all threads, which a busy machine distorts less. Layout and

@@ -3,7 +3,7 @@
 Every variant runs in a process of its own, so that its memory is its own, and the variants take
 turns: --rounds times one warm-up step and --steps measured ones. "peak GB" is the most that was
 held (CPU: resident, Linux only; GPU: allocated); "x" the first variant's time over this one's.
-GMACs are fvcore's count of one evaluation, with three times the multiply-adds wherever gradients
+GMACs are the count of one evaluation, with three times the multiply-adds wherever gradients
 flow and twice the BEV part for student and teacher; "of peak" is their rate over that of a large
 matrix product in the same precision, measured in the same process.
 """
@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
 
 from fsdbev.d2.utils.events import EventStorage
 from fsdbev.data.made_up import made_up_samples
@@ -140,7 +139,7 @@ def measure(args: argparse.Namespace) -> Measured:
     )
     ema = ModelEMA(model)
     reset_peak_memory(device)
-    seconds = [_step(step, ema, model, number, device) for number in range(1 + args.steps)][1:]
+    seconds = [_step(step, ema, number, device) for number in range(1 + args.steps)][1:]
     peak = peak_memory(device)
     rate = 1e9 * matrix_rate(device, step.precision or torch.float32)
     return Measured([1e3 * s for s in seconds], peak, rate)
@@ -213,14 +212,12 @@ def _in_own_process(args: argparse.Namespace, variant: str) -> Measured:
     return Measured(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def _step(
-    step: TrainStep, ema: ModelEMA, model: nn.Module, number: int, device: torch.device
-) -> float:
+def _step(step: TrainStep, ema: ModelEMA, number: int, device: torch.device) -> float:
     step.iter = number
     begin = now(device)
     with EventStorage(number):
         step.run_step()
-    ema.update(model)
+    ema.update()
     return now(device) - begin
 
 
