@@ -6,16 +6,11 @@ and the module whose output was the first that was not finite. Changes of the co
 it, as another precision: replay_step.py RECORD --rank 3 train.amp.enabled=false
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import exit_status
+from command_line import exit_status, tool_parser
 
 from fsdbev.engine import load_config
 from fsdbev.engine.trainer import replay
@@ -31,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument("record", type=Path, metavar="RECORD", help="folder of the iteration")
     parser.add_argument("--rank", type=int, default=0, help="whose batch; the error names the rank")
     parser.add_argument("--config-file", metavar="FILE", help="default: the training's config.yaml")

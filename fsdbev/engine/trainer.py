@@ -29,6 +29,7 @@ from fsdbev.d2.structures import Instances
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
 from fsdbev.structures import Boxes3D
+from fsdbev.utils.atomic_write import atomic_write
 
 from .checkpointing import PeriodicCheckpointer
 from .curves import TrainingCurves
@@ -170,11 +171,11 @@ class Trainer(DefaultTrainer):
         """Saves this iteration for ``replay`` and a checkpoint from before it; returns the message
         for the user."""
         folder = Path(self.cfg.train.output_dir) / f"stopped_at_{self.iter:07d}"
-        folder.mkdir(parents=True, exist_ok=True)
         model, rank = self.checkpointer.model.state_dict(), comm.get_rank()
         saved = {"seed": self._seed.seed, "rank": rank, "iteration": self.iter}
         saved |= {"model": model, "batch": error.batch, "losses": error.losses}
-        torch.save(saved, folder / f"rank{rank}.pth")
+        with atomic_write(folder / f"rank{rank}.pth") as file:
+            torch.save(saved, file)
         if self.iter > self.start_iter:
             self.iter -= 1  # the last one that was finished
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
