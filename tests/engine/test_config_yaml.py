@@ -10,7 +10,7 @@ import yaml
 from fsdbev.d2.config import instantiate
 from fsdbev.engine import load_config
 from fsdbev.engine.config_yaml import MOST_BYTES, check_targets, read_yaml_config
-from fsdbev.engine.main import config_text
+from fsdbev.engine.config import config_text
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(
