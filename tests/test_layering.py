@@ -22,8 +22,17 @@ ALLOWED = {
     "d2": set(),
     "whole_file": set(),  # one module
     "own_process": set(),  # one module
+    "utils": set(),
     "modeling": {"layers", "structures", "d2"},
-    "data": {"structures", "d2", "whole_file", "own_process", "layers.heatmaps", "layers.resample"},
+    "data": {
+        "structures",
+        "d2",
+        "whole_file",
+        "own_process",
+        "utils",
+        "layers.heatmaps",
+        "layers.resample",
+    },
     "evaluation": {"structures", "d2", "whole_file", "own_process"} | INDEX_READING,
     "visualization": {"structures", "d2"} | INDEX_READING | TARGET_MAKING,
     "checkpoint": {"structures", "d2", "whole_file"},
@@ -39,6 +48,7 @@ ALLOWED = {
         "checkpoint",
         "collect_env",
         "whole_file",
+        "utils",
     },
 }
 
