@@ -44,7 +44,7 @@ CALLABLE = (
     "torch.nn.modules",
     "torch.optim",
 )
-MAX_BYTES = 1_000_000  # of a file; our own configs have 8 kB
+MAX_BYTES = 250_000  # of a file; our own configs have 8 kB
 
 
 def read_yaml_config(path: str) -> DictConfig:
