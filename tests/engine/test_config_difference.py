@@ -1,5 +1,6 @@
 """The difference of two configs, and what --print-config and --diff-config write."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,22 @@ def test_no_difference_is_said(capsys):
     base = "configs/fsdbev_r50_cbgs.py"
     run(["--config-file", "configs/ablations/fsd_pci_msfe.py", "--diff-config", base])
     assert capsys.readouterr().out == "no difference\n"
+
+
+@pytest.mark.parametrize("given", [[], ["--diff-config", TINY]])
+def test_the_report_has_a_difference_where_a_base_is_given(given, monkeypatch, tmp_path):
+    """With --eval-only: the evaluation runs, and is told config file, overrides and difference."""
+    module, sources = sys.modules["fsdbev.engine.main"], []
+    monkeypatch.setattr(module, "launch", lambda main, args, *_: main(args))
+    monkeypatch.setattr(module, "default_setup", lambda *_: None)
+    monkeypatch.setattr(module, "set_determinism", lambda *_: None)
+    monkeypatch.setattr(module, "setup_logger", lambda *_, **__: None)
+    monkeypatch.setattr(module, "evaluate_only", lambda *_, source, **__: sources.append(source))
+    run(["--config-file", TINY, "--eval-only", *given, "train.log_period=7"])
+    (source,) = sources
+    assert (source.config_file, source.overrides) == (TINY, ("train.log_period=7",))
+    change = Change("train.log_period", "20", "7")
+    assert (source.changes, source.base) == (([change], TINY) if given else (None, None))
 
 
 @pytest.mark.parametrize(
