@@ -20,8 +20,8 @@ NEVER = {
     *("yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "yaml.unsafe_load_all"),
     *("os.system", "os.popen", "eval", "exec", "runpy.run_path", "subprocess.getoutput"),
 }
-#: Files that run Python configs, and why only they do.
-RUN_CONFIGS = {"fsdbev/d2/_builtin/config.py", "fsdbev/engine/config_difference.py"}
+#: The file that runs Python configs.
+RUN_CONFIGS = {"fsdbev/d2/_builtin/config.py"}
 
 
 def name_of(node):

@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +33,7 @@ from pyquaternion import Quaternion
 
 from fsdbev.structures import CAMERA_AXES, Rig
 from fsdbev.utils.atomic_write import atomic_write
+from fsdbev.utils.plain_yaml import check_keys, parse_yaml
 
 from .plain_file import read_bytes
 from .records import Frame
@@ -43,7 +43,7 @@ _QUATERNION_TOLERANCE = 1e-3
 _FILE_KEYS, _CAMERA_KEYS = {"reference_camera", "cameras"}, {"size", "intrinsics", "cam2ego"}
 _ANGLES = ("yaw", "pitch", "roll")
 _MAX_BYTES = 1 << 20
-#: Says a 4 x 4 matrix whole; lists may hold each other many times.
+#: Says a 4 x 4 matrix whole, and what is larger in short.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist = 3, 4
 
@@ -104,34 +104,17 @@ def rig_of_frame(frame: Frame) -> Rig:
 def _parse(path: Path, text: str) -> Any:
     if path.suffix not in (".json", *_YAML_ENDINGS):
         raise ValueError("a rig file ends in .json, .yaml or .yml")
+    if path.suffix in _YAML_ENDINGS:
+        return parse_yaml(text)
     try:
-        if path.suffix == ".json":
-            return json.loads(text, object_pairs_hook=_without_duplicates)
-        return yaml.load(text, _YAMLLoader)
-    except (yaml.YAMLError, RecursionError) as error:
+        return json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError as error:
         raise ValueError(f"can't be parsed: {error}") from error
 
 
-class _YAMLLoader(yaml.SafeLoader):
-    """Plain values only, and no name twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        _check_names([self.construct_object(key) for key, _ in node.value])
-        return super().construct_mapping(node, deep)
-
-
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    _check_names([name for name, _ in pairs])
+    check_keys(name for name, _ in pairs)
     return dict(pairs)
-
-
-def _check_names(names: list[Any]) -> None:
-    for name in names:
-        if not isinstance(name, str | int | float | None):
-            raise ValueError(f"a name must be text, got {_SHORT.repr(name)}")
-    twice = sorted(name for name, count in Counter(map(str, names)).items() if count > 1)
-    if twice:
-        raise ValueError(f"{', '.join(twice)} is there twice")
 
 
 def _rig(data: Any) -> Rig:
@@ -238,8 +221,7 @@ def _numbers(value: Any, shape: tuple[int, ...], where: str) -> NDArray[np.float
 
 
 def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
-    """Whether these are numbers in lists of this shape; looks no deeper, lists may hold each other
-    many times."""
+    """Whether these are numbers in lists of this shape."""
     if not shape:
         return isinstance(value, int | float) and not isinstance(value, bool)
     rows = isinstance(value, list) and len(value) == shape[0]

@@ -1,16 +1,21 @@
-"""Reading a config as the tools do."""
+"""Reading a config as the tools do, and writing it with its references resolved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fsdbev.d2.config import LazyConfig
 from fsdbev.modeling.registry import build_meta_arch, build_part, find_meta_arch, find_part
+from fsdbev.utils.plain_yaml import values_of
 
-from .config_yaml import check_targets, is_yaml, read_yaml_config
+from .config_yaml import check_plugins, check_targets, read_yaml_config
 from .overrides import apply_overrides
 from .plugins import load_plugins
 
@@ -27,29 +32,63 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         ValueError: an override is wrong, see ``overrides``; a plugin cannot be loaded; a part or a
             model is not registered; a YAML config breaks a rule of ``config_yaml``.
     """
-    cfg = finish_config(read_config(path), overrides)
-    if is_yaml(path):
-        # those that the file itself may not name are the command line's
-        check_targets(cfg, plugins=cfg.get("train", {}).get("plugins") or ())
+    cfg = read_config(path)
+    if not _is_yaml(path):
+        return finish_config(cfg, overrides)
+    check_plugins(_plugins(cfg))
+    cfg = finish_config(cfg, overrides)
+    check_targets(cfg, plugins=_plugins(cfg))  # which the command line may have set
     return cfg
 
 
 def read_config(path: str) -> DictConfig:
     """The config of a file, as it is there. A ``.py`` file is run; a YAML file is data."""
-    return read_yaml_config(path) if is_yaml(path) else LazyConfig.load(path)
+    return read_yaml_config(path) if _is_yaml(path) else LazyConfig.load(path)
 
 
 def finish_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfig:
     """What :func:`load_config` does with a config that is loaded already."""
     cfg = apply_overrides(cfg, overrides)
-    load_plugins(cfg.get("train", {}).get("plugins", ()))
+    load_plugins(_plugins(cfg))
     _check_names(cfg)
     return cfg
 
 
+def resolved(cfg: DictConfig) -> DictConfig:
+    """A copy in which values stand for references, as a YAML config needs it. ValueError for a
+    reference to a key that does not exist, as in a part of a config."""
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.resolve(cfg)
+    return cfg
+
+
+def config_text(cfg: DictConfig) -> str:
+    """The config as YAML that ``--config-file`` takes: resolved, with the names of what it calls.
+    ValueError as :func:`resolved`."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "config.yaml")
+        LazyConfig.save(resolved(cfg), str(file))
+        return file.read_text(encoding="utf-8")
+
+
+def _is_yaml(path: str) -> bool:
+    return os.fspath(path).endswith((".yaml", ".yml"))
+
+
+def _plugins(cfg: DictConfig) -> list[Any]:
+    """``train.plugins``; a single name counts as a list of one."""
+    train = cfg.get("train")
+    names = train.get("plugins") if isinstance(train, DictConfig) else None
+    if isinstance(names, ListConfig):
+        return list(names)
+    return [] if names is None else [names]
+
+
 def _check_names(cfg: DictConfig) -> None:
     """ValueError for the first name that is not registered, with its place in the config."""
-    for place, call in _calls(OmegaConf.to_container(cfg), ""):
+    for place, call in values_of(OmegaConf.to_container(cfg)):
+        if not isinstance(call, dict) or "_target_" not in call:
+            continue
         find = _finder(call["_target_"])
         if find is not None and isinstance(call.get("name"), str) and "${" not in call["name"]:
             try:
@@ -60,22 +99,7 @@ def _check_names(cfg: DictConfig) -> None:
 
 def _finder(target: Any) -> Callable[[str], Any] | None:
     """For a target of a config or, by any name that it is imported by, of a saved one."""
-    name = target if isinstance(target, str) else dotted_name(target)
+    name = target
+    if not isinstance(target, str):
+        name = ".".join(getattr(target, part, "") for part in ("__module__", "__qualname__"))
     return _FINDERS.get(name.rpartition(".")[2]) if name.startswith("fsdbev.") else None
-
-
-def dotted_name(target: Any) -> str:
-    """Module and name of a class or a function."""
-    return ".".join(getattr(target, part, "") for part in ("__module__", "__qualname__"))
-
-
-def _calls(value: Any, place: str) -> Iterator[tuple[str, dict]]:
-    """All nodes with a ``_target_``, outer ones first."""
-    if isinstance(value, dict):
-        if "_target_" in value:
-            yield place, value
-        for key, item in value.items():
-            yield from _calls(item, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _calls(item, f"{place}.{index}")

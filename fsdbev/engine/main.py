@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import logging
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights
 from fsdbev.collect_env import as_table, environment
-from fsdbev.d2.config import LazyConfig
 from fsdbev.d2.engine import default_argument_parser, default_setup
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.logger import setup_logger
 
-from .config import load_config
-from .config_difference import difference_from_base
+from .config import config_text, load_config, read_config, resolved
+from .config_difference import Change, difference
 from .determinism import set_determinism
 from .distributed import DistributedTimeouts
 from .evaluation import evaluate
@@ -41,7 +37,8 @@ Examples:
   evaluate:    train_net.py --config-file configs/fsdbev_tiny_synthetic.py --eval-only \\
                    train.init_checkpoint=output/model_final.pth
   change:      train_net.py --config-file configs/fsdbev_tiny_synthetic.py train.max_iter=100
-  look:        train_net.py --config-file configs/fsdbev_tiny_synthetic.py --diff-config
+  compare:     train_net.py --config-file configs/fsdbev_r50_cbgs_bev256.py \\
+                   --diff-config configs/fsdbev_r50_cbgs.py
   two GPUs:    train_net.py --config-file configs/fsdbev_r50_cbgs.py --num-gpus 2
 Without a GPU it runs on the CPU, --num-gpus N in N processes. torchrun works as well.
 """
@@ -57,8 +54,9 @@ def run(argv: Sequence[str] | None = None) -> None:
     )
     shown.add_argument(
         "--diff-config",
-        action="store_true",
-        help="write what the file and the overrides change of what the file builds on, and end",
+        metavar="BASE",
+        help="write what differs from the config file BASE, and end; with --eval-only: evaluate, "
+        "and write it into the report",
     )
     args = parser.parse_args(argv)
     if not args.config_file:
@@ -67,9 +65,13 @@ def run(argv: Sequence[str] | None = None) -> None:
         parser.error("several machines need --dist-url tcp://<host of machine 0>:<free port>")
     try:
         cfg = load_config(args.config_file, args.opts)
-        if args.print_config or args.diff_config:
-            text = config_text(cfg) if args.print_config else difference_text(args.config_file, cfg)
-            sys.stdout.write(text)
+        changes = _changes(args, cfg)
+        if args.print_config:
+            sys.stdout.write(config_text(cfg))
+            return
+        if changes is not None and not args.eval_only:
+            lines = [f"{change}\n" for change in changes]
+            sys.stdout.write("".join(lines) or "no difference\n")
             return
         timeouts = DistributedTimeouts(**cfg.train.get("distributed", {}))
         if not args.eval_only:
@@ -80,33 +82,21 @@ def run(argv: Sequence[str] | None = None) -> None:
     launch(main, args, timeouts)
 
 
-def config_text(cfg: DictConfig) -> str:
-    """The config as YAML that ``--config-file`` takes: references resolved, what is called by its
-    name. ValueError for a reference to what is not there, as in a part of a config."""
-    resolved = copy.deepcopy(cfg)
-    OmegaConf.resolve(resolved)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "config.yaml")
-        LazyConfig.save(resolved, str(file))
-        return file.read_text(encoding="utf-8")
-
-
-def difference_text(path: str, cfg: DictConfig) -> str:
-    """One line a key that differs from what the config file builds on."""
-    changes = difference_from_base(path, cfg)
-    return "".join(f"{change}\n" for change in changes) or "no difference\n"
+def _changes(args: argparse.Namespace, cfg: DictConfig) -> list[Change] | None:
+    """Of the config that the command line gives as the base; None without one."""
+    return difference(read_config(args.diff_config), cfg) if args.diff_config else None
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Trains or evaluates, as one process of a job. Returns the metrics on the first rank."""
     cfg = load_config(args.config_file, args.opts)
-    default_setup(cfg, args)
+    default_setup(resolved(cfg), args)  # which writes config.yaml
     if not logging.getLogger("fsdbev").handlers:  # Detectron2 sets up its own loggers only
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="fsdbev")
     set_determinism(cfg.train)
     logger.info("Environment:\n%s", as_table(environment()))
     # now, not at the end of a training, when the file may have been edited
-    source = ReportSource(args.config_file, difference_from_base(args.config_file, cfg))
+    source = ReportSource(args.config_file, tuple(args.opts), _changes(args, cfg), args.diff_config)
     if args.eval_only:
         return evaluate_only(cfg, last=args.resume, source=source)
     trainer = Trainer(cfg, source)

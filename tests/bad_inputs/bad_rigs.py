@@ -40,7 +40,7 @@ for what, content, message in (
     ("cut short", "cameras: {front: [", "rig.yaml: can't be parsed: …"),
     ("not UTF-8", b"\xff\xfe", "rig.yaml: a rig file is text in UTF-8 (…)"),
     ("no camera", "cameras: {}", "rig.yaml: cameras is empty; name at least one camera"),
-    ("a camera twice", "cameras: {a: 1, a: 2}", "rig.yaml: a is there twice"),
+    ("a camera twice", "cameras: {a: 1, a: 2}", "rig.yaml: line 1: a is there twice"),
     ("an unknown key", with_front(focal=3), NAMED[:-2] + " has focal; known are …"),
     ("a key missing", "cameras: {a: {size: [1, 1]}}", "'a' lacks cam2ego, intrinsics"),
     (
@@ -51,10 +51,10 @@ for what, content, message in (
     (
         "aliases that grow to 10^12 numbers",
         f"cameras: {{front: {{size: [64, 48], intrinsics: [{LEVELS}], cam2ego: 1}}}}",
-        NAMED + "intrinsics must be 3 x 3 finite numbers, got [[",
+        "rig.yaml: can't be parsed: aliases are not allowed",
     ),
-    ("merged names that grow to 10^12", MERGES, "rig.yaml: can't be parsed: …merge"),
-    ("a list that holds itself", "cameras: &a [*a]", "cameras must have names and values, got [[…"),
+    ("merged names that grow to 10^12", MERGES, "rig.yaml: can't be parsed: …"),
+    ("a list that holds itself", "cameras: &a [*a]", "can't be parsed: aliases are not allowed"),
     ("nested 100000 deep", "[" * 100_000, "rig.yaml: can't be parsed: …"),
     ("a number of 1000 digits", with_front(size=[64, 10**1000]), "size must be 2 finite numbers"),
     (

@@ -116,7 +116,7 @@ def files_read(words):
 
 def check_train_net(arguments):
     shows = {"--print-config", "--diff-config"} & set(arguments)
-    run(arguments if shows else ["--diff-config", *arguments])
+    run(arguments if shows else ["--print-config", *arguments])
 
 
 def check_tool(name, arguments):

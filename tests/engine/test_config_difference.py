@@ -1,13 +1,13 @@
-"""What a run changed: of its config file's base, by file and command line, as lists and printed."""
+"""The difference of two configs, and what --print-config and --diff-config write."""
 
+import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from fsdbev.d2.config import LazyConfig
 from fsdbev.engine import load_config, run
-from fsdbev.engine.config_difference import NOT_THERE, Change, difference_from_base
+from fsdbev.engine.config import read_config
+from fsdbev.engine.config_difference import Change, difference
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
@@ -16,6 +16,7 @@ CONFIGS = sorted(
     for path in (ROOT / folder).glob("**/*.py")
     if "configs" in path.parts and "common" not in path.parts and path.name != "rows.py"
 )
+TINY = "configs/fsdbev_tiny_synthetic.py"
 
 
 @pytest.fixture(autouse=True)
@@ -23,133 +24,87 @@ def in_the_project(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def difference(path, *overrides):
-    return difference_from_base(str(path), load_config(str(path), overrides))
+def differences(folder, base, value):
+    """Lines of the difference of two config files with this text."""
+    for name, text in {"base": base, "value": value}.items():
+        (folder / f"{name}.py").write_text(text)
+    base, value = (read_config(str(folder / f"{name}.py")) for name in ("base", "value"))
+    return [str(change) for change in difference(base, value)]
 
 
-def by_key(changes):
-    return {change.key: (change.base, change.value) for change in changes}
-
-
-def test_a_file_that_changes_one_key():
-    changes = difference("configs/fsdbev_r50_cbgs_bev256.py")
-    assert changes == [Change("model.grid.cell", 0.8, 0.4)]
-    assert str(changes[0]) == "model.grid.cell: 0.8 -> 0.4"
-
-
-def test_overrides_are_changes_too_and_what_refers_to_them_is_not():
-    changes = difference(
-        "configs/fsdbev_r50_cbgs_bev256.py", "train.max_iter=7", "model.num_frames=3"
-    )
-    assert by_key(changes) == {
-        "train.max_iter": (46342, 7),
-        "model.num_frames": (2, 3),
-        "model.grid.cell": (0.8, 0.4),
-    }
-
-
-def test_parts_that_come_go_and_change():
-    changes = by_key(difference("projects/BEVDet/configs/bevdet4d_r50_cbgs.py"))
-    assert changes["model.depth_net.name"] == ("DepthNet", "PixelDepthNet")
-    assert changes["model.depth_net.dropout"] == (0.5, NOT_THERE)
-    assert changes["train.plugins"] == ([], ["projects.BEVDet"])
-    new = by_key(difference("projects/BEVDepth/configs/bevdepth_r50_cbgs.py"))
-    before, part = new["model.depth_refinement"]
-    assert before is NOT_THERE and part["_target_"].startswith("fsdbev.modeling.")
-    assert part["channels"] == "${..depth_net.context_channels}"
-
-
-def test_a_part_of_a_config_that_is_taken_is_a_base():
-    """``_tiny = get_config(...)`` is private; ``model = get_config(...).model`` is a base."""
-    changes = by_key(difference("projects/LSS/configs/lss_r50.py"))
-    assert changes["model.name"] == ("LiftSplatDetector", "LSS")
-
-
-FORMS = """
-from omegaconf import OmegaConf
-
-from fsdbev import model_zoo
-from fsdbev.d2.config import LazyConfig
-
-from ..base import first as renamed
-
-second = LazyConfig.load_rel("../base.py", "second")
-common = model_zoo.get_config("common/train.py").train
-own = dict(value=1, reference="${renamed.value}")
-
-renamed.value = 5
-second.items = [1, 2]
-common.max_iter = 3
-own["value"] = 2
-"""
-
-
-def test_all_ways_to_take_a_config(tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (tmp_path / "base.py").write_text("first = dict(value=4)\nsecond = dict(items=[1], gone='')\n")
-    (folder / "leaf.py").write_text(FORMS)
-    assert [str(change) for change in difference(folder / "leaf.py", "own.value=8")] == [
-        "renamed.value: 4 -> 5",
-        "second.items: [1] -> [1, 2]",
-        "common.max_iter: 90000 -> 3",
-        "own.value: 2 -> 8",  # nobody else's: the file is its base
+def test_values_that_differ_come_and_go(tmp_path):
+    base = "a = dict(x=1, same=[1, {}], gone=None, part=dict(p=0.5), z='${.x}')"
+    value = "a = dict(x=1.0, same=[1, {}], part=None, z=1, new=dict(b=[True], c=[], d='é'))"
+    assert differences(tmp_path, base, value) == [
+        "a.x: 1 -> 1.0",
+        "a.part: (not there) -> null",
+        "a.new.b.0: (not there) -> true",
+        "a.new.c: (not there) -> []",
+        'a.new.d: (not there) -> "é"',
+        "a.gone: null -> (not there)",
+        "a.part.p: 0.5 -> (not there)",
     ]
 
 
-def test_a_reference_and_its_value_are_the_same(tmp_path):
-    (tmp_path / "base.py").write_text('a = dict(x=1, y="${.x}", z="${.x}")\n')
-    (tmp_path / "leaf.py").write_text("from .base import a\n\na.y = 1\na.z = 2\n")
-    changes = difference(tmp_path / "leaf.py")
-    assert [str(change) for change in changes] == ["a.z: ${.x} -> 2"]
+def test_what_refers_to_a_change_is_a_change(tmp_path):
+    text = "a = dict(x={}, y='${{.x}}')"
+    assert differences(tmp_path, text.format(1), text.format(2)) == ["a.x: 1 -> 2", "a.y: 1 -> 2"]
 
 
-def test_a_saved_config_differs_by_its_overrides(tmp_path):
-    LazyConfig.save(load_config("configs/fsdbev_tiny_synthetic.py"), str(tmp_path / "config.yaml"))
-    assert difference(tmp_path / "config.yaml") == []
-    changes = difference(tmp_path / "config.yaml", "train.seed=3", "model.bev_encoder=null")
-    assert by_key(changes)["train.seed"] == (0, 3)
-    assert by_key(changes)["model.bev_encoder"][1] is None
+def test_a_project_and_what_it_builds_on():
+    base = load_config("configs/fsdbev_r50_cbgs.py")
+    changes = difference(base, load_config("projects/BEVDet/configs/bevdet4d_r50_cbgs.py"))
+    assert Change("model.depth_net.name", '"DepthNet"', '"PixelDepthNet"') in changes
+    assert Change("model.depth_net.dropout", "0.5", "(not there)") in changes
+    assert Change("train.plugins.0", "(not there)", '"projects.BEVDet"') in changes
 
 
 @pytest.mark.parametrize("path", CONFIGS)
-def test_every_config_is_printed_and_compared(path, capsys, tmp_path):
-    run(["--config-file", path, "--print-config", "train.seed=5"])
+def test_every_config_is_printed_read_again_and_compared(path, capsys, tmp_path):
+    run(["--config-file", path, "--print-config", "train.log_period=7"])
     text = capsys.readouterr().out
-    saved = tmp_path / "config.yaml"
-    saved.write_text(text)
-    assert "${" not in text and yaml.safe_load(text)["train"]["seed"] == 5
-    run(["--config-file", str(saved), "--print-config"])
-    assert capsys.readouterr().out == text
-
-    run(["--config-file", path, "--diff-config", "train.seed=5"])
-    lines = capsys.readouterr().out.splitlines()
-    assert "train.seed: 0 -> 5" in lines
-    assert all(": " in line and " -> " in line for line in lines)
-    assert len(lines) == 1 + len(difference(path))
+    assert "${" not in text and "log_period: 7\n" in text
+    (tmp_path / "config.yaml").write_text(text)
+    run(["--config-file", str(tmp_path / "config.yaml"), "--diff-config", path])
+    assert capsys.readouterr().out == "train.log_period: 20 -> 7\n"
 
 
 def test_no_difference_is_said(capsys):
-    run(["--config-file", "configs/ablations/fsd_pci_msfe.py", "--diff-config"])
+    base = "configs/fsdbev_r50_cbgs.py"
+    run(["--config-file", "configs/ablations/fsd_pci_msfe.py", "--diff-config", base])
     assert capsys.readouterr().out == "no difference\n"
 
 
-@pytest.mark.parametrize("option", ["--print-config", "--diff-config"])
+@pytest.mark.parametrize("given", [[], ["--diff-config", TINY]])
+def test_the_report_has_a_difference_where_a_base_is_given(given, monkeypatch, tmp_path):
+    """With --eval-only: the evaluation runs, and is told config file, overrides and difference."""
+    module, sources = sys.modules["fsdbev.engine.main"], []
+    monkeypatch.setattr(module, "launch", lambda main, args, *_: main(args))
+    monkeypatch.setattr(module, "default_setup", lambda *_: None)
+    monkeypatch.setattr(module, "set_determinism", lambda *_: None)
+    monkeypatch.setattr(module, "setup_logger", lambda *_, **__: None)
+    monkeypatch.setattr(module, "evaluate_only", lambda *_, source, **__: sources.append(source))
+    run(["--config-file", TINY, "--eval-only", *given, "train.log_period=7"])
+    (source,) = sources
+    assert (source.config_file, source.overrides) == (TINY, ("train.log_period=7",))
+    change = Change("train.log_period", "20", "7")
+    assert (source.changes, source.base) == (([change], TINY) if given else (None, None))
+
+
 @pytest.mark.parametrize(
-    ("config", "override", "message"),
+    ("arguments", "message"),
     [
-        ("configs/fsdbev_tiny_synthetic.py", "train.max_itre=3", "train.max_iter"),
-        ("configs/no_such.py", "train.max_iter=3", "no_such.py"),
+        ([TINY, "--print-config", "train.max_itre=3"], "train.max_iter"),
+        ([TINY, "--diff-config", TINY, "train.max_itre=3"], "train.max_iter"),
+        (["configs/no_such.py", "--print-config"], "no_such.py"),
+        ([TINY, "--diff-config", "configs/no_such.py"], "no_such.py"),
+        ([TINY, "--diff-config"], "expected one argument"),
+        ([TINY, "--print-config", "--diff-config", TINY], "not allowed with"),
+        (["configs/common/schedule.py", "--print-config"], "train.max_iter"),  # a part of a config
     ],
 )
-def test_wrong_input_is_the_usual_error(option, config, override, message, capsys):
+def test_wrong_input_is_the_usual_error(arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
-        run(["--config-file", config, option, override])
+        run(["--config-file", *arguments])
     printed = capsys.readouterr()
     assert stopped.value.code == 2 and message in printed.err and not printed.out
-
-
-def test_a_part_of_a_config_cannot_be_resolved_and_says_so(capsys):
-    with pytest.raises(SystemExit):
-        run(["--config-file", "configs/common/schedule.py", "--print-config"])
-    assert "train.max_iter" in capsys.readouterr().err

@@ -1,26 +1,19 @@
 """YAML configs are data of strangers: what they may hold and call."""
 
+import json
 import os
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from fsdbev.d2.config import instantiate
 from fsdbev.engine import load_config
-from fsdbev.engine.config_yaml import MOST_BYTES, check_targets, read_yaml_config
-from fsdbev.engine.main import config_text
+from fsdbev.engine.config_yaml import MAX_BYTES, check_targets, read_yaml_config
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(
-    [*ROOT.glob("configs/*.py"), *ROOT.glob("configs/ablations/*.py")]
-    + [*ROOT.glob("projects/*/configs/*.py")]
+#: Each line holds the one before ten times.
+LAUGHS = "a0: &a0 [1]\n" + "".join(
+    f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(30)
 )
-
-
-#: Each line refers to the one before ten times.
-LAUGHS = "a0: [1]\n" + "".join(f"a{i + 1}: {[f'${{a{i}}}'] * 10}\n" for i in range(30))
 
 
 @pytest.fixture
@@ -30,14 +23,6 @@ def write(tmp_path):
         return str(tmp_path / "config.yaml")
 
     return write
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_of_ours_survives_as_yaml(path, write):
-    cfg = load_config(str(path))
-    text = config_text(cfg)
-    saved = load_config(write(text))
-    assert config_text(saved) == text
 
 
 @pytest.mark.parametrize(
@@ -65,6 +50,8 @@ def test_every_config_of_ours_survives_as_yaml(path, write):
         "fsdbev.modeling.registry",
         "fsdbev.modeling.nothing",
         "fsdbev.data.build.DataLoader",
+        "fsdbev.data.build.os.system",
+        "fsdbev.structures.BEVGrid.__init__",
         "fsdbev.modelingX.evil",
         "projects.os.system",
         "hydra.utils.instantiate",
@@ -78,7 +65,7 @@ def test_what_a_yaml_config_may_not_call(write, target, looked_up):
     call = {"_target_": target, "command": "touch ran"}
     if looked_up:
         call = {"_target_": "hydra.utils.get_object", "path": target}
-    path = write(yaml.safe_dump({"model": {"parts": [{"deep": call}]}}))
+    path = write(json.dumps({"model": {"parts": [{"deep": call}]}}))
     with pytest.raises(ValueError, match=r"model\.parts\.0\.deep\.(_target_|path)") as error:
         load_config(path)
     assert repr(target) in str(error.value) and "train.plugins" in str(error.value)
@@ -86,13 +73,14 @@ def test_what_a_yaml_config_may_not_call(write, target, looked_up):
 
 @pytest.mark.parametrize("target", [{"_target_": "builtins.str"}, ["os.system"], 3, None])
 def test_target_is_text(write, target):
-    with pytest.raises(ValueError, match="may call|_target_"):
-        load_config(write(yaml.safe_dump({"model": {"_target_": target}})))
+    with pytest.raises(ValueError, match=r"model\._target_: .* is not on the list"):
+        load_config(write(json.dumps({"model": {"_target_": target}})))
 
 
-@pytest.mark.parametrize("target", ["torch.nn.Linear", "torch.optim.AdamW", "torch.nn.GELU"])
-def test_what_it_may_call(write, target):
-    load_config(write(yaml.safe_dump({"part": {"_target_": target}})))
+def test_what_it_may_call(write):
+    """Under any public name of it, as Detectron2 saves short ones."""
+    names = ["torch.nn.Linear", "torch.optim.AdamW", "fsdbev.structures.BEVGrid"]
+    load_config(write(json.dumps({"parts": [{"_target_": name} for name in names]})))
 
 
 def test_types_of_numbers_and_classes_are_looked_up(write):
@@ -102,67 +90,44 @@ def test_types_of_numbers_and_classes_are_looked_up(write):
 
 @pytest.mark.parametrize(
     "value",
-    [
-        "${oc.env:HOME}",
-        "${oc.env:HOME,x}",
-        "${oc.decode:${b}}",
-        "${a.${b}}",
-        "$${b}",
-        "\\${oc.env:HOME}",
-        "${any: thing}",
-        "${b",
-        "x${b}" * 300,
-    ],
+    ["${oc.env:HOME}", "${oc.decode:${b}}", "\\${oc.env:HOME}", "${any: thing}", "x${b}", "${b"],
 )
-def test_resolvers_and_mixtures_are_refused(write, value):
-    with pytest.raises(ValueError, match=r"config\.yaml: a\.0: .*resolvers are off"):
-        load_config(write(yaml.safe_dump({"a": [value], "b": "{oc.env:HOME}"})))
-
-
-def test_reference_stays(write):
-    cfg = load_config(write("a: {b: 3}\nc: ${a.b}\nd: {e: '${..a.b}'}"))
-    assert cfg.c == cfg.d.e == 3
-
-
-def test_references_inside_a_text_are_to_plain_values(write):
-    cfg = load_config(write("a: {b: 3, c: 'x/${.b}/${a.b}'}"))
-    assert cfg.a.c == "x/3/3"
-    for other in ("'${a.b}'", "[1]", f"'{'x' * 1001}'", "'y${a.b}'"):
-        with pytest.raises(ValueError, match="d is no short plain value"):
-            load_config(write(f"a: {{b: 3, c: 'x/${{d}}'}}\nd: {other}"))
+def test_references_and_resolvers_are_refused(write, value):
+    with pytest.raises(
+        ValueError, match=r"config\.yaml: a\.0: .*only \.py configs have references"
+    ):
+        load_config(write(json.dumps({"a": [value], "b": "{oc.env:HOME}"})))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: &x [1]\nb: *x", "line 2: a config has no aliases"),
-        ("a: &x [*x]", "no aliases"),
+        ("a: &x [1]\nb: *x", r"aliases are not allowed.*\n.*line 2"),
+        ("a: &x [*x]", "aliases"),
+        (LAUGHS, "aliases"),
         ("a: !!python/object/apply:os.system ['touch ran']", "python/object"),
         ("a: !!python/name:os.system", "python/name"),
         ("a: !own x", "!own"),
-        ("a: 1\na: 2", "'a' is there twice"),
-        ("{[1]: 2}", "a key is text|unhashable"),
+        ("a: 1\na: 2", "line 1: a is there twice"),
+        ("{1: 2, '1': 3}", "1 is there twice"),
+        ("{[1]: 2}", "a key must be text"),
+        ("{true: 2}", "a key must be text"),
         ("<<: {a: 1}", "merge"),
-        ("a: 2020-01-01", "a date is no value"),
-        ("a: !!binary aGk=", "a bytes is no value"),
-        ("a: !!set {x}", "a set is no value"),
-        ("a: ${b}\nb: ${a}", "refers to itself"),
-        ("a: {b: '${a}'}", "refers to itself"),
-        ("a: [1, '${.}']", "refers to itself|resolvers are off"),
-        (LAUGHS, "references stand for more than 100000 values"),
+        ("a: 2020-01-01", "timestamp"),
+        ("a: !!binary aGk=", "binary"),
+        ("a: !!set {x}", "set"),
         ("[1]", "a config is a mapping"),
         ("a: [", "line 1"),
         ("\x00", "."),
         ("[" * 5000, "."),
-        ("'${oc.env:HOME}': 1", "holds a reference"),
-        ("a: {_target_: '${b}'}\nb: os.system", "holds a reference"),
-        ("a: {_target_: hydra.utils.get_object, path: '${b}'}\nb: os.system", "a reference"),
+        ("a: {_target_: '${b}'}\nb: os.system", "references"),
+        ("a: {_target_: hydra.utils.get_object, path: '${b}'}\nb: os.system", "references"),
         ("train: {plugins: [code_of_the_attacker]}", "train.plugins: 'code_of_the_attacker'"),
         ("train: {plugins: code_of_the_attacker}", "train.plugins: 'code_of_the_attacker'"),
         ("train: {plugins: [projects.LSS, projectsX]}", "train.plugins: 'projectsX'"),
-        ("train: {plugins: '${b}'}\nb: [code_of_the_attacker]", r"train.plugins: '\$\{b\}'"),
-        ("train: {plugins: ['${b}']}\nb: code_of_the_attacker", r"train.plugins: '\$\{b\}'"),
-        ("train: ${b}\nb: {plugins: [code_of_the_attacker]}", r"train: '\$\{b\}' is no mapping"),
+        ("train: {plugins: {a: code_of_the_attacker}}", "train.plugins: "),
+        ("train: {plugins: ['${b}']}\nb: code_of_the_attacker", "references"),
+        ("train: ${b}\nb: {plugins: [code_of_the_attacker]}", "references"),
     ],
 )
 def test_no_other_way_in(write, tmp_path, monkeypatch, text, message):
@@ -175,7 +140,7 @@ def test_no_other_way_in(write, tmp_path, monkeypatch, text, message):
 
 def test_size_has_a_limit(write):
     with pytest.raises(ValueError, match="at most"):
-        load_config(write(f"a: '{'x' * MOST_BYTES}'"))
+        load_config(write(f"a: '{'x' * MAX_BYTES}'"))
     with pytest.raises(FileNotFoundError, match=r"none\.yaml"):
         load_config("none.yaml")
 
@@ -184,7 +149,7 @@ def test_plugin_of_the_command_line_is_trusted(write, tmp_path, monkeypatch):
     (tmp_path / "my_trusted_plugin.py").write_text("def part(): return 5")
     monkeypatch.syspath_prepend(str(tmp_path))
     path = write("train: {plugins: []}\npart: {_target_: my_trusted_plugin.part}")
-    with pytest.raises(ValueError, match=r"part\._target_.*train.plugins=\[MODULE\]"):
+    with pytest.raises(ValueError, match=r"part\._target_.*train\.plugins=\[MODULE\]"):
         load_config(path)
     assert instantiate(load_config(path, ["train.plugins=[my_trusted_plugin]"]).part) == 5
 
@@ -194,6 +159,6 @@ def test_nothing_is_imported_before_it_is_allowed(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     cfg = read_yaml_config(write("a: {_target_: code_of_the_attacker.x}"))
-    with pytest.raises(ValueError, match="may call"):
+    with pytest.raises(ValueError, match="not on the list"):
         check_targets(cfg)
     assert not os.path.exists("ran")

@@ -30,6 +30,7 @@ def cfg():
         "optimizer": {"betas": [0.9, 0.99], "groups": [{"lr": 1}, {"lr": 2}], "empty": {}},
         "sizes": [256, 704],
         "mixed": [1, 2.0, "a"],
+        "nested": [[0.5], [1, 2.0]],
         "anything": [],
         "model": L(nn.Linear)(in_features=2, out_features=3, bias=L(bool)()),
     }
@@ -68,6 +69,7 @@ def refused(cfg, override):
         ("optimizer=null", None),
         ("sizes=[]", []),
         ("mixed=[b,1,0.5]", ["b", 1, 0.5]),
+        ("nested=[[1],[],[2,3]]", [[1], [], [2, 3]]),
         ("anything=[1,a]", [1, "a"]),
         ("model.in_features=9", 9),
         ("model.bias=null", None),
@@ -107,10 +109,18 @@ def test_a_changed_value_is_seen_by_interpolations(cfg):
     ("override", "unknown", "nearest"),
     [
         ("train.step=1", "train.step", "train.steps"),
-        ("modle.in_features=1", "modle", "model"),
-        ("model.in_feature.x=1", "model.in_feature", "model.in_features"),
+        ("modle.in_features=1", "modle.in_features", "model.in_features"),
+        ("model.in_feature.x=1", "model.in_feature.x", "model.in_features"),
         ("optimizer.groups.0.rl=1", "optimizer.groups.0.rl", "optimizer.groups.0.lr"),
+        ("optimizer.empty.a=1", "optimizer.empty.a", "optimizer.empty"),
         ("train={output-dir: x}", "train.output-dir", "train.output_dir"),
+        ("train.steps.x=1", "train.steps.x", "train.steps"),
+        ("train.seed.x=1", "train.seed.x", "train.seed"),
+        ("train.device.x=1", "train.device.x", "train.device"),
+        ("sizes.2=1", "sizes.2", "sizes.1"),
+        ("sizes.first=1", "sizes.first", "sizes.1"),
+        ("train.alias.betas=[1]", "train.alias.betas", "train.alias"),
+        ("train.alias={betas: [1]}", "train.alias.betas", "train.alias"),
     ],
 )
 def test_an_unknown_key_gets_the_nearest(cfg, override, unknown, nearest):
@@ -118,39 +128,36 @@ def test_an_unknown_key_gets_the_nearest(cfg, override, unknown, nearest):
     assert f"unknown key {unknown!r}" in message and f"nearest key is {nearest!r}" in message
 
 
-def test_unknown_key_of_an_empty_mapping(cfg):
-    assert "it has no keys" in refused(cfg, "optimizer.empty.a=1")
-
-
 @pytest.mark.parametrize(
     ("override", "expected", "got"),
     [
-        ("train.steps=1.0", "expected int", "1.0 (float)"),
-        ("train.steps=ten", "expected int", "'ten' (str)"),
-        ("train.steps=true", "expected int", "True (bool)"),
-        ("train.steps=null", "expected int", "null"),
-        ("train.steps=[1]", "expected int", "the list [1]"),
-        ("train.steps={a: 1}", "expected int", "a mapping"),
-        ("train.lr=fast", "expected float", "'fast' (str)"),
-        ("train.lr=true", "expected float", "True (bool)"),
-        ("train.amp=1", "expected bool", "1 (int)"),
-        ("train.output_dir=12", "quote a number that is text", "12 (int)"),
-        ("train.output_dir=null", "expected str,", "null"),
-        ("sizes=256", "expected a list", "256 (int)"),
-        ("sizes=null", "expected a list", "null"),
-        ("sizes=[256,wide]", "types that are there", "the list [256, 'wide']"),
-        ("sizes.0=a", "sizes.0 is 256 (int); expected int", "'a' (str)"),
-        ("optimizer=3", "a mapping; override one of its keys, or give null", "3 (int)"),
-        ("model=3", "a call of Linear; override one of its keys, or give null", "3 (int)"),
-        ("model=[1]", "override one of its keys", "the list [1]"),
-        ("optimizer.groups=[{lr: 1}]", "types that are there", "the list"),
-        ("train.dtype=float32", "can only be changed in the config file", "'float32' (str)"),
-        ("train.same=a", "expected int", "'a' (str)"),
+        ("train.steps=1.0", "int", "1.0 (float)"),
+        ("train.steps=ten", "int", "'ten' (str)"),
+        ("train.steps=true", "int", "True (bool)"),
+        ("train.steps=null", "int", "None (NoneType)"),
+        ("train.steps=[1]", "int", "[1] (list)"),
+        ("train.steps={a: 1}", "int", "{'a': 1} (dict)"),
+        ("train.lr=fast", "float", "'fast' (str)"),
+        ("train.lr=true", "float", "True (bool)"),
+        ("train.amp=1", "bool", "1 (int)"),
+        ("train.output_dir=12", "str (as '\"12\"' for 12)", "12 (int)"),
+        ("train.output_dir=null", "str (as '\"12\"' for 12)", "None (NoneType)"),
+        ("sizes=256", "list", "256 (int)"),
+        ("sizes=null", "list", "None (NoneType)"),
+        ("sizes=[256,wide]", "int", "'wide' (str)"),
+        ("sizes.0=a", "int", "'a' (str)"),
+        ("mixed=[true]", "float or int or str (as '\"12\"' for 12)", "True (bool)"),
+        ("nested=[[1],[a]]", "float or int", "'a' (str)"),
+        ("optimizer=3", "null or {key: value}", "3 (int)"),
+        ("model=[1]", "null or {key: value}", "[1] (list)"),
+        ("optimizer.groups=[{lr: 1}]", "null or {key: value}", "{'lr': 1} (dict)"),
+        ("train.dtype=float32", "dtype", "'float32' (str)"),
+        ("train.same=a", "int", "'a' (str)"),
     ],
 )
 def test_a_value_of_the_wrong_type(cfg, override, expected, got):
-    message = refused(cfg, override)
-    assert expected in message and f", got {got}" in message
+    place = override.partition("=")[0]
+    assert refused(cfg, override).endswith(f": {place} takes {expected}, got {got}")
 
 
 @pytest.mark.parametrize(
@@ -173,24 +180,18 @@ def test_targets_cannot_be_touched(cfg, override):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+train.more=1", "cannot be added or deleted"),
-        ("++train.steps=1", "cannot be added or deleted"),
-        ("~train.steps", "cannot be added or deleted"),
+        ("+train.more=1", "adds and deletes no key"),
+        ("++train.steps=1", "adds and deletes no key"),
+        ("~train.steps", "adds and deletes no key"),
+        ("train@x=1", "must be one key=value"),
+        ("train.steps=1,2", "a list is [a,b]"),
         ("train.steps", "must read key=value"),
         ("train.steps=[1", "must read key=value"),
         ("", "must read key=value"),
         ("--resume", "must read key=value"),
-        ("train.steps=1,2", "a list is written as key=[a,b]"),
-        ("train@x=1", "no '@'"),
-        ("train.output_dir=${train.steps}", "interpolations belong in config files"),
-        ("anything=['${train.steps}']", "interpolations belong in config files"),
-        ("train.steps.x=1", "train.steps is 10 (int) and has no keys"),
-        ("train.seed.x=1", "train.seed is null and has no keys"),
-        ("train.device.x=1", "train.device is null and has no keys"),
-        ("sizes.2=1", "sizes is a list of 2 items, and '2' is none of them"),
-        ("sizes.first=1", "'first' is none of them"),
-        ("train.alias.betas=[1]", "train.alias refers to another part"),
-        ("train.alias={betas: [1]}", "train.alias refers to another part"),
+        ("train.output_dir=${train.steps}", "${ cannot be set on the command line"),
+        ("anything=['${train.steps}']", "${ cannot be set on the command line"),
+        ("train.device=???", "??? cannot be set on the command line"),
         ("train.broken=1", "train.nothing"),
     ],
 )

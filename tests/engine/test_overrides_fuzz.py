@@ -184,7 +184,7 @@ OVERRIDES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(OVERRIDES, min_size=1, max_size=3))
 def test_any_text_is_refused_or_changes_no_call(overrides):
     check(overrides)

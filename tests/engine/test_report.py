@@ -72,8 +72,9 @@ def rows_of(page, caption):
 
 def test_the_page_says_what_the_metrics_say(cfg):
     evaluated = scored(cfg)
-    changes = [Change("train.max_iter", 700, 5)]
-    write_report(cfg, ReportSource(str(TINY), changes, "the weights"), evaluated)
+    changes = [Change("train.max_iter", "700", "5")]
+    source = ReportSource(str(TINY), ["train.max_iter=5"], changes, "base.py", "the weights")
+    write_report(cfg, source, evaluated)
     page, metrics = written(cfg), evaluated.results["nuscenes"]
     values = re.findall(r'class="name">(\w+)</span>\s*<span class="value">([\d.]+)<', page)
     assert 0.1 < metrics["mAP"] < 0.9
@@ -92,7 +93,9 @@ def test_the_page_says_what_the_metrics_say(cfg):
     for anchor in anchors.split():
         assert f'<section id="{anchor}"' in page and f'href="#{anchor}"' in page
     assert "the weights" in page and "v1.0-synth" in page and "synth_val" in page
-    assert ["train.max_iter", "700", "5"] in rows_of(page, "Difference from the base")
+    assert str(TINY) in page
+    assert ["train.max_iter", "5"] in rows_of(page, "Overrides of the command line")
+    assert ["train.max_iter", "700", "5"] in rows_of(page, "Difference from base.py")
     assert page.count("data:image/jpeg") == 2 and len(page) < 6e6
     assert not re.search(r"https?://|<script", page)
 
@@ -129,8 +132,9 @@ def test_names_from_the_data_stay_text(cfg, monkeypatch):
         return dataclasses.replace(result, scene_names=[EVIL] * len(result.scene_names))
 
     monkeypatch.setattr(NuScenesEvaluator, "scored_detections", renamed)
-    changes = [Change(f"key.{EVIL}", EVIL, [EVIL])]
-    write_report(cfg, ReportSource(f"{EVIL}.py", changes, EVIL), scored(cfg))
+    changes = [Change(f"key.{EVIL}", EVIL, EVIL)]
+    source = ReportSource(f"{EVIL}.py", [f"{EVIL}={EVIL}"], changes, EVIL, EVIL)
+    write_report(cfg, source, scored(cfg))
     page = written(cfg)
     assert "<script" not in page and page.count("&lt;script&gt;") > 5
 
@@ -189,7 +193,9 @@ def toy(toy_config):
 def test_any_evaluator_gets_a_page_of_its_metrics(toy):
     cfg, model = toy()
     results = evaluate(cfg, model, report=ReportSource())
-    rows = rows_of(written(cfg), "Metrics")
+    page = written(cfg)
+    assert "The command line changed nothing" in page and "Difference from" not in page
+    rows = rows_of(page, "Metrics")
     assert ["toy/error", f"{results['toy']['error']:.4f}"] in rows
     assert ["toy/never", "–"] in rows  # no such number
 
@@ -198,9 +204,10 @@ def test_only_the_last_evaluation_of_a_training_writes_it(toy, monkeypatch):
     calls = []
     monkeypatch.setattr(evaluation_module, "write_report", lambda *args: calls.append(args))
     cfg, _ = toy("train.max_iter=4", "train.eval_period=2")
-    Trainer(cfg, ReportSource("some.py", [])).train()
+    Trainer(cfg, ReportSource("some.py", ["a=1"])).train()
     ((_, source, _),) = calls
-    assert source == ReportSource("some.py", [], "averaged weights after iteration 4 of training")
+    weights = "averaged weights after iteration 4 of training"
+    assert source == ReportSource("some.py", ["a=1"], weights=weights)
 
 
 def test_an_evaluation_that_is_not_asked_for_a_report_writes_none(toy):

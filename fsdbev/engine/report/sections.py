@@ -30,7 +30,7 @@ from fsdbev.visualization.report import (
 )
 
 from ..config_difference import Change
-from .wording import NOTHING, class_title, counted, fraction, percent
+from .wording import NOTHING, class_title, fraction, percent
 
 _MEANINGS = {
     "mAP": "Mean average precision: the area under the precision-recall curve, averaged over "
@@ -264,25 +264,24 @@ def _flat(results: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     return rows
 
 
-def config_section(changes: Sequence[Change] | None) -> Section:
-    """What the run changed of the config's base; None: not known."""
-    title = "Config"
-    if changes is None:
-        return Section("config", title, ["The config is not from a file, so its base is unknown."])
-    if not changes:
-        return Section("config", title, ["The config is its base, unchanged."])
-    text = [
-        f"{counted(len(changes), 'value differs', 'values differ')} from what the config file "
-        "builds on, by the file itself or on the command line. The whole config is in config.yaml "
-        "beside this page."
-    ]
-    rows = [[Cell(c.key), Cell(_value(c.base)), Cell(_value(c.value))] for c in changes]
-    table = Table("Difference from the base", ["key", "base", "here"], rows, is_text=True)
-    return Section("config", title, text, [table])
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) and value else repr(value)
+def config_section(
+    overrides: Sequence[str], changes: Sequence[Change] | None, base: str | None
+) -> Section:
+    """What the command line changed, and what differs from ``base`` (``changes`` None: no base)."""
+    text, tables = ["The whole config is in config.yaml beside this page."], []
+    if overrides:
+        pairs = [override.partition("=") for override in overrides]
+        rows = [[Cell(key), Cell(value)] for key, _, value in pairs]
+        tables.append(Table("Overrides of the command line", ["key", "value"], rows, is_text=True))
+    else:
+        text.append("The command line changed nothing in the config file.")
+    if changes:
+        rows = [[Cell(text) for text in change] for change in changes]
+        head = ["key", "base", "here"]
+        tables.append(Table(f"Difference from {base}", head, rows, is_text=True))
+    elif changes is not None:
+        text.append(f"The config has the values of {base}.")
+    return Section("config", "Config", text, tables)
 
 
 def environment_section() -> Section:

@@ -17,7 +17,7 @@ from fsdbev.data.dataset import FrameDataset
 from fsdbev.evaluation import NuScenesEvaluator, ScoredDetections
 from fsdbev.structures import BEVGrid
 from fsdbev.utils.atomic_write import atomic_write
-from fsdbev.visualization.report import Fact, Page, Section, render
+from fsdbev.visualization.report import Fact, Page, render
 
 from ..config_difference import Change
 from . import sections
@@ -34,12 +34,16 @@ class ReportSource:
 
     Attributes:
         config_file: its path; "" where the config is from none.
-        changes: what the run changed of the config's base; None where that is not known.
+        overrides: of the command line.
+        changes: what differs from the base that the command line gives; None without one.
+        base: the base's config file.
         weights: which, in words.
     """
 
     config_file: str = ""
+    overrides: Sequence[str] = ()
     changes: Sequence[Change] | None = None
+    base: str | None = None
     weights: str = ""
 
 
@@ -98,7 +102,11 @@ def _page(source: ReportSource, evaluated: Evaluated, samples: int, now: datetim
         title=f"Evaluation of {name}" if name else "Evaluation",
         facts=[*_facts(source, scored), Fact("written", f"{now:%Y-%m-%d %H:%M}")],
         headlines=[] if scored is None else sections.headlines(scored.summary),
-        sections=[*parts, *_origin(source)],
+        sections=[
+            *parts,
+            sections.config_section(source.overrides, source.changes, source.base),
+            sections.environment_section(),
+        ],
     )
 
 
@@ -123,7 +131,3 @@ def _facts(source: ReportSource, scored: ScoredDetections | None) -> list[Fact]:
         Fact("config", source.config_file or "from no file"),
         Fact("weights", source.weights or "not stated"),
     ]
-
-
-def _origin(source: ReportSource) -> list[Section]:
-    return [sections.config_section(source.changes), sections.environment_section()]
