@@ -24,7 +24,6 @@ ALLOWED = {
     "layers": set(),
     "d2": set(),
     "own_process": set(),  # one module
-    "utils": set(),
     "modeling": {"layers", "structures", "d2"},
     "data": {"structures", "d2", "own_process", "layers.heatmaps", "layers.resample"},
     "evaluation": {"structures", "d2", "own_process"} | INDEX_READING,

@@ -84,14 +84,12 @@ def _set(cfg: DictConfig, place: str, value: Any) -> None:
 
 def _converted(place: str, models: Sequence[Any], value: Any) -> Any:
     """``value`` as it may take the place of one of ``models``. ValueError if it may not."""
-    types = {type(model) for model in models}
+    types = {type(model) for model in models} | ({bool} if "auto" in models else set())
     if not types or type(None) in types or (value is None and DictConfig in types):
         return value
     if isinstance(value, list) and ListConfig in types:
         items = [item for model in models if isinstance(model, ListConfig) for item in model]
         return [_converted(place, items, item) for item in value]
-    if type(value) is bool and "auto" in models:
-        return value
     if type(value) is int and float in types and int not in types:
         return float(value)
     if type(value) in types & {bool, int, float, str}:
