@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from fsdbev.data.image_aug import ImageAugmentation, ImageTransform
-from fsdbev.layers import EXTENSION_BUILT
 
 SOURCE = (320, 180)
 
@@ -131,16 +130,3 @@ def test_impossible_settings_are_refused(options):
 def test_vanishing_image_is_refused():
     with pytest.raises(ValueError, match="vanishes"):
         ImageAugmentation(image_size=(64, 176)).fixed((2000, 1))
-
-
-@pytest.mark.parametrize("exact", [True, False])
-def test_resampling_need_not_be_exact(exact):
-    image = np.random.default_rng(0).integers(0, 256, (SOURCE[1], SOURCE[0], 3), dtype=np.uint8)
-    given = ImageAugmentation(image_size=(64, 176), exact_resampling=exact)
-    plain = ImageAugmentation(image_size=(64, 176))
-    pairs = [(given.fixed(SOURCE), plain.fixed(SOURCE))]
-    pairs.append(tuple(a.sample(SOURCE, np.random.default_rng(1)) for a in (given, plain)))
-    for transform, expected in pairs:
-        assert transform.exact is exact and expected.exact
-        apart = np.abs(transform.apply(image).astype(int) - expected.apply(image)).max()
-        assert apart == (0 if exact or not EXTENSION_BUILT else 1)

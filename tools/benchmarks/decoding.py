@@ -6,7 +6,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -54,7 +54,6 @@ def image_rows(files: Sequence[Path], augmentation: ImageAugmentation) -> list[I
         "Pillow, then crop": lambda picture, image, t: np.asarray(augmented(picture, t)),
         "Pillow, box of the crop": lambda picture, image, t: _boxed(picture, t),
         "resample_image (ours)": lambda picture, image, t: t.apply(image).transpose(1, 2, 0),
-        "the same, not exact": lambda picture, image, t: _coarse(image, t),
     }
     return rows + _compare("augment", resizers, list(zip(pictures, images, transforms)))
 
@@ -83,10 +82,6 @@ def _boxed(picture: Image.Image, transform: ImageTransform) -> Pixels:
     if transform.flip:
         canvas = canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(canvas.rotate(transform.rotation))
-
-
-def _coarse(image: Pixels, transform: ImageTransform) -> Pixels:
-    return replace(transform, exact=False).apply(image).transpose(1, 2, 0)
 
 
 def _compare(
