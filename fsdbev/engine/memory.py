@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 
 #: Name of what is in no part.
 OTHER = "other"
@@ -76,7 +76,7 @@ def working_memory(
     precision: torch.dtype | None = None,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
 ) -> WorkingMemory:
-    """Evaluates made-up samples and trains a copy of the model on them for one step.
+    """Evaluates fake samples and trains a copy of the model on them for one step.
 
     Args:
         model: on the device to measure; its weights stay as they are.
@@ -91,10 +91,10 @@ def working_memory(
     device = next(model.parameters()).device
     model.eval()
     with torch.no_grad(), _peak(device) as inference:
-        model(made_up_samples(batch_size, **sizes))
+        model(fake_samples(batch_size, **sizes))
 
     trained = copy.deepcopy(model).train()
-    batch = made_up_samples(batch_size, **sizes, training=True)
+    batch = fake_samples(batch_size, **sizes, training=True)
     with _peak(device) as training:
         with torch.autocast(device.type, precision, enabled=precision is not None):
             with saved_by_part(trained) as saved:
