@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from oracles.loading import augment
 from PIL import Image
 
 from fsdbev.data.image_aug import ImageAugmentation, ImageTransform
@@ -52,12 +53,7 @@ def test_pixels_are_pillows(seed):
     image = rng.integers(0, 256, (SOURCE[1], SOURCE[0], 3), dtype=np.uint8)
     augmentation = ImageAugmentation(image_size=(64, 176))
     for transform in (augmentation.sample(SOURCE, rng), augmentation.fixed(SOURCE)):
-        (left, top), (width, height) = transform.crop, transform.output
-        expected = Image.fromarray(image).resize(transform.resized, Image.Resampling.BICUBIC)
-        expected = expected.crop((left, top, left + width, top + height))
-        if transform.flip:
-            expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        expected = expected.rotate(transform.rotation)
+        expected = augment(Image.fromarray(image), transform)
         np.testing.assert_array_equal(
             transform.apply(image).transpose(1, 2, 0), np.asarray(expected)
         )
