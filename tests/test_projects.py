@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fsdbev.d2.config import LazyConfig, instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import StreamingPredictor, believe, load_config
 from fsdbev.engine.analysis import analyze
 from fsdbev.layers import EXTENSION_BUILT
@@ -83,15 +83,15 @@ def test_resolved_config_survives_saving(path, tmp_path):
 
 
 def made_small(path):
-    """The model of a tiny config, seeded and smaller still, and made-up samples for it."""
+    """The model of a tiny config, seeded and smaller still, and fake samples for it."""
     cfg = load_config(str(path), ["model.grid.cell=7.0", "model.depth_bins.step=4.0"])
     torch.manual_seed(0)
     sizes = {"num_frames": cfg.model.num_frames, "num_cameras": 2, "image_size": (32, 64)}
-    return instantiate(cfg.model), partial(made_up_samples, **sizes)
+    return instantiate(cfg.model), partial(fake_samples, **sizes)
 
 
 @pytest.mark.parametrize("path", ALL_TINY, ids=name_of)
-def test_two_steps_on_made_up_samples(path):
+def test_two_steps_on_fake_samples(path):
     """Distributed training counts on a gradient for every parameter."""
     model, samples = made_small(path)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)

@@ -31,7 +31,7 @@ from command_line import exit_status
 from omegaconf import DictConfig
 
 from fsdbev.d2.config import instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import load_config
 from fsdbev.engine.analysis import ModelCost, WorkingMemory, analyze, working_memory
 from fsdbev.engine.model import build_model
@@ -148,7 +148,7 @@ def as_json(cost: ModelCost, memory: WorkingMemory | None, setting: dict) -> str
 def measure_memory(cfg: DictConfig, args: argparse.Namespace) -> WorkingMemory:
     """Of the model as training builds it: its device, layout of weights and precision."""
     model = build_model(cfg)
-    batch = made_up_samples(
+    batch = fake_samples(
         args.batch,
         num_frames=model.num_frames,
         num_cameras=args.num_cameras,

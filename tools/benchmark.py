@@ -14,15 +14,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+ROOT = Path(__file__).resolve().parents[1]
+# tests: the published algorithms, which are the tests' oracles too
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT), str(ROOT / "tests")]
 
 # ruff: noqa: E402  after the path is set, for use without installation
-from benchmarks import data, eval, infer, loader, ops, train
+from benchmarks import eval, infer, loader, ops, train
 from command_line import exit_status
 
 SUBJECTS = {
     "ops": ops,
-    "data": data,
     "loader": loader,
     "train": train,
     "infer": infer,
@@ -43,6 +44,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         subject.add_arguments(own)
+        own.add_argument("--json", type=Path, help="file for the same rows, unrounded")
         own.set_defaults(run=subject.run)
     return parser.parse_args(arguments)
 

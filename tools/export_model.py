@@ -11,7 +11,7 @@ all frustum points, and leaves NMS to its user. metadata.json says what goes in 
 docs/deployment.md shows how both are run.
 
 What they find in a batch of samples must be what the model finds, or nothing is written: in the
-first samples of the config's test data with --test-samples, otherwise in made-up ones of
+first samples of the config's test data with --test-samples, otherwise in fake ones of
 --num-cameras cameras. The number of samples and cameras is fixed in the files.
 """
 
@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 
 from fsdbev.checkpoint import load_weights
 from fsdbev.d2.config import instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import load_config
 from fsdbev.engine.export import FORMATS, TOLERANCE, export_model
 from fsdbev.engine.export.comparison import BOX_FACTOR
@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--format", choices=(*FORMATS, "both"), default="both", help="(default: both)")
     add("--output", required=True, type=Path, metavar="DIR", help="folder, empty or not yet there")
     add("--batch-size", type=int, default=1, metavar="B", help="samples of a call (default: 1)")
-    add("--num-cameras", type=int, metavar="N", help="cameras of a made-up rig (default: 6)")
+    add("--num-cameras", type=int, metavar="N", help="cameras of a fake rig (default: 6)")
     add("--test-samples", action="store_true", help="compare on the config's test data")
     add("--device", help="the same as train.device=DEVICE")
     add("--cells", action="store_true", help="aoti takes cells too: for cameras that do not move")
@@ -63,7 +63,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("overrides", nargs="*", metavar="key=value", help="changes to the config")
     args = parser.parse_intermixed_args(arguments)
     if args.test_samples and args.num_cameras is not None:
-        parser.error("--num-cameras is for made-up samples; those of --test-samples have their own")
+        parser.error("--num-cameras is for fake samples; those of --test-samples have their own")
     return args
 
 
@@ -89,7 +89,7 @@ def load_samples(args: argparse.Namespace, cfg: DictConfig) -> list[dict]:
             f"--batch-size and --num-cameras start at 1, got {count} and {num_cameras}"
         )
     if not args.test_samples:
-        return made_up_samples(
+        return fake_samples(
             count,
             num_frames=cfg.model.num_frames,
             num_cameras=num_cameras,
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
             "config_file": args.config_file,
             "overrides": args.overrides,
             "weights": weights,
-            "compared_on": "test samples" if args.test_samples else "made-up samples",
+            "compared_on": "test samples" if args.test_samples else "fake samples",
         },
     )
     for file in files:

@@ -28,7 +28,6 @@ class ImageTransform:
         flip: mirror left and right.
         rotation: degrees counter-clockwise about the centre of the network image.
         depth_scale: factor of the depth.
-        exact: pixels are Pillow's to the last bit, else within a grey level.
     """
 
     resize: float
@@ -38,7 +37,6 @@ class ImageTransform:
     flip: bool = False
     rotation: float = 0.0
     depth_scale: float = 1.0
-    exact: bool = True
 
     def matrix(self) -> NDArray[np.float64]:
         """(4, 4) original (u, v, depth) -> network image (u, v, scaled depth)."""
@@ -66,7 +64,6 @@ class ImageTransform:
             output=self.output,
             flip=self.flip,
             rotation=self.rotation,
-            exact=self.exact,
         ).numpy()
 
 
@@ -79,9 +76,6 @@ class ImageAugmentation:
         flip_prob: probability of mirroring.
         max_rotation: rotation is drawn from +- this many degrees.
         scale_depth: in training an object s times larger is labelled s times nearer.
-        exact_resampling: pixels are Pillow's to the last bit, with which the released weights were
-            trained; they are sensitive to how images are resampled. False: within one grey level,
-            in three quarters of the time.
     """
 
     def __init__(
@@ -92,7 +86,6 @@ class ImageAugmentation:
         flip_prob: float = 0.5,
         max_rotation: float = 5.4,
         scale_depth: bool = True,
-        exact_resampling: bool = True,
     ) -> None:
         height, width = image_size
         if height < 1 or width < 1:
@@ -105,7 +98,6 @@ class ImageAugmentation:
         self.flip_prob = flip_prob
         self.max_rotation = max_rotation
         self.scale_depth = scale_depth
-        self.exact_resampling = exact_resampling
 
     def sample(
         self, source_size: tuple[int, int], generator: np.random.Generator
@@ -122,7 +114,6 @@ class ImageAugmentation:
             flip=bool(generator.random() < self.flip_prob),
             rotation=generator.uniform(-self.max_rotation, self.max_rotation),
             depth_scale=1 / scale if self.scale_depth else 1.0,
-            exact=self.exact_resampling,
         )
 
     def fixed(self, source_size: tuple[int, int]) -> ImageTransform:
@@ -134,7 +125,6 @@ class ImageAugmentation:
             resized=resized,
             crop=(left, resized[1] - self.output[1]),
             output=self.output,
-            exact=self.exact_resampling,
         )
 
     def _resize(self, source_size: tuple[int, int], scale: float) -> tuple[float, tuple[int, int]]:

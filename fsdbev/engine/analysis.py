@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.layers import EXTENSION_BUILT
 
 OTHER = "other"  #: name of what is in no part, such as products of camera matrices
@@ -70,7 +70,7 @@ def analyze(model: nn.Module, *, image_size: tuple[int, int], num_cameras: int =
     """
     sizes = {"num_frames": model.num_frames, "num_cameras": num_cameras, "image_size": image_size}
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
-        model.eval()(made_up_samples(1, **sizes))
+        model.eval()(fake_samples(1, **sizes))
 
     def operators(*path: str) -> Counter[str]:
         flops = counter.flop_counts[".".join([type(model).__name__, *path])]

@@ -19,7 +19,6 @@ def resample_image(
     output: tuple[int, int],
     flip: bool = False,
     rotation: float = 0.0,
-    exact: bool = True,
 ) -> Tensor:
     """Pillow's bicubic ``resize``, ``crop``, mirroring and nearest-neighbour ``rotate``, one after
     the other and to the last bit; only what is seen in the end is computed.
@@ -35,9 +34,6 @@ def resample_image(
         output: W, H, at most 2^14.
         flip: mirror left and right.
         rotation: degrees counter-clockwise about the centre of the output.
-        exact: False: faster, and within one grey level of Pillow's result. Weights are in units of
-            2^-14, values in between keep fractions; the same on every machine. It is exact all the
-            same without the compiled operators, and where a side shrinks more than eightfold.
 
     Returns:
         (3, H, W) uint8; black where there is no image. No gradient.
@@ -51,7 +47,7 @@ def resample_image(
         raise ValueError(f"rotation must be finite, got {rotation}")
     if has_kernels(image.device):
         return torch.ops.fsdbev.resample_image(
-            image, resized, crop, output, flip, _turn(rotation, output), exact
+            image, resized, crop, output, flip, _turn(rotation, output)
         )
     return resample_image_reference(image, resized, crop, output, flip, rotation)
 
@@ -72,7 +68,7 @@ def _turn(rotation: float, output: tuple[int, int]) -> list[int]:
     return [math.floor(number * 65536 + 0.5) for number in numbers]
 
 
-def _fake_resample(image, resized, crop, output, flip, turn, exact=True):
+def _fake_resample(image, resized, crop, output, flip, turn):
     return image.new_empty((3, output[1], output[0]))
 
 

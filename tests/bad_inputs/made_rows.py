@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from fsdbev.data.arrow_file import write_table
 from fsdbev.data.dataset import FrameDataset
+from fsdbev.data.fake import fake_frame
 from fsdbev.data.index import INDEX_FORMAT, FrameIndex, write_index
 from fsdbev.data.records import Annotations, Frame, Lidar
 
@@ -32,23 +33,13 @@ def rows(count: int = 3) -> Rows:
 
 
 def _frame(row: int, count: int) -> Frame:
-    look_ahead = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])
-    return Frame(
-        sample_token=f"sample{row}",
-        scene_token="scene",
-        scene_name="scene",
-        timestamp=500_000 * row,
-        previous=row - 1,
-        next=row + 1 if row + 1 < count else -1,
+    frame = fake_frame(row, count, image_sizes=(SIZE, SIZE))
+    place = pose(0.1, 2.0 * row)
+    return replace(
+        frame,
         channels=("FRONT", "BACK"),
-        image_paths=(f"images/{row}_0.png", f"images/{row}_1.png"),
-        image_sizes=np.array([SIZE, SIZE], np.int32),
-        camera_timestamps=np.array([500_000 * row, 500_000 * row + 9]),
-        intrinsics=np.tile([[50.0, 0, 32], [0, 50, 24], [0, 0, 1]], (2, 1, 1)),
-        cam2ego=np.stack([look_ahead, pose(math.pi) @ look_ahead]),
-        ego2global=np.stack([pose(0.1, 2.0 * row)] * 2),
-        reference_camera=0,
-        lidar=Lidar(f"sweeps/{row}.bin", 500_000 * row, pose(), pose(0.1, 2.0 * row)),
+        ego2global=np.stack([place, place]),
+        lidar=Lidar(f"sweeps/{row}.bin", frame.timestamp, pose(), place),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from oracles.loading import PublishedSample, labels_differ, normalise
 from PIL import Image
 
 from fsdbev.data.dataset import FrameDataset
@@ -69,6 +70,18 @@ def test_training_sample(synthetic, mapper):
     assert (sample["gt_depth"] > 0).sum() > 1000 and sample["gt_foreground"].any()
     assert sample["gt_heatmap"].max() > 0.5
     assert (sample["gt_depth"][sample["gt_foreground"]] > 0).all()
+
+
+def test_training_sample_is_the_published_one(synthetic, mapper, tmp_path):
+    mapper = mapper()
+    given = PublishedSample.prepare(synthetic, mapper, 1, 7, tmp_path)
+    sample = mapper(synthetic, 1, rng(7))
+    images = [Image.fromarray(i.permute(1, 2, 0).numpy()) for i in sample["images"].flatten(0, 1)]
+    normalised = torch.stack([normalise(image) for image in images])
+    assert torch.equal(given.images().flatten(0, 1), normalised)
+    assert not labels_differ((sample["gt_depth"], sample["gt_foreground"]), given.labels())
+    # OpenCV warps in steps of 1/32 pixel.
+    torch.testing.assert_close(sample["gt_heatmap"], given.heatmaps(), rtol=0, atol=3e-2)
 
 
 def test_evaluation_sample_has_no_truth(synthetic, mapper):

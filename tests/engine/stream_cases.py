@@ -1,12 +1,11 @@
-"""A small model, and made-up scenes whose samples share frames as the mapper's do."""
+"""A small model, and fake scenes whose samples share frames as the mapper's do."""
 
-import math
 from pathlib import Path
 
 import torch
 
 from fsdbev.d2.config import LazyConfig, instantiate
-from fsdbev.structures import make_transform, rotation_z
+from fsdbev.data.fake import camera_ring
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = [
@@ -82,15 +81,12 @@ class Scene:
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
     def _matrices(self, number):
-        optical = torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=torch.float64)
-        yaw = torch.arange(NUM_CAMERAS, dtype=torch.float64) * (2 * math.pi / NUM_CAMERAS)
-        offset = torch.tensor([1.0, 0, 1.5], dtype=torch.float64)
         # Cameras fire one after the other, so the key frame's poses differ from frame to frame.
         ego2global = torch.eye(4, dtype=torch.float64).repeat(NUM_CAMERAS, 1, 1)
         ego2global[:, 0, 3] = 500 + 2.0 * number + (0.1 + 0.03 * number) * torch.arange(NUM_CAMERAS)
         intrinsics = torch.tensor([[1000.0, 0, 800], [0, 1000, 450], [0, 0, 1]]).double()
         return {
-            "cam2ego": make_transform(rotation_z(yaw) @ optical, offset),
+            "cam2ego": camera_ring(NUM_CAMERAS, center=(1, 0, 1.5), radius=0, first_yaw=0),
             "ego2global": ego2global,
             "intrinsics": intrinsics.repeat(NUM_CAMERAS, 1, 1),
         }

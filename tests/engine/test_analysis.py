@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fsdbev.d2.config import LazyConfig, instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine.analysis import OTHER, ModelCost, PartCost, analyze
 from fsdbev.engine.overrides import apply_overrides
 from fsdbev.layers import EXTENSION_BUILT
@@ -56,7 +56,7 @@ def layers_on_a_plain_pass(model, num_cameras):
     ]
     sizes = {"num_frames": model.num_frames, "num_cameras": num_cameras, "image_size": IMAGE_SIZE}
     with torch.no_grad():
-        model.eval()(made_up_samples(1, **sizes))
+        model.eval()(fake_samples(1, **sizes))
     for hook in hooks:
         hook.remove()
     return counts

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fsdbev.d2.config import instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import believe, load_config
 from fsdbev.engine.beliefs import attention_of, cells_under, contrast
 from fsdbev.structures import BEVGrid, Boxes3D
@@ -21,14 +21,14 @@ def model():
     cfg = load_config(str(CONFIG), ["model.grid.cell=7.0", "model.depth_bins.step=4.0"])
     torch.manual_seed(0)
     model = instantiate(cfg.model)
-    model.train()(made_up_samples(2, **SIZES, training=True))
+    model.train()(fake_samples(2, **SIZES, training=True))
     model.head.decoder.score_threshold = 0.0
     return model.eval()
 
 
 @pytest.fixture(scope="module")
 def sample():
-    return made_up_samples(1, **SIZES, training=True)[0]
+    return fake_samples(1, **SIZES, training=True)[0]
 
 
 def without_labels(sample):

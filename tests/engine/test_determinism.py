@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import Trainer, load_config
 from fsdbev.engine.determinism import set_determinism
 from fsdbev.engine.model import build_model
@@ -176,7 +176,7 @@ def test_a_training_step_has_no_operation_that_raises_on_gpus(config, interpolat
     cfg = load_config(str(config), ["train.device=cpu", "dataloader.image_size=[64,64]"])
     model = build_model(cfg).train()
     sizes = {"num_frames": model.num_frames, "num_cameras": 2, "image_size": (64, 64)}
-    batch = made_up_samples(2, **sizes, training=True)
+    batch = fake_samples(2, **sizes, training=True)
     with Operations() as operations:
         sum(model(batch).values()).backward()
     assert "convolution_backward" in operations.names and interpolation_of_gpus

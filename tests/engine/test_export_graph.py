@@ -8,7 +8,7 @@ import torch
 from export_cases import assert_finds_what_the_model_finds, drive, small_model
 from torch import nn
 
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine.export.graph import DeploymentGraph, GraphOptions
 from fsdbev.engine.export.inputs import graph_inputs
 from fsdbev.engine.export.metadata import describe_graph, describe_model
@@ -128,8 +128,8 @@ def test_the_model_is_described(model):
     assert described["thresholds"]["depth_weight"] == pytest.approx(1 / 15)
 
 
-def test_cameras_of_made_up_samples_see_the_grid(model):
-    samples = made_up_samples(1, num_frames=2, num_cameras=6, image_size=(32, 64))
+def test_cameras_of_fake_samples_see_the_grid(model):
+    samples = fake_samples(1, num_frames=2, num_cameras=6, image_size=(32, 64))
     cells = graph_inputs(model, samples, GraphOptions(cells=True))["cells"]
     assert cells.shape == (1, 2, 6, 15, 2, 4) and cells.dtype == torch.int32
     assert ((cells >= 0).float().mean(dim=(0, 3, 4, 5)) > 0.2).all()

@@ -268,7 +268,7 @@ def test_the_tool_explains(tool, arguments, tmp_path, capsys, more, message):
     assert left_in(tmp_path) == []
 
 
-def test_cameras_of_test_samples_are_not_made_up(tool, arguments, capsys):
+def test_cameras_of_test_samples_are_not_fake(tool, arguments, capsys):
     with pytest.raises(SystemExit):
         tool.main([*arguments, "--test-samples", "--num-cameras", "2"])
     assert "have their own" in capsys.readouterr().err

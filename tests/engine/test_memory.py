@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fsdbev.d2.config import instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import load_config
 from fsdbev.engine.analysis import OTHER, peak_memory, saved_by_part, working_memory
 from fsdbev.engine.optim import build_optimizer
@@ -76,7 +76,7 @@ def build(*overrides):
 
 
 def measure(model, batch_size=1):
-    batch = made_up_samples(
+    batch = fake_samples(
         batch_size, num_frames=2, num_cameras=2, image_size=(64, 96), training=True
     )
     return working_memory(model, batch, partial(build_optimizer, load_config(TINY).optimizer))

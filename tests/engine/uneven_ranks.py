@@ -11,7 +11,7 @@ from toy_training import ToyModel
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.engine import create_ddp_model
 from fsdbev.d2.utils import comm
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import evaluate
 
 
@@ -27,7 +27,7 @@ def small_fsdbev():
 def batch(*, empty, seed):
     """Two samples; or two that show nothing: no box, no depth, no foreground."""
     sizes = {"num_frames": 2, "num_cameras": 2, "image_size": (32, 64)}
-    samples = made_up_samples(2, **sizes, training=True, seed=seed)
+    samples = fake_samples(2, **sizes, training=True, seed=seed)
     for sample in samples if empty else ():
         sample["instances"] = sample["instances"][:0]
         for name in ("gt_depth", "gt_foreground", "gt_heatmap"):

@@ -1,4 +1,4 @@
-"""A small model, built from the recipe by overrides, and made-up samples for it."""
+"""A small model, built from the recipe by overrides, and fake samples for it."""
 
 import pathlib
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fsdbev.d2.config import LazyConfig, instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 RECIPE = "common/models/fsdbev_r50.py"
@@ -51,10 +51,10 @@ def build_model(load_config):
 
 @pytest.fixture
 def make_samples():
-    """A batch of made-up samples of any rig, with labels if ``training``."""
+    """A batch of fake samples of any rig, with labels if ``training``."""
 
     def make(batch_size=2, num_frames=2, num_cameras=6, training=False):
         sizes = {"num_frames": num_frames, "num_cameras": num_cameras, "image_size": IMAGE_SIZE}
-        return made_up_samples(batch_size, **sizes, training=training)
+        return fake_samples(batch_size, **sizes, training=training)
 
     return make

@@ -1,4 +1,4 @@
-"""Targets of the center head against a drawing by hand and a naive one, box by box."""
+"""Targets of the center head against a drawing by hand and the published one, box by box."""
 
 import math
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles.heatmaps import cornernet_radius, published_center_targets
 
 from fsdbev.d2.structures import Instances
 from fsdbev.modeling.center_head.targets import center_targets, gaussian_radius
@@ -32,17 +33,6 @@ def boxes_of(targets, task):
     """Regression, sample and cell of the boxes of one task."""
     chosen = targets.task == task
     return targets.regression[chosen], targets.sample[chosen], targets.cell[chosen]
-
-
-def cornernet_radius(length, width, overlap):
-    """The smallest of the three radii, as center heads compute them."""
-    total, area = length + width, length * width
-    cases = [
-        (1, total, area * (1 - overlap) / (1 + overlap)),
-        (4, 2 * total, (1 - overlap) * area),
-        (4 * overlap, -2 * overlap * total, (overlap - 1) * area),
-    ]
-    return min((b + math.sqrt(b * b - 4 * a * c)) / 2 for a, b, c in cases)
 
 
 @settings(max_examples=200, deadline=None)
@@ -85,38 +75,19 @@ def test_same_as_box_by_box():
     samples = [sample(30), sample(0), sample(45)]
     targets = make(samples)
     assert len(targets.task) == 75 and (targets.task == -1).any()
-    for task, class_ids in enumerate(TASKS):
-        heatmap, boxes = naive_targets(samples, class_ids)
-        torch.testing.assert_close(targets.heatmaps[task], heatmap, rtol=0, atol=1e-6)
-        regression, sample_of, cell = boxes_of(targets, task)
-        assert list(zip(sample_of.tolist(), cell.tolist(), strict=True)) == [b[:2] for b in boxes]
-        expected = torch.tensor([b[2] for b in boxes])
-        torch.testing.assert_close(regression, expected, rtol=1e-5, atol=1e-5)
-
-
-def naive_targets(samples, class_ids):
-    rows, columns = GRID.shape
-    heatmap = torch.zeros(len(samples), len(class_ids), rows, columns)
-    boxes = []  # sample, cell, regression
-    for b, sample in enumerate(samples):
-        for box, cls in zip(sample.gt_boxes_3d, sample.gt_classes.tolist(), strict=True):
-            column = math.floor((box[0].item() + 8.0) / 0.5)
-            row = math.floor((box[1].item() + 6.0) / 0.5)
-            if cls not in class_ids or not (0 <= column < columns and 0 <= row < rows):
-                continue
-            x, y, z, length, width, height, yaw, *velocity = box.tolist()
-            offset = ((x + 8.0) / 0.5 - column, (y + 6.0) / 0.5 - row)
-            size = (math.log(length), math.log(width), math.log(height))
-            regression = [*offset, z, *size, math.sin(yaw), math.cos(yaw), *velocity]
-            boxes.append((b, row * columns + column, regression))
-            radius = max(2, int(cornernet_radius(box[3].item() / 0.5, box[4].item() / 0.5, 0.1)))
-            sigma = (2 * radius + 1) / 6
-            for i in range(max(0, row - radius), min(rows, row + radius + 1)):
-                for j in range(max(0, column - radius), min(columns, column + radius + 1)):
-                    value = math.exp(-((i - row) ** 2 + (j - column) ** 2) / (2 * sigma**2))
-                    k = class_ids.index(cls)
-                    heatmap[b, k, i, j] = max(heatmap[b, k, i, j].item(), value)
-    return heatmap, boxes
+    settings = {"grid": GRID, "min_radius": 2, "min_overlap": 0.1, "max_boxes": 500}
+    *heatmaps, regression, task, cell = published_center_targets(
+        samples, tasks=TASKS, device="cpu", **settings
+    )
+    for found, expected in zip(targets.heatmaps, heatmaps, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert torch.equal(targets.task, task)
+    on_grid = task >= 0
+    assert torch.equal(targets.cell[on_grid], cell[on_grid])
+    assert targets.sample.tolist() == [0] * 30 + [2] * 45
+    torch.testing.assert_close(
+        targets.regression[on_grid], regression[on_grid], rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

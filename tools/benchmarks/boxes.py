@@ -1,4 +1,7 @@
-"""Cases of rotated IoU and suppression, against the twins and against shapely."""
+"""Cases of rotated IoU and suppression, against the references and against shapely.
+
+Shapes: M boxes (x, y, length, width, yaw).
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,11 @@ import argparse
 import math
 from collections.abc import Iterator
 
-import numpy as np
-import shapely
 import torch
+from oracles.boxes import shapely_iou_matrix, shapely_nms
 from torch import Tensor
 
 from fsdbev.layers import (
-    circle_nms,
     grouped_nms,
     grouped_nms_reference,
     rotated_iou,
@@ -20,15 +21,13 @@ from fsdbev.layers import (
     rotated_nms,
 )
 
-from .interleaved import Case, bytes_of, farther_than, unequal
-from .surround_view import Sizes
+from .turns import Case, farther_than
 
 _IOU_THRESHOLD, _SQUARED_DISTANCE = 0.2, 1.0
-_IOU_TOLERANCE = 1e-5
-#: Groups of one sample: the tasks, of which one is suppressed by distance; best boxes that take
-#: part, boxes kept.
+#: Groups of one sample: the tasks, of which one is suppressed by distance; the best boxes that are
+#: compared, boxes kept.
 _GROUPS, _CIRCLE_GROUP, _MAX_INPUT, _MAX_OUTPUT = 6, 3, 500, 83
-#: Candidates of a detector lie around so many objects, so far from them (metres, radians).
+#: Candidates of a detector: few objects, and the scatter of boxes around them (metres, radians).
 _OBJECTS, _SCATTER = 40, 0.3
 
 
@@ -36,59 +35,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--boxes", type=int, default=1000, help="boxes to suppress among")
 
 
-def heading(args: argparse.Namespace, sizes: Sizes) -> str:
-    return f"M {args.boxes}"
-
-
-def cases(args: argparse.Namespace, sizes: Sizes, device: torch.device) -> Iterator[Case]:
+def cases(args: argparse.Namespace, device: torch.device) -> Iterator[Case]:
     """Boxes around few objects, as a detector proposes them, and boxes all over the grid."""
-    apart, crowded = _apart(args.boxes, 0), _crowded(args.boxes, 0)
-    scores = _scores(args.boxes)
-    yield _iou_case(f"{args.boxes} x {args.boxes}", crowded.to(device))
-    for name, boxes in (("crowded", crowded), ("apart", apart)):
-        yield _rotated_case(name, boxes.to(device), scores.to(device))
-    yield _circle_case("crowded", crowded.to(device), scores.to(device))
-    groups = torch.stack([_crowded(args.boxes, group) for group in range(_GROUPS)])
-    yield _grouped_case(groups.to(device), _scores(_GROUPS, args.boxes).to(device))
-
-
-def _iou_case(sizes: str, boxes: Tensor) -> Case:
+    crowded, apart = (make(args.boxes, 0).to(device) for make in (_crowded, _apart))
+    scores = torch.rand(args.boxes, generator=torch.Generator().manual_seed(1)).to(device)
     sides = {
-        "ours": lambda: rotated_iou(boxes, boxes),
-        "twin": lambda: rotated_iou_reference(boxes, boxes),
-        "shapely": lambda: shapely_iou(boxes),
+        "ours": lambda: rotated_iou(crowded, crowded),
+        "reference": lambda: rotated_iou_reference(crowded, crowded),
+        "shapely": lambda: shapely_iou_matrix(crowded),
     }
-    moved = 2 * bytes_of(boxes) + len(boxes) ** 2 * torch.float32.itemsize
-    return Case("rotated_iou", sizes, sides, farther_than(_IOU_TOLERANCE), (moved,))
+    yield Case("rotated_iou", f"{args.boxes} crowded", sides, farther_than(1e-5))
+    yield _rotated_case(f"{args.boxes} crowded", crowded, scores)
+    yield _rotated_case(f"{args.boxes} apart", apart, scores)
+    groups = torch.stack([_crowded(args.boxes, group) for group in range(_GROUPS)]).to(device)
+    yield _grouped_case(groups, scores.expand(_GROUPS, -1).contiguous())
 
 
 def _rotated_case(name: str, boxes: Tensor, scores: Tensor) -> Case:
     sides = {
         "ours": lambda: rotated_nms(boxes, scores, _IOU_THRESHOLD),
-        "twin": lambda: _twin(boxes, scores, _IOU_THRESHOLD, False),
+        "reference": lambda: _one_group(boxes, scores),
         "shapely": lambda: shapely_nms(boxes, scores, _IOU_THRESHOLD),
     }
-    return Case("rotated_nms", name, sides, unequal, (bytes_of(boxes, scores),))
+    return Case("rotated_nms", name, sides, farther_than(0))
 
 
-def _circle_case(name: str, boxes: Tensor, scores: Tensor) -> Case:
-    centers = boxes[:, :2].contiguous()
-    sides = {
-        "ours": lambda: circle_nms(centers, scores, _SQUARED_DISTANCE),
-        "twin": lambda: _twin(boxes, scores, _SQUARED_DISTANCE, True),
-    }
-    return Case("circle_nms", name, sides, unequal, (bytes_of(centers, scores),))
-
-
-def _twin(boxes: Tensor, scores: Tensor, threshold: float, is_circle: bool) -> Tensor:
-    keep, _ = grouped_nms_reference(
-        boxes[None],
-        scores[None],
-        torch.tensor([threshold], dtype=torch.float64, device=boxes.device),
-        torch.tensor([is_circle], device=boxes.device),
-        len(boxes),
-        len(boxes),
-    )
+def _one_group(boxes: Tensor, scores: Tensor) -> Tensor:
+    """Indices of the boxes that the reference keeps."""
+    threshold = torch.tensor([_IOU_THRESHOLD], dtype=torch.float64, device=boxes.device)
+    rotated = torch.zeros(1, dtype=torch.bool, device=boxes.device)
+    limits = (threshold, rotated, len(boxes), len(boxes))
+    keep, _ = grouped_nms_reference(boxes[None], scores[None], *limits)
     return keep[keep >= 0]
 
 
@@ -99,47 +76,14 @@ def _grouped_case(boxes: Tensor, scores: Tensor) -> Case:
     arguments = (boxes, scores, thresholds, is_circle, _MAX_INPUT, _MAX_OUTPUT)
     sides = {
         "ours": lambda: grouped_nms(*arguments),
-        "twin": lambda: grouped_nms_reference(*arguments),
+        "reference": lambda: grouped_nms_reference(*arguments),
     }
     sizes = f"{len(boxes)} groups, best {_MAX_INPUT}"
-    return Case("grouped_nms", sizes, sides, unequal, (bytes_of(boxes, scores),))
-
-
-def shapely_iou(boxes: Tensor) -> Tensor:
-    """(M, M) IoU by shapely; a search tree leaves out pairs that are far from each other."""
-    polygons = _polygons(boxes)
-    first, second = shapely.STRtree(polygons).query(polygons, predicate="intersects")
-    overlap = shapely.area(shapely.intersection(polygons[first], polygons[second]))
-    area = shapely.area(polygons)
-    iou = np.zeros((len(boxes), len(boxes)), np.float32)
-    iou[first, second] = overlap / (area[first] + area[second] - overlap)
-    return torch.from_numpy(iou)
-
-
-def shapely_nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Greedy suppression by the IoU of shapely."""
-    order = scores.argsort(descending=True, stable=True).cpu()
-    suppresses = shapely_iou(boxes[order]).numpy() > threshold
-    stays = np.ones(len(order), bool)
-    for i in range(len(order)):
-        if stays[i]:
-            stays[i + 1 :] &= ~suppresses[i, i + 1 :]
-    return order[torch.from_numpy(stays)]
-
-
-def _polygons(boxes: Tensor) -> np.ndarray:
-    x, y, length, width, yaw = boxes.double().cpu().numpy().T[..., None]
-    along = np.array([0.5, -0.5, -0.5, 0.5]) * length
-    across = np.array([0.5, 0.5, -0.5, -0.5]) * width
-    corners = (
-        x + np.cos(yaw) * along - np.sin(yaw) * across,
-        y + np.sin(yaw) * along + np.cos(yaw) * across,
-    )
-    return shapely.polygons(np.stack(corners, axis=-1))
+    return Case("grouped_nms", sizes, sides, farther_than(0))
 
 
 def _apart(number: int, seed: int) -> Tensor:
-    """(M, 5) boxes of cars and the like all over 102.4 m."""
+    """(M, 5) boxes as large as cars, all over 102.4 m."""
     generator = torch.Generator().manual_seed(seed)
     center = 102.4 * (torch.rand(number, 2, generator=generator) - 0.5)
     size = torch.rand(number, 2, generator=generator) * torch.tensor([6.0, 1.5]) + 1
@@ -154,7 +98,3 @@ def _crowded(number: int, seed: int) -> Tensor:
     boxes = objects + _SCATTER * torch.randn(number, 5, generator=generator)
     boxes[:, 2:4].clamp_(min=0.5)
     return boxes
-
-
-def _scores(*shape: int) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(1))

@@ -1,20 +1,24 @@
-"""Cases of the view transform: lift_splat, and its entry with cells that are known beforehand."""
+"""Cases of the view transform: lift_splat, and its entry with cells that are known beforehand.
+
+Shapes: S weight sets, B samples, N cameras, V = B N views, D depth bins, C channels, h x w feature
+map.
+"""
 
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from oracles.view_transform import PublishedViewTransform
 from torch import Tensor
 
+from fsdbev.data.fake import fake_samples
 from fsdbev.layers import (
     Frustum,
     frustum_cells,
-    frustum_cells_reference,
     lift_splat,
     lift_splat_reference,
     splat_cells,
@@ -22,182 +26,156 @@ from fsdbev.layers import (
 )
 from fsdbev.modeling.bev_paste import BEVPaste
 from fsdbev.modeling.view_transform import Splats
+from fsdbev.structures import BEVGrid, Cameras
 
-from .interleaved import Case, Values, bytes_of, shapes_differ
-from .reference_view_transform import ReferenceViewTransform
-from .surround_view import MASKS, THRESHOLD, Sizes
+from .turns import Case, Side, shapes_differ
 
+_DEPTHS = (1.0, 60.0)
+_FOREGROUND_THRESHOLD = 0.1
 #: Cells agree where no channel is farther apart than this share of the map's largest value.
 _CELL_TOLERANCE = 1e-4
-#: Share of cells (or points) that must agree: the reference's geometry is float32, so that a few
-#: frustum points land next door.
+#: Share of cells that must agree: the published geometry is float32, so that a few frustum points
+#: fall into a neighbouring cell.
 _AGREEING = 0.999
-#: The twin, which goes from splat to splat, is slow where there are more frustum points than these.
+#: The reference goes from splat to splat: it is slow with more frustum points than these.
 _SLOW_POINTS = 1_000_000
-#: How large the difference of two gradients may be, relative to one of them (L2 norms).
+#: Largest difference of two gradients, relative to one of them (L2 norms).
 _GRADIENT_TOLERANCE = 1e-2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch", type=int, nargs="+", default=(1, 8), help="samples")
-    parser.add_argument(
-        "--kept", type=float, nargs="+", default=(0.02, 0.7), help="shares that the masks keep"
-    )
-    parser.add_argument("--masks", nargs="+", choices=MASKS, default=tuple(MASKS))
+    add = parser.add_argument
+    add("--bins", type=int, default=118, help="depth bins")
+    add("--channels", type=int, default=80)
+    add("--kept", type=float, nargs="+", default=(0.02, 0.7), help="shares that the masks keep")
 
 
-def heading(args: argparse.Namespace, sizes: Sizes) -> str:
-    return str(sizes)
-
-
-def cases(args: argparse.Namespace, sizes: Sizes, device: torch.device) -> Iterator[Case]:
-    """Every batch with every mask; student and teacher with BEV-paste; a rig that never moves."""
+def cases(args: argparse.Namespace, device: torch.device) -> Iterator[Case]:
+    """Every batch and share; student and teacher with BEV-paste; a rig that never moves."""
     for batch in args.batch:
         for kept in args.kept:
-            for masks in args.masks:
-                yield lift_splat_case(make_scene(sizes, device, batch, kept, masks))
-    batch, kept, masks = max(args.batch), args.kept[0], args.masks[-1]
-    yield lift_splat_case(make_scene(sizes, device, batch, kept, masks, pasted=True))
+            yield _lift_splat_case(_scene(args, device, batch, kept))
+    yield _lift_splat_case(_scene(args, device, max(args.batch), args.kept[0], pasted=True))
     for kept in args.kept:
-        yield splat_cells_case(make_scene(sizes, device, args.batch[0], kept, masks))
-    yield frustum_cells_case(make_scene(sizes, device, args.batch[0], kept, masks))
+        yield _splat_cells_case(_scene(args, device, args.batch[0], kept))
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What the view transform is given, and what the sides have in common.
-
-    Letters as in ``fsdbev.layers.lift_splat``.
+class _Scene:
+    """Input of the view transform.
 
     Attributes:
         name: for the reader.
         features: (S, V, D, h, w) weights, (S, V, h, w) foreground, (V, C, h, w) context.
-        cameras: ``undo_image_aug``, ``image2bev`` and ``view``.
-        receivers: ``output`` and ``num_outputs``.
-        frustum: the points and the grid.
-        reference: the published algorithm for the same cameras.
+        geometry: ``undo_image_aug`` and ``image2bev``.
+        rest: the other keywords that both entries take.
+        frustum: depths of the points, and the grid.
+        published: the published algorithm for the same cameras.
         cells: (P, D, h, w) int32 cell of every frustum point.
     """
 
     name: str
     features: tuple[Tensor, Tensor, Tensor]
-    cameras: dict[str, Tensor]
-    receivers: dict[str, Any]
+    geometry: dict[str, Tensor]
+    rest: dict[str, Any]
     frustum: Frustum
-    reference: ReferenceViewTransform
+    published: PublishedViewTransform
     cells: Tensor
 
-    @property
-    def thresholds(self) -> dict[str, float]:
-        depth, foreground = self.reference.thresholds
-        return {"depth_threshold": depth, "foreground_threshold": foreground}
 
-    def kept(self) -> Tensor:
-        """(S, P, D, h, w) whether a frustum point ends up in a cell."""
-        weights, foreground, _ = self.features
-        depth, least = self.reference.thresholds
-        mask = (weights >= depth) & (foreground >= least)[:, :, None]
-        return (self.cells >= 0) & mask[:, self.cameras["view"]]
-
-    def bev_shape(self) -> tuple[int, ...]:
-        weights, _, context = self.features
-        batch, grid_size = self.receivers["num_outputs"], self.frustum.count[1::-1]
-        return (len(weights), batch, context.shape[1], *grid_size)
-
-
-def make_scene(
-    sizes: Sizes, device: torch.device, batch: int, kept: float, masks: str, pasted: bool = False
-) -> Scene:
+def _scene(
+    args: argparse.Namespace, device: torch.device, batch: int, kept: float, pasted: bool = False
+) -> _Scene:
     """``pasted``: two weight sets, and every sample receives the next one's views too."""
     generator = torch.Generator().manual_seed(0)
-    num_views, feature_size = batch * sizes.views, sizes.feature_size
-    shape = (2 if pasted else 1, num_views, sizes.bins, *feature_size)
-    weights, foreground = MASKS[masks](kept, shape, generator)
-    context = torch.randn(num_views, sizes.channels, *feature_size, generator=generator)
-    rig, frustum = sizes.cameras(batch, device), sizes.frustum()
-    splats, paste = Splats.of_frame(rig, 0, sizes.image_size), None
+    image_size, feature_size = tuple(args.image_size), _feature_size(args)
+    size = {"num_frames": 1, "num_cameras": args.views, "image_size": image_size}
+    cameras = Cameras.from_samples(fake_samples(batch, **size), device)
+    grid = BEVGrid(cell=102.4 / args.grid)
+    step = (_DEPTHS[1] - _DEPTHS[0]) / args.bins
+    frustum = Frustum(image_size, _DEPTHS[0], step, grid.lower, grid.size, grid.count)
+    splats, paste = Splats.of_frame(cameras, 0, image_size), None
     if pasted:
         paste = BEVPaste().sample_transforms(batch, generator)
         splats = BEVPaste().paste_splats(splats, paste)
-    cameras = {name: getattr(splats, name) for name in ("undo_image_aug", "image2bev", "view")}
-    frustum_size = {"num_bins": sizes.bins, "feature_size": feature_size}
-    return Scene(
-        name=f"B {batch} {masks} {kept:g}" + (", S 2, pasted" if pasted else ""),
-        features=(
-            weights.to(device).requires_grad_(),
-            foreground.to(device),
-            context.to(device).requires_grad_(),
-        ),
-        cameras=cameras,
-        receivers={"output": splats.sample, "num_outputs": splats.num_samples},
+    geometry = {"undo_image_aug": splats.undo_image_aug, "image2bev": splats.image2bev}
+    points = {"num_bins": args.bins, "feature_size": feature_size}
+    thresholds = {
+        "depth_threshold": 1 / args.bins,
+        "foreground_threshold": _FOREGROUND_THRESHOLD,
+    }
+    cells = frustum_cells(**geometry, view=splats.view, **points, frustum=frustum)
+    features = _features(args, (2 if pasted else 1, batch * args.views), kept, generator, device)
+    in_cells = (cells >= 0) & (features[0] >= 1 / args.bins)[:, splats.view]
+    return _Scene(
+        name=f"B {batch}{', S 2, pasted' * pasted}, {in_cells.float().mean():.1%} kept",
+        features=features,
+        geometry=geometry,
+        rest={
+            "view": splats.view,
+            "output": splats.sample,
+            "num_outputs": splats.num_samples,
+            **thresholds,
+        },
         frustum=frustum,
-        reference=ReferenceViewTransform(
-            cameras=rig,
-            frustum=frustum,
-            depth_threshold=1 / sizes.bins,
-            foreground_threshold=THRESHOLD,
-            paste=paste,
-            **frustum_size,
+        published=PublishedViewTransform(
+            cameras=cameras, frustum=frustum, paste=paste, **points, **thresholds
         ),
-        cells=frustum_cells(**cameras, **frustum_size, frustum=frustum),
+        cells=cells,
     )
 
 
-def lift_splat_case(scene: Scene) -> Case:
-    settings = {**scene.cameras, **scene.receivers, **scene.thresholds}
+def _features(
+    args: argparse.Namespace,
+    shape: tuple[int, int],
+    kept: float,
+    generator: torch.Generator,
+    device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights of which a share is above the threshold, at random points; all is foreground."""
+    height, width = _feature_size(args)
+    scores = torch.rand(*shape, args.bins, height, width, generator=generator)
+    weights = torch.where(scores < kept, scores + 2 / args.bins, 0.1 / args.bins)
+    foreground = torch.full((*shape, height, width), 0.83, device=device)
+    context = torch.randn(shape[1], args.channels, height, width, generator=generator)
+    weights, context = (tensor.to(device).requires_grad_() for tensor in (weights, context))
+    return weights, foreground, context
+
+
+def _lift_splat_case(scene: _Scene) -> Case:
+    settings = {**scene.geometry, **scene.rest}
+    frustum = vars(scene.frustum)
     sides = {
         "ours": lambda: lift_splat(*scene.features, **settings, frustum=scene.frustum),
-        "twin": lambda: lift_splat_reference(*scene.features, **settings, **vars(scene.frustum)),
-        "reference": lambda: scene.reference(*scene.features),
+        "reference": lambda: lift_splat_reference(*scene.features, **settings, **frustum),
+        "published": lambda: scene.published(*scene.features),
     }
-    return _splatting_case("lift_splat", scene, sides)
+    return _case("lift_splat", scene, sides)
 
 
-def splat_cells_case(scene: Scene) -> Case:
+def _splat_cells_case(scene: _Scene) -> Case:
     """A rig that never moves: the published algorithm has its points beforehand, too."""
-    settings = {"view": scene.cameras["view"], **scene.receivers, **scene.thresholds}
-    settings["grid_size"] = scene.bev_shape()[-2:]
-    places = scene.reference.places()
+    points, inputs = scene.published.points(), (*scene.features, scene.cells)
+    settings = {**scene.rest, "grid_size": (scene.frustum.count[1], scene.frustum.count[0])}
     sides = {
-        "ours": lambda: splat_cells(*scene.features, scene.cells, **settings),
-        "twin": lambda: splat_cells_reference(*scene.features, scene.cells, **settings),
-        "reference": lambda: scene.reference.pooled(places, *scene.features),
+        "ours": lambda: splat_cells(*inputs, **settings),
+        "reference": lambda: splat_cells_reference(*inputs, **settings),
+        "published": lambda: scene.published.pooled(points, *scene.features),
     }
-    return _splatting_case("splat_cells", scene, sides, scene.cells)
+    return _case("splat_cells", scene, sides)
 
 
-def frustum_cells_case(scene: Scene) -> Case:
-    size = {"num_bins": scene.cells.shape[1], "feature_size": tuple(scene.cells.shape[2:])}
-    sides = {
-        "ours": lambda: frustum_cells(**scene.cameras, **size, frustum=scene.frustum),
-        "twin": lambda: frustum_cells_reference(**scene.cameras, **size, **vars(scene.frustum)),
-        "reference": scene.reference.cell_numbers,
-    }
-    batch = scene.receivers["num_outputs"]
-    return Case("frustum_cells", f"B {batch}", sides, _points_differ, (bytes_of(scene.cells),))
+def _case(op: str, scene: _Scene, sides: dict[str, Side]) -> Case:
+    is_slow = len(scene.features[0]) * scene.cells.numel() > _SLOW_POINTS
+    slow = frozenset({"reference"} if is_slow else ())
+    return Case(op, scene.name, sides, _maps_differ, scene.features[::2], slow)
 
 
-def _splatting_case(
-    op: str, scene: Scene, sides: dict[str, Callable[[], Tensor]], *places: Tensor
-) -> Case:
-    weights, _, context = scene.features
-    read = bytes_of(*scene.features, *places)
-    bev = math.prod(scene.bev_shape()) * torch.float32.itemsize
-    forward, backward = read + bev, read + bev + bytes_of(weights, context)
-    kept = scene.kept()
-    return Case(
-        op=op,
-        sizes=scene.name,
-        sides=sides,
-        difference=_maps_differ,
-        moved=(forward, forward + backward),
-        inputs=(weights, context),
-        kept=kept.float().mean().item(),
-        slow=frozenset({"twin"}) if kept.numel() > _SLOW_POINTS else frozenset(),
-    )
+def _feature_size(args: argparse.Namespace) -> tuple[int, int]:
+    return (args.image_size[0] // 16, args.image_size[1] // 16)
 
 
-def _maps_differ(own: Values, other: Values) -> str:
+def _maps_differ(own: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> str:
     """(S, B, C, Y, X) maps by the share of cells that agree, gradients by the relative norm."""
     if shapes := shapes_differ(own, other):
         return shapes
@@ -210,10 +188,3 @@ def _maps_differ(own: Values, other: Values) -> str:
         if not apart <= _GRADIENT_TOLERANCE:
             return f"gradients of {name} differ by {apart:.2g}"
     return ""
-
-
-def _points_differ(own: Values, other: Values) -> str:
-    if shapes := shapes_differ(own, other):
-        return shapes
-    agreeing = (own[0] == other[0]).float().mean().item()
-    return "" if agreeing > _AGREEING else f"{100 * agreeing:.3f} % of the points are the same"

@@ -1,21 +1,71 @@
-"""The machine that a benchmark runs on: its clock, memory and peak rate, and what it can do."""
+"""The machine that a benchmark runs on: description, memory, peak rate; output of the results."""
 
 from __future__ import annotations
 
-import time
+import argparse
+import json
+import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from tabulate import tabulate
+from torch.utils.benchmark import Timer
 
-#: Edge of the matrices whose product shows the peak.
+#: Edge of the matrices whose product gives the peak rate.
 _MATRIX = {"cpu": 2048, "cuda": 8192}
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of all subjects that run operators or models."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+
+
+def check(args: argparse.Namespace, *counts: str) -> None:
+    """Checks what the subjects have in common, before anything is measured.
+
+    Args:
+        args: of the command line.
+        counts: options, numbers or lists of numbers, that must be at least 1.
+
+    Raises:
+        ValueError: there is no such device, or a number is too small.
+        FileNotFoundError: ``--json`` is in no folder.
+    """
+    if getattr(args, "device", "cpu") == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this PyTorch finds no GPU; --device cpu needs none")
+    for name in counts:
+        value = getattr(args, name)
+        if min(value if isinstance(value, (list, tuple)) else [value]) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if args.json and not args.json.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--json: there is no folder {args.json.absolute().parent}")
+
+
+def describe(device: str = "cpu") -> dict[str, Any]:
+    """What times depend on."""
+    name = f"{platform.processor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """GMAC/s of a product of large matrices, in TF32 where convolutions are."""
+    edge = _MATRIX[device.type]
+    a, b = (torch.rand(edge, edge, device=device).to(dtype) for _ in range(2))
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        timer = Timer("a @ b", globals={"a": a, "b": b}, num_threads=torch.get_num_threads())
+        return edge**3 / min(timer.blocked_autorange().times) / 1e9
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -25,8 +75,8 @@ def reset_peak_memory(device: torch.device) -> None:
         _CLEAR.write_text("5")  # VmHWM starts again from what is resident
 
 
-def peak_memory(device: torch.device) -> float | None:
-    """Bytes, the most since the reset."""
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes: the most since the reset that was allocated (GPU) or resident (CPU, Linux only)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if not _CLEAR.exists():
@@ -35,30 +85,18 @@ def peak_memory(device: torch.device) -> float | None:
     return 1024 * int(line.split()[1])
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """GMAC/s of the best of a few products of large matrices, in TF32 where convolutions are."""
-    edge = _MATRIX[device.type]
-    a, b = (torch.rand(edge, edge, device=device).to(dtype) for _ in range(2))
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-    try:
-        seconds = []
-        for _ in range(4):
-            begin = now(device)
-            torch.mm(a, b)
-            seconds.append(now(device) - begin)
-        return edge**3 / min(seconds) / 1e9
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+def show(values: Mapping[str, Any]) -> None:
+    print("\n".join(f"{name}: {value}" for name, value in values.items()), flush=True)
 
 
-def check_device(name: str) -> None:
-    """Raises ValueError where ``--device`` asks for a GPU that is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: this PyTorch finds no GPU; --device cpu needs none")
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Aligned text, one line a row; "-" where a row has no value."""
+    return tabulate(rows, headers="keys", floatfmt=".3g", missingval="-")
 
 
-def check_folder(path: Path | None) -> None:
-    """Raises FileNotFoundError where ``--json`` is in no folder, before anything is measured."""
-    if path and not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json: there is no folder {path.absolute().parent}")
+def write_json(args: argparse.Namespace, machine: Mapping[str, Any], **content: Any) -> None:
+    """Writes the machine, the options and the unrounded results to ``--json``, if it is given."""
+    if args.json:
+        settings = {key: value for key, value in vars(args).items() if key not in ("run", "json")}
+        content = {"machine": machine, "settings": settings, **content}
+        args.json.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")

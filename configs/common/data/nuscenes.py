@@ -54,7 +54,6 @@ dataloader = dict(
         flip_prob=0.5,
         max_rotation=5.4,
         scale_depth=True,
-        exact_resampling=True,
     ),
     bev_aug=L(BEVAugmentation)(max_rotation=22.5, scale=[0.95, 1.05], flip_prob=0.5),
     train=L(build_train_loader)(

@@ -9,7 +9,6 @@ TORCH_LIBRARY_FRAGMENT(fsdbev, m) {
       "SymInt[] crop, "     // left, top
       "SymInt[] output, "   // W, H
       "bool flip, "
-      "SymInt[] turn, "  // empty, or six numbers in 1/65536 px
-      "bool exact=True"
+      "SymInt[] turn"  // empty, or six numbers in 1/65536 px
       ") -> Tensor");  // (3, H, W)
 }

@@ -9,7 +9,7 @@ from release_shapes import bevdet_shapes, made_up_weights
 
 from fsdbev.checkpoint import load_weights
 from fsdbev.d2.config import instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import load_config
 from fsdbev.modeling import Frame, ImageFeatures
 from fsdbev.modeling.view_transform import Splats
@@ -42,7 +42,7 @@ def lifted(model, samples):
 
 
 def test_volume_of_weight_times_context_is_splat_as_these_are(model):
-    depth_prob, context, splats = lifted(model, made_up_samples(2, **SIZES))
+    depth_prob, context, splats = lifted(model, fake_samples(2, **SIZES))
     volume = depth_prob[:, None] * context[:, :, None]
     found = splat_volume(model.view_transform, volume, splats)
     ones = torch.ones_like(depth_prob[None, :, 0])
@@ -52,7 +52,7 @@ def test_volume_of_weight_times_context_is_splat_as_these_are(model):
 
 
 def test_gradient_of_the_volume(model):
-    depth_prob, context, splats = lifted(model, made_up_samples(1, **SIZES))
+    depth_prob, context, splats = lifted(model, fake_samples(1, **SIZES))
     volume = (depth_prob[:, None] * context[:, :, None]).requires_grad_()
     splat_volume(model.view_transform, volume, splats).sum().backward()
     assert set(volume.grad.unique().tolist()) == {0.0, 1.0}  # on the grid or not
@@ -71,7 +71,7 @@ def test_rows_are_refined_apart_and_across_depth_and_width():
 
 
 def test_labels_are_the_nearest_points_whatever_they_lie_on(model):
-    (sample,) = made_up_samples(1, training=True, **SIZES)
+    (sample,) = fake_samples(1, training=True, **SIZES)
     sample["gt_depth"] = torch.zeros(2, 3, 32, 64)
     sample["gt_depth"][0, 1, 3, 5], sample["gt_depth"][0, 1, 4, 5] = 20.0, 8.0
     sample["gt_foreground"] = torch.zeros(2, 3, 32, 64, dtype=torch.bool)
@@ -87,7 +87,7 @@ def test_labels_are_the_nearest_points_whatever_they_lie_on(model):
 
 def test_model_without_refinement():
     model = build("model.depth_refinement=null", "model.grid.cell=7.0")
-    losses = model(made_up_samples(2, training=True, **SIZES))
+    losses = model(fake_samples(2, training=True, **SIZES))
     assert type(model) is BEVDepth and losses["loss_depth"] > 0
 
 

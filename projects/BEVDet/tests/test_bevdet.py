@@ -8,7 +8,7 @@ from release_shapes import bevdet_shapes, made_up_weights
 
 from fsdbev.checkpoint import load_weights
 from fsdbev.d2.config import instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import load_config
 from projects.BEVDet import BEVDet, BEVDet4D
 
@@ -49,9 +49,9 @@ def test_earlier_frame_takes_part_without_gradient():
     sizes = {"num_frames": 2, "num_cameras": 2, "image_size": (32, 64)}
     passes = []
     model.backbone.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-    first = model(made_up_samples(2, training=True, **sizes))
+    first = model(fake_samples(2, training=True, **sizes))
     assert passes == [True, False]
-    samples = made_up_samples(2, training=True, **sizes)
+    samples = fake_samples(2, training=True, **sizes)
     for sample in samples:
         sample["images"][1] = 255 - sample["images"][1]
     second = model(samples)

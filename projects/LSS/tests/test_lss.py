@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fsdbev.d2.config import instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import load_config
 from fsdbev.modeling import build_part
 from fsdbev.modeling.center_head import CENTER_TASKS
@@ -24,7 +24,7 @@ def build(*overrides):
 def test_learns_from_detection_alone():
     model = build()
     sizes = {"num_frames": 1, "num_cameras": 2, "image_size": (32, 64)}
-    samples = made_up_samples(2, training=True, **sizes)
+    samples = fake_samples(2, training=True, **sizes)
     for sample in samples:
         del sample["gt_depth"], sample["gt_foreground"], sample["gt_heatmap"]
     losses = model(samples)

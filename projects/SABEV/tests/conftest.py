@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fsdbev.d2.config import instantiate
-from fsdbev.data.made_up import made_up_samples
+from fsdbev.data.fake import fake_samples
 from fsdbev.engine import load_config
 from fsdbev.modeling.depth_labels import downsample_labels
 
@@ -38,7 +38,7 @@ def build(load):
 @pytest.fixture
 def samples():
     """Two samples of two frames of two cameras, with labels."""
-    return made_up_samples(2, num_frames=2, num_cameras=2, image_size=(32, 64), training=True)
+    return fake_samples(2, num_frames=2, num_cameras=2, image_size=(32, 64), training=True)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 // CPU kernel of resample_image: only what is seen of the resized image is computed, in the arithmetic
-// that Pillow has for images of bytes, so that the results are the same to the last bit, or coarsely.
-#include "coarse.h"
+// that Pillow has for images of bytes, so that the results are the same to the last bit.
 #include "side_by_side.h"
 #include "weighted_sums.h"
 #include "windows.h"
@@ -20,8 +19,8 @@ namespace {
 
 constexpr int64_t kColours = 3;
 static_assert(kLanes == kColours * kRows, "a pixel of kRows rows fills the lanes");
-// Columns of the result that are computed at a time, by exact and by coarse weights.
-constexpr int64_t kStripe = 5 * kLanes, kCoarseStripe = 8 * kLanes;
+// Columns of the result that are computed at a time.
+constexpr int64_t kStripe = 5 * kLanes;
 // Bytes that are copied at a time, and how many may be read beyond the last of the planes.
 constexpr int64_t kOverrun = 16;
 // Turned positions fit into 16.16 fixed point.
@@ -80,20 +79,9 @@ void resample_rows(const Planes& stripe, const Part& down, const Planes& planes,
 
 // All that is seen of the resized image, a stripe at a time: what is between the two passes, and what
 // the first one works on, stays in the caches.
-Planes resample(const at::Tensor& image, const Windows& across, const Windows& down, bool exact) {
+Planes resample(const at::Tensor& image, const Windows& across, const Windows& down) {
   const Part rows = down.part(0, down.size());
   const Planes planes(rows.size(), across.size(), image.options());
-  if (!exact) {
-    const int64_t row_bytes = kColours * image.size(1);
-    for (int64_t column = 0; column < across.size(); column += kCoarseStripe) {
-      const Part part = across.part(column, kCoarseStripe);
-      const uint8_t* from = image.const_data_ptr<uint8_t>() + rows.begin * row_bytes + part.begin * kColours;
-      const std::array<uint8_t*, kColours> to = {
-          planes.at(0, 0) + column, planes.at(1, 0) + column, planes.at(2, 0) + column};
-      resample_coarsely(from, row_bytes, part, rows, to, planes.pitch);
-    }
-    return planes;
-  }
   const Planes stripe(rows.needed, std::min(kStripe, across.size()), image.options());
   for (int64_t column = 0; column < across.size(); column += kStripe) {
     resample_columns(image, across.part(column, kStripe), rows, stripe);
@@ -240,22 +228,20 @@ at::Tensor resample_image_cpu(
     at::IntArrayRef crop,
     at::IntArrayRef output,
     bool flip,
-    at::IntArrayRef turn,
-    bool exact) {
+    at::IntArrayRef turn) {
   check(image, resized, crop, output, turn);
   const auto result = at::zeros({kColours, output[1], output[0]}, image.options());
   const Seen columns(resized[0], crop[0], output[0]), rows(resized[1], crop[1], output[1]);
   if (columns.size() == 0 || rows.size() == 0) {
     return result;
   }
-  exact |= image.size(1) > kMostCoarseShrink * resized[0] || image.size(0) > kMostCoarseShrink * resized[1];
-  Windows across(image.size(1), resized[0], columns, exact);
-  const Windows down(image.size(0), resized[1], rows, exact);
+  Windows across(image.size(1), resized[0], columns);
+  const Windows down(image.size(0), resized[1], rows);
   if (flip) {
     across.reverse();
   }
   const int64_t left = flip ? output[0] - columns.offset - columns.size() : columns.offset;
-  const Planes planes = resample(image.contiguous(), across, down, exact);
+  const Planes planes = resample(image.contiguous(), across, down);
   if (turn.empty()) {
     place(planes, left, rows.offset, columns.size(), result);
   } else {

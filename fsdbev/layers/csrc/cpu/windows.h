@@ -10,12 +10,6 @@
 
 namespace fsdbev {
 
-// Coarse weights are in units of 2^-kCoarseBits. They come in twos, of the values at an even place and at
-// the next one: the even one's is the lower half.
-constexpr int kCoarseBits = 14;
-inline int32_t coarse_even(int32_t both) { return static_cast<int16_t>(both); }
-inline int32_t coarse_odd(int32_t both) { return both >> 16; }
-
 // What the network image sees of an axis of the resized image: begin .. end - 1, which is at `offset`.
 struct Seen {
   int64_t begin, end, offset;
@@ -46,12 +40,10 @@ struct Part {
   int64_t size() const { return static_cast<int64_t>(windows.size()); }
 };
 
-// The windows of all that is seen of an axis. Coarse ones count twos of values, begin at even places and
-// their weights sum up to 1; the last two values may be only one.
+// The windows of all that is seen of an axis.
 class Windows {
  public:
-  Windows(int64_t size, int64_t resized, const Seen& seen, bool exact)
-      : size_(size), exact_(exact) {
+  Windows(int64_t size, int64_t resized, const Seen& seen) {
     const double scale = static_cast<double>(size) / static_cast<double>(resized);
     const double width = std::max(scale, 1.0), reach = 2 * width;  // wider where the image shrinks
     const size_t most = 2 * static_cast<size_t>(std::ceil(reach)) + 1;
@@ -62,13 +54,8 @@ class Windows {
       const int64_t last = std::min(static_cast<int64_t>(centre + reach + 0.5), size);
       const int32_t* weights = weights_.data() + weights_.size();
       find_values(centre, 1 / width, first, last);
-      if (exact) {
-        windows_.push_back({first, last - first, weights});
-        add_weights();
-      } else {
-        windows_.push_back({first / 2 * 2, (last + 1) / 2 - first / 2, weights});
-        add_coarse_weights(first % 2);
-      }
+      windows_.push_back({first, last - first, weights});
+      add_weights();
     }
   }
 
@@ -83,8 +70,7 @@ class Windows {
     const auto [low, high] = std::minmax(*from, *(to - 1), [](const Window& a, const Window& b) {
       return a.first < b.first || (a.first == b.first && a.first + a.count < b.first + b.count);
     });
-    const int64_t end = std::min(high.first + high.count * (exact_ ? 1 : 2), size_);
-    Part part{low.first, end - low.first, {from, to}};
+    Part part{low.first, high.first + high.count - low.first, {from, to}};
     for (Window& window : part.windows) {
       window.first -= part.begin;
     }
@@ -105,35 +91,14 @@ class Windows {
     }
   }
 
-  static int32_t rounded(double value, int bits) {
-    const double scaled = value * (1 << bits);
-    return static_cast<int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
-  }
-
+  // Rounded to units of 2^-kWeightBits.
   void add_weights() {
     for (const double value : values_) {
-      weights_.push_back(rounded(value, kWeightBits));
+      const double scaled = value * (1 << kWeightBits);
+      weights_.push_back(static_cast<int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5));
     }
   }
 
-  // After `skipped` values, 0 or 1, whose weight is 0. The largest weight takes what rounding loses.
-  void add_coarse_weights(int64_t skipped) {
-    const auto largest = std::max_element(values_.begin(), values_.end());
-    int32_t left = 1 << kCoarseBits;
-    for (const double value : values_) {
-      left -= rounded(value, kCoarseBits);
-    }
-    *largest += static_cast<double>(left) / (1 << kCoarseBits);
-    values_.insert(values_.begin(), skipped, 0);
-    values_.resize((values_.size() + 1) / 2 * 2);
-    for (size_t i = 0; i < values_.size(); i += 2) {
-      const int32_t even = rounded(values_[i], kCoarseBits), odd = rounded(values_[i + 1], kCoarseBits);
-      weights_.push_back(odd * (1 << 16) + (even & 0xffff));
-    }
-  }
-
-  const int64_t size_;
-  const bool exact_;
   std::vector<Window> windows_;
   std::vector<int32_t> weights_;
   std::vector<double> values_;

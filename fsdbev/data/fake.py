@@ -1,13 +1,13 @@
-"""Made-up samples: what the mapper gives, without a data set.
+"""Fake samples in the mapper's format, and fake rows of a frame index, without a data set.
 
-Letters: T frames (0 is the key frame), N cameras, M boxes, (H, W) image size.
+Shapes: T frames (0 is the key frame), N cameras, M boxes, (H, W) image size.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
@@ -29,20 +29,21 @@ from fsdbev.structures import (
 )
 
 from .image_aug import ImageAugmentation
+from .records import Frame
 from .targets import heatmaps, image_boxes
 
-# Lengths and angles are no round numbers: on no sensible grid do points lie on a cell's border,
-# where rounding would choose the cell.
+# Lengths and angles are not round numbers, so that no frustum point lies on the border of a grid
+# cell, where rounding would choose the cell.
 
 #: Of the original images: width and height, focal length and principal point, pixels.
 _SOURCE_SIZE, _FOCAL, _CENTER = (1600, 900), 1263.71, (803.93, 457.37)
-#: Columns: right, down and forward of a camera that looks along x.
+#: Columns: right, down and forward of a camera that faces along x.
 _CAMERA_AXES = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
-#: The cameras stand a metre from here, in ego; the first one looks this far to the left, rad.
+#: Center of the ring of cameras in ego, metres, and yaw of the first camera, rad.
 _RIG_CENTER, _FIRST_YAW = (0.2131, 0.0173, 1.5137), 0.0137
-#: In global, metres; from one frame to the next it drives this far and turns so many rad.
+#: The vehicle's start in global, its step (metres) and its turn (rad) from one frame to the next.
 _START, _STEP, _TURN = (613.71, 1604.37, 0.0), (2.17, -0.13, 0.0), 0.021
-#: Of the time from one frame to the next, what one camera fires after the one before.
+#: Delay from one camera to the next, as a share of the time between frames.
 _CAMERA_DELAY = 0.017
 _FRAME_INTERVAL = 500_000  # microseconds
 
@@ -54,7 +55,7 @@ _WITH_DEPTH, _ON_FOREGROUND = 0.02, 0.15
 _NEAREST, _FARTHEST = 1.0, 59.0
 
 
-def made_up_samples(
+def fake_samples(
     batch_size: int,
     *,
     num_frames: int,
@@ -63,22 +64,22 @@ def made_up_samples(
     training: bool = False,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The first samples of :func:`made_up_drive`: a batch to try a model on before there is data.
+    """The first samples of :func:`fake_drive`: a batch to try a model on without a data set.
 
     ::
 
         sizes = dict(num_frames=model.num_frames, num_cameras=6, image_size=(256, 704))
-        losses = model.train()(made_up_samples(2, **sizes, training=True))
-        detections = model.eval()(made_up_samples(2, **sizes))
+        losses = model.train()(fake_samples(2, **sizes, training=True))
+        detections = model.eval()(fake_samples(2, **sizes))
 
     Args:
-        batch_size: how many.
-        num_frames, num_cameras, image_size, training, seed: see ``made_up_drive``.
+        batch_size: number of samples.
+        num_frames, num_cameras, image_size, training, seed: see ``fake_drive``.
 
     Raises:
-        ValueError: as ``made_up_drive`` does.
+        ValueError: as ``fake_drive`` does.
     """
-    drive = made_up_drive(
+    drive = fake_drive(
         num_frames=num_frames,
         num_cameras=num_cameras,
         image_size=image_size,
@@ -88,7 +89,7 @@ def made_up_samples(
     return list(islice(drive, batch_size))
 
 
-def made_up_drive(
+def fake_drive(
     *,
     num_frames: int,
     num_cameras: int,
@@ -96,29 +97,29 @@ def made_up_drive(
     training: bool = False,
     seed: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """Samples of a vehicle with a ring of cameras that drives on, without end; always the same ones
-    for the same arguments.
+    """An endless sequence of samples of a vehicle that drives on with a ring of cameras; the same
+    arguments always give the same samples.
 
-    Every sample has all that ``MultiViewMapper`` gives, in the same shapes and dtypes, and its
-    calibration holds together: level cameras of 1600 x 900 pixels that fire one after the other, in
-    a vehicle that moves and turns; their images resized and cropped as at test time; no BEV
+    Every sample has the entries of a ``MultiViewMapper`` sample in the same shapes and dtypes, and
+    its calibration is consistent: level cameras of 1600 x 900 pixels fire one after the other in a
+    vehicle that moves and turns; images are resized and cropped as at test time; there is no BEV
     augmentation. The frames after the key frame are the key frames of the samples before, half a
     second apart, so that the drive can be streamed; the first sample has them too.
 
-    What is seen is made up: images are clouds of colour, smooth as photographs are, and in training
-    depth and foreground are scattered points. Boxes stand all around, of all classes, anew in every
-    sample; ``gt_heatmap`` is theirs. They show that a model runs on what the mapper gives; whether
-    it learns, they cannot tell: nothing in an image points to a box.
+    The content is random: images are clouds of colour, smooth as photographs are; in training,
+    depth and foreground are scattered points. Boxes of all classes are drawn anew for every sample,
+    and ``gt_heatmap`` is drawn from them. The samples show that a model runs, not that it learns:
+    nothing in an image points to a box.
 
     Args:
         num_frames: T.
         num_cameras: N.
         image_size: (H, W) of the network image, pixels.
         training: with ``gt_depth``, ``gt_foreground``, ``gt_heatmap`` and ``instances``.
-        seed: another seed gives other images, points and boxes of the same cameras.
+        seed: of images, points and boxes; the cameras are the same for every seed.
 
     Raises:
-        ValueError: there is no frame, no camera or no pixel.
+        ValueError: a number of frames, cameras or pixels is below 1.
     """
     if num_frames < 1 or num_cameras < 1:
         raise ValueError(
@@ -127,6 +128,63 @@ def made_up_drive(
     generator = torch.Generator().manual_seed(seed)
     image_aug = ImageAugmentation(image_size=image_size)
     return _Drive(num_cameras, image_aug, training, seed, generator).samples(num_frames)
+
+
+def camera_ring(
+    num_cameras: int,
+    *,
+    center: Sequence[float] = _RIG_CENTER,
+    radius: float = 1.0,
+    first_yaw: float = _FIRST_YAW,
+) -> Tensor:
+    """(N, 4, 4) float64 cam2ego of level cameras on a circle, facing outward at equal angles.
+
+    Args:
+        num_cameras: N.
+        center: of the circle in ego, metres.
+        radius: of the circle, metres.
+        first_yaw: of the first camera, rad; the next ones stand counter-clockwise.
+    """
+    number = torch.arange(num_cameras, dtype=torch.float64)
+    yaw = 2 * math.pi / num_cameras * number + first_yaw
+    rotation = rotation_z(yaw) @ yaw.new_tensor(_CAMERA_AXES)
+    return make_transform(rotation, radius * rotation[..., 2] + yaw.new_tensor(center))
+
+
+def fake_frame(
+    row: int, count: int, *, image_sizes: Sequence[tuple[int, int]], reference_camera: int = 0
+) -> Frame:
+    """Sample ``row`` of a scene of ``count`` samples, half a second and five metres apart, as a row
+    of a frame index. It names image files that do not exist and has no LiDAR sweep.
+
+    Args:
+        row: 0 .. count - 1.
+        count: samples of the scene.
+        image_sizes: (width, height) of each of the N cameras, which form a ring; each has a field
+            of view of 53 degrees and fires at its own time.
+        reference_camera: index of a camera.
+    """
+    cameras = len(image_sizes)
+    ego2global = np.tile(np.eye(4), (cameras, 1, 1))
+    ego2global[:, :3, 3] = [1000 + 5.0 * row, 500, 0]
+    ego2global[:, 0, 3] += 0.1 * np.arange(cameras)
+    timestamp = _FRAME_INTERVAL * row
+    return Frame(
+        sample_token=f"sample{row}",
+        scene_token="scene",
+        scene_name="scene-fake",
+        timestamp=timestamp,
+        previous=row - 1,
+        next=row + 1 if row + 1 < count else -1,
+        channels=tuple(f"CAM_{n}" for n in range(cameras)),
+        image_paths=tuple(f"images/{row}_{n}.png" for n in range(cameras)),
+        image_sizes=np.array(image_sizes, np.int32),
+        camera_timestamps=timestamp + np.arange(cameras),
+        intrinsics=np.stack([[[w, 0, w / 2], [0, w, h / 2], [0, 0, 1.0]] for w, h in image_sizes]),
+        cam2ego=camera_ring(cameras, center=(0, 0, 1.5), radius=0.5, first_yaw=0).numpy(),
+        ego2global=ego2global,
+        reference_camera=reference_camera,
+    )
 
 
 @dataclass(frozen=True)
@@ -142,7 +200,7 @@ class _Drive:
         for number in count():
             frames.appendleft(self._frame(number))
             if len(frames) == num_frames:
-                tokens = [f"made-up-{self.seed}-{number - t}" for t in range(num_frames)]
+                tokens = [f"fake-{self.seed}-{number - t}" for t in range(num_frames)]
                 yield self._sample(number, tokens, frames)
 
     def _sample(
@@ -155,7 +213,7 @@ class _Drive:
             "bev_aug": torch.eye(4),
             "reference_camera": 0,
             "sample_token": tokens[0],
-            "scene_token": f"made-up-{self.seed}",
+            "scene_token": f"fake-{self.seed}",
             "timestamp": _FRAME_INTERVAL * number,
             "frame_tokens": tokens,
         }
@@ -165,17 +223,14 @@ class _Drive:
         return sample
 
     def _frame(self, number: int) -> dict[str, Tensor]:
-        """What a sample has of every frame, (N, ...) each."""
-        cameras = torch.arange(self.num_cameras, dtype=torch.float64)
-        yaw = 2 * math.pi / self.num_cameras * cameras + _FIRST_YAW
-        rotation = rotation_z(yaw) @ yaw.new_tensor(_CAMERA_AXES)
-        time = number + _CAMERA_DELAY * cameras
-        place = yaw.new_tensor(_START) + time[:, None] * yaw.new_tensor(_STEP)
+        """The entries that a sample has for every frame, (N, ...) each."""
+        time = number + _CAMERA_DELAY * torch.arange(self.num_cameras, dtype=torch.float64)
+        place = time.new_tensor(_START) + time[:, None] * time.new_tensor(_STEP)
         (u, v), focal = _CENTER, _FOCAL
-        intrinsics = yaw.new_tensor([[focal, 0, u], [0, focal, v], [0, 0, 1]])
+        intrinsics = time.new_tensor([[focal, 0, u], [0, focal, v], [0, 0, 1]])
         frame = {
             "images": self._clouds(),
-            "cam2ego": make_transform(rotation, rotation[..., 2] + yaw.new_tensor(_RIG_CENTER)),
+            "cam2ego": camera_ring(self.num_cameras),
             "ego2global": make_transform(rotation_z(_TURN * time), place),
             "intrinsics": intrinsics.repeat(self.num_cameras, 1, 1),
         }

@@ -1,4 +1,4 @@
-"""Made-up samples: those of the mapper in form, and a drive of one rig."""
+"""Fake samples: in the format of the mapper's, and of a drive of one rig."""
 
 from itertools import islice
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fsdbev.d2.structures import Instances
-from fsdbev.data.made_up import made_up_drive, made_up_samples
+from fsdbev.data.fake import camera_ring, fake_drive, fake_samples
 from fsdbev.structures import CLASS_NAMES, Cameras, invert, transform_points
 
 SIZES = {"num_frames": 2, "num_cameras": 6, "image_size": (64, 176)}
@@ -23,34 +23,31 @@ def equal(a, b):
 @pytest.mark.parametrize("training", [False, True])
 def test_they_have_the_form_of_the_mappers(synthetic, mapper, training):
     real = mapper(training=training)(synthetic, 1, np.random.default_rng(0))
-    (made_up,) = made_up_samples(1, **SIZES, training=training)
-    assert set(made_up) == set(real)
+    (fake,) = fake_samples(1, **SIZES, training=training)
+    assert set(fake) == set(real)
     for key, value in real.items():
-        assert type(made_up[key]) is type(value), key
+        assert type(fake[key]) is type(value), key
         if torch.is_tensor(value):
-            assert (made_up[key].shape, made_up[key].dtype) == (value.shape, value.dtype), key
+            assert (fake[key].shape, fake[key].dtype) == (value.shape, value.dtype), key
     if training:
-        fields, expected = (s["instances"].get_fields() for s in (made_up, real))
+        fields, expected = (s["instances"].get_fields() for s in (fake, real))
         assert set(fields) == set(expected)
-        assert made_up["instances"].image_size == real["instances"].image_size
+        assert fake["instances"].image_size == real["instances"].image_size
         assert fields["gt_boxes_3d"].tensor.dtype == expected["gt_boxes_3d"].tensor.dtype
         assert fields["gt_classes"].dtype == expected["gt_classes"].dtype
 
 
-def test_they_are_always_the_same():
-    a, b = (made_up_samples(2, **SIZES, training=True) for _ in range(2))
+def test_they_depend_on_the_seed_alone():
+    a, b = (fake_samples(2, **SIZES, training=True) for _ in range(2))
     assert all(equal(s[key], t[key]) for s, t in zip(a, b, strict=True) for key in s)
-
-
-def test_another_seed_sees_something_else_with_the_same_cameras():
-    (a,), (b,) = (made_up_samples(1, **SIZES, seed=seed) for seed in (0, 1))
-    assert not torch.equal(a["images"], b["images"])
-    assert a["scene_token"] != b["scene_token"]
-    assert torch.equal(a["cam2ego"], b["cam2ego"])
+    (other,) = fake_samples(1, **SIZES, seed=1)
+    assert not torch.equal(a[0]["images"], other["images"])
+    assert a[0]["scene_token"] != other["scene_token"]
+    assert torch.equal(a[0]["cam2ego"], other["cam2ego"])
 
 
 def test_images_are_smooth_and_full_of_contrast():
-    images = made_up_samples(1, **SIZES)[0]["images"].float()
+    images = fake_samples(1, **SIZES)[0]["images"].float()
     assert images.std() > 20
     assert images.diff(dim=-1).abs().mean() < 15
     assert not torch.equal(images[0, 0], images[0, 1])
@@ -58,7 +55,7 @@ def test_images_are_smooth_and_full_of_contrast():
 
 def test_samples_share_the_frames_of_a_drive():
     first, second, third, fourth = islice(
-        made_up_drive(num_frames=3, num_cameras=2, image_size=(32, 64), training=True), 4
+        fake_drive(num_frames=3, num_cameras=2, image_size=(32, 64), training=True), 4
     )
     assert fourth["frame_tokens"] == [s["sample_token"] for s in (fourth, third, second)]
     assert first["frame_tokens"][0] == first["sample_token"] == third["frame_tokens"][2]
@@ -72,7 +69,7 @@ def test_samples_share_the_frames_of_a_drive():
 
 
 def test_cameras_look_outward_and_fire_one_after_the_other():
-    (sample,) = made_up_samples(1, **SIZES)
+    (sample,) = fake_samples(1, **SIZES)
     cam2keyego = Cameras.from_samples([sample]).cam2keyego[0]
     place, forward = cam2keyego[0, :, :2, 3], cam2keyego[0, :, :2, 2]
     assert (torch.linalg.vecdot(place, forward) > 0.5).all()
@@ -83,8 +80,16 @@ def test_cameras_look_outward_and_fire_one_after_the_other():
     assert (cam2keyego[1, :, 0, 3] < cam2keyego[0, :, 0, 3] - 2).all()
 
 
+def test_a_ring_of_cameras():
+    ring = camera_ring(4, center=(1, 2, 3), radius=0.5, first_yaw=0)
+    expected = torch.tensor([[1.5, 2, 3], [1, 2.5, 3], [0.5, 2, 3], [1, 1.5, 3]]).double()
+    torch.testing.assert_close(ring[:, :3, 3], expected)
+    torch.testing.assert_close(ring[:, :3, 2], 2 * (expected - torch.tensor([1, 2, 3])))
+    assert ring[:, 2, 1].tolist() == [-1] * 4  # down
+
+
 def test_labels_are_sparse_and_of_all_classes():
-    (sample,) = made_up_samples(1, **SIZES, training=True)
+    (sample,) = fake_samples(1, **SIZES, training=True)
     assert set(sample["instances"].gt_classes.tolist()) == set(range(len(CLASS_NAMES)))
     hits = sample["gt_depth"] > 0
     assert 0.01 < hits.float().mean() < 0.03 and sample["gt_depth"].max() < 60
@@ -93,7 +98,7 @@ def test_labels_are_sparse_and_of_all_classes():
 
 def test_heatmaps_are_warm_where_the_boxes_are():
     height, width = 256, 704
-    (sample,) = made_up_samples(
+    (sample,) = fake_samples(
         1, num_frames=1, num_cameras=4, image_size=(height, width), training=True
     )
     boxes, classes = sample["instances"].gt_boxes_3d, sample["instances"].gt_classes
@@ -121,4 +126,4 @@ def test_heatmaps_are_warm_where_the_boxes_are():
 )
 def test_sizes_that_make_no_sense(change, message):
     with pytest.raises(ValueError, match=message):
-        made_up_drive(**{**SIZES, **change})
+        fake_drive(**{**SIZES, **change})

@@ -1,0 +1,175 @@
+"""A training sample as published: Pillow's images, label maps and heatmaps, image by image.
+
+Shapes: T frames (0 is the key frame), N cameras, C classes, P points, M boxes, H x W network image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fsdbev.data.dataset import FrameDataset
+from fsdbev.data.image_aug import ImageTransform
+from fsdbev.data.mapper import MultiViewMapper
+from fsdbev.data.records import Annotations, Frame
+from fsdbev.data.targets import HEATMAP_STRIDE, image_boxes
+from fsdbev.structures import CLASS_NAMES
+
+from .heatmaps import published_heatmaps
+
+_MEAN = np.array([[123.675, 116.28, 103.53]])
+_STD = np.array([[58.395, 57.12, 57.375]])
+
+
+def decode(path: Path) -> Image.Image:
+    image = Image.open(path)
+    image.load()
+    return image
+
+
+def augment(image: Image.Image, transform: ImageTransform) -> Image.Image:
+    """Resizes the whole image, then crops, mirrors and rotates it."""
+    (left, top), (width, height) = transform.crop, transform.output
+    image = image.resize(transform.resized, Image.Resampling.BICUBIC)
+    image = image.crop((left, top, left + width, top + height))
+    if transform.flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.rotate(transform.rotation)
+
+
+def normalise(image: Image.Image) -> Tensor:
+    """(3, H, W) float32."""
+    pixels = np.array(image).astype(np.float32)
+    cv2.subtract(pixels, _MEAN, pixels)
+    cv2.multiply(pixels, 1 / _STD, pixels)
+    return torch.tensor(pixels).float().permute(2, 0, 1).contiguous()
+
+
+def label_maps(path: Path, transform: ImageTransform) -> tuple[Tensor, Tensor]:
+    """(H, W) depth and foreground, float32, in float64 arithmetic with pixels in int16.
+
+    Args:
+        path: file of a (4, P) array: u, v, depth, class of the points, -1 for background.
+        transform: of the image.
+    """
+    u, v, depth, class_ids = np.load(path).astype(np.float64)
+    width, height = transform.output
+    u, v = u * transform.resize - transform.crop[0], v * transform.resize - transform.crop[1]
+    if transform.flip:
+        u = width - u
+    angle = np.radians(transform.rotation)
+    turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    middle = np.array([[width / 2], [height / 2]])
+    column, row = (np.matmul(turn, np.stack([u, v]) - middle) + middle).astype(np.int16)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    maps = np.zeros((2, height, width))
+    for one, values in zip(maps, (depth * transform.depth_scale, class_ids >= 0)):
+        one[row[inside], column[inside]] = values[inside]
+    return torch.Tensor(maps[0]), torch.Tensor(maps[1])
+
+
+@dataclass(frozen=True)
+class PublishedSample:
+    """Input of a training sample as it is prepared offline, and the draws; 3D boxes and matrices
+    are left out.
+
+    Attributes:
+        files: of T N images.
+        points: of T N images, files of their points, see ``label_maps``.
+        boxes: of the key frame (M, 4) 2D boxes, their cameras and their classes.
+        source_sizes: (N, 2) width, height.
+        transforms: of N cameras.
+    """
+
+    files: Sequence[Path]
+    points: Sequence[Path]
+    boxes: tuple[Tensor, Tensor, Tensor]
+    source_sizes: Tensor
+    transforms: Sequence[ImageTransform]
+
+    @classmethod
+    def prepare(
+        cls, dataset: FrameDataset, mapper: MultiViewMapper, row: int, seed: int, folder: Path
+    ) -> PublishedSample:
+        """The input of the mapper's sample with the same seed; writes points to ``folder``."""
+        rows = dataset.index.frame_rows(row, mapper.num_frames, mapper.frame_spacing)
+        frames = [dataset.index[r] for r in rows]
+        key, generator = frames[0], np.random.default_rng(seed)
+        objects = dataset.index.annotations(row)
+        points = [
+            _write_points(dataset, frame, camera, folder)
+            for frame in frames
+            for camera in range(key.num_cameras)
+        ]
+        return cls(
+            files=[dataset.dataroot / path for frame in frames for path in frame.image_paths],
+            points=points,
+            boxes=_boxes(key, objects.select(objects.has_points)),
+            source_sizes=torch.tensor(key.image_sizes),
+            transforms=[mapper.image_aug.sample(size, generator) for size in key.image_sizes],
+        )
+
+    def images(self) -> Tensor:
+        """(T, N, 3, H, W) float32, normalised."""
+        transforms = self.all_transforms()
+        images = [normalise(augment(decode(f), t)) for f, t in zip(self.files, transforms)]
+        return torch.stack(images).unflatten(0, (-1, len(self.transforms)))
+
+    def labels(self) -> tuple[Tensor, Tensor]:
+        """(T, N, H, W) depth and foreground."""
+        maps = [label_maps(p, t) for p, t in zip(self.points, self.all_transforms())]
+        depth, foreground = (torch.stack(of) for of in zip(*maps))
+        sizes = (-1, len(self.transforms))
+        return depth.unflatten(0, sizes), foreground.unflatten(0, sizes)
+
+    def heatmaps(self) -> Tensor:
+        """(N, C, H/4, W/4)."""
+        image_aug = torch.stack([torch.from_numpy(t.matrix()) for t in self.transforms])
+        return published_heatmaps(
+            *self.boxes,
+            image_aug,
+            self.source_sizes,
+            num_classes=len(CLASS_NAMES),
+            image_size=self.transforms[0].output[::-1],
+            stride=HEATMAP_STRIDE,
+        )
+
+    def all_transforms(self) -> list[ImageTransform]:
+        """Those of T N images."""
+        return len(self.files) // len(self.transforms) * list(self.transforms)
+
+
+def _write_points(dataset: FrameDataset, frame: Frame, camera: int, folder: Path) -> Path:
+    found = dataset.point_labels(frame)[camera].select()
+    path = folder / f"{frame.sample_token}_{camera}.npy"
+    np.save(path, np.stack([found.u, found.v, found.depth, found.class_ids]))
+    return path
+
+
+def _boxes(frame: Frame, objects: Annotations) -> tuple[Tensor, Tensor, Tensor]:
+    parts = []
+    for camera, corners in enumerate(frame.corners_in_cameras(objects)):
+        size = tuple(frame.image_sizes[camera])
+        boxes, owners = image_boxes(corners, frame.intrinsics[camera], size)
+        classes = torch.from_numpy(objects.class_ids[owners]).long()
+        parts.append((torch.from_numpy(boxes), torch.full_like(classes, camera), classes))
+    boxes, cameras, classes = (torch.cat(part) for part in zip(*parts))
+    return boxes, cameras, classes
+
+
+def labels_differ(own: Sequence[Tensor], other: Sequence[Tensor], least: float = 0.99) -> str:
+    """Compares depth and foreground maps by the share of labelled pixels that agree: float32 and
+    float64 may put a point into neighbouring pixels."""
+    labelled = (own[0] > 0) | (other[0] > 0)
+    for name, one, two in zip(("depth", "foreground"), own, other, strict=True):
+        alike = ((one.float() - two.float()).abs() <= 1e-4)[labelled].float().mean().item()
+        if not alike >= least:
+            return f"{name}: {100 * alike:.1f} % of the labelled pixels are the same"
+    return ""
