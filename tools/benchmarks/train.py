@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
 from torch.utils.benchmark.utils.timer import timer as wall_time
 
 from fsdbev.d2.utils.events import EventStorage
