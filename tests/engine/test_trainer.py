@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from fsdbev.checkpoint import read_checkpoint
-from fsdbev.d2.engine import DefaultTrainer, hooks
+from fsdbev.d2.engine import DefaultTrainer
 from fsdbev.engine import Trainer
 
 
-def run(cfg, *, resume=False, extra_hooks=()):
+def run(cfg, *, resume=False):
     trainer = Trainer(cfg)
-    trainer.register_hooks(extra_hooks)
     trainer.resume_or_load(resume=resume)
     torch.manual_seed(1234)  # what happened before must not matter
     results = trainer.train()
@@ -25,29 +24,13 @@ def saved(cfg, name):
     return read_checkpoint(str(Path(cfg.train.output_dir) / f"{name}.pth"))
 
 
-def assert_same(a, b):
-    """Nested containers with equal tensors and equal everything else."""
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_same(a[key], b[key])
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            assert_same(x, y)
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    else:
-        assert a == b
-
-
 def metrics_of(cfg):
     lines = (Path(cfg.train.output_dir) / "metrics.json").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
 def test_training_learns_and_reports(toy_config):
-    cfg = toy_config("train.max_iter=150", "train.ema.warmup=20", "train.ema.decay=0.9")
+    cfg = toy_config("train.max_iter=100", "train.ema.warmup=20", "train.ema.decay=0.9")
     torch.manual_seed(0)
     trainer, results = run(cfg)
     assert isinstance(trainer, DefaultTrainer)
@@ -61,29 +44,6 @@ def test_training_learns_and_reports(toy_config):
     written = json.loads((Path(cfg.train.output_dir) / "evaluation.json").read_text())
     assert written["toy"]["error"] == results["toy"]["error"] and written["toy"]["never"] is None
     assert any("toy/error" in line for line in lines)
-
-
-def test_resumed_run_equals_uninterrupted_run(toy_config):
-    whole = toy_config(output="whole")
-    torch.manual_seed(0)
-    run(whole)
-
-    class Stop(Exception):
-        pass
-
-    def stop(trainer):
-        if trainer.iter == 6:  # two iterations after the last checkpoint
-            raise Stop
-
-    parts = toy_config(output="parts")
-    torch.manual_seed(0)
-    with pytest.raises(Stop):
-        run(parts, extra_hooks=[hooks.CallbackHook(after_step=stop)])
-    torch.manual_seed(99)  # the resumed process starts from other weights
-    trainer, _ = run(parts, resume=True)
-    assert trainer.start_iter == 5
-    assert trainer.checkpointer.model.seen[0] == list(range(40, 48))
-    assert_same(saved(whole, "model_final"), saved(parts, "model_final"))
 
 
 def test_averaged_weights_are_evaluated(toy_config):
