@@ -94,7 +94,7 @@ DRIVES = {
     "scene seen last stays": (
         {"max_scenes": 2},
         [[(name, n)] for name, n in zip("abacabac", (0, 0, 0, 0, 1, 1, 2, 1), strict=True)],
-        [1, 1, 1, 1, 1, 2, 1, 2],
+        [1, 1, 0, 1, 1, 2, 1, 2],
     ),
     # More scenes than are kept otherwise; they change places and come and go.
     "batch of scenes": (

@@ -230,7 +230,7 @@ def test_layout_uses_the_page(aspects, rows):
         assert a + c <= e or e + g <= a or b + d <= f or f + h <= b, "pictures overlap"
 
 
-@pytest.mark.parametrize("cameras", [1, 5, 6])
+@pytest.mark.parametrize("cameras", [1, 6])
 def test_mosaic_of_any_rig(cameras):
     views = [view(160 + 20 * i, 90, f"CAM_{i}", 60) for i in range(cameras)]
     truth = boxes([10.0, 0, 0, 4, 2, 1.5, 0, 0, 0], labels=[6])
