@@ -122,7 +122,7 @@ def test_so_are_those_of_a_toy_training(toy_config, workers, dtype, end):
     assert resumed.checkpointer.model.seen[0] == list(range(first, first + 8))
     assert state(Path(parts.train.output_dir)) == state(Path(whole.train.output_dir))
     step = read_checkpoint(f"{whole.train.output_dir}/model_final.pth")["trainer"]["_trainer"]
-    assert step["grad_scaler"].get("_growth_tracker", 0) == (12 if dtype == "float16" else 0)
+    assert (step["grad_scaler"].get("_growth_tracker", 0) > 0) == (dtype == "float16")
 
 
 def iterations(output):
