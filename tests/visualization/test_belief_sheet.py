@@ -4,12 +4,10 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from drawing import CAM2EGO, INTRINSICS
 
-from fsdbev.structures import BEVGrid, Boxes3D, LabelledBoxes, make_transform
+from fsdbev.structures import BEVGrid, Boxes3D, LabelledBoxes
 from fsdbev.visualization import Beliefs, CameraBelief, CameraView, belief_sheet
-
-CAM2EGO = make_transform(torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]))
-INTRINSICS = torch.tensor([[200.0, 0, 100], [0, 200, 50], [0, 0, 1]])
 
 
 def camera(**maps):

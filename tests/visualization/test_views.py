@@ -4,9 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from drawing import CAM2EGO, INTRINSICS, axes, pixels, rgb
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from fsdbev.structures import CLASS_NAMES, Boxes3D, LabelledBoxes, invert, make_transform
 from fsdbev.visualization import (
@@ -26,10 +25,6 @@ from fsdbev.visualization.belief_sheet import DEPTH_COLORS, HEAT_COLORS
 from fsdbev.visualization.layout import MosaicLayout
 from fsdbev.visualization.palette import TRUTH_COLOR, colors_of
 
-#: A camera at the ego's origin that looks forward.
-CAM2EGO = make_transform(torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]))
-INTRINSICS = torch.tensor([[200.0, 0, 100], [0, 200, 50], [0, 0, 1]])
-
 
 def view(width=200, height=100, name="CAM_FRONT", value=0):
     image = np.full((height, width, 3), value, np.uint8)
@@ -42,20 +37,8 @@ def boxes(*rows, labels=None, scores=None):
     return LabelledBoxes(Boxes3D(torch.tensor(rows)), labels, scores)
 
 
-def axes(width=200, height=100, scale=2):
-    """Axes that fill a figure, ``scale`` figure pixels an image pixel."""
-    figure = Figure(figsize=(width * scale / 100, height * scale / 100), dpi=100)
-    FigureCanvasAgg(figure)
-    return figure.add_axes((0, 0, 1, 1))
-
-
-def pixels(ax):
-    ax.figure.canvas.draw()
-    return np.asarray(ax.figure.canvas.buffer_rgba())[..., :3].astype(int)
-
-
 def count_color(picture, color, tolerance=40):
-    return int((np.abs(picture - 255 * np.array(to_rgb(color))).max(axis=-1) <= tolerance).sum())
+    return int((np.abs(picture - rgb(color)).max(axis=-1) <= tolerance).sum())
 
 
 def overlaps(ax):
@@ -87,7 +70,7 @@ def test_box_lies_on_its_pixels():
     ax, drawn = on_image(boxes([10.0, 0, 0, 2, 2, 2, 0, 0, 0]))
     assert drawn == 1
     picture = pixels(ax)
-    color = 255 * np.array(to_rgb(CLASS_COLORS["car"]))
+    color = rgb(CLASS_COLORS["car"])
     for u in (100 - 200 / 9, 100 + 200 / 9):
         column = picture[100, round(2 * u) - 2 : round(2 * u) + 3]
         assert np.abs(column - color).max(axis=-1).min() < 60
@@ -144,7 +127,7 @@ def test_forward_is_up_and_left_is_left():
     )
     assert drawn == 1, "the second lies outside"
     picture = pixels(ax)
-    color = 255 * np.array(to_rgb(CLASS_COLORS["car"]))
+    color = rgb(CLASS_COLORS["car"])
     rows, columns = np.nonzero(np.abs(picture - color).max(axis=-1) <= 40)
     right = np.median(columns) / 400 * 100 - 50
     forward = 50 - np.median(rows) / 400 * 100
@@ -301,8 +284,8 @@ SIGHTS = {
 
 def lab(color, sight):
     """sRGB -> CIELAB (D65) as the eye with this sight has it."""
-    rgb = np.array(to_rgb(color))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    srgb = np.array(to_rgb(color))
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array(
         [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
     )
