@@ -85,10 +85,8 @@ def train(cfg, *, seed=0, stop_at=None, end=ask_to_stop, resume=False):
     ("workers", "dtype"),
     [
         (2, "bfloat16"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in ((0, "bfloat16"), (2, "float32"))
-        ),
+        pytest.param(0, "bfloat16", marks=pytest.mark.slow),
+        pytest.param(2, "float32", marks=pytest.mark.slow),
         pytest.param(0, "float32", marks=pytest.mark.slow),
     ],
 )
