@@ -21,6 +21,13 @@ def signal_handlers():
         signal.signal(number, handler)
 
 
+@pytest.fixture(autouse=True)
+def no_pictures_of_curves(request, monkeypatch):
+    """Drawing curves.png takes longer than a toy training: only test_curves.py does."""
+    if request.path.stem != "test_curves":
+        monkeypatch.setattr("fsdbev.engine.curves.draw_curves", lambda record, folder: None)
+
+
 @pytest.fixture
 def toy_config(tmp_path):
     """Makes the toy config with overrides, its output in a folder of the test."""

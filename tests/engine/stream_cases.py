@@ -1,5 +1,7 @@
 """A small model, and fake scenes whose samples share frames as the mapper's do."""
 
+import copy
+import functools
 from pathlib import Path
 
 import torch
@@ -29,6 +31,11 @@ NUM_CAMERAS = 2
 
 def small_model(*overrides, seed=0, file="fsdbev_r50_cbgs.py"):
     """In evaluation mode, with random weights and statistics that are not those of a fresh one."""
+    return copy.deepcopy(_small_model(overrides, seed, file))
+
+
+@functools.cache
+def _small_model(overrides, seed, file):
     config = LazyConfig.apply_overrides(
         LazyConfig.load(str(CONFIGS / file)), [*SMALL, *map(str, overrides)]
     )

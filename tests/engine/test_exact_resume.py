@@ -1,6 +1,5 @@
 """A training that stops and goes on ends with the very bits of one that was never stopped."""
 
-import itertools
 import json
 import os
 import random
@@ -20,120 +19,108 @@ from fsdbev.d2.engine import hooks
 from fsdbev.engine import Trainer, load_config
 from fsdbev.engine.stopping import PREEMPTED
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 TINY = ROOT / "configs" / "fsdbev_tiny_synthetic.py"
-STEPS, BATCH = 5, 2
-AMP = {
-    "float32": (),
-    "bfloat16": ("train.amp.enabled=true", "train.amp.dtype=bfloat16"),
-}
+BATCH = 2
 
 
-def overrides(data, output, workers, precision, *more):
-    return [
+def precision(dtype):
+    return () if dtype == "float32" else ("train.amp.enabled=true", f"train.amp.dtype={dtype}")
+
+
+def tiny_config(data, output, *overrides):
+    """The tiny model on the synthetic set, whose epoch of three samples is never a whole batch."""
+    options = [
         f"dataloader.dataroot={data}",
         f"train.output_dir={output}",
-        "dataloader.image_size=[64,176]",
+        "dataloader.image_size=[64,112]",
         f"dataloader.train.total_batch_size={BATCH}",
-        f"dataloader.train.num_workers={workers}",
-        "dataloader.train.class_balanced=false",  # an epoch has three samples: never a whole batch
+        "dataloader.train.num_workers=0",
+        "dataloader.train.class_balanced=false",
         "dataloader.evaluator=null",
         "train.device=cpu",
-        f"train.max_iter={STEPS}",
         "train.checkpointer.period=100",
         "train.ema.start_updates=0",
         "train.ema.warmup=2",
         "lr_multiplier.warmup_iters=4",
         "train.log_period=1",
-        *AMP[precision],
-        *more,
     ]
+    return load_config(str(TINY), [*options, *overrides])
 
 
-def train(cfg, *, stop_at=None, resume=False):
-    """In this process; after ``stop_at`` iterations it is told to stop."""
+class Crash(Exception):
+    pass
+
+
+def crash():
+    raise Crash
+
+
+def ask_to_stop():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train(cfg, *, seed=0, stop_at=None, end=ask_to_stop, resume=False):
+    """In this process, with weights by seed; before iteration ``stop_at`` calls ``end``."""
 
     def stop(trainer):
-        if trainer.iter + 1 == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if trainer.iter == stop_at:
+            end()
 
+    torch.manual_seed(seed)
     trainer = Trainer(cfg)
     trainer.register_hooks([hooks.CallbackHook(before_step=stop)])
     trainer.resume_or_load(resume=resume)
     try:
         trainer.train()
-    except SystemExit as end:
-        assert end.code == PREEMPTED
+    except SystemExit as stopped:
+        assert stopped.code == PREEMPTED
+    except Crash:
+        pass
+    return trainer
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(synthetic_root, tmp_path_factory):
-    """State of a training of all steps by precision, loaded without workers."""
-    made = {}
-
-    def of(precision):
-        if precision not in made:
-            output = tmp_path_factory.mktemp(precision)
-            torch.manual_seed(0)  # train.seed, as a process begins
-            train(load_config(str(TINY), overrides(synthetic_root, output, 0, precision)))
-            made[precision] = state(output)
-        return made[precision]
-
-    return of
-
-
-CASES = list(itertools.product([0, 2], AMP))
-
-
-@pytest.mark.parametrize("workers, precision", CASES)
-def test_the_bits_are_those_of_the_uninterrupted_training(
-    synthetic_root, tmp_path, uninterrupted, workers, precision
-):
-    stop_at = random.Random(CASES.index((workers, precision))).randrange(1, STEPS)
-    cfg = load_config(str(TINY), overrides(synthetic_root, tmp_path, workers, precision))
-    torch.manual_seed(0)
+@pytest.mark.parametrize(
+    ("workers", "dtype"),
+    [
+        (2, "bfloat16"),
+        pytest.param(0, "bfloat16", marks=pytest.mark.slow),
+        pytest.param(2, "float32", marks=pytest.mark.slow),
+        pytest.param(0, "float32", marks=pytest.mark.slow),
+    ],
+)
+def test_the_bits_are_those_of_the_uninterrupted_training(synthetic_root, tmp_path, workers, dtype):
+    steps, stop_at = 4, random.Random(f"{workers} {dtype}").randrange(3)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = (f"train.max_iter={steps}", *precision(dtype))
+    train(tiny_config(synthetic_root, whole, *options))
+    cfg = tiny_config(synthetic_root, parts, *options, f"dataloader.train.num_workers={workers}")
     train(cfg, stop_at=stop_at)
-    assert not (tmp_path / "model_final.pth").exists()
-    torch.manual_seed(99)  # another process begins with other weights and random numbers
-    train(cfg, resume=True)
-    assert state(tmp_path) == uninterrupted(precision)
+    assert not (parts / "model_final.pth").exists()
+    # another process begins with other weights and random numbers
+    assert train(cfg, seed=99, resume=True).start_iter == stop_at + 1
+    assert state(parts) == state(whole)
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
-@pytest.mark.parametrize("workers", [0, 2])
-def test_so_are_those_of_a_scaled_loss(toy_config, workers):
-    """In float16, which convolutions on the CPU are slow in: a smaller model."""
-    options = ("train.amp.enabled=true", "train.amp.dtype=float16")
-    options += (f"dataloader.train.num_workers={workers}",)
+@pytest.mark.parametrize(
+    ("workers", "dtype", "end"),
+    [(0, "float32", crash), (2, "float16", ask_to_stop), (0, "bfloat16", ask_to_stop)],
+)
+def test_so_are_those_of_a_toy_training(toy_config, workers, dtype, end):
+    """Float16 has the scale of the loss as well. A crash goes on from the last checkpoint."""
+    options = (*precision(dtype), f"dataloader.train.num_workers={workers}")
     whole, parts = toy_config(*options, output="whole"), toy_config(*options, output="parts")
-    torch.manual_seed(1)
     train(whole)
-    torch.manual_seed(1)
-    train(parts, stop_at=random.Random(workers).randrange(2, 10))
-    torch.manual_seed(99)
-    train(parts, resume=True)
-    expected = state(Path(whole.train.output_dir))
-    assert state(Path(parts.train.output_dir)) == expected
-    scaler = read_checkpoint(f"{whole.train.output_dir}/model_final.pth")["trainer"]["_trainer"]
-    assert scaler["grad_scaler"]["_growth_tracker"] > 0
-
-
-def command(data, output, *more, options=()):
-    """The training as a process of its own."""
-    arguments = overrides(data, output, 2, "bfloat16", *more)
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "train_net.py"), "--config-file", str(TINY)]
-        + [*options, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finished(process, status=0):
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == status, out[-3000:]
-    return out
+    train(parts, stop_at=7, end=end)
+    resumed = train(parts, seed=99, resume=True)
+    assert resumed.start_iter == (5 if end is crash else 8)
+    first = 8 * resumed.start_iter
+    assert resumed.checkpointer.model.seen[0] == list(range(first, first + 8))
+    assert state(Path(parts.train.output_dir)) == state(Path(whole.train.output_dir))
+    step = read_checkpoint(f"{whole.train.output_dir}/model_final.pth")["trainer"]["_trainer"]
+    assert (step["grad_scaler"].get("_growth_tracker", 0) > 0) == (dtype == "float16")
 
 
 def iterations(output):
@@ -143,41 +130,42 @@ def iterations(output):
     return [json.loads(line)["iteration"] for line in lines]
 
 
-def test_a_process_that_is_told_to_stop_at_any_moment(synthetic_root, tmp_path, uninterrupted):
+def test_a_process_that_is_told_to_stop_at_any_moment(toy_config, tmp_path):
+    options = ["train.max_iter=150", "dataloader.train.num_workers=2", *precision("bfloat16")]
     parts = tmp_path / "parts"
-    process = command(synthetic_root, parts)
-    wanted = random.randrange(STEPS - 3)  # leaves time to tell it
+    command = [sys.executable, str(ROOT / "tools" / "train_net.py")]
+    command += ["--config-file", str(HERE / "toy_config.py"), *options]
+    process = subprocess.Popen(
+        [*command, f"train.output_dir={parts}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{HERE}"},
+    )
+    wanted = random.randrange(50)  # leaves time to tell it
     while process.poll() is None and wanted not in iterations(parts):
         time.sleep(0.002)
     time.sleep(random.random() * 0.05)
     process.send_signal(random.choice([signal.SIGTERM, signal.SIGUSR1]))
     process.send_signal(signal.SIGTERM)
-    out = finished(process, PREEMPTED)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == PREEMPTED, out[-3000:]
     reached = int(re.search(r"Asked to stop after iteration (\d+)", out)[1])
-    assert wanted <= reached < STEPS
-    out = finished(command(synthetic_root, parts, options=["--resume"]))
-    assert f"Starting training from iteration {reached + 1}" in out
-    assert "not exactly" not in out
-    assert state(parts) == uninterrupted("bfloat16"), f"stopped after iteration {reached}"
+    assert wanted <= reached < 150
+    resumed = train(toy_config(*options, output="parts"), seed=99, resume=True)
+    assert resumed.start_iter == reached + 1
+    train(toy_config(*options, output="whole"))
+    assert state(parts) == state(tmp_path / "whole"), f"stopped after iteration {reached}"
 
 
 def test_a_seed_that_was_drawn_goes_on_as_well(synthetic_root, tmp_path):
-    def run(name, steps, resume=False):
-        cfg = load_config(
-            str(TINY),
-            [
-                *overrides(synthetic_root, tmp_path / name, 0, "float32"),
-                "train.seed=-1",
-                f"train.max_iter={steps}",
-            ],
-        )
-        trainer = Trainer(cfg)
-        trainer.resume_or_load(resume=resume)
-        trainer.train()
-        return trainer
+    def start(name, **options):
+        cfg = tiny_config(synthetic_root, tmp_path / name, "train.seed=-1", "train.max_iter=1")
+        return train(cfg, **options)
 
-    first = run("first", 2)
-    again = run("first", 3, resume=True)
-    assert again._seed.seed == first._seed.seed != run("other", 1)._seed.seed
+    first = start("first")
+    again = start("first", resume=True)
+    assert again._seed.seed == first._seed.seed
     sampler, dataset = again.data_loader.sampler, again.data_loader.dataset
-    assert sampler.seed == dataset.seed == first._seed.seed and sampler.start == 2 * BATCH
+    assert sampler.seed == dataset.seed == first._seed.seed and sampler.start == BATCH
+    assert Trainer(first.cfg)._seed.seed != first._seed.seed

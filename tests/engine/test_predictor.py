@@ -1,5 +1,7 @@
 """The predictor finds what evaluation finds, on the synthetic set and on rigs of other shapes."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -69,8 +71,21 @@ def mapped(index, synthetic_root, predictor):
     return [mapper(dataset, row) for row in range(len(index))]
 
 
-def images_of(frame, root):
-    return [root / path for path in frame.image_paths]
+@dataclass(frozen=True)
+class Moment:
+    images: list
+    rig: Rig
+    pose: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def moments(index, synthetic_root):
+    """What the predictor is given of each frame."""
+    frames = [index[row] for row in range(len(index))]
+    return [
+        Moment([synthetic_root / p for p in f.image_paths], rig_of_frame(f), f.ego2global)
+        for f in frames
+    ]
 
 
 def same(a, b):
@@ -81,82 +96,59 @@ def same(a, b):
     )
 
 
-def found_by_model(predictor, sample):
-    with torch.no_grad():
-        found = predictor.model([sample])[0]["instances"]
-    return found.pred_boxes_3d.tensor, found.scores, found.pred_classes
-
-
-def test_frames_one_after_another_give_what_evaluation_finds(
-    predictor, index, mapped, synthetic_root
-):
+def test_frames_one_after_another_give_what_evaluation_finds(predictor, moments, mapped):
     assert len(mapped) == 3 and mapped[1]["frame_tokens"][0] != mapped[1]["frame_tokens"][1]
-    for row, sample in enumerate(mapped):
-        frame = index[row]
-        found = predictor(
-            images_of(frame, synthetic_root), rig_of_frame(frame), ego2global=frame.ego2global
-        )
-        boxes, scores, labels = found_by_model(predictor, sample)
-        assert len(found) == len(boxes) > 10
-        assert torch.allclose(found.scores, scores, atol=1e-6)
-        assert torch.allclose(found.boxes.tensor, boxes, atol=1e-4)
-        assert torch.equal(found.labels, labels)
+    for moment, sample in zip(moments, mapped, strict=True):
+        found = predictor(moment.images, moment.rig, ego2global=moment.pose)
+        with torch.no_grad():
+            expected = predictor.model([sample])[0]["instances"]
+        assert len(found) == len(expected) > 10
+        assert torch.allclose(found.scores, expected.scores, atol=1e-6)
+        assert torch.allclose(found.boxes.tensor, expected.pred_boxes_3d.tensor, atol=1e-4)
+        assert torch.equal(found.labels, expected.pred_classes)
 
 
-def test_the_sample_of_a_moment_is_the_mappers(predictor, index, mapped, synthetic_root):
-    for row, expected in enumerate(mapped):
-        frame = index[row]
-        images, rig = images_of(frame, synthetic_root), rig_of_frame(frame)
-        sample = predictor.sample(images, rig, ego2global=frame.ego2global)
+def test_the_sample_of_a_moment_is_the_mappers(predictor, moments, mapped):
+    for moment, expected in zip(moments, mapped, strict=True):
+        sample = predictor.sample(moment.images, moment.rig, ego2global=moment.pose)
         assert set(sample) == set(expected)
         for key in ("images", "cam2ego", "ego2global", "intrinsics", "image_aug", "bev_aug"):
             assert torch.equal(sample[key], expected[key]), key
         assert sample["reference_camera"] == expected["reference_camera"]
 
 
-def test_without_poses_every_moment_stands_alone(predictor, index, synthetic_root):
-    first, second = (images_of(index[row], synthetic_root) for row in (0, 1))
-    rig = rig_of_frame(index[0])
+def test_the_drive_begins_without_poses_and_after_a_reset(predictor, moments):
+    first, second, rig = moments[0].images, moments[1].images, moments[0].rig
     alone = predictor(second, rig)
     predictor(first, rig, ego2global=np.eye(4))
-    assert same(predictor(second, rig), alone)
-    assert same(predictor(second, rig, ego2global=np.eye(4)), alone)  # nothing to look back at
-    assert not same(predictor(first, rig, ego2global=np.eye(4)), predictor(first, rig))
-
-
-def test_reset_forgets_the_drive(predictor, index, synthetic_root):
-    first, second = (images_of(index[row], synthetic_root) for row in (0, 1))
-    rig = rig_of_frame(index[0])
-    alone = predictor(second, rig, ego2global=np.eye(4))
-    predictor.reset()
-    predictor(first, rig, ego2global=np.eye(4))
     assert not same(predictor(second, rig, ego2global=np.eye(4)), alone)
+    assert same(predictor(second, rig), alone)  # ends the drive
+    assert same(predictor(second, rig, ego2global=np.eye(4)), alone)
+    predictor(first, rig, ego2global=np.eye(4))
     predictor.reset()
     assert same(predictor(second, rig, ego2global=np.eye(4)), alone)
 
 
-def test_the_past_is_frame_spacing_calls_ago(weights, index, synthetic_root):
+def test_the_past_is_frame_spacing_calls_ago(weights, moments):
     spaced = make(weights, "dataloader.frame_spacing=2")
-    rig = rig_of_frame(index[0])
-    samples = [
-        spaced.sample(images_of(index[row], synthetic_root), rig, ego2global=np.eye(4))
-        for row in range(3)
-    ]
+    samples = [spaced.sample(m.images, m.rig, ego2global=np.eye(4)) for m in moments]
     assert [s["frame_tokens"] for s in samples] == [["0", "0"], ["1", "1"], ["2", "0"]]
     assert torch.equal(samples[2]["images"][1], samples[0]["images"][0])
 
 
-def test_images_are_files_or_arrays_by_name_or_in_order(predictor, index, synthetic_root, tmp_path):
-    files, rig = images_of(index[0], synthetic_root), rig_of_frame(index[0])
-    expected = predictor(files, rig)
-    assert same(predictor([str(file) for file in files], rig), expected)
+def test_images_are_files_or_arrays_by_name_or_in_order(predictor, moments, tmp_path):
+    files, rig = moments[0].images, moments[0].rig
+    expected = predictor.sample(files, rig)["images"]
     arrays = [read_image(file) for file in files]
-    assert same(predictor(arrays, rig), expected)
-    assert same(predictor([Image.fromarray(array) for array in arrays], rig), expected)
-    by_name = dict(reversed([*zip(rig.channels, files, strict=True)]))
-    assert same(predictor(by_name, rig), expected)
     write_rig(rig, tmp_path / "rig.yaml")
-    assert same(predictor(files, tmp_path / "rig.yaml"), expected)
+    for images, same_rig in (
+        ([str(file) for file in files], rig),
+        (arrays, rig),
+        ([Image.fromarray(array) for array in arrays], rig),
+        (dict(reversed([*zip(rig.channels, files, strict=True)])), rig),
+        (files, tmp_path / "rig.yaml"),
+    ):
+        assert torch.equal(predictor.sample(images, same_rig)["images"], expected)
 
 
 @pytest.mark.parametrize("sizes", [((320, 200),), ((320, 200), (64, 64), (99, 301))])
@@ -175,8 +167,8 @@ def test_any_rig_runs(predictor, sizes):
     assert len(found) > 0 and found.boxes.tensor.isfinite().all()
 
 
-def test_records_are_plain_values_by_class_name(predictor, index, synthetic_root):
-    found = predictor(images_of(index[0], synthetic_root), rig_of_frame(index[0]))
+def test_records_are_plain_values_by_class_name(predictor, moments):
+    found = predictor(moments[0].images, moments[0].rig)
     record, box = found.records(predictor.class_names)[0], found.boxes.tensor[0]
     assert record["class"] == CLASS_NAMES[found.labels[0]]
     assert record["score"] == pytest.approx(found.scores[0].item())
@@ -184,26 +176,27 @@ def test_records_are_plain_values_by_class_name(predictor, index, synthetic_root
     assert numbers == pytest.approx(box.tolist())
 
 
-def wrong_size(images, rig):
-    return [np.zeros((10, 10, 3), np.uint8), *images[1:]], rig
+def replace_first(image):
+    return lambda images: [image, *images[1:]]
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (wrong_size, "'CAM_FRONT_LEFT': 10 x 10 pixels, but the rig says 160 x 90"),
-        (lambda images, rig: (images[1:], rig), "5 images, but the rig has 6"),
-        (lambda images, rig: ({"a": images[0]}, rig), r"images of \['a'\]"),
-        (lambda images, rig: ([np.zeros((90, 160)), *images[1:]], rig), "uint8 RGB"),
-        (lambda images, rig: ([None, *images[1:]], rig), "'CAM_FRONT_LEFT'.*uint8 RGB"),
-        (lambda images, rig: (["none.jpg", *images[1:]], rig), "none.jpg"),
-        (lambda images, rig: (images, "none.yaml"), "none.yaml"),
+        (
+            replace_first(np.zeros((10, 10, 3), np.uint8)),
+            "'CAM_FRONT_LEFT': 10 x 10 pixels, but the rig says 160 x 90",
+        ),
+        (replace_first(np.zeros((90, 160))), "uint8 RGB"),
+        (replace_first(None), "'CAM_FRONT_LEFT'.*uint8 RGB"),
+        (replace_first("none.jpg"), "none.jpg"),
+        (lambda images: images[1:], "5 images, but the rig has 6"),
+        (lambda images: {"a": images[0]}, r"images of \['a'\]"),
     ],
 )
-def test_wrong_input_is_an_error_that_names_it(predictor, index, synthetic_root, change, message):
-    images, rig = change(images_of(index[0], synthetic_root), rig_of_frame(index[0]))
+def test_wrong_images_are_an_error_that_names_them(predictor, moments, change, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        predictor(images, rig)
+        predictor(change(moments[0].images), moments[0].rig)
 
 
 @pytest.mark.parametrize(
@@ -217,14 +210,13 @@ def test_wrong_input_is_an_error_that_names_it(predictor, index, synthetic_root,
         (np.diag([2.0, 2, 2, 1]), "a rotation and a translation"),
     ],
 )
-def test_a_pose_that_is_none_is_an_error(predictor, index, synthetic_root, pose, message):
-    images = images_of(index[0], synthetic_root)
+def test_a_pose_that_is_none_is_an_error(predictor, moments, pose, message):
     with pytest.raises(ValueError, match=message):
-        predictor(images, rig_of_frame(index[0]), ego2global=pose)
+        predictor(moments[0].images, moments[0].rig, ego2global=pose)
 
 
-def test_another_rig_needs_a_reset(predictor, index, synthetic_root):
-    images, rig = images_of(index[0], synthetic_root), rig_of_frame(index[0])
+def test_another_rig_needs_a_reset(predictor, moments):
+    images, rig = moments[0].images, moments[0].rig
     predictor(images, rig, ego2global=np.eye(4))
     fewer = Rig(rig.channels[:2], rig.image_sizes[:2], rig.intrinsics[:2], rig.cam2ego[:2])
     with pytest.raises(ValueError, match=r"reset\(\) between rigs"):
@@ -233,18 +225,20 @@ def test_another_rig_needs_a_reset(predictor, index, synthetic_root):
     predictor(images[:2], fewer, ego2global=np.eye(4))
 
 
-def test_weights_that_do_not_fit_are_an_error(weights, tmp_path):
+def test_files_that_do_not_fit_or_are_not_there_are_an_error(predictor, moments, weights, tmp_path):
     with pytest.raises(ValueError, match="does not fit the model"):
         make(weights, "model.bev_encoder.out_channels=8")
     with pytest.raises(FileNotFoundError, match="none.pth"):
         make(tmp_path / "none.pth")
+    with pytest.raises(FileNotFoundError, match="none.yaml"):
+        predictor(moments[0].images, "none.yaml")
 
 
-def test_a_path_and_a_loaded_config_are_the_same(weights, index, synthetic_root, predictor):
+def test_a_path_and_a_loaded_config_are_the_same(weights, moments, predictor):
     from fsdbev.model_zoo import CONFIGS
 
     by_path = Predictor(CONFIGS / CONFIG, weights, overrides=OVERRIDES)
     loaded = Predictor(load_config(str(CONFIGS / CONFIG), OVERRIDES), weights)
-    images, rig = images_of(index[0], synthetic_root), rig_of_frame(index[0])
-    assert same(by_path(images, rig), predictor(images, rig))
-    assert same(loaded(images, rig), predictor(images, rig))
+    images, rig = moments[0].images, moments[0].rig
+    expected = predictor(images, rig)
+    assert same(by_path(images, rig), expected) and same(loaded(images, rig), expected)

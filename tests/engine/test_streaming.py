@@ -56,7 +56,7 @@ def two_frames():
     return Compared(small_model())
 
 
-@pytest.mark.parametrize(("num_frames", "spacing"), [(1, 1), (2, 1), (2, 4), (3, 1), (3, 2)])
+@pytest.mark.parametrize(("num_frames", "spacing"), [(1, 1), (2, 1), (2, 4), (3, 2)])
 def test_every_frame_of_a_scene_once(num_frames, spacing):
     run = Compared(small_model(f"model.num_frames={num_frames}"), frame_spacing=spacing)
     scene = Scene("a", num_frames=num_frames, spacing=spacing)
@@ -70,89 +70,60 @@ def test_a_model_without_enhancement():
     assert [run(Scene("a").sample(n)) for n in range(3)] == [1, 1, 1]
 
 
-def test_a_stream_begins_in_the_middle(two_frames):
-    counts = [two_frames(Scene("a").sample(n)) for n in (5, 6, 7)]
-    assert counts == [2, 1, 1]
+def drive(*numbers):
+    """Batches of one sample each: key frames of scene a."""
+    return [[("a", number)] for number in numbers]
 
 
-def test_three_frames_begin_in_the_middle():
-    """Only key frames are kept: the other two are there after two samples."""
-    run = Compared(small_model("model.num_frames=3"))
-    counts = [run(Scene("a", num_frames=3).sample(n)) for n in (5, 6, 7, 8)]
-    assert counts == [3, 2, 1, 1]
+#: What the stream gets and the frames it computes: (options, batches, counts). A batch lists
+#: scene and key frame of its samples, and the other frames where they are not those before it.
+DRIVES = {
+    "begins in the middle": ({}, drive(5, 6, 7), [2, 1, 1]),
+    # Only key frames are kept: the other two are there after two samples.
+    "three frames begin in the middle": ({"num_frames": 3}, drive(5, 6, 7, 8), [3, 2, 1, 1]),
+    "linked across a gap": ({}, [*drive(0, 1), [("a", 3, [1])], *drive(4)], [1, 1, 1, 1]),
+    "frame not of the stream": ({}, [*drive(0, 1), [("a", 3, [2])], *drive(4)], [1, 1, 2, 1]),
+    "key frame stands in": ({}, [*drive(0, 1), [("a", 3, [3])], *drive(4)], [1, 1, 1, 1]),
+    # Frame 5 asks for 3, which never came.
+    "gap": ({"spacing": 2}, drive(0, 1, 2, 4, 5, 6, 7), [1, 1, 1, 1, 2, 1, 1]),
+    "jumps": ({}, drive(3, 4, 9, 10, 2, 3, 4, 5), [2, 1, 2, 1, 2, 1, 1, 1]),
+    "repeated sample": ({}, drive(0, 1, 1, 1, 2), [1] * 5),
+    "repeated frame": ({"num_frames": 3}, [[("a", 4, [3, 3])], [("a", 5, [4, 4])]], [2, 1]),
+    "interleaved scenes": ({}, [[(name, n)] for n in range(3) for name in "abc"], [1] * 9),
+    # Scene c puts b out, which was seen before a.
+    "scene seen last stays": (
+        {"max_scenes": 2},
+        [[(name, n)] for name, n in zip("abacabac", (0, 0, 0, 0, 1, 1, 2, 1), strict=True)],
+        [1, 1, 0, 1, 1, 2, 1, 2],
+    ),
+    # More scenes than are kept otherwise; they change places and come and go.
+    "batch of scenes": (
+        {},
+        [[(s, 0) for s in "abcdef"], [(s, 1) for s in "fedcba"], [("a", 2), ("c", 5)], [("c", 6)]],
+        [6, 6, 3, 1],
+    ),
+    # A key frame that is another sample's earlier one is computed once, in any order.
+    "batch of one scene": (
+        {},
+        [[("a", n) for n in batch] for batch in ((0, 1, 2), (3, 4, 5), (8, 7, 6), (8, 8))],
+        [3, 3, 3, 2],  # of the last batch 6 came last: 7 and 8 are gone
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("earlier", "count"),
-    [(1, 1), (2, 2), (3, 1)],
-    ids=["linked across the gap", "not part of the stream", "the key frame stands in"],
-)
-def test_a_missing_frame(two_frames, earlier, count):
-    scene = Scene("a")
-    two_frames(scene.sample(0))
-    two_frames(scene.sample(1))
-    assert two_frames(scene.sample(3, earlier=[earlier])) == count
-    assert two_frames(scene.sample(4)) == 1
-
-
-def test_a_gap_leaves_what_is_farther_back():
-    run = Compared(small_model(), frame_spacing=2)
-    scene = Scene("a", spacing=2)
-    counts = [run(scene.sample(n)) for n in (0, 1, 2, 4, 5, 6, 7)]
-    assert counts == [1, 1, 1, 1, 2, 1, 1]  # 5 asks for 3, which never came
-
-
-def test_jumps_in_time(two_frames):
-    """Forward, back, and on from there."""
-    counts = [two_frames(Scene("a").sample(n)) for n in (3, 4, 9, 10, 2, 3, 4, 5)]
-    assert counts == [2, 1, 2, 1, 2, 1, 1, 1]
-
-
-def test_a_repeated_sample(two_frames):
-    """All of it is there, and the frame before is asked for by nobody else."""
-    scene = Scene("a")
-    counts = [two_frames(scene.sample(n)) for n in (0, 1, 1, 1, 2)]
-    assert counts == [1, 1, 1, 1, 1]
-
-
-def test_a_repeated_frame_in_a_sample():
-    run = Compared(small_model("model.num_frames=3"))
-    scene = Scene("a", num_frames=3)
-    assert run(scene.sample(4, earlier=[3, 3])) == 2
-    assert run(scene.sample(5, earlier=[4, 4])) == 1
-
-
-def test_interleaved_scenes(two_frames):
-    scenes = [Scene(name) for name in "abc"]
-    counts = [two_frames(scene.sample(n)) for n in range(4) for scene in scenes]
-    assert counts == [1] * 12
-
-
-def test_the_scene_seen_last_stays():
-    run = Compared(small_model(), max_scenes=2)
-    a, b, c = (Scene(name) for name in "abc")
-    for scene in (a, b, a, c):  # c puts b out
-        run(scene.sample(0))
-    assert (run(a.sample(1)), run(b.sample(1)), run(a.sample(2)), run(c.sample(1))) == (1, 2, 1, 2)
-    assert list(run.stream._scenes) == ["a", "c"]
-
-
-def test_a_batch_of_scenes(two_frames):
-    """More than are kept otherwise; they may change places and come and go."""
-    a, b, c, d, e, f = (Scene(name) for name in "abcdef")
-    assert two_frames(*(scene.sample(0) for scene in (a, b, c, d, e, f))) == 6
-    assert two_frames(*(scene.sample(1) for scene in (f, e, d, c, b, a))) == 6
-    assert two_frames(a.sample(2), c.sample(5)) == 3
-    assert two_frames(c.sample(6)) == 1
-
-
-def test_a_batch_of_one_scene(two_frames):
-    """A key frame that is another sample's earlier one is computed once, in any order."""
-    scene = Scene("a")
-    assert two_frames(*(scene.sample(n) for n in (0, 1, 2))) == 3
-    assert two_frames(*(scene.sample(n) for n in (3, 4, 5))) == 3
-    assert two_frames(*(scene.sample(n) for n in (8, 7, 6))) == 3
-    assert two_frames(scene.sample(8), scene.sample(8)) == 2  # 6 came last: 7 and 8 are gone
+@pytest.mark.parametrize(("options", "batches", "counts"), DRIVES.values(), ids=DRIVES)
+def test_frames_computed_for_a_drive(options, batches, counts):
+    num_frames, spacing = options.get("num_frames", 2), options.get("spacing", 1)
+    model = small_model(f"model.num_frames={num_frames}")
+    run = Compared(model, frame_spacing=spacing, max_scenes=options.get("max_scenes", 4))
+    found = []
+    for batch in batches:
+        scenes = [Scene(name, num_frames=num_frames, spacing=spacing) for name, *_ in batch]
+        links = [rest[0] if rest else None for _, _, *rest in batch]
+        numbers = [number for _, number, *_ in batch]
+        samples = zip(scenes, numbers, links, strict=True)
+        found.append(run(*(scene.sample(n, earlier=link) for scene, n, link in samples)))
+    assert found == counts
 
 
 def test_a_frame_of_the_same_name_in_another_scene(two_frames):
@@ -161,7 +132,7 @@ def test_a_frame_of_the_same_name_in_another_scene(two_frames):
     assert [two_frames(a), two_frames(b), two_frames(a, b)] == [1, 1, 0]
 
 
-def test_without_names_everything_is_computed(two_frames):
+def test_without_names_of_frames_everything_is_computed_and_scenes_need_none(two_frames):
     scene = Scene("a")
     nameless = [scene.sample(n) for n in (0, 1, 2)]
     for sample in nameless:
@@ -169,13 +140,10 @@ def test_without_names_everything_is_computed(two_frames):
     assert [two_frames(sample) for sample in nameless] == [2, 2, 2]
     assert two_frames(nameless[1], scene.sample(1)) == 4
     assert two_frames(nameless[2], scene.sample(2)) == 3
-
-
-def test_without_scenes_there_is_one(two_frames):
-    samples = [Scene("a").sample(n) for n in range(3)]
-    for sample in samples:
+    without_scene = [scene.sample(n) for n in range(3)]
+    for sample in without_scene:
         del sample["scene_token"]
-    assert [two_frames(sample) for sample in samples] == [1, 1, 1]
+    assert [two_frames(sample) for sample in without_scene] == [1, 1, 1]  # all of one scene
 
 
 def test_other_images_under_a_known_name(two_frames):
@@ -282,10 +250,14 @@ def test_nothing_outlives_a_change_of_weights(two_frames, change):
     assert two_frames(scene.sample(2)) == 1
 
 
-def test_nothing_outlives_training(two_frames):
+def test_nothing_outlives_training_or_a_reset(two_frames):
     stream, scene = two_frames.stream, Scene("a")
     two_frames(scene.sample(0))
+    assert stream.training is two_frames.model.training is False
+    names = {f"model.{name}" for name in two_frames.model.state_dict()}
+    assert set(stream.state_dict()) == names
     stream.train()
+    assert two_frames.model.training
     with pytest.raises(ValueError, match="training mode"):
         stream([scene.sample(1)])
     stream.eval()
@@ -293,6 +265,9 @@ def test_nothing_outlives_training(two_frames):
     two_frames.model.train()
     with pytest.raises(ValueError, match="training mode"):
         stream([scene.sample(2)])
+    two_frames.model.eval()
+    stream.reset()
+    assert two_frames(scene.sample(2)) == 2
 
 
 def test_half_precision(two_frames):
@@ -347,14 +322,7 @@ def test_memory_is_bounded(batch_size):
         ]
 
 
-def test_reset(two_frames):
-    scene = Scene("a")
-    two_frames(scene.sample(0))
-    two_frames.stream.reset()
-    assert two_frames(scene.sample(1)) == 2
-
-
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_walks(seed):
     """Any samples in any order and batch: the same as without a stream, and never more passes."""
     generator = torch.Generator().manual_seed(seed)
@@ -389,12 +357,9 @@ def test_what_can_be_streamed():
     assert not can_stream(other)
     with pytest.raises(ValueError, match="Other cannot be streamed"):
         StreamingPredictor(other)
-
-
-@pytest.mark.parametrize("wrong", [{"frame_spacing": 0}, {"max_scenes": 0}])
-def test_what_cannot_be_asked_for(wrong):
-    with pytest.raises(ValueError, match="start at 1, got"):
-        StreamingPredictor(small_model(), **wrong)
+    for wrong in ({"frame_spacing": 0}, {"max_scenes": 0}):
+        with pytest.raises(ValueError, match="start at 1, got"):
+            StreamingPredictor(small_model(), **wrong)
 
 
 def test_samples_that_do_not_fit(two_frames):
@@ -406,14 +371,6 @@ def test_samples_that_do_not_fit(two_frames):
     narrow["images"] = narrow["images"][..., :32]
     with pytest.raises(ValueError, match="agree in the shape of images"):
         stream([narrow, Scene("b").sample(0)])
-
-
-def test_the_mode_is_the_models():
-    for mode in (True, False):
-        model = small_model().train(mode)
-        stream = StreamingPredictor(model)
-        assert stream.training is model.training is mode
-        assert set(stream.state_dict()) == {f"model.{name}" for name in model.state_dict()}
 
 
 def test_features_that_are_handed_in(two_frames):

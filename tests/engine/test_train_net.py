@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from digests import state
 
 from fsdbev.checkpoint import read_checkpoint
-from fsdbev.engine import run
+from fsdbev.engine import Trainer, run
 from fsdbev.engine.main import evaluate_only
 from fsdbev.engine.stopping import PREEMPTED
 
@@ -58,30 +59,38 @@ def test_one_process(trained):
 
 
 def test_saved_config_and_weights_evaluate_to_the_same(trained, tmp_path):
-    again = train_net(
-        tmp_path,
-        "--eval-only",
-        "--config-file",  # the later one wins
-        str(trained / "config.yaml"),
-        "train.plugins=[toy_training]",  # whose classes it calls
-        f"train.init_checkpoint={trained / 'model_final.pth'}",
-        f"train.output_dir={tmp_path / 'output'}",
+    run(
+        [
+            "--eval-only",
+            "--config-file",
+            str(trained / "config.yaml"),
+            "train.plugins=[toy_training]",  # whose classes it calls
+            f"train.init_checkpoint={trained / 'model_final.pth'}",
+            f"train.output_dir={tmp_path / 'output'}",
+        ]
     )
-    assert again.returncode == 0, again.stderr
     results = [
         json.loads((f / "evaluation.json").read_text()) for f in (trained, tmp_path / "output")
     ]
     assert results[0] == results[1] and results[0]["toy"]["count"] == 5
 
 
-def test_two_processes_stop_on_a_signal_and_go_on(tmp_path, toy_config):
+TWO = ("train.max_iter=6", "train.eval_period=2", "train.checkpointer.period=2")
+
+
+@pytest.fixture(scope="module")
+def trained_by_two(tmp_path_factory):
+    """Output folder of one training in two spawned processes that were left alone."""
+    folder = tmp_path_factory.mktemp("two")
+    done = train_net(folder, "--num-gpus", "2", *TWO)
+    assert done.returncode == 0, done.stderr
+    return folder / "output"
+
+
+def test_two_processes_stop_on_a_signal_and_go_on(tmp_path, toy_config, trained_by_two):
     """Two spawned processes, whose starter gets SIGTERM in iteration 3; then two of torchrun. They
     end with the bits of two that were left alone."""
-    options = ("train.max_iter=6", "train.eval_period=2", "train.checkpointer.period=2")
-    (tmp_path / "whole").mkdir()
-    whole = train_net(tmp_path / "whole", "--num-gpus", "2", *options)
-    assert whole.returncode == 0, whole.stderr
-    spawned = train_net(tmp_path, "--num-gpus", "2", *options, TOY_STOP_AT="3")
+    spawned = train_net(tmp_path, "--num-gpus", "2", *TWO, TOY_STOP_AT="3")
     assert spawned.returncode == PREEMPTED, spawned.stderr
     output = tmp_path / "output"
     assert (output / "last_checkpoint").read_text() == "model_0000003.pth"
@@ -92,7 +101,7 @@ def test_two_processes_stop_on_a_signal_and_go_on(tmp_path, toy_config):
     assert evaluate_only(cfg, last=False)["toy"]["error"] == pytest.approx(there, rel=1e-5)
 
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    resumed = train_net(tmp_path, "--resume", *options, launcher=torchrun)
+    resumed = train_net(tmp_path, "--resume", *TWO, launcher=torchrun)
     assert resumed.returncode == 0, resumed.stderr
     log = (output / "log.txt").read_text()
     assert log.count("World size: 2") == 2 and "Starting training from iteration 4" in log
@@ -102,52 +111,62 @@ def test_two_processes_stop_on_a_signal_and_go_on(tmp_path, toy_config):
     losses = {line["iteration"]: line["loss_main"] for line in lines if "loss_main" in line}
     assert list(losses) == [0, 1, 2, 3, 4, 5]
     assert "not exactly" not in log
-    assert state(output) == state(tmp_path / "whole" / "output")
+    assert state(output) == state(trained_by_two)
 
 
-def test_another_number_of_processes_goes_on_and_says_what_differs(tmp_path):
-    first = train_net(tmp_path, "--num-gpus", "2", "train.max_iter=2")
-    assert first.returncode == 0, first.stderr
-    options = ("train.max_iter=3", "dataloader.train.total_batch_size=4", "train.seed=5")
-    second = train_net(tmp_path, "--resume", *options)
-    assert second.returncode == 0, second.stderr
-    log = (tmp_path / "output" / "log.txt").read_text()
-    said = log[log.index("but not exactly as it would have") :]
+def test_another_number_of_processes_goes_on_and_says_what_differs(
+    tmp_path, toy_config, trained_by_two, caplog
+):
+    shutil.copytree(trained_by_two, tmp_path / "output")
+    cfg = toy_config("train.max_iter=7", "dataloader.train.total_batch_size=4", "train.seed=5")
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=True)
+    trainer.train()
+    said = caplog.text[caplog.text.index("but not exactly as it would have") :]
     for text in ("world_size was 2 and is 1: batches", "batch_size was 8 and is 4", "seed was 0"):
         assert text in said
     run = read_checkpoint(str(tmp_path / "output" / "model_final.pth"))["trainer"]["run"]
-    assert run["draws"] == 2 * 8 + 4
+    assert run["draws"] == 6 * 8 + 4
 
 
-def test_all_processes_stop_for_a_bad_number_of_one(tmp_path):
-    """Sample 21 is the second process's, in iteration 2."""
-    options = ("dataloader.train.infinite=[21]", "train.max_skipped_steps=0")
-    job = train_net(tmp_path, "--num-gpus", "2", *options)
-    assert job.returncode == 1
-    log = (tmp_path / "output" / "log.txt").read_text()
+BAD = ("--num-gpus", "2", "dataloader.train.infinite=[21]", "train.checkpointer.period=1")
+
+
+@pytest.fixture(scope="module")
+def stopped_for_a_bad_number(tmp_path_factory):
+    """Folder of a job that stopped: sample 21 is the second process's, in iteration 2."""
+    folder = tmp_path_factory.mktemp("bad")
+    job = train_net(folder, *BAD, "train.max_skipped_steps=0")
+    assert job.returncode == 1, job.stderr
+    return folder
+
+
+def test_all_processes_stop_for_a_bad_number_of_one(stopped_for_a_bad_number):
+    output = stopped_for_a_bad_number / "output"
+    log = (output / "log.txt").read_text()
     assert "loss_main is nan and loss_small is nan at iteration 2 on rank 1" in log
     assert "Samples there: sample-17, sample-19, sample-21, sample-23" in log
-    record = tmp_path / "output" / "stopped_at_0000002"
+    record = output / "stopped_at_0000002"
     assert {p.name for p in record.iterdir()} == {"rank0.pth", "rank1.pth"}
     batch = read_checkpoint(str(record / "rank1.pth"))["batch"]
     assert [sample["index"] for sample in batch] == [17, 19, 21, 23]
-    assert (tmp_path / "output" / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert (output / "last_checkpoint").read_text() == "model_0000001.pth"
 
 
-def test_all_processes_skip_an_iteration_together_and_pass_over_a_damaged_checkpoint(tmp_path):
-    job = train_net(tmp_path, "--num-gpus", "2", "dataloader.train.infinite=[21]")
-    assert job.returncode == 0, job.stderr
-    log = (tmp_path / "output" / "log.txt").read_text()
-    assert "on rank 1. Samples there: sample-17" in log and "1 of 5 that train.max_sk" in log
-    weights = read_checkpoint(str(tmp_path / "output" / "model_final.pth"))["model"]
-    assert all(value.isfinite().all() for value in weights.values())
-
-    damaged = tmp_path / "output" / "model_final.pth"
+def test_all_processes_skip_an_iteration_together_and_pass_over_a_damaged_checkpoint(
+    stopped_for_a_bad_number, tmp_path
+):
+    output = tmp_path / "output"
+    shutil.copytree(stopped_for_a_bad_number / "output", output)
+    damaged = output / "model_0000001.pth"
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    again = train_net(tmp_path, "--num-gpus", "2", "--resume", "train.max_skipped_steps=1")
+    again = train_net(tmp_path, "--resume", *BAD)
     assert again.returncode == 0, again.stderr
-    log = (tmp_path / "output" / "log.txt").read_text()
-    assert "model_final.pth is passed over" in log and "training from iteration 10" in log
+    log = (output / "log.txt").read_text()
+    assert "model_0000001.pth is passed over" in log and "training from iteration 1" in log
+    assert "1 of 5 that train.max_sk" in log
+    weights = read_checkpoint(str(output / "model_final.pth"))["model"]
+    assert all(value.isfinite().all() for value in weights.values())
 
 
 @pytest.mark.parametrize(

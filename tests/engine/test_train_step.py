@@ -45,6 +45,7 @@ def test_gradient_norm_is_clipped_and_logged(slope, expected):
 
 def test_without_a_limit_gradients_stay():
     model = Lines(2.0)
+    assert issubclass(TrainStep, SimpleTrainer)  # whose hooks read its optimizer
     assert one_step(model)["grad_norm"] == pytest.approx(10)
     assert (model.a.item(), model.b.item()) == (-6, -8)
 
@@ -69,8 +70,3 @@ def test_in_float16_such_a_step_is_skipped_and_the_scale_falls():
 def test_max_norm_must_be_positive():
     with pytest.raises(ValueError, match="positive, got 0"):
         one_step(Lines(1.0), max_grad_norm=0)
-
-
-def test_it_is_an_iteration_of_detectron2():
-    """Whose DefaultTrainer runs one of these, and whose hooks look at its optimizer."""
-    assert issubclass(TrainStep, SimpleTrainer)

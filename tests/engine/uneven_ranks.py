@@ -45,9 +45,9 @@ def gradients(model, samples, rank):
     }
 
 
-def compare_gradients(args):
-    """Writes, for each iteration, the largest difference between the gradients of two ranks and the
-    mean of each alone, relative to the largest gradient; -1 for a parameter without one."""
+def gradient_differences():
+    """For each iteration, the largest difference between the gradients of two ranks and the mean of
+    each alone, relative to the largest gradient; -1 for a parameter without one."""
     model, ddp = small_fsdbev()
     alone, together = copy.deepcopy(model), create_ddp_model(model, device_ids=None, **ddp)
     found = []
@@ -61,16 +61,23 @@ def compare_gradients(args):
         means = {name: (parts[0][name] + parts[1][name]) / 2 for name in got}
         largest = max(float(grad.abs().max()) for grad in means.values())
         found.append(max(float((got[n] - means[n]).abs().max()) for n in got) / largest)
-    Path(args.output, f"{comm.get_rank()}.json").write_text(json.dumps(found))
+    return found
 
 
-def evaluate_few(args):
-    """Writes the metrics of so many samples, in batches of two: what rank 0 got."""
-    found = {}
-    for length in args.lengths:
+def evaluate_few(lengths, output):
+    """The metrics of so many samples, in their order; None but on rank 0."""
+    found = []
+    for length in lengths:
         cfg = LazyConfig.load(str(Path(__file__).with_name("toy_config.py")))
-        cfg.train.output_dir = args.output
+        cfg.train.output_dir = output
         cfg.dataloader.test.length = length
         torch.manual_seed(0)
-        found[length] = evaluate(cfg, ToyModel().eval()).get("toy")
+        found.append(evaluate(cfg, ToyModel().eval()).get("toy"))
+    return found
+
+
+def work(args):
+    """What each rank does; it writes its findings into ``args.output``."""
+    found = {"differences": gradient_differences()}
+    found["metrics"] = evaluate_few(args.lengths, args.output)
     Path(args.output, f"{comm.get_rank()}.json").write_text(json.dumps(found))

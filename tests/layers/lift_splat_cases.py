@@ -15,8 +15,8 @@ from fsdbev.layers import (
 )
 
 
-def twin(weights, foreground, context, *, frustum, **rest):
-    """The twin, with the operator's keywords."""
+def reference(weights, foreground, context, *, frustum, **rest):
+    """The reference, with the operator's keywords."""
     places = (rest[k] for k in ("undo_image_aug", "image2bev", "view", "output", "num_outputs"))
     thresholds = (rest["depth_threshold"], rest["foreground_threshold"])
     return lift_splat_reference(
@@ -38,8 +38,8 @@ def through_cells(weights, foreground, context, *, undo_image_aug, image2bev, fr
     return splat_cells(weights, foreground, context, cells, grid_size=grid_size, **rest)
 
 
-def twin_through_cells(weights, foreground, context, *, frustum, **rest):
-    """The twins of both steps."""
+def reference_through_cells(weights, foreground, context, *, frustum, **rest):
+    """The references of both steps."""
     matrices = (rest[k] for k in ("undo_image_aug", "image2bev", "view"))
     sizes = (weights.shape[2], tuple(weights.shape[3:]))
     cells = frustum_cells_reference(*matrices, *sizes, *frustum.arguments())
@@ -53,9 +53,9 @@ def twin_through_cells(weights, foreground, context, *, frustum, **rest):
 
 ALL = {
     "op": lift_splat,
-    "twin": twin,
+    "reference": reference,
     "cells": through_cells,
-    "twin of cells": twin_through_cells,
+    "reference of cells": reference_through_cells,
 }
 
 

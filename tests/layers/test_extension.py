@@ -66,6 +66,7 @@ def test_without_the_extension_twins_take_over_and_one_warning_says_so():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 @pytest.mark.parametrize("source", CUDA_SOURCES, ids=lambda path: path.name)
 def test_cuda_kernels_compile(source, tmp_path):

@@ -1,5 +1,5 @@
-"""elliptical_heatmaps: by hand, against a full-size drawing and the twin, degenerate and malformed
-input."""
+"""elliptical_heatmaps: by hand, against a drawing of the whole image and the reference, with
+degenerate and malformed input."""
 
 import math
 
@@ -13,14 +13,13 @@ from oracles.heatmaps import full_size_maps, published_heatmaps
 from fsdbev.layers import EXTENSION_BUILT, elliptical_heatmaps, elliptical_heatmaps_reference
 
 needs_extension = pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def reference(*tensors, num_classes, image_size, stride):
     return elliptical_heatmaps_reference(*tensors, num_classes, image_size, stride)
 
 
-both = pytest.mark.parametrize("op", [elliptical_heatmaps, reference], ids=["op", "twin"])
+both = pytest.mark.parametrize("op", [elliptical_heatmaps, reference], ids=["op", "reference"])
 NAMES = ("boxes", "view", "class_ids", "image_aug", "source_sizes")
 
 
@@ -122,7 +121,7 @@ def scene(
     }
 
 
-def drawn_at_full_size(arguments):
+def drawn_whole(arguments):
     """The definition, step by step: draw in the original image, warp every pixel, then reduce."""
     height, width = arguments["image_size"]
     maps = []
@@ -149,10 +148,10 @@ def warped(full, image_aug, height, width):
 
 
 @both
-@pytest.mark.parametrize("seed", range(6))
-def test_equals_a_full_size_drawing(op, seed):
+@pytest.mark.parametrize("seed", range(2))
+def test_equals_a_whole_drawing(op, seed):
     arguments = scene(seed=seed)
-    expected = drawn_at_full_size(arguments)
+    expected = drawn_whole(arguments)
     assert expected.shape == (2, 3, 8, 22) and expected.max() > 0.3
     found = call(op, arguments)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
@@ -162,8 +161,10 @@ def test_equals_a_full_size_drawing(op, seed):
 
 
 @needs_extension
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
+    boxes_dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    matrix_dtype=st.sampled_from([torch.float32, torch.float64, torch.float16]),
     views=st.integers(0, 7),
     boxes=st.integers(0, 12),
     classes=st.integers(1, 4),
@@ -173,33 +174,15 @@ def test_equals_a_full_size_drawing(op, seed):
     seed=st.integers(0, 2**31),
     largest=st.floats(0, 9),
 )
-def test_op_equals_twin(**sizes):
+def test_op_equals_reference(boxes_dtype, matrix_dtype, **sizes):
     if not sizes["views"]:
         sizes["boxes"] = 0
     arguments = scene(**sizes)
-    expected = call(reference, arguments)
-    torch.testing.assert_close(call(elliptical_heatmaps, arguments), expected, rtol=0, atol=1e-6)
-
-
-@needs_extension
-@pytest.mark.parametrize("boxes_dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("matrix_dtype", [torch.float32, torch.float64, torch.float16])
-def test_dtypes_and_strided_memory(boxes_dtype, matrix_dtype):
-    arguments = scene(views=3)
-    arguments["boxes"] = arguments["boxes"].to(boxes_dtype).T.contiguous().T
-    arguments["image_aug"] = arguments["image_aug"].to(matrix_dtype).mT.contiguous().mT
-    for name in ("view", "class_ids"):
-        arguments[name] = torch.stack([arguments[name]] * 2, dim=1)[:, 0]
-    arguments["source_sizes"] = arguments["source_sizes"].T.contiguous().T
-    assert not any(arguments[n].is_contiguous() for n in NAMES)
-    found = call(elliptical_heatmaps, arguments)
-    assert found.dtype == torch.float32 and found.max() > 0.3
-    expected = call(reference, {k: _contiguous(v) for k, v in arguments.items()})
+    arguments["boxes"] = arguments["boxes"].to(boxes_dtype)
+    arguments["image_aug"] = arguments["image_aug"].to(matrix_dtype)
+    found, expected = call(elliptical_heatmaps, arguments), call(reference, arguments)
+    assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-
-
-def _contiguous(value):
-    return value.contiguous() if isinstance(value, torch.Tensor) else value
 
 
 @both
@@ -258,7 +241,7 @@ def test_source_images_of_no_size_and_of_different_sizes(op):
     arguments["source_sizes"] = torch.tensor([[0, 35], [61, 0]])
     assert not call(op, arguments).any()
     arguments["source_sizes"] = torch.tensor([[61, 35], [30, 70]])
-    expected = drawn_at_full_size(arguments)
+    expected = drawn_whole(arguments)
     torch.testing.assert_close(call(op, arguments), expected, rtol=0, atol=1e-6)
 
 
@@ -312,38 +295,3 @@ def test_result_does_not_depend_on_threads():
         assert torch.equal(call(elliptical_heatmaps, arguments), expected)
     finally:
         torch.set_num_threads(before)
-
-
-@needs_extension
-def test_opcheck():
-    for arguments in (scene(), scene(boxes=0)):
-        torch.library.opcheck(
-            torch.ops.fsdbev.elliptical_heatmaps.default, tuple(arguments.values())
-        )
-
-
-@needs_extension
-def test_compile_sees_one_node():
-    arguments, graphs = scene(), []
-
-    def backend(graph, _):
-        graphs.append(graph)
-        return graph.forward
-
-    compiled = torch.compile(
-        lambda a: call(elliptical_heatmaps, a) * 2, fullgraph=True, backend=backend
-    )
-    torch.testing.assert_close(compiled(arguments), 2 * call(elliptical_heatmaps, arguments))
-    targets = [str(n.target) for n in graphs[0].graph.nodes if n.op == "call_function"]
-    assert len(targets) == 2 and "fsdbev.elliptical_heatmaps" in targets[0]
-
-
-@needs_gpu
-@needs_extension
-@pytest.mark.parametrize("seed", range(3))
-def test_gpu_equals_twin(seed):
-    arguments = scene(views=6, boxes=60, source=(160, 90), seed=seed)
-    on_gpu = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
-    expected = call(reference, arguments)
-    found = call(elliptical_heatmaps, on_gpu).cpu()
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)

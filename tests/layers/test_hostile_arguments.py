@@ -8,18 +8,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from lift_splat_cases import scene
-from nms_cases import random_boxes
+from operator_cases import REFERENCES, arguments_of
 
-from fsdbev.layers import EXTENSION_BUILT, frustum_cells
-from fsdbev.layers.resample import _turn
-from fsdbev.layers.twins.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
-from fsdbev.layers.twins.lift_splat import (
-    frustum_cells_reference,
-    lift_splat_reference,
-    splat_cells_reference,
-)
-from fsdbev.layers.twins.nms import grouped_nms_reference, rotated_iou_reference
+from fsdbev.layers import EXTENSION_BUILT
 
 pytestmark = pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
 
@@ -33,64 +24,6 @@ TYPES = st.sampled_from(
     [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8]
     + [torch.bool, torch.complex64]
 )
-
-
-def splat_arguments(values):
-    """(lift_splat's, frustum_cells', splat_cells') arguments in the order of the schemas."""
-    *features, undo, image2bev, view, output, outputs, frustum, depth, foreground = values.values()
-    geometry = (undo, image2bev, view)
-    lift = [*features, *geometry, output, outputs, *frustum.arguments(), depth, foreground]
-    sizes = (features[0].shape[2], list(features[0].shape[3:]))
-    options = {"num_bins": sizes[0], "feature_size": tuple(sizes[1]), "frustum": frustum}
-    table = frustum_cells(undo_image_aug=undo, image2bev=image2bev, view=view, **options)
-    grid = [frustum.count[1], frustum.count[0]]
-    splat = [*features, table, view, output, outputs, grid, depth, foreground]
-    return lift, [*geometry, *sizes, *frustum.arguments()], splat
-
-
-def arguments_of(name, seed):
-    """Arguments that make sense."""
-    if name.startswith(("lift", "frustum", "splat")):
-        lift, frustum, splat = splat_arguments(scene(seed=seed))
-        grad = torch.rand(2, 2, 5, 6, 9)
-        return {
-            "lift_splat": lift,
-            "lift_splat_backward": [grad, *lift[:7], *lift[8:]],
-            "frustum_cells": frustum,
-            "splat_cells": splat,
-            "splat_cells_backward": [grad, *splat[:6], *splat[7:]],
-        }[name]
-    generator = torch.Generator().manual_seed(seed)
-    boxes, scores = random_boxes(3, 6, seed=seed)
-    corners = torch.rand(5, 2, 2, generator=generator).sort(dim=1).values.flatten(1) * 60
-    index = torch.tensor([0, 1, 0, 1, 1])
-    aug = torch.eye(4).repeat(2, 1, 1) * torch.tensor([0.5, 0.7])[:, None, None]
-    image = torch.randint(0, 256, (11, 17, 3), generator=generator, dtype=torch.uint8)
-    return {
-        "elliptical_heatmaps": [
-            *(corners, index, index, aug, torch.tensor([[64, 48], [50, 60]])),
-            *(2, [24, 32], 4),
-        ],
-        "draw_gaussians": [torch.tensor([[0, 1], [4, 2]]), index[:2] + 1, index[:2], 2, [4, 5]],
-        "rotated_iou": [boxes, boxes[:, :4]],
-        "grouped_nms": [boxes, scores, torch.full((3,), 0.2), torch.tensor([True, False] * 2)[1:]]
-        + [5, 4],
-        "resample_image": [image, [9, 7], [-1, 2], [8, 6], True, _turn(5.0, (8, 6)), seed % 2 == 0],
-    }[name]
-
-
-TWINS = {
-    "lift_splat": lift_splat_reference,
-    "lift_splat_backward": None,  # its shapes alone: values are those of autograd, tested elsewhere
-    "frustum_cells": frustum_cells_reference,
-    "splat_cells": splat_cells_reference,
-    "splat_cells_backward": None,
-    "elliptical_heatmaps": elliptical_heatmaps_reference,
-    "draw_gaussians": draw_gaussians_reference,
-    "rotated_iou": rotated_iou_reference,
-    "grouped_nms": grouped_nms_reference,
-    "resample_image": None,  # Pillow takes an angle, not a turn
-}
 
 
 def changed(draw, value):
@@ -157,7 +90,7 @@ def described(argument):
     return repr(argument)
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", REFERENCES)
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), seed=st.integers(0, 9))
 def test_an_operator_refuses_or_agrees_with_its_twin(name, data, seed):
@@ -174,8 +107,8 @@ def test_an_operator_refuses_or_agrees_with_its_twin(name, data, seed):
     on_meta = any(isinstance(a, torch.Tensor) and a.is_meta for a in arguments)
     if isinstance(got, Exception):
         assert str(got).strip()
-    elif TWINS[name] is not None and not on_meta:
-        compare(name, got, outcome(TWINS[name], arguments))
+    elif REFERENCES[name] is not None and not on_meta:
+        compare(name, got, outcome(REFERENCES[name], arguments))
 
 
 def test_a_shape_that_cannot_be_told_is_refused():
@@ -194,13 +127,13 @@ def compare(name, got, expected):
         torch.testing.assert_close(ours, theirs, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_the_arguments_that_are_changed_make_sense(name):
     got = outcome(getattr(torch.ops.fsdbev, name), arguments_of(name, 0))
     assert not isinstance(got, Exception), got
     assert any(part.count_nonzero() for part in got)
-    if TWINS[name] is not None:
-        compare(name, got, outcome(TWINS[name], arguments_of(name, 0)))
+    if REFERENCES[name] is not None:
+        compare(name, got, outcome(REFERENCES[name], arguments_of(name, 0)))
 
 
 def test_sizes_that_do_not_fit_are_named():
@@ -218,4 +151,4 @@ def test_every_registered_operator_is_tried():
     names = {
         name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if "fsdbev" in name
     }
-    assert names == set(TWINS)
+    assert names == set(REFERENCES)

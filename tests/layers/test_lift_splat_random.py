@@ -1,4 +1,4 @@
-"""lift_splat on whatever comes: random sizes against the twin, malformed arguments."""
+"""lift_splat on whatever comes: random sizes against the reference, malformed arguments."""
 
 from importlib import import_module
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lift_splat_cases import ALL, gradients, scene, through_cells, twin
+from lift_splat_cases import ALL, gradients, reference, scene, through_cells
 
 from fsdbev.layers import EXTENSION_BUILT, frustum_cells, lift_splat, splat_cells
 
@@ -27,7 +27,7 @@ SIZES = st.fixed_dictionaries(
 
 
 @needs_extension
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     sizes=SIZES,
     seed=st.integers(0, 2**20),
@@ -44,9 +44,9 @@ def test_random_sizes(sizes, seed, dtype, threshold, special):
     if special is not None and arguments["image2bev"].numel():
         arguments["image2bev"][::2, 1, 2] = special  # such a splat reaches no cell
         assert (lift_splat(**arguments)[:, 0].isfinite()).all()
-    # Where there is nothing to splat, the twin's result is a constant.
+    # Where there is nothing to splat, the reference's result is a constant.
     run = gradients if samples and sizes["sets"] else lambda op, a: [op(**a)]
-    expected = run(twin, arguments)
+    expected = run(reference, arguments)
     for op in (lift_splat, through_cells):
         for got, want in zip(run(op, arguments), expected):
             torch.testing.assert_close(got, want)
@@ -78,15 +78,14 @@ MALFORMED = [
 
 
 @each
-@pytest.mark.parametrize("number", range(len(MALFORMED)))
-def test_malformed(op, number):
-    change, message = MALFORMED[number]
+@pytest.mark.parametrize(("change", "message"), MALFORMED)
+def test_malformed(op, change, message):
     arguments = scene()
     with pytest.raises(ValueError, match=message):
         op(**{**arguments, **change(arguments)})
 
 
-@pytest.mark.parametrize("op", [lift_splat, twin], ids=["op", "twin"])
+@pytest.mark.parametrize("op", [lift_splat, reference], ids=["op", "reference"])
 @pytest.mark.parametrize("count", [(9, 6, 2), (9, 6), (0, 6, 1), (9, -6, 1), (2**20, 2**20, 1)])
 def test_malformed_grid(op, count):
     arguments = scene()
@@ -104,9 +103,9 @@ def test_malformed_grid(op, count):
         (lambda c: c - 2, r"cells must be .*53.*, got"),
     ],
 )
-@pytest.mark.parametrize("forced_twin", [False, True], ids=["op", "twin"])
-def test_malformed_cells(change, message, forced_twin, monkeypatch):
-    if forced_twin:
+@pytest.mark.parametrize("forced_reference", [False, True], ids=["op", "reference"])
+def test_malformed_cells(change, message, forced_reference, monkeypatch):
+    if forced_reference:
         module = import_module("fsdbev.layers.lift_splat")
         monkeypatch.setattr(module, "has_kernels", lambda device: False)
     arguments = scene()
@@ -122,4 +121,4 @@ def test_malformed_cells(change, message, forced_twin, monkeypatch):
 def test_devices_must_agree():
     arguments = scene()
     with pytest.raises(ValueError, match="context is on meta, weights on cpu"):
-        twin(**{**arguments, "context": arguments["context"].to("meta")})
+        reference(**{**arguments, "context": arguments["context"].to("meta")})

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nms_cases import needs_cuda, needs_extension, random_boxes
+from nms_cases import needs_extension, random_boxes
 from oracles.boxes import shapely_iou, shapely_nms
 
 from fsdbev.layers import circle_nms, rotated_iou, rotated_iou_reference, rotated_nms
 
 PARITY = Path(__file__).parents[1] / "parity" / "components.npz"
-IOUS = pytest.mark.parametrize("iou", [rotated_iou, rotated_iou_reference], ids=["op", "twin"])
+IOUS = pytest.mark.parametrize("iou", [rotated_iou, rotated_iou_reference], ids=["op", "reference"])
 
 
 @IOUS
@@ -68,25 +68,19 @@ def pairs_of_every_kind(number):
 
 
 @IOUS
-def test_iou_equals_shapely_on_ten_thousand_pairs(iou):
-    a, b = pairs_of_every_kind(10_002)
+def test_iou_equals_shapely_on_pairs_of_every_kind(iou):
+    a, b = pairs_of_every_kind(3_000)
     got = iou(a[:, None], b[:, None])[:, 0, 0]
     torch.testing.assert_close(got, shapely_iou(a, b), rtol=0, atol=1e-8)
     touching, corner, nested, equal, crossing, any_how = got.view(6, -1)
     assert touching.max() < 1e-9 and corner.max() < 1e-9 and equal.min() > 1 - 1e-9
     assert nested.min() > 0 and crossing.min() > 0 and 0.2 < (any_how > 0).double().mean() < 0.8
     assert (got <= 1).all()
+    apart = shapely_iou(a, b).view(6, -1)[5] == 0
+    assert (any_how[apart] == 0).all()
     single = iou(a[:, None].float(), b[:, None].float())[:, 0, 0]
     assert single.dtype == torch.float32
     torch.testing.assert_close(single, shapely_iou(a.float(), b.float()).float(), rtol=0, atol=1e-5)
-
-
-@IOUS
-def test_iou_of_boxes_apart_is_zero(iou):
-    boxes, _ = random_boxes(40, seed=4)
-    expected = [[shapely_iou(p[None], q[None]).item() > 0 for q in boxes] for p in boxes]
-    expected = torch.tensor(expected)
-    assert torch.equal(iou(boxes, boxes) > 0, expected) and not expected.all()
 
 
 @IOUS
@@ -184,19 +178,13 @@ def test_same_as_the_release(case):
 
 @needs_extension
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
-def test_iou_equals_the_twin(dtype):
+def test_iou_equals_the_reference(dtype):
     wide = torch.zeros(60, 8, dtype=dtype)
     wide[:, 1:6], _ = random_boxes(60, seed=2, dtype=dtype)
     boxes = wide[:, 1:6]
     got = rotated_iou(boxes, boxes.contiguous())
     assert got.dtype == (dtype if dtype == torch.float64 else torch.float32)
     torch.testing.assert_close(got, rotated_iou_reference(boxes, boxes))
-
-
-def test_empty():
-    assert rotated_nms(torch.zeros(0, 5), torch.zeros(0), 0.2).shape == (0,)
-    assert rotated_nms(torch.zeros(0, 5), torch.zeros(0), 0.2, 1000, 83).dtype == torch.int64
-    assert circle_nms(torch.zeros(0, 2), torch.zeros(0), 1.0).shape == (0,)
 
 
 @IOUS
@@ -229,10 +217,3 @@ def test_malformed():
         rotated_nms(boxes, scores, 0.2, max_input=-1)
     with pytest.raises(ValueError, match=r"centers must be \(M, 2\), got .*3, 5"):
         circle_nms(boxes, scores, 1.0)
-
-
-@needs_cuda
-def test_iou_on_cuda_equals_the_twin():
-    a, b = pairs_of_every_kind(600)
-    got = rotated_iou(a.view(3, 200, 5).cuda(), b.view(3, 200, 5).cuda()).cpu()
-    torch.testing.assert_close(got, rotated_iou_reference(a.view(3, 200, 5), b.view(3, 200, 5)))

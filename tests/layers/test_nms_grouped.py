@@ -1,4 +1,4 @@
-"""NMS of many groups in one call: by hand, against the twin, what PyTorch is told of it."""
+"""NMS of many groups in one call: by hand, against the reference, what PyTorch is told of it."""
 
 import math
 from functools import partial
@@ -19,13 +19,13 @@ from fsdbev.layers import (
 )
 
 
-def twin(boxes, scores, thresholds, is_circle, max_input=None, max_output=None):
+def reference(boxes, scores, thresholds, is_circle, max_input=None, max_output=None):
     number = boxes.shape[1]
     limits = (number if limit is None else limit for limit in (max_input, max_output))
     return grouped_nms_reference(boxes, scores, thresholds, is_circle, *limits)
 
 
-EACH = pytest.mark.parametrize("nms", [grouped_nms, twin], ids=["op", "twin"])
+EACH = pytest.mark.parametrize("nms", [grouped_nms, reference], ids=["op", "reference"])
 ROTATED, CIRCLE = torch.tensor([False]), torch.tensor([True])
 
 
@@ -81,8 +81,8 @@ def test_limits_count_boxes_only(nms):
 
 @pytest.mark.parametrize(
     "nms, number",
-    [(grouped_nms, 3000 if EXTENSION_BUILT else 300), (twin, 300)],
-    ids=["op", "twin"],
+    [(grouped_nms, 1500 if EXTENSION_BUILT else 300), (reference, 300)],
+    ids=["op", "reference"],
 )
 @pytest.mark.parametrize("is_circle", [ROTATED, CIRCLE], ids=["rotated", "circle"])
 def test_thousands_of_equal_scores(nms, number, is_circle):
@@ -98,13 +98,15 @@ def test_thousands_of_equal_scores(nms, number, is_circle):
 
 @EACH
 @pytest.mark.parametrize("threshold", [-1.0, 0.0, math.inf])
-def test_boxes_without_area_or_center_neither_suppress_nor_go(nms, threshold):
+def test_boxes_without_area_or_center_and_thresholds_of_nan_suppress_nothing(nms, threshold):
     boxes = torch.zeros(3, 5)
     boxes[2] = math.nan
     scores = torch.tensor([0.1, 0.3, 0.2])
     assert of_one_group(nms, boxes, scores, threshold) == [1, 2, 0]
     boxes[:] = torch.tensor([math.inf, 0, 1, 1, 0])
     assert of_one_group(nms, boxes, scores, threshold, CIRCLE) == [1, 2, 0]
+    for is_circle in (ROTATED, CIRCLE):
+        assert of_one_group(nms, torch.ones(3, 5), scores, math.nan, is_circle) == [1, 2, 0]
 
 
 @EACH
@@ -113,13 +115,6 @@ def test_only_centers_matter_to_circles(nms):
     expected = of_one_group(nms, boxes, scores, 1.0, CIRCLE)
     boxes[:, 2:] = math.nan
     assert of_one_group(nms, boxes, scores, 1.0, CIRCLE) == expected and 1 < len(expected) < 40
-
-
-@EACH
-def test_a_threshold_of_nan_suppresses_nothing(nms):
-    boxes, scores = torch.ones(3, 5), torch.tensor([0.1, 0.3, 0.2])
-    for is_circle in (ROTATED, CIRCLE):
-        assert of_one_group(nms, boxes, scores, math.nan, is_circle) == [1, 2, 0]
 
 
 def test_groups_are_on_their_own():
@@ -133,7 +128,7 @@ def test_groups_are_on_their_own():
 
 
 @needs_extension
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     groups=st.integers(0, 18),
     number=st.integers(0, 40),
@@ -142,26 +137,10 @@ def test_groups_are_on_their_own():
     max_input=st.one_of(st.none(), st.integers(0, 50)),
     max_output=st.one_of(st.none(), st.integers(0, 50)),
 )
-def test_op_equals_twin(groups, number, seed, dtype, max_input, max_output):
+def test_op_equals_reference(groups, number, seed, dtype, max_input, max_output):
     arguments = (*random_groups(groups, number, seed, dtype), max_input, max_output)
-    got, expected = grouped_nms(*arguments), twin(*arguments)
+    got, expected = grouped_nms(*arguments), reference(*arguments)
     assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
-
-
-@needs_extension
-def test_layout_does_not_matter():
-    boxes, scores, thresholds, is_circle = random_groups(4, 70)
-    expected = grouped_nms(boxes, scores, thresholds, is_circle)
-    assert 4 < expected[1].sum() < 200
-    strided = (
-        boxes.permute(2, 1, 0).contiguous().permute(2, 1, 0),
-        scores.T.contiguous().T,
-        thresholds[:, None].expand(-1, 3)[:, 1],
-        torch.stack([is_circle, ~is_circle], dim=1)[:, 0],
-    )
-    assert not any(tensor.is_contiguous() for tensor in strided[:2])
-    for got, want in zip(grouped_nms(*strided), expected):
-        assert torch.equal(got, want)
 
 
 @EACH
@@ -197,15 +176,6 @@ def test_malformed(nms, change, message):
         nms(**arguments)
 
 
-@needs_extension
-def test_opcheck():
-    ops, check = torch.ops.fsdbev, torch.library.opcheck
-    boxes, scores, thresholds, is_circle = random_groups(3, 20)
-    check(ops.grouped_nms.default, (boxes, scores, thresholds, is_circle, 1000, 83))
-    check(ops.rotated_iou.default, (boxes[:, :7], boxes))
-    check(ops.rotated_iou.default, (boxes[0].double(), boxes[1]))
-
-
 class Suppression(torch.nn.Module):
     """IoU and NMS between other operations, as a model has them."""
 
@@ -213,21 +183,6 @@ class Suppression(torch.nn.Module):
         keep, _ = grouped_nms(boxes * 1.5, scores.sigmoid(), thresholds, is_circle, None, 9)
         best = boxes.gather(1, keep.clamp(min=0)[..., None].expand(-1, -1, 5))
         return rotated_iou(best, boxes) * (keep >= 0)[..., None]
-
-
-@needs_extension
-def test_compile_sees_one_node_of_each():
-    arguments, graphs = random_groups(3, 20), []
-
-    def backend(graph, _):
-        graphs.append(graph)
-        return graph.forward
-
-    got = torch.compile(Suppression(), fullgraph=True, backend=backend)(*arguments)
-    torch.testing.assert_close(got, Suppression()(*arguments))
-    targets = [str(node.target) for node in graphs[0].graph.nodes]
-    for name in ("fsdbev.grouped_nms", "fsdbev.rotated_iou"):
-        assert sum(target in (name, f"{name}.default") for target in targets) == 1, targets
 
 
 @needs_extension
@@ -247,9 +202,9 @@ def test_a_module_exports_for_any_number_of_boxes():
 @needs_cuda
 @pytest.mark.parametrize("groups, number", [(0, 3), (3, 0), (1, 1), (12, 500), (3, 1000)])
 @pytest.mark.parametrize("limits", [(None, None), (1000, 83), (70, 65), (0, 5), (5, 0)])
-def test_cuda_equals_the_twin_and_waits_for_nothing(groups, number, limits):
+def test_cuda_equals_the_reference_and_waits_for_nothing(groups, number, limits):
     arguments = random_groups(groups, number)
-    expected = twin(*arguments, *limits)
+    expected = reference(*arguments, *limits)
     on_device = [tensor.cuda() for tensor in arguments]
     grouped_nms(*on_device, *limits)  # what PyTorch sets up at first may wait
     torch.cuda.set_sync_debug_mode("error")

@@ -1,5 +1,7 @@
 """A small model, built from the recipe by overrides, and fake samples for it."""
 
+import copy
+import functools
 import pathlib
 
 import pytest
@@ -27,24 +29,31 @@ SMALL = [
 IMAGE_SIZE = (32, 64)
 
 
+def _load(*overrides, file=RECIPE):
+    return LazyConfig.apply_overrides(LazyConfig.load(str(CONFIGS / file)), list(overrides))
+
+
+@functools.cache
+def _built(*overrides, file):
+    config = _load(*SMALL, *overrides, file=file)
+    torch.manual_seed(0)
+    return instantiate(config.model)
+
+
 @pytest.fixture
 def load_config():
     """Overrides -> the resolved recipe, or that of another config file."""
-
-    def load(*overrides, file=RECIPE):
-        return LazyConfig.apply_overrides(LazyConfig.load(str(CONFIGS / file)), list(overrides))
-
-    return load
+    return _load
 
 
 @pytest.fixture
-def build_model(load_config):
+def build_model():
     """Overrides on top of the small sizes -> a model with seeded weights."""
 
     def build(*overrides, file=RECIPE):
-        config = load_config(*SMALL, *overrides, file=file)
-        torch.manual_seed(0)
-        return instantiate(config.model)
+        model = copy.deepcopy(_built(*overrides, file=file))
+        torch.manual_seed(0)  # the same whether the model was built before
+        return model
 
     return build
 
@@ -53,7 +62,7 @@ def build_model(load_config):
 def make_samples():
     """A batch of fake samples of any rig, with labels if ``training``."""
 
-    def make(batch_size=2, num_frames=2, num_cameras=6, training=False):
+    def make(batch_size=2, num_frames=2, num_cameras=2, training=False):
         sizes = {"num_frames": num_frames, "num_cameras": num_cameras, "image_size": IMAGE_SIZE}
         return fake_samples(batch_size, **sizes, training=training)
 

@@ -87,6 +87,7 @@ def test_perfect_maps_give_the_boxes_back(device):
 def test_nothing_found():
     head = make_head()
     found, _ = head.decode(silent_maps(head, batch=2))
+    assert head.decode(silent_maps(head, batch=0)) == []
     assert len(found) == 0 and found.pred_boxes_3d.tensor.shape == (0, 9)
     assert found.pred_classes.dtype == torch.int64
 
@@ -102,20 +103,17 @@ def test_sizes_are_finite_and_positive_whatever_is_predicted(log_dim):
     assert dims.isfinite().all() and (dims > 0).all()
 
 
-def test_score_threshold_is_exclusive():
-    head = make_head(score_threshold=0.5)
+def test_score_threshold_is_exclusive_and_center_range_is_not():
+    head = make_head(score_threshold=0.5, center_range=(-20.0, -20.0, -10.0, 20.0, 20.0, 10.0))
     maps = silent_maps(head)
-    maps[0]["heatmap"][0, 0, 5, 5] = 0.0  # a probability of exactly 1/2
-    maps[0]["heatmap"][0, 0, 5, 15] = 0.01
-    (found,) = head.decode(maps)
-    assert found.pred_boxes_3d.centers[:, :2].tolist() == [[-25.0, -25.0]]
-
-
-def test_centers_out_of_range_are_dropped():
-    head = make_head(center_range=(-20.0, -20.0, -10.0, 20.0, 20.0, 10.0))
-    maps = silent_maps(head)
-    for column, height in ((30, 0.0), (50, 10.5), (60, 10.0), (61, 0.0)):
-        maps[3]["heatmap"][0, 0, 30, column] = 3.0  # x = column - 40
+    for column, score, height in (
+        (30, 0.01, 0.0),
+        (35, 0.0, 0.0),  # a probability of exactly 1/2
+        (50, 3.0, 10.5),
+        (60, 3.0, 10.0),
+        (61, 3.0, 0.0),
+    ):
+        maps[3]["heatmap"][0, 0, 30, column] = score  # x = column - 40
         maps[3]["height"][0, 0, 30, column] = height
     (found,) = head.decode(maps)
     assert sorted(found.pred_boxes_3d.tensor[:, 0].tolist()) == [-10.0, 20.0]
@@ -183,12 +181,9 @@ def test_rotated_nms_scales_by_class():
     assert found(0.1, 0.5) == [3, 0]
     assert found(0.2, 1.0) == [3, 0]
     assert found(0.2, 2.0) == [3]
-
-
-def test_rotated_nms_takes_each_box_by_its_own_class():
-    nms = RotatedNMS(0.1, (1.0, 0.25))
-    assert found_along_x(nms, [0, 3], [0.5, 0.9], [1, 1]) == [3, 0]
-    assert found_along_x(nms, [0, 3], [0.5, 0.9], [0, 0]) == [3]
+    of_each_class = RotatedNMS(0.1, (1.0, 0.25))
+    assert found_along_x(of_each_class, [0, 3], [0.5, 0.9], [1, 1]) == [3, 0]
+    assert found_along_x(of_each_class, [0, 3], [0.5, 0.9], [0, 0]) == [3]
 
 
 def test_nms_goes_across_the_classes_of_a_task():
@@ -241,11 +236,6 @@ def test_samples_and_tasks_are_on_their_own():
         assert torch.equal(found.scores, scores)
 
 
-def test_an_empty_batch():
-    head = make_head()
-    assert head.decode(silent_maps(head, batch=0)) == []
-
-
 class Operators(TorchDispatchMode):
     """Notes the names of the operators that run."""
 
@@ -295,15 +285,3 @@ def test_predictions_must_stack_the_targets():
     targets = head.targets([random_instances(0), random_instances(1)])
     with pytest.raises(ValueError, match="3 samples do not stack targets of 2"):
         head.losses(silent_maps(head, batch=3), targets)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_stacked_predictions_take_the_targets_again(device):
-    head = make_head().to(device)
-    samples = [random_instances(0), random_instances(1)]
-    maps = perfect_maps(head, samples * 2)
-    losses = head.losses(maps, head.targets(samples))
-    explicit = head.losses(maps, head.targets(samples * 2))
-    for name, loss in losses.items():
-        assert loss.item() == pytest.approx(explicit[name].item()), name
-        assert loss.item() < 1e-3, name

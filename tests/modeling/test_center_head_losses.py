@@ -115,22 +115,6 @@ def test_stacked_predictions_are_the_batch_repeated():
         assert stacked[name].item() == pytest.approx(loss.item(), rel=1e-6) and loss > 0, name
 
 
-def test_no_value_is_waited_for():
-    """Tensors of the meta device have none: reading one in Python would raise."""
-    targets = random_targets(torch.Generator().manual_seed(0))
-    on_meta = CenterTargets(
-        heatmaps=tuple(h.to("meta") for h in targets.heatmaps),
-        **{n: getattr(targets, n).to("meta") for n in ("regression", "task", "sample", "cell")},
-    )
-    predictions = [
-        {k: v.to("meta").requires_grad_() for k, v in make_prediction(batch=4, classes=c).items()}
-        for c in (1, 2)
-    ]
-    losses = center_losses.__wrapped__(predictions, on_meta, box_weight=0.25)
-    sum(losses.values()).backward()
-    assert len(losses) == 12 and all(loss.shape == () for loss in losses.values())
-
-
 def test_no_boxes_give_finite_losses():
     prediction = {k: v.requires_grad_() for k, v in make_prediction().items()}
     targets = make_targets(torch.zeros(1, 1, 2, 3), boxes=())

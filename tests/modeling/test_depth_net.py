@@ -1,6 +1,6 @@
 import torch
 
-from fsdbev.modeling import DepthNet
+from fsdbev.modeling import DepthNet, PixelDepthNet
 from fsdbev.structures import DepthBins
 
 
@@ -37,17 +37,6 @@ def test_each_view_listens_to_its_own_camera():
         ]  # fmt: skip
 
 
-def test_float32_under_autocast():
-    net = depth_net().eval()
-    features, cameras = torch.randn(2, 6, 4, 4), torch.randn(1, 2, 27)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = net(net.embed(features.bfloat16()), cameras)
-    outside = net(net.embed(features.bfloat16().float()), cameras)
-    for a, b in zip(inside, outside, strict=True):
-        assert a.dtype == torch.float32
-        torch.testing.assert_close(a, b, rtol=0, atol=0)
-
-
 def test_dropout_only_in_training():
     net = depth_net(dropout=0.5)
     embedded, cameras = torch.randn(2, 8, 4, 4), torch.randn(1, 2, 27)
@@ -55,3 +44,31 @@ def test_dropout_only_in_training():
     assert torch.equal(first[0], second[0])
     first, second = net.train()(embedded, cameras), net(embedded, cameras)
     assert not torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+
+
+def pixel_depth_net():
+    torch.manual_seed(0)
+    return PixelDepthNet(in_channels=6, context_channels=5, depth_bins=DepthBins(step=10.0))
+
+
+def test_pixel_depth_net_takes_each_pixel_alone():
+    net = pixel_depth_net()
+    features = torch.randn(3, 6, 4, 11)
+    depth_prob, context = net(net.embed(features), torch.randn(1, 3, 27))
+    assert depth_prob.shape == (3, 6, 4, 11) and context.shape == (3, 5, 4, 11)
+    torch.testing.assert_close(depth_prob.sum(dim=1), torch.ones(3, 4, 11))
+    features[1, :, 2, 7] += 1
+    changed = net(net.embed(features), torch.randn(1, 3, 27))
+    for before, after in zip((depth_prob, context), changed, strict=True):
+        different = (before != after).any(dim=1)
+        assert different.nonzero().tolist() == [[1, 2, 7]]
+
+
+def test_pixel_depth_net_has_depth_before_context():
+    net = pixel_depth_net()
+    with torch.no_grad():
+        net.conv.weight.zero_()
+        net.conv.bias.copy_(torch.cat([torch.tensor([9.0, 0, 0, 0, 0, 0]), torch.arange(5.0)]))
+    depth_prob, context = net(net.embed(torch.randn(1, 6, 2, 2)), torch.zeros(1, 1, 27))
+    assert (depth_prob.argmax(dim=1) == 0).all()
+    assert (context[0, :, 0, 0] == torch.arange(5.0)).all()

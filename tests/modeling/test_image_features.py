@@ -24,12 +24,9 @@ def test_parts_make_up_the_whole(image):
     assert parts[1].fine.shape == (2, 1, 4, 4) and parts[0].logits is None
     whole = ImageFeatures.cat(parts)
     assert type(whole) is MoreFeatures and whole.logits is None
+    assert ImageFeatures.cat([image]) is image
     for name in ("features", "foreground", "fine"):
         assert torch.equal(getattr(whole, name), getattr(image, name))
-
-
-def test_single_part_is_the_whole(image):
-    assert ImageFeatures.cat([image]) is image
 
 
 def test_map_reaches_every_tensor_and_leaves_none(image):

@@ -3,14 +3,10 @@
 import pytest
 import torch
 
-from fsdbev.modeling import FSDBEV, ImageFeatures, LiftSplatDetector
+from fsdbev.modeling import ImageFeatures, LiftSplatDetector
 
 COMMON = "common/models/lift_splat_r50.py"
 FEW = ["model.num_frames=1", "model.temporal_stage=null"]
-
-
-def test_it_is_what_fsdbev_adds_to():
-    assert issubclass(FSDBEV, LiftSplatDetector)
 
 
 def test_learns_from_boxes_alone(build_model, make_samples):
@@ -30,8 +26,8 @@ def test_all_is_foreground_where_nothing_says_what_is(build_model, make_samples)
     images = model.stack_images(make_samples(num_frames=1))[:, 0]
     image = model.extract_image_features(images)
     assert image.foreground is None and image.logits is None
-    frame = model.perceive(image, torch.randn(2, 6, 27))
-    assert frame.foreground.shape == (12, 2, 4) and frame.foreground.unique().tolist() == [1.0]
+    frame = model.perceive(image, torch.randn(2, 2, 27))
+    assert frame.foreground.shape == (4, 2, 4) and frame.foreground.unique().tolist() == [1.0]
 
 
 def test_handed_in_features_are_used(build_model, make_samples):
@@ -45,13 +41,13 @@ def test_handed_in_features_are_used(build_model, make_samples):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "file", "parts"),
+    ("file", "parts"),
     [
-        ([], COMMON, ("backbone", "neck", "depth_net.reduce")),
-        ([], "common/models/fsdbev_r50.py", ("backbone", "neck", "msfe", "depth_net.reduce")),
+        (COMMON, ("backbone", "neck", "depth_net.reduce")),
+        ("common/models/fsdbev_r50.py", ("backbone", "neck", "msfe", "depth_net.reduce")),
     ],
 )
-def test_parts_that_see_images_alone(build_model, overrides, file, parts):
-    model = build_model(*overrides, file=file)
+def test_parts_of_the_image_branch(build_model, file, parts):
+    model = build_model(file=file)
     assert model.image_branch == parts
     assert all(model.get_submodule(name) is not None for name in parts)

@@ -68,14 +68,6 @@ def test_heatmap_loss_without_objects_is_not_normalised():
     assert logits.grad.isfinite().all() and (logits.grad > 0).all()
 
 
-def test_heatmap_loss_is_float32_under_autocast():
-    logits = torch.randn(1, 2, 4, 4)
-    target = torch.rand(1, 2, 4, 4)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = heatmap_loss(logits, target)
-    torch.testing.assert_close(loss, heatmap_loss(logits, target), rtol=0, atol=0)
-
-
 def test_foreground_branch_takes_the_place_of_msfe():
     branch, maps = ForegroundBranch(in_channels=4), pyramid()
     image = branch(maps)

@@ -15,9 +15,7 @@ CHOOSERS = ("lift_splat", "heatmaps")
 
 
 @pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
-@pytest.mark.parametrize(
-    "overrides", [(), ("model.teacher_fill=release",), ("model.bev_paste=null",)]
-)
+@pytest.mark.parametrize("overrides", [(), ("model.teacher_fill=release", "model.bev_paste=null")])
 def test_a_training_step_reads_no_values(build_model, make_samples, monkeypatch, overrides):
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)
     for name in CHOOSERS:

@@ -12,6 +12,8 @@ def test_has_as_many_parameters_as_torchvision_without_fc(depth, parameters):
     with torch.device("meta"):
         model = ResNet(depth=depth)
     assert sum(p.numel() for p in model.parameters()) == parameters
+    with pytest.raises(ValueError, match="got 20"):
+        ResNet(depth=20)
 
 
 @pytest.mark.parametrize("depth", [18, 50])
@@ -31,17 +33,6 @@ def test_stride_is_in_the_3x3_convolution_and_names_are_torchvisions():
     assert {"layer4.2.bn3.running_var", "layer1.0.downsample.0.weight", "bn1.bias"} <= set(
         model.state_dict()
     )
-
-
-def test_momentum_reaches_every_norm():
-    model = ResNet(depth=18, width=4, bn_momentum=0.01)
-    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert {m.momentum for m in norms} == {0.01}
-
-
-def test_unknown_depth():
-    with pytest.raises(ValueError, match="got 20"):
-        ResNet(depth=20)
 
 
 def test_activation_checkpointing_changes_nothing():

@@ -31,13 +31,13 @@ def cameras(image_aug=None, bev_aug=None, headings=(0.0, math.pi / 2)):
     )
 
 
-def pool(rig, depth_bin=3, view=0, foreground=1.0, weight=1.0, cell=(1, 5)):
+def pool(rig, depth_bin=3, view=0, cell=(1, 5)):
     """Puts one unit of context on the ray of one feature cell."""
     i, j = cell
     num_views = rig.num_cameras
     weights = torch.zeros(1, num_views, BINS.count, 4, 11)
-    weights[0, view, depth_bin, i, j] = weight
-    mask = torch.full((1, num_views, 4, 11), foreground)
+    weights[0, view, depth_bin, i, j] = 1.0
+    mask = torch.ones(1, num_views, 4, 11)
     context = torch.ones(num_views, 2, 4, 11)
     transform = ViewTransform(grid=GRID, depth_bins=BINS)
     return transform(weights, mask, context, Splats.of_frame(rig, 0, IMAGE_SIZE))
@@ -46,14 +46,16 @@ def pool(rig, depth_bin=3, view=0, foreground=1.0, weight=1.0, cell=(1, 5)):
 @pytest.mark.parametrize(
     ("depth_threshold", "kept"), [(None, {0.2, 1 / 8}), (0.0, {0.2, 1 / 8, 0.1}), (0.15, {0.2})]
 )
-def test_points_below_the_depth_threshold_are_left_out(depth_threshold, kept):
+def test_points_below_a_threshold_are_left_out(depth_threshold, kept):
     transform = ViewTransform(grid=GRID, depth_bins=BINS, depth_threshold=depth_threshold)
     weights = torch.zeros(1, 1, BINS.count, 4, 11)
+    foreground = torch.ones(1, 1, 4, 11)
+    foreground[0, 0, 2] = 0.09  # below the threshold
     for depth_bin, weight in ((1, 0.2), (3, 1 / 8), (5, 0.1)):
-        weights[0, 0, depth_bin, 1, 5] = weight
+        weights[0, 0, depth_bin, 1, 5] = weights[0, 0, depth_bin, 2, 5] = weight
     rig = cameras(headings=(0.0,))
     splats = Splats.of_frame(rig, 0, IMAGE_SIZE)
-    bev = transform(weights, torch.ones(1, 1, 4, 11), torch.ones(1, 2, 4, 11), splats)
+    bev = transform(weights, foreground, torch.ones(1, 2, 4, 11), splats)
     found = bev[0, 0, 0][bev[0, 0, 0] > 0].tolist()
     assert sorted(found) == pytest.approx(sorted(kept))
 
@@ -88,13 +90,6 @@ def test_image_aug_is_undone():
 def test_bev_aug_is_applied_last():
     turn = make_transform(rotation_z(torch.tensor(math.pi)))
     assert hit(pool(cameras(bev_aug=turn), depth_bin=2)) == [(3, 4)]  # (-3.3, -0.2)
-
-
-def test_masks():
-    rig = cameras()
-    assert hit(pool(rig, weight=1 / BINS.count + 1e-3)) and hit(pool(rig, foreground=0.11))
-    assert not hit(pool(rig, weight=1 / BINS.count - 1e-3))
-    assert not hit(pool(rig, foreground=0.09))
 
 
 def test_float32_under_autocast_and_gradients():

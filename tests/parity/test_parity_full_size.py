@@ -1,7 +1,6 @@
 """At full size, too, the published models compute what the public release computed (README.md).
 
-ResNet-50 in evaluation always runs. ResNet-101, and a training step of two samples (some 14 GB of
-memory), run with ``--slow``: minutes each.
+Minutes in all; the training step of two samples takes some 14 GB of memory.
 """
 
 import numpy as np
@@ -17,12 +16,10 @@ R50 = FullSizeCase("r50", 50, "fsdbev_r50_cbgs.py")
 R101 = FullSizeCase("r101", 101, "fsdbev_r101_cbgs.py")
 R50_TRAINING = FullSizeCase("r50_train", 50, "fsdbev_r50_cbgs.py")
 
+pytestmark = pytest.mark.slow
 
-@pytest.fixture(
-    scope="module",
-    params=[R50, pytest.param(R101, marks=pytest.mark.slow)],
-    ids=lambda case: case.name,
-)
+
+@pytest.fixture(scope="module", params=[R50, R101], ids=lambda case: case.name)
 def evaluation(request):
     model = request.param.load_model().eval()
     outputs = record(model, "msfe", "depth_net", "view_transform", "bev_encoder", "head")
@@ -76,7 +73,6 @@ def training():
     return model, outputs, R50_TRAINING.reference()
 
 
-@pytest.mark.slow
 def test_losses(training):
     _, ours, reference = training
     expected = our_losses(reference)
@@ -85,7 +81,6 @@ def test_losses(training):
     )
 
 
-@pytest.mark.slow
 def test_training_maps_and_statistics(training):
     model, ours, reference = training
     for t in (0, 1):
@@ -97,7 +92,6 @@ def test_training_maps_and_statistics(training):
     assert relative_error(running[1], reference["bn_running_mean"]) < 1e-4
 
 
-@pytest.mark.slow
 def test_gradients(training):
     """ReLU units at zero are not pinned here (relu_units.py); among so many each weighs little."""
     model, _, reference = training

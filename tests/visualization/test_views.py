@@ -4,9 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from drawing import CAM2EGO, INTRINSICS, axes, pixels, rgb
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from fsdbev.structures import CLASS_NAMES, Boxes3D, LabelledBoxes, invert, make_transform
 from fsdbev.visualization import (
@@ -26,10 +25,6 @@ from fsdbev.visualization.belief_sheet import DEPTH_COLORS, HEAT_COLORS
 from fsdbev.visualization.layout import MosaicLayout
 from fsdbev.visualization.palette import TRUTH_COLOR, colors_of
 
-#: A camera at the ego's origin that looks forward.
-CAM2EGO = make_transform(torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]))
-INTRINSICS = torch.tensor([[200.0, 0, 100], [0, 200, 50], [0, 0, 1]])
-
 
 def view(width=200, height=100, name="CAM_FRONT", value=0):
     image = np.full((height, width, 3), value, np.uint8)
@@ -42,20 +37,8 @@ def boxes(*rows, labels=None, scores=None):
     return LabelledBoxes(Boxes3D(torch.tensor(rows)), labels, scores)
 
 
-def axes(width=200, height=100, scale=2):
-    """Axes that fill a figure, ``scale`` figure pixels an image pixel."""
-    figure = Figure(figsize=(width * scale / 100, height * scale / 100), dpi=100)
-    FigureCanvasAgg(figure)
-    return figure.add_axes((0, 0, 1, 1))
-
-
-def pixels(ax):
-    ax.figure.canvas.draw()
-    return np.asarray(ax.figure.canvas.buffer_rgba())[..., :3].astype(int)
-
-
 def count_color(picture, color, tolerance=40):
-    return int((np.abs(picture - 255 * np.array(to_rgb(color))).max(axis=-1) <= tolerance).sum())
+    return int((np.abs(picture - rgb(color)).max(axis=-1) <= tolerance).sum())
 
 
 def overlaps(ax):
@@ -64,17 +47,30 @@ def overlaps(ax):
     return [1 for a, b in itertools.combinations(areas, 2) if a.overlaps(b)]
 
 
+def on_image(boxes, *, style=TRUTH_ALONE, scale=2, camera=None):
+    """Draws boxes on a camera's image; returns the axes and how many were drawn."""
+    ax, camera = axes(scale=scale), camera or view()
+    placer = draw_image(ax, camera)
+    drawn = draw_boxes_on_image(
+        ax, camera, boxes, style=style, class_names=CLASS_NAMES, placer=placer
+    )
+    return ax, drawn
+
+
+def from_above(boxes, size=200):
+    """Draws boxes on a plane of 50 m to each side; returns the axes and how many were drawn."""
+    ax = axes(size, size)
+    placer = draw_bev(ax, reach=50.0)
+    drawn = draw_boxes_on_bev(ax, boxes, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
+    return ax, drawn
+
+
 def test_box_lies_on_its_pixels():
     """A 2 m cube 10 m ahead: its near face is 2 * 200 / 9 px wide, around the middle."""
-    ax = axes()
-    placer = draw_image(ax, view())
-    cube = boxes([10.0, 0, 0, 2, 2, 2, 0, 0, 0])
-    drawn = draw_boxes_on_image(
-        ax, view(), cube, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer
-    )
+    ax, drawn = on_image(boxes([10.0, 0, 0, 2, 2, 2, 0, 0, 0]))
     assert drawn == 1
     picture = pixels(ax)
-    color = 255 * np.array(to_rgb(CLASS_COLORS["car"]))
+    color = rgb(CLASS_COLORS["car"])
     for u in (100 - 200 / 9, 100 + 200 / 9):
         column = picture[100, round(2 * u) - 2 : round(2 * u) + 3]
         assert np.abs(column - color).max(axis=-1).min() < 60
@@ -85,36 +81,21 @@ def test_heading_face_is_filled():
     """Towards the camera the near face is filled, away from it only the far one."""
     shares = []
     for yaw in (0.0, np.pi):
-        ax = axes()
-        placer = draw_image(ax, view())
-        cube = boxes([10.0, 0, 0, 2, 2, 2, yaw, 0, 0])
-        draw_boxes_on_image(
-            ax, view(), cube, style=PREDICTION, class_names=CLASS_NAMES, placer=placer
-        )
+        ax, _ = on_image(boxes([10.0, 0, 0, 2, 2, 2, yaw, 0, 0]), style=PREDICTION)
         # Between the two faces' left edges, at half height: near face only.
         shares.append(pixels(ax)[100, 2 * 80 - 1].sum())
     assert shares[0] < 30 < shares[1]
 
 
 def test_boxes_out_of_sight_are_not_drawn():
-    ax = axes()
-    placer = draw_image(ax, view())
-    hidden = boxes([-10.0, 0, 0, 2, 2, 2, 0, 0, 0], [10.0, 30, 0, 2, 2, 2, 0, 0, 0])
-    drawn = draw_boxes_on_image(
-        ax, view(), hidden, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer
-    )
+    ax, drawn = on_image(boxes([-10.0, 0, 0, 2, 2, 2, 0, 0, 0], [10.0, 30, 0, 2, 2, 2, 0, 0, 0]))
     assert drawn == 0
     assert count_color(pixels(ax), CLASS_COLORS["car"]) == 0
     assert [text.get_text() for text in ax.texts] == ["CAM FRONT"]
 
 
 def test_a_box_around_the_camera_does_not_break_the_picture():
-    ax = axes()
-    placer = draw_image(ax, view())
-    near = boxes([0.0, 1.5, 0, 8, 2, 2, 0.1, 0, 0], labels=[3])
-    drawn = draw_boxes_on_image(
-        ax, view(), near, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer
-    )
+    ax, drawn = on_image(boxes([0.0, 1.5, 0, 8, 2, 2, 0.1, 0, 0], labels=[3]))
     assert drawn == 1
     assert count_color(pixels(ax), CLASS_COLORS["bus"]) > 50
 
@@ -123,9 +104,7 @@ def test_labels_never_overlap_and_the_best_score_wins():
     rows = [[12.0, 0.1 * i, 0, 2, 2, 2, 0, 0, 0] for i in range(-8, 8)]
     scores = [0.3 + 0.01 * i for i in range(16)]
     crowd = boxes(*rows, labels=[i % 10 for i in range(16)], scores=scores)
-    ax = axes(scale=4)
-    placer = draw_image(ax, view())
-    draw_boxes_on_image(ax, view(), crowd, style=PREDICTION, class_names=CLASS_NAMES, placer=placer)
+    ax, _ = on_image(crowd, style=PREDICTION, scale=4)
     texts = [text.get_text() for text in ax.texts]
     assert not overlaps(ax)
     assert "truck 40" not in texts and "barrier 45" in texts
@@ -138,21 +117,17 @@ def test_labels_never_overlap_and_the_best_score_wins():
 
 
 def test_far_boxes_carry_no_label():
-    ax = axes(scale=4)
-    placer = draw_image(ax, view())
-    far = boxes([300.0, 0, 0, 2, 2, 2, 0, 0, 0])
-    draw_boxes_on_image(ax, view(), far, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
+    ax, _ = on_image(boxes([300.0, 0, 0, 2, 2, 2, 0, 0, 0]), scale=4)
     assert [text.get_text() for text in ax.texts] == ["CAM FRONT"]
 
 
 def test_forward_is_up_and_left_is_left():
-    ax = axes(200, 200)
-    placer = draw_bev(ax, reach=50.0)
-    car = boxes([20.0, 30.0, 0, 4, 2, 1.5, 0, 5.0, 0], [80.0, 0, 0, 4, 2, 1.5, 0, 0, 0])
-    drawn = draw_boxes_on_bev(ax, car, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
+    ax, drawn = from_above(
+        boxes([20.0, 30.0, 0, 4, 2, 1.5, 0, 5.0, 0], [80.0, 0, 0, 4, 2, 1.5, 0, 0, 0])
+    )
     assert drawn == 1, "the second lies outside"
     picture = pixels(ax)
-    color = 255 * np.array(to_rgb(CLASS_COLORS["car"]))
+    color = rgb(CLASS_COLORS["car"])
     rows, columns = np.nonzero(np.abs(picture - color).max(axis=-1) <= 40)
     right = np.median(columns) / 400 * 100 - 50
     forward = 50 - np.median(rows) / 400 * 100
@@ -164,19 +139,14 @@ def test_forward_is_up_and_left_is_left():
 
 def test_bev_labels_do_not_overlap():
     rows = [[10.0 + 0.5 * i, 5.0, 0, 4, 2, 1.5, 0, 0, 0] for i in range(20)]
-    ax = axes(200, 200)
-    placer = draw_bev(ax, reach=50.0)
-    draw_boxes_on_bev(ax, boxes(*rows), style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
+    ax, _ = from_above(boxes(*rows))
     assert not overlaps(ax)
     assert sum(text.get_text() == "car" for text in ax.texts) >= 2
 
 
 def test_bev_labels_do_not_hide_boxes():
     rows = [[5.0 * i, 5.0 * j, 0, 4, 2, 1.5, 0, 0, 0] for i in range(-4, 5) for j in range(-4, 5)]
-    ax = axes(300, 300)
-    crowd = boxes(*rows, labels=[3] * len(rows))
-    placer = draw_bev(ax, reach=50.0)
-    draw_boxes_on_bev(ax, crowd, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
+    ax, _ = from_above(boxes(*rows, labels=[3] * len(rows)), size=300)
     labels = [text for text in ax.texts if text.get_text() == "bus"]
     assert 2 < len(labels) < len(rows)
     renderer = ax.figure.canvas.get_renderer()
@@ -191,14 +161,8 @@ def test_velocity_arrow_in_the_image_goes_where_the_object_goes():
     its place a second later."""
     still = [10.0, 0, -0.5, 0.2, 0.2, 0.2, 0, 0, 0]
     moving = [*still[:7], 0.0, 2.0]
-    pictures = []
-    for row in (still, moving):
-        ax = axes()
-        style, placer = replace(TRUTH_ALONE, labelled=False), draw_image(ax, view())
-        draw_boxes_on_image(
-            ax, view(), boxes(row), style=style, class_names=CLASS_NAMES, placer=placer
-        )
-        pictures.append(pixels(ax))
+    style = replace(TRUTH_ALONE, labelled=False)
+    pictures = [pixels(on_image(boxes(row), style=style)[0]) for row in (still, moving)]
     changed = np.nonzero(np.abs(pictures[1] - pictures[0]).max(axis=-1) > 60)
     assert changed[1].min() / 2 == pytest.approx(100 - 200 * 2 / 10, abs=2)
     assert np.median(changed[0]) / 2 == pytest.approx(50 + 200 * 0.6 / 10, abs=2)
@@ -207,12 +171,9 @@ def test_velocity_arrow_in_the_image_goes_where_the_object_goes():
 def test_near_boxes_lie_over_far_ones():
     """Both cubes have edges in column 100 + 20; whichever comes first, the near one's shows."""
     near, far = [10.0, -1.0, 0, 0.01, 0.01, 2, 0, 0, 0], [20.0, -2.0, 0, 0.01, 0.01, 4, 0, 0, 0]
+    style = replace(TRUTH_ALONE, fill=0, labelled=False)
     for rows, labels in (([near, far], [0, 6]), ([far, near], [6, 0])):
-        ax = axes()
-        placer = draw_image(ax, view())
-        pair, style = boxes(*rows, labels=labels), replace(TRUTH_ALONE, fill=0, labelled=False)
-        draw_boxes_on_image(ax, view(), pair, style=style, class_names=CLASS_NAMES, placer=placer)
-        picture = pixels(ax)
+        picture = pixels(on_image(boxes(*rows, labels=labels), style=style)[0])
         shown = [count_color(picture, CLASS_COLORS[name]) for name in ("car", "motorcycle")]
         assert shown[0] > 5 * shown[1] and shown[0] > 20
 
@@ -252,7 +213,7 @@ def test_layout_uses_the_page(aspects, rows):
         assert a + c <= e or e + g <= a or b + d <= f or f + h <= b, "pictures overlap"
 
 
-@pytest.mark.parametrize("cameras", [1, 3, 5, 6, 7])
+@pytest.mark.parametrize("cameras", [1, 6])
 def test_mosaic_of_any_rig(cameras):
     views = [view(160 + 20 * i, 90, f"CAM_{i}", 60) for i in range(cameras)]
     truth = boxes([10.0, 0, 0, 4, 2, 1.5, 0, 0, 0], labels=[6])
@@ -275,9 +236,8 @@ def test_mosaic_of_any_rig(cameras):
 
 
 def test_mosaic_without_boxes():
-    none = LabelledBoxes(
-        Boxes3D(torch.zeros(0, 9)), torch.zeros(0, dtype=torch.int64), torch.zeros(0)
-    )
+    no_labels = torch.zeros(0, dtype=torch.int64)
+    none = LabelledBoxes(Boxes3D(torch.zeros(0, 9)), no_labels, torch.zeros(0))
     assert mosaic([view()], truth=none, predictions=none).ndim == 3
 
 
@@ -324,8 +284,8 @@ SIGHTS = {
 
 def lab(color, sight):
     """sRGB -> CIELAB (D65) as the eye with this sight has it."""
-    rgb = np.array(to_rgb(color))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    srgb = np.array(to_rgb(color))
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array(
         [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
     )
@@ -363,8 +323,4 @@ def test_camera_moves_the_boxes():
     back = CameraView("CAM_BACK", np.zeros((100, 200, 3), np.uint8), turn @ CAM2EGO, INTRINSICS)
     assert torch.equal(invert(turn), turn)
     behind = boxes([-10.0, 0, 0, 2, 2, 2, 0, 0, 0])
-    ax = axes()
-    drawn = draw_boxes_on_image(
-        ax, back, behind, style=TRUTH, class_names=CLASS_NAMES, placer=draw_image(ax, back)
-    )
-    assert drawn == 1
+    assert on_image(behind, style=TRUTH, camera=back)[1] == 1
