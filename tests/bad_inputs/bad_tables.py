@@ -22,9 +22,14 @@ THEME = Theme(
 
 
 def prepare(folder: Path) -> FrameIndex:
-    made = prepare_nuscenes(
-        dataroot=folder / "data", version=VERSION, splits=[SPLIT], output=folder / "output"
-    )
+    """The index of a preparation, which leaves no unfinished file and no lock, even if it fails."""
+    output = folder / "output"
+    try:
+        made = prepare_nuscenes(
+            dataroot=folder / "data", version=VERSION, splits=[SPLIT], output=output
+        )
+    finally:
+        assert not list(output.rglob("*.tmp")) and not (output / ".prepare.lock").exists()
     return made[SPLIT].index
 
 

@@ -281,18 +281,6 @@ def test_every_object_that_qualifies_gets_its_pseudo_point(synthetic, sparse):
     assert counts[0] > 5 and counts[1] > counts[0] + 5
 
 
-def test_synthetic_numbers_improve_with_each_strategy(synthetic, sparse):
-    labeller = PointLabeller(synthetic.index, sparse)
-    total = sum((labeller(row)[1] for row in range(3)), LabelStatistics.zero())
-    sweep, combination, pseudo = total.without_points.sum(axis=1)
-    assert sweep > combination > pseudo
-    counts = np.bincount(
-        np.concatenate([synthetic.index.annotations(row).class_ids for row in range(3)]),
-        minlength=10,
-    )
-    np.testing.assert_array_equal(total.objects, counts)
-
-
 def test_prepared_labels_are_the_computed_ones(synthetic):
     labeller = PointLabeller(synthetic.index, synthetic.dataroot)
     combined = 0
@@ -306,13 +294,3 @@ def test_prepared_labels_are_the_computed_ones(synthetic):
                 np.testing.assert_allclose(a.u, b.u, atol=0.01)
         combined += statistics.points[1].sum()
     assert combined > 100
-
-
-def test_neighbours_in_any_order_give_the_same(synthetic):
-    """The sweeps kept in memory change nothing."""
-    ordered = PointLabeller(synthetic.index, synthetic.dataroot)
-    labels = [ordered(row)[0] for row in range(3)]
-    for row in (2, 0, 1):
-        fresh = PointLabeller(synthetic.index, synthetic.dataroot)(row)[0]
-        for a, b in zip(labels[row], fresh, strict=True):
-            np.testing.assert_array_equal(a.select().depth, b.select().depth)
