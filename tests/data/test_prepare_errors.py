@@ -1,90 +1,28 @@
 """Bad input of a preparation ends in an error that names the file and what to do: tables that do
 not fit together, and an output that cannot be written. tests/bad_inputs has single bad records."""
 
-import json
 import os
 import shutil
 
 import pytest
+from data_root import SPLIT, VERSION, DataRoot
 
-from fsdbev.data import nuscenes, output_folder
+from fsdbev.data import output_folder
 from fsdbev.data.output_folder import alone_in
-from fsdbev.data.prepare import prepare_nuscenes
-
-VERSION = "v1.0-synth"
-SPLIT = "synth_train"
-
-
-class DataRoot:
-    """A nuScenes folder whose files can be damaged."""
-
-    def __init__(self, path):
-        self.path = path
-        self.tables = path / VERSION
-
-    def table(self, name):
-        return json.loads((self.tables / f"{name}.json").read_text())
-
-    def write(self, path, content):
-        path = self.path / path
-        path.unlink()  # a link to the file that all tests share
-        path.write_bytes(content)
-
-    def write_table(self, name, records):
-        self.write(f"{VERSION}/{name}.json", json.dumps(records).encode())
-
-    def change(self, name, chosen=lambda record: True, **fields):
-        """Sets fields of a table's first record that is chosen."""
-        records = self.table(name)
-        next(r for r in records if chosen(r)).update(fields)
-        self.write_table(name, records)
-
-    def change_all(self, name, **fields):
-        """Sets fields of all records of a table."""
-        self.write_table(name, [{**record, **fields} for record in self.table(name)])
-
-    def first_sample(self):
-        """Of the split's only scene."""
-        scenes = nuscenes.split_scenes(self.path, VERSION, [SPLIT])[SPLIT]
-        scene = next(s for s in self.table("scene") if s["name"] in scenes)
-        return next(s for s in self.table("sample") if s["token"] == scene["first_sample_token"])
-
-    def sensor_data(self, sample, channel):
-        """The record of a sample's image or sweep."""
-        records = self.table("sample_data")
-        return next(
-            r
-            for r in records
-            if r["sample_token"] == sample["token"] and f"/{channel}/" in r["filename"]
-        )
-
-    def prepare(self, workers=0, **options):
-        return prepare_nuscenes(
-            dataroot=self.path,
-            version=VERSION,
-            splits=[SPLIT],
-            output=self.path.parent / "output",
-            workers=workers,
-            **options,
-        )
 
 
 @pytest.fixture
 def root(synthetic_root, tmp_path):
-    ignored = shutil.ignore_patterns("fsdbev")
-    shutil.copytree(synthetic_root, tmp_path / "data", ignore=ignored, copy_function=os.link)
-    return DataRoot(tmp_path / "data")
+    return DataRoot.copy_of(synthetic_root, tmp_path / "data")
 
 
 def refused(root, *parts, error=ValueError, **options):
-    """The preparation ends with an error of these words, and leaves nothing that is not whole."""
+    """The preparation ends with an error of these words, and its lock is gone."""
     with pytest.raises(error) as raised:
         root.prepare(**options)
     for part in parts:
         assert part in str(raised.value)
-    output = root.path.parent / "output"
-    assert not list(output.rglob("*.tmp")) and not (output / ".prepare.lock").exists()
-    return output
+    assert not (root.output / ".prepare.lock").exists()
 
 
 def of_sample(sample):
@@ -135,7 +73,7 @@ def test_lidarseg_with_the_old_category_table(root):
     root.write_table("category", records)
     refused(root, f"{root.tables}/category.json: category 'noise' has no index", "nuScenes-lidarse")
     (root.tables / "lidarseg.json").unlink()
-    assert root.prepare()[SPLIT].statistics.samples == 3
+    assert root.prepare().statistics.samples == 3
 
 
 @pytest.mark.parametrize("index", [1, 256, 1.5])
@@ -151,10 +89,10 @@ def test_sweep_that_is_cut_short(root, workers):
     content = (root.path / record["filename"]).read_bytes()
     root.write(record["filename"], content[:-7])
     message = f"{root.path / record['filename']}: {len(content) - 7} bytes are no whole number"
-    output = refused(root, message, "fetch it again", workers=workers)
+    refused(root, message, "fetch it again", workers=workers)
     root.write(record["filename"], content)
     root.prepare()
-    assert len(list((output / "point_labels").iterdir())) == 3
+    assert len(list((root.output / "point_labels").iterdir())) == 3
 
 
 def test_category_that_nuscenes_does_not_have(root):
@@ -163,7 +101,7 @@ def test_category_that_nuscenes_does_not_have(root):
     car["name"] = "vehicle.Car"
     root.write_table("category", records)
     refused(root, f"{root.tables}/category.json: nuScenes has no category vehicle.Car", "--backgr")
-    index = root.prepare(background=["vehicle.Car"])[SPLIT].index
+    index = root.prepare(background=["vehicle.Car"]).index
     assert 0 not in index.annotations(0).class_ids
 
 
@@ -174,14 +112,14 @@ def test_level_of_visibility_that_nuscenes_does_not_have(root):
 
 def test_no_visibility_is_unknown(root):
     root.change_all("sample_annotation", visibility_token="")
-    assert not root.prepare()[SPLIT].index.annotations(0).visibility.any()
+    assert not root.prepare().index.annotations(0).visibility.any()
 
 
 def test_file_that_is_a_link_out_of_the_data_root(root):
     record = root.sensor_data(root.first_sample(), "LIDAR_TOP")
     (root.path / record["filename"]).rename(root.path.parent / "elsewhere.bin")
     (root.path / record["filename"]).symlink_to(root.path.parent / "elsewhere.bin")
-    assert root.prepare()[SPLIT].statistics.samples == 3
+    assert root.prepare().statistics.samples == 3
 
 
 def test_sample_without_a_camera(root):
@@ -237,20 +175,18 @@ def test_output_that_can_not_be_written(root, monkeypatch):
 
 
 def test_second_run_at_the_same_time(root):
-    output = root.path.parent / "output"
-    with alone_in(output):
+    with alone_in(root.output):
         with pytest.raises(
             BlockingIOError, match=f"another run writes there .process {os.getpid()}"
         ):
             root.prepare()
-        assert [path.name for path in output.iterdir()] == [".prepare.lock"]
+        assert [path.name for path in root.output.iterdir()] == [".prepare.lock"]
     root.prepare()
-    assert not (output / ".prepare.lock").exists()
+    assert not (root.output / ".prepare.lock").exists()
 
 
 def test_lock_of_a_killed_run_is_taken_over(root):
-    output = root.path.parent / "output"
-    output.mkdir()
-    (output / ".prepare.lock").write_text("process 1 on elsewhere")
+    root.output.mkdir()
+    (root.output / ".prepare.lock").write_text("process 1 on elsewhere")
     root.prepare()
-    assert sorted(path.name for path in output.iterdir()) == ["point_labels", f"{SPLIT}.arrow"]
+    assert sorted(path.name for path in root.output.iterdir()) == ["point_labels", f"{SPLIT}.arrow"]

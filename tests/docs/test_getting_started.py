@@ -13,9 +13,10 @@ from documents import commands, python_blocks
 PAGES = ("docs/getting_started.md", "docs/looking.md", "README.md", "docs/own_cameras.md")
 #: Whose Python is run too, behind the commands.
 PYTHON_PAGE = "docs/own_cameras.md"
+FEWER_SCENES = "--scenes-train 1 --scenes-val 1 --frames 3 --lidar-azimuths 200 --workers 1"
 #: What is added to a tool's arguments: behind its mode, or at the end for overrides.
 CHEAPER = {
-    "make_synthetic_nuscenes.py": "--scenes-train 1 --scenes-val 1 --frames 3 --lidar-azimuths 200 --workers 1",
+    "make_synthetic_nuscenes.py": FEWER_SCENES,
     "prepare_nuscenes.py": "--workers 0",
     "visualize.py": "--samples 1",
 }
