@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from omegaconf import ListConfig
 
@@ -91,11 +90,6 @@ def test_missing_file_and_wrong_content(tmp_path):
     torch.save([1], tmp_path / "a.pth")
     with pytest.raises(ValueError, match="holds a list"):
         read_checkpoint(str(tmp_path / "a.pth"))
-
-
-def test_safetensors(tmp_path):
-    safetensors.torch.save_file({"w": torch.ones(2)}, str(tmp_path / "a.safetensors"))
-    assert read_checkpoint(str(tmp_path / "a.safetensors"))["model"]["w"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("ending", WEIGHT_FILES)

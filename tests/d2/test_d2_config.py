@@ -188,12 +188,13 @@ def test_paths_may_be_relative(configs, monkeypatch):
     monkeypatch.chdir(configs)
     assert LazyConfig.load("deep/er.py").settings.steps == 3
     assert LazyConfig.load("./leaf.py").settings.steps == 4
-
-
-@only_builtin
-def test_paths_may_lead_above_the_working_directory(configs, monkeypatch):
-    monkeypatch.chdir(configs / "deep")
-    assert LazyConfig.load("er.py").settings.steps == 3
+    if BACKEND == "builtin":  # Detectron2's cannot go above the working directory
+        monkeypatch.chdir(configs / "deep")
+        assert LazyConfig.load("er.py").settings.steps == 3
+    text = (
+        "from fsdbev.d2.config import LazyConfig\nx = LazyConfig.load_rel('../leaf.py', 'plain')\n"
+    )
+    assert LazyConfig.load(write(configs / "deep", text)).x == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -222,14 +223,6 @@ def test_errors_in_a_file(tmp_path):
         LazyConfig.load(write(tmp_path, "{}", "config.json"))
 
 
-def test_load_rel_in_a_config(configs):
-    text = (
-        "from fsdbev.d2.config import LazyConfig\nx = LazyConfig.load_rel('../leaf.py', 'plain')\n"
-    )
-    (configs / "deep" / "rel.py").write_text(text)
-    assert LazyConfig.load(str(configs / "deep" / "rel.py")).x == {"a": 1}
-
-
 # LazyConfig.save
 
 
@@ -244,6 +237,7 @@ def test_a_saved_config_is_the_same_config(tmp_path):
         {
             "layer": L(nn.Linear)(in_features="${..train.width}", out_features=3),
             "grid": L(BEVGrid)(x_range=(-8.0, 8.0), y_range=(-8.0, 8.0), cell=0.5),
+            "coarse": BEVGrid(cell=0.4),
             "calls": [L(Fraction.from_float)(f=0.5), L("fractions.Fraction")(numerator=1)],
             "train": {"width": 2, "lr": 1e-5, "name": "1", "none": None, "flag": True},
         },
@@ -256,6 +250,7 @@ def test_a_saved_config_is_the_same_config(tmp_path):
     assert isinstance(again.layer._target_, str)
     assert instantiate(again.layer).in_features == 2
     assert instantiate(again.grid) == instantiate(cfg.grid)
+    assert instantiate(again.coarse) == BEVGrid(cell=0.4)
     assert list(instantiate(again.calls)) == [Fraction(1, 2), Fraction(1)]
     assert saved(again, tmp_path) == again
 
@@ -266,15 +261,6 @@ def test_functions_and_types_as_arguments(tmp_path):
     cfg._target_ = "builtins.dict"
     made = instantiate(saved(cfg, tmp_path))
     assert made == {"function": nn.functional.relu, "dtype": torch.float16, "kind": nn.ReLU}
-
-
-def test_dataclass_instances(tmp_path):
-    cfg = DictConfig({"grid": BEVGrid(cell=0.4)}, flags={"allow_objects": True})
-    assert instantiate(saved(cfg, tmp_path).grid) == BEVGrid(cell=0.4)
-
-
-@only_builtin
-def test_saved_files_are_plain_and_resolved(tmp_path):
     cfg = DictConfig({"a": 1, "b": "${a}", "call": L(nn.ReLU)(inplace=True)})
     saved(cfg, tmp_path)
     values = yaml.safe_load((tmp_path / "saved.yaml").read_text())

@@ -55,26 +55,6 @@ def test_splits_and_table_sizes(nusc):
     assert len(set(tokens)) == len(tokens) - shared
 
 
-def test_chains_of_samples_data_and_annotations(nusc):
-    for scene in nusc.scene:
-        sample, count = nusc.get("sample", scene["first_sample_token"]), 1
-        while sample["next"]:
-            after = nusc.get("sample", sample["next"])
-            assert after["prev"] == sample["token"]
-            assert 0.49 < (after["timestamp"] - sample["timestamp"]) / 1e6 < 0.51
-            for channel, token in sample["data"].items():
-                assert nusc.get("sample_data", token)["next"] == after["data"][channel]
-            sample, count = after, count + 1
-        assert sample["token"] == scene["last_sample_token"] and count == scene["nbr_samples"]
-    for instance in nusc.instance:
-        token, count = instance["first_annotation_token"], 0
-        while token:
-            record, last = nusc.get("sample_annotation", token), token
-            assert record["instance_token"] == instance["token"]
-            token, count = record["next"], count + 1
-        assert (last, count) == (instance["last_annotation_token"], instance["nbr_annotations"])
-
-
 def test_sensors_are_those_of_nuscenes_with_their_own_times_and_poses(nusc):
     sample = nusc.sample[1]
     assert len(sample["data"]) == 7

@@ -63,15 +63,6 @@ def camera_corners(*boxes):
     return corners[..., [1, 2, 0]] * [-1.0, -1, 1]
 
 
-def test_box_in_the_image_has_the_bounds_of_its_corners():
-    corners = camera_corners([20, 2, 0, 4, 2, 1.5, 0.4, 0, 0])
-    boxes, owners = image_boxes(corners, INTRINSICS, SOURCE)
-    uv = corners[0] @ INTRINSICS.T
-    uv = uv[:, :2] / uv[:, 2:]
-    assert owners.tolist() == [0]
-    np.testing.assert_allclose(boxes[0], [*uv.min(axis=0), *uv.max(axis=0)], rtol=1e-5)
-
-
 @pytest.mark.parametrize(
     "box",
     [
