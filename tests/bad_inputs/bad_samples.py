@@ -70,12 +70,12 @@ MIRROR = np.diag([1.0, -1, 1, 1])
 for what, name, matrix in (
     ("a singular cam2ego", "cam2ego", np.zeros((4, 4))),
     ("a NaN in cam2ego", "cam2ego", np.full((4, 4), np.nan)),
-    ("an infinite translation", "ego2global", pose(np.inf)),
-    ("a translation of 1e12 m", "ego2global", pose(1e12)),
+    ("an infinite translation", "ego2global", pose(0, np.inf)),
+    ("a translation of 1e12 m", "ego2global", pose(0, 1e12)),
     ("a pose that mirrors", "ego2global", MIRROR),
     ("a pose that scales by 2", "cam2ego", np.diag([2.0, 2, 2, 1])),
     ("a pose whose last row is not 0 0 0 1", "cam2ego", pose() + np.eye(4)[[3] * 4] * 0.1),
-    ("a transposed pose, its translation in the last row", "ego2global", pose(9).T),
+    ("a transposed pose, its translation in the last row", "ego2global", pose(0, 9).T),
 ):
     made = with_frame(**{name: np.stack([pose(), matrix])})
     message = f"sample 'sample1' (row 1): …{name} must be a rotation and a translation, got …"

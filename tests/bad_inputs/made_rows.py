@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from fake_frames import make_frame
 
 from fsdbev.data.arrow_file import write_table
 from fsdbev.data.dataset import FrameDataset
@@ -19,20 +19,37 @@ SIZE = (64, 48)
 Rows = list[tuple[Frame, Annotations]]
 
 
-def pose(x: float = 0.0) -> np.ndarray:
+def pose(yaw: float = 0.0, x: float = 0.0) -> np.ndarray:
     matrix = np.eye(4)
+    matrix[:2, :2] = [[math.cos(yaw), -math.sin(yaw)], [math.sin(yaw), math.cos(yaw)]]
     matrix[0, 3] = x
     return matrix
 
 
 def rows(count: int = 3) -> Rows:
     """Samples of one scene: two cameras, a sweep, two objects."""
-    made = []
-    for row in range(count):
-        frame = make_frame(row, count, [SIZE, SIZE])
-        lidar = Lidar(f"sweeps/{row}.bin", frame.timestamp, pose(), frame.key_ego2global)
-        made.append((replace(frame, lidar=lidar), _objects()))
-    return made
+    return [(_frame(row, count), _objects()) for row in range(count)]
+
+
+def _frame(row: int, count: int) -> Frame:
+    look_ahead = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])
+    return Frame(
+        sample_token=f"sample{row}",
+        scene_token="scene",
+        scene_name="scene",
+        timestamp=500_000 * row,
+        previous=row - 1,
+        next=row + 1 if row + 1 < count else -1,
+        channels=("FRONT", "BACK"),
+        image_paths=(f"images/{row}_0.png", f"images/{row}_1.png"),
+        image_sizes=np.array([SIZE, SIZE], np.int32),
+        camera_timestamps=np.array([500_000 * row, 500_000 * row + 9]),
+        intrinsics=np.tile([[50.0, 0, 32], [0, 50, 24], [0, 0, 1]], (2, 1, 1)),
+        cam2ego=np.stack([look_ahead, pose(math.pi) @ look_ahead]),
+        ego2global=np.stack([pose(0.1, 2.0 * row)] * 2),
+        reference_camera=0,
+        lidar=Lidar(f"sweeps/{row}.bin", 500_000 * row, pose(), pose(0.1, 2.0 * row)),
+    )
 
 
 def _objects() -> Annotations:

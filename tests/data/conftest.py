@@ -1,5 +1,6 @@
 """Data sets for the tests of ``data``: the shared synthetic one, and rigs made up on the spot."""
 
+import math
 import runpy
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.image_aug import ImageAugmentation
 from fsdbev.data.index import FrameIndex, write_index
 from fsdbev.data.mapper import MultiViewMapper
-from fsdbev.data.records import Annotations
+from fsdbev.data.records import Annotations, Frame
 from fsdbev.structures import BEVGrid
 
 HERE = Path(__file__).resolve().parent
@@ -22,11 +23,43 @@ TOOLS = HERE.parents[1] / "tools"
 sys.path.insert(0, str(HERE))
 
 
+def _camera_pose(yaw: float) -> np.ndarray:
+    """cam2ego of a level camera that looks along ``yaw`` from 1.5 m above ground."""
+    forward = np.array([math.cos(yaw), math.sin(yaw), 0])
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([np.cross(forward, [0, 0, 1]), [0, 0, -1], forward], axis=1)
+    pose[:3, 3] = [0.5 * forward[0], 0.5 * forward[1], 1.5]
+    return pose
+
+
+def make_frame(row: int, count: int, sizes, reference: int = 0) -> Frame:
+    """Frame ``row`` of a scene of ``count``: cameras all around, 5 m from one frame to the next."""
+    cameras = len(sizes)
+    ego2global = np.tile(np.eye(4), (cameras, 1, 1))
+    ego2global[:, :3, 3] = [1000 + 5.0 * row, 500, 0]
+    ego2global[:, 0, 3] += 0.1 * np.arange(cameras)  # every camera fires at its own time
+    intrinsics = np.stack([[[w, 0, w / 2], [0, w, h / 2], [0, 0, 1.0]] for w, h in sizes])
+    return Frame(
+        sample_token=f"sample{row}",
+        scene_token="scene",
+        scene_name="scene-made-up",
+        timestamp=500_000 * row,
+        previous=row - 1,
+        next=row + 1 if row + 1 < count else -1,
+        channels=tuple(f"CAM_{n}" for n in range(cameras)),
+        image_paths=tuple(f"images/{row}_{n}.png" for n in range(cameras)),
+        image_sizes=np.array(sizes, np.int32),
+        camera_timestamps=500_000 * row + np.arange(cameras),
+        intrinsics=intrinsics,
+        cam2ego=np.stack([_camera_pose(2 * math.pi * n / cameras) for n in range(cameras)]),
+        ego2global=ego2global,
+        reference_camera=reference,
+    )
+
+
 @pytest.fixture
 def frames():
     """Makes rows for ``write_index``: frames(count, sizes) with two objects each, one unseen."""
-
-    from fake_frames import make_frame
 
     def make(count=3, sizes=((64, 48),), reference=0):
         boxes = np.array(
