@@ -21,10 +21,9 @@ def built(tmp_path_factory):
     """A strict build of the project, one page of which has a broken link: the folder of the site,
     which is written nevertheless, and the process."""
     folder = tmp_path_factory.mktemp("site")
-    for name in ("CONTRIBUTING.md", "MODEL_ZOO.md", "README.md", "mkdocs.yml"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in ("fsdbev", "projects", "tools"):
-        (folder / name).symlink_to(ROOT / name)
+    for path in ROOT.iterdir():
+        if path.name not in (".git", ".venv", "docs", "site"):
+            (folder / path.name).symlink_to(path)
     shutil.copytree(ROOT / "docs", folder / "docs")
     with open(folder / "docs" / "faq.md", "a", encoding="utf-8") as page:
         page.write("\n[nowhere](no_such_page.md)\n")
@@ -45,7 +44,7 @@ def test_the_broken_link_is_the_only_warning_and_an_error(built):
     _, done = built
     warnings = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
     assert len(warnings) == 1 and "no_such_page.md" in warnings[0], done.stderr[-4000:]
-    assert done.returncode != 0 and "Aborted with 1 warnings" in done.stderr
+    assert done.returncode != 0
 
 
 def text_of(site, page):
