@@ -13,7 +13,7 @@ from documents import commands, python_blocks
 PAGES = ("docs/getting_started.md", "docs/looking.md", "README.md", "docs/own_cameras.md")
 #: Whose Python is run too, behind the commands.
 PYTHON_PAGE = "docs/own_cameras.md"
-FEWER_SCENES = "--scenes-train 1 --scenes-val 1 --frames 3 --lidar-azimuths 200 --workers 1"
+FEWER_SCENES = "--scenes-train 1 --scenes-val 1 --frames 5 --lidar-azimuths 200 --workers 1"
 #: What is added to a tool's arguments: behind its mode, or at the end for overrides.
 CHEAPER = {
     "make_synthetic_nuscenes.py": FEWER_SCENES,
@@ -94,7 +94,7 @@ def followed(workspace):
         env=environment | {"PYTHONPATH": str(workspace)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-5000:]
     return dict(zip((" ".join(words) for words in found), json.loads(done.stdout), strict=True))
