@@ -2,10 +2,6 @@
 
 import logging
 import multiprocessing
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +11,6 @@ from hypothesis import settings
 # --hypothesis-profile thorough or FSDBEV_FUZZ (tests/bad_inputs/test_fuzzing.py).
 settings.register_profile("suite", derandomize=True)
 settings.load_profile("suite")
-ROOT = Path(__file__).resolve().parents[1]
-TINY = ROOT / "configs" / "fsdbev_tiny_synthetic.py"
 
 
 def pytest_addoption(parser):
@@ -67,39 +61,3 @@ def synthetic_root(tmp_path_factory) -> Path:
     generate(root, options)
     prepare_nuscenes(dataroot=root, version="v1.0-synth")
     return root
-
-
-@pytest.fixture(scope="session")
-def train_net():
-    """Runs tools/train_net.py on a tiny config, made smaller still."""
-
-    def train_net(
-        data: Path,
-        output: Path,
-        *overrides: str,
-        options: Sequence[str] = (),
-        config: Path = TINY,
-        python_path: Path | None = None,
-    ) -> None:
-        command = [
-            sys.executable,
-            str(ROOT / "tools" / "train_net.py"),
-            "--config-file",
-            str(config),
-            *options,
-            f"dataloader.dataroot={data}",
-            f"train.output_dir={output}",
-            "dataloader.image_size=[64,176]",
-            "dataloader.train.total_batch_size=2",
-            "dataloader.train.num_workers=0",
-            "dataloader.test.num_workers=0",
-            "train.checkpointer.period=1",
-            "train.log_period=1",
-            "train.report.samples=1",
-            *overrides,
-        ]
-        environment = {**os.environ, "PYTHONPATH": str(python_path)} if python_path else None
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-    return train_net

@@ -110,9 +110,6 @@ def modules_of(folder):
 def test_every_package_has_its_place():
     packages = {p.parent.name for p in (ROOT / "fsdbev").glob("*/*.py")}
     assert packages <= set(ALLOWED), f"place these in ALLOWED: {sorted(packages - set(ALLOWED))}"
-
-
-def test_there_is_something_to_check():
     assert len(list(modules_of("structures"))) > 3 and len(list(modules_of("modeling"))) > 3
 
 
@@ -142,26 +139,18 @@ def test_the_architecture_has_no_cycle():
     ("module", "source"),
     [
         ("fsdbev.structures.grid", "from fsdbev.layers import lift_splat"),
-        ("fsdbev.structures.grid", "from fsdbev.d2.structures import Instances"),
-        ("fsdbev.layers.nms", "import fsdbev.structures"),
         ("fsdbev.layers.nms", "from ..structures import Boxes3D"),
         ("fsdbev.layers.nms", "from .. import structures"),
-        ("fsdbev.modeling.msfe", "from fsdbev import data"),
         ("fsdbev.modeling.center_head.head", "from ...data.index import FrameIndex"),
         ("fsdbev.modeling.msfe", "def f():\n    from fsdbev.evaluation import report"),
         ("fsdbev.modeling.msfe", "import importlib\nimportlib.import_module('fsdbev.data')"),
         ("fsdbev.data.mapper", "from fsdbev.modeling import msfe"),
-        ("fsdbev.data.mapper", "from fsdbev.layers import rotated_nms"),
         ("fsdbev.data.mapper", "from fsdbev.layers.lift_splat import lift_splat"),
         ("fsdbev.evaluation.nuscenes", "from fsdbev.data.mapper import MultiViewMapper"),
-        ("fsdbev.evaluation.nuscenes", "from fsdbev.data import index_of"),
-        ("fsdbev.visualization.bev", "from fsdbev.evaluation import NuScenesEvaluator"),
         ("fsdbev.d2.engine", "from fsdbev.engine import trainer"),
-        ("fsdbev.d2.engine", "from ..structures import Boxes3D"),
         ("fsdbev.engine.trainer", "import tools.train_net"),
         ("fsdbev.engine.trainer", "from projects.other import model"),
         ("fsdbev.engine.trainer", "from detectron2.engine import DefaultTrainer"),
-        ("fsdbev.structures.boxes", "import detectron2"),
         ("fsdbev.extra", "from tools import train_net"),
     ],
 )
@@ -174,19 +163,11 @@ def test_the_rules_can_fail(module, source):
     [
         ("fsdbev.structures.grid", "import torch\nfrom .transforms import invert"),
         ("fsdbev.modeling.center_head.head", "from ..blocks import conv3x3\nimport math"),
-        ("fsdbev.modeling.center_head.head", "from fsdbev.layers import rotated_nms"),
         ("fsdbev.data.targets", "from fsdbev.layers.heatmaps import elliptical_heatmaps"),
         ("fsdbev.evaluation.nuscenes", "from fsdbev.data.index import FrameIndex"),
-        ("fsdbev.visualization.bev", "from ..data import index"),
         ("fsdbev.d2.engine", "from detectron2.engine import hooks\nfrom . import BACKEND"),
         ("fsdbev.engine.trainer", "from fsdbev.data import build\nfrom fsdbev.d2 import engine"),
     ],
 )
 def test_the_rules_can_pass(module, source):
     assert violations(source, module) == []
-
-
-def test_relative_imports_of_a_package_resolve_from_itself():
-    source = "from .head import CenterHead\nfrom .. import blocks"
-    names = imported_modules(source, "fsdbev.modeling.center_head", is_package=True)
-    assert names == {"fsdbev.modeling.center_head.head.CenterHead", "fsdbev.modeling.blocks"}

@@ -183,12 +183,7 @@ def with_label_column(folder: Path, name: str, values: list, kind: pa.DataType |
 
 for what, name, values, message in (
     ("u shorter than v and depth", "u", [[1] * 8, [1] * 9], "have different numbers of points"),
-    (
-        "groups that don't add up",
-        "group_sizes",
-        [[5, 3, 1, 1]] * 2,
-        "are not those of [9 9] points",
-    ),
+    ("groups that don't add up", "group_sizes", [[5, 3, 1, 1]] * 2, "are not those of [9 9]"),
     ("a negative group", "group_sizes", [[10, -1, 0, 0]] * 2, "group_sizes [[10, -1, 0, 0]"),
     ("a scale of 0", "pixel_scale", [0, 32], "pixel_scale must be 1 or more, got [0, 32]"),
     ("a missing value", "pixel_scale", [None, 32], "a value is missing"),
@@ -219,11 +214,7 @@ def with_format(folder: Path, module, name: str, **change) -> None:
 for what, change, found in (
     ("another schema version", {"version": 99}, "fsdbev.version is '99', but this code reads '"),
     ("another coordinate convention", {"convention": "lidar frame"}, "fsdbev.convention is 'lidar"),
-    (
-        "another kind of file",
-        {"kind": "point-cloud"},
-        "fsdbev.kind is 'point-cloud', but this code",
-    ),
+    ("another kind of file", {"kind": "point-cloud"}, "fsdbev.kind is 'point-cloud', but this"),
 ):
 
     @LABELS.refused(what, f"sample0.arrow: {found}…; run tools/prepare_nuscenes.py again")

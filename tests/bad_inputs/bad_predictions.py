@@ -40,22 +40,10 @@ for what, images, message in (
     ("channels first", [FINE, FINE.transpose(2, 0, 1)], "camera 'right': …"),
     ("four channels", [FINE, np.zeros((6, 8, 4), np.uint8)], UINT8),
     ("None for a camera", [FINE, None], UINT8),
-    (
-        "another size",
-        [FINE, FINE[:5]],
-        "camera 'right': 8 x 5 pixels, but the rig says 8 x 6; give",
-    ),
+    ("another size", [FINE, FINE[:5]], "camera 'right': 8 x 5 pixels, but the rig says 8 x 6;"),
     ("a camera too few", [FINE], "1 images, but the rig has 2 cameras"),
-    (
-        "a camera that the rig lacks",
-        {"left": FINE, "top": FINE},
-        "images of ['left', 'top'], but the",
-    ),
-    (
-        "one name for all",
-        "left.jpg",
-        "images must be a list, or a dict by camera (left, right), got",
-    ),
+    ("a camera that the rig lacks", {"left": FINE, "top": FINE}, "images of ['left', 'top'], but"),
+    ("one name for all", "left.jpg", "images must be a list, or a dict by camera (left, right),"),
     ("None", None, "images must be a list, or a dict by camera (left, right), got NoneType"),
 ):
     PREDICTOR.refused(what, message)(lambda folder, images=images: read_images(images, RIG))
@@ -103,24 +91,12 @@ def submit(column: int | None = None, value: float = 0, **changes) -> list[dict]
 
 
 for what, options, message in (
-    (
-        "a model's centre that is NaN",
-        {"column": 0, "value": np.nan},
-        "box 1: translation must be 3",
-    ),
+    ("a model's centre of NaN", {"column": 0, "value": np.nan}, "box 1: translation must be 3"),
     ("a model's size of 0", {"column": 3, "value": 0.0}, "box 1: size must be positive, got"),
     ("a model's velocity that is NaN", {"column": 8, "value": np.nan}, "box 1: velocity must be 2"),
     ("a model's yaw that is infinite", {"column": 6, "value": np.inf}, "box 1: rotation must be 4"),
-    (
-        "a model's score that is NaN",
-        {"scores": torch.tensor([0.9, np.nan])},
-        "must be finite, got nan",
-    ),
-    (
-        "a model's infinite score",
-        {"scores": torch.tensor([np.inf, 0.1])},
-        "must be finite, got inf",
-    ),
+    ("a model's score of NaN", {"scores": torch.tensor([0.9, np.nan])}, "must be finite, got nan"),
+    ("a model's score of inf", {"scores": torch.tensor([np.inf, 0.1])}, "must be finite, got inf"),
     ("a score too few", {"scores": torch.tensor([0.9])}, "2 boxes, 1 scores and 2 labels"),
     ("an unknown class", {"labels": torch.tensor([0, 10])}, "labels must be 0 to 9, got 0 to 10"),
 ):
@@ -156,57 +132,21 @@ for what, text, message in (
     ("a file nested 100000 deep", "[" * 100_000, "…"),
     ("a metrics file instead", '{"mean_ap": 0.3}', "it has no dict under 'results'"),
     ("a sample twice", '{"results": {"abc": [], "abc": []}}', "'abc' is there twice"),
-    (
-        "a sample without a list",
-        '{"results": {"abc": 5}}',
-        "sample abc has no list of boxes, but 5",
-    ),
+    ("a sample without a list", '{"results": {"abc": 5}}', "sample abc has no list of boxes, but"),
     ("a box that is none", '{"results": {"abc": [5]}}', "sample abc, box 0: it is no dict: 5"),
-    (
-        "501 boxes",
-        json.dumps({"results": {"abc": [BOX] * 501}}),
-        "sample abc has 501 boxes; nuScenes",
-    ),
-    (
-        "a velocity of NaN",
-        with_box(velocity=[float("nan"), 0]),
-        "velocity must be 2 finite numbers",
-    ),
+    ("501 boxes", json.dumps({"results": {"abc": [BOX] * 501}}), "sample abc has 501 boxes;"),
+    ("a velocity of NaN", with_box(velocity=[float("nan"), 0]), "velocity must be 2 finite"),
     ("an infinite score", with_box(detection_score=float("inf")), "detection_score must be finite"),
-    (
-        "a score of text",
-        with_box(detection_score="0.5"),
-        "detection_score must be finite, got '0.5'",
-    ),
-    (
-        "a score that is true",
-        with_box(detection_score=True),
-        "detection_score must be finite, got True",
-    ),
+    ("a score of text", with_box(detection_score="0.5"), "must be finite, got '0.5'"),
+    ("a score that is true", with_box(detection_score=True), "must be finite, got True"),
     ("a number of 400 digits", with_box(size=[1, 1, 10**400]), "size must be 3 finite numbers"),
-    (
-        "a vector of text",
-        with_box(translation=["1", "2", "3"]),
-        "translation must be 3 finite numbers",
-    ),
-    (
-        "a vector that is none",
-        with_box(translation=None),
-        "translation must be 3 finite numbers, got",
-    ),
+    ("a vector of text", with_box(translation=["1", "2", "3"]), "translation must be 3 finite"),
+    ("a vector that is none", with_box(translation=None), "translation must be 3 finite numbers,"),
     ("a negative size", with_box(size=[1, -1, 1]), "size must be positive, got [1, -1, 1]"),
-    (
-        "a quaternion of length 2",
-        with_box(rotation=[2, 0, 0, 0]),
-        "rotation must be a unit quaternion",
-    ),
+    ("a quaternion of length 2", with_box(rotation=[2, 0, 0, 0]), "must be a unit quaternion"),
     ("an unknown class", with_box(detection_name="tram"), "detection_name must be one of"),
     ("a class that is a list", with_box(detection_name=["car"]), "detection_name must be one of"),
-    (
-        "an attribute of another class",
-        with_box(attribute_name="cycle.with_rider"),
-        "attribute_name of",
-    ),
+    ("another class's attribute", with_box(attribute_name="cycle.with_rider"), "attribute_name of"),
     ("a box of another sample", with_box(sample_token="xyz"), "it carries sample_token xyz"),
 ):
     SUBMISSION.refused(f"in a file: {what}", f"results.json is no nuScenes submission: …{message}")(

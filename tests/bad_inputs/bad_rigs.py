@@ -43,11 +43,7 @@ for what, content, message in (
     ("a camera twice", "cameras: {a: 1, a: 2}", "rig.yaml: line 1: a is there twice"),
     ("an unknown key", with_front(focal=3), NAMED[:-2] + " has focal; known are …"),
     ("a key missing", "cameras: {a: {size: [1, 1]}}", "'a' lacks cam2ego, intrinsics"),
-    (
-        "a YAML tag that would run code",
-        "!!python/object/apply:os.system [exit 1]",
-        "can't be parsed",
-    ),
+    ("a YAML tag that runs code", "!!python/object/apply:os.system [exit 1]", "can't be parsed"),
     (
         "aliases that grow to 10^12 numbers",
         f"cameras: {{front: {{size: [64, 48], intrinsics: [{LEVELS}], cam2ego: 1}}}}",
@@ -57,31 +53,15 @@ for what, content, message in (
     ("a list that holds itself", "cameras: &a [*a]", "can't be parsed: aliases are not allowed"),
     ("nested 100000 deep", "[" * 100_000, "rig.yaml: can't be parsed: …"),
     ("a number of 1000 digits", with_front(size=[64, 10**1000]), "size must be 2 finite numbers"),
-    (
-        "images of 10^9 pixels' width",
-        with_front(size=[10**9, 48]),
-        "its images have 1000000000 x 48",
-    ),
+    ("images 10^9 pixels wide", with_front(size=[10**9, 48]), "its images have 1000000000 x 48"),
     ("a size of text", with_front(size=["64", 48]), NAMED + "size must be 2 finite numbers, got"),
     ("a truth value for a number", with_front(size=[True, 48]), "size must be 2 finite numbers"),
     ("a focal length of 0", with_front(intrinsics={**FRONT["intrinsics"], "fx": 0}), "positive fx"),
     ("a focal length of NaN", with_front(intrinsics=[[float("nan")] * 3] * 3), "3 x 3 finite"),
     ("a ragged matrix", with_front(intrinsics=[[1, 2], [3]]), "must be 3 x 3 finite numbers, got"),
-    (
-        "a quaternion of length 1.4",
-        with_front(cam2ego={**TURNED, "rotation": [1, 1, 0, 0]}),
-        "length",
-    ),
-    (
-        "a quaternion of zeros",
-        with_front(cam2ego={**TURNED, "rotation": [0] * 4}),
-        "has length 0; a",
-    ),
-    (
-        "a matrix that is no rotation",
-        with_front(cam2ego=[[1, 0, 0, 0]] * 4),
-        "must be a rotation and",
-    ),
+    ("a quaternion too long", with_front(cam2ego={**TURNED, "rotation": [1, 1, 0, 0]}), "length"),
+    ("a quaternion of zeros", with_front(cam2ego={**TURNED, "rotation": [0] * 4}), "has length 0;"),
+    ("a matrix that is no rotation", with_front(cam2ego=[[1, 0, 0, 0]] * 4), "must be a rotation"),
     ("an angle that is infinite", with_front(cam2ego={**TURNED, "yaw": 1e999}), "yaw must be one"),
 ):
     THEME.refused(what, f"…{message}")(lambda folder, content=content: read(folder, content))

@@ -104,11 +104,7 @@ for what, changes, message in (
     ("an entry missing for a camera", {"channels": ("A",)}, "every camera field needs one entry"),
     ("no camera", {"channels": ()}, "every camera field needs one entry a camera, got"),
     ("a reference camera that is not there", {"reference_camera": 2}, "the rig has 2 cameras"),
-    (
-        "a negative reference camera",
-        {"reference_camera": -1},
-        "reference_camera is -1, the rig has 2 cameras",
-    ),
+    ("a negative reference camera", {"reference_camera": -1}, "reference_camera is -1, the rig"),
     (
         "images of no or of a billion pixels' width",
         {"image_sizes": np.array([[64, 48], [10**9, 0]])},
@@ -202,33 +198,13 @@ ONES = np.ones((2, 3), np.float32)
 for what, changes, message in (
     ("a centre that is NaN", {"center": ONES * np.nan}, "not finite, or of no object: its center"),
     ("a centre 10^30 m away", {"center": ONES * 1e30}, "not finite, or of no object: its center"),
-    (
-        "a size of 0",
-        {"size": ONES * 0},
-        "box sizes (l, w, h) must be positive, got [0.0, 0.0, 0.0]",
-    ),
+    ("a size of 0", {"size": ONES * 0}, "box sizes (l, w, h) must be positive, got [0.0, 0.0,"),
     ("a negative size", {"size": -ONES}, "box sizes (l, w, h) must be positive, got [-1.0, -1.0"),
     ("a size of 10^9 m", {"size": ONES * 1e9}, "not finite, or of no object: its size is"),
-    (
-        "an infinite velocity",
-        {"velocity": ONES[:, :2] * np.inf},
-        "not finite, or of no object: its",
-    ),
-    (
-        "a velocity that is NaN",
-        {"velocity": ONES[:, :2] * np.nan},
-        "a box has a number that is not",
-    ),
-    (
-        "a rotation that is none",
-        {"rotation": np.ones((2, 3, 3))},
-        "a box's rotation is no rotation",
-    ),
-    (
-        "an unknown class",
-        {"class_ids": np.array([0, 10])},
-        "class ids must be 0 .. 9 (CLASS_NAMES)",
-    ),
+    ("an infinite velocity", {"velocity": ONES[:, :2] * np.inf}, "not finite, or of no object:"),
+    ("a velocity that is NaN", {"velocity": ONES[:, :2] * np.nan}, "has a number that is not"),
+    ("a rotation that is none", {"rotation": np.ones((2, 3, 3))}, "rotation is no rotation"),
+    ("an unknown class", {"class_ids": np.array([0, 10])}, "class ids must be 0 .. 9"),
     ("a class that does not fit its type", {"class_ids": np.array([0, 256])}, "class_ids must be"),
 ):
     made = with_objects(**changes)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from bad_theme import Theme
+from data_root import VERSION, DataRoot
 
 from fsdbev.data.index import FrameIndex
 from fsdbev.data.nuscenes_tables import TableError
-from fsdbev.data.prepare import prepare_nuscenes
 
-VERSION, SPLIT = "v1.0-synth", "synth_train"
 THEME = Theme(
     "nuScenes tables",
     "Of `tools/prepare_nuscenes.py`, which then writes nothing. `TableError` is a `ValueError`.",
@@ -21,36 +19,32 @@ THEME = Theme(
 )
 
 
-def prepare(folder: Path) -> FrameIndex:
-    made = prepare_nuscenes(
-        dataroot=folder / "data", version=VERSION, splits=[SPLIT], output=folder / "output"
-    )
-    return made[SPLIT].index
+def prepare(folder: Path, change: Callable[[DataRoot], object]) -> FrameIndex:
+    """Prepares after a change of the tables."""
+    root = DataRoot(folder / "data")
+    change(root)
+    return root.prepare().index
 
 
 def with_content(folder: Path, table: str, content: bytes) -> FrameIndex:
-    path = folder / "data" / VERSION / f"{table}.json"
-    path.unlink()  # a link to the file that all tests share
-    path.write_bytes(content)
-    return prepare(folder)
+    return prepare(folder, lambda root: root.write(f"{VERSION}/{table}.json", content))
 
 
 def with_records(folder: Path, table: str, change: Callable[[list[dict]], object]) -> FrameIndex:
     """Prepares with records that ``change`` has changed in place."""
-    records = json.loads((folder / "data" / VERSION / f"{table}.json").read_text())
+    records = DataRoot(folder / "data").table(table)
     change(records)
-    return with_content(folder, table, json.dumps(records).encode())
+    return prepare(folder, lambda root: root.write_table(table, records))
 
 
 def with_fields(folder: Path, table: str, **fields) -> FrameIndex:
     """Prepares with these fields in all records of a table."""
-    return with_records(folder, table, lambda records: [r.update(fields) for r in records])
+    return prepare(folder, lambda root: root.change_all(table, **fields))
 
 
 @THEME.refused("a missing table", "v1.0-synth: missing ego_pose.json; unpack", FileNotFoundError)
 def _(folder):
-    (folder / "data" / VERSION / "ego_pose.json").unlink()
-    prepare(folder)
+    prepare(folder, lambda root: (root.tables / "ego_pose.json").unlink())
 
 
 for what, content in (

@@ -1,12 +1,11 @@
 """Every bad input ends in an error that says what to do, or is handled as the documents say."""
 
-import os
-import shutil
 import signal
 
 import bad_inputs_page as page
 import pytest
 from bad_themes import THEMES
+from data_root import DataRoot
 
 CASES = [(theme, case) for theme in THEMES for case in theme.cases]
 _SECONDS = 120
@@ -29,9 +28,7 @@ def no_waiting_for_ever():
 @pytest.mark.parametrize(("theme", "case"), CASES, ids=[f"{t.title}: {c.what}" for t, c in CASES])
 def test_bad_input(theme, case, tmp_path, request):
     if theme.on_data_set:
-        source = request.getfixturevalue("synthetic_root")
-        ignored = shutil.ignore_patterns("fsdbev")
-        shutil.copytree(source, tmp_path / "data", ignore=ignored, copy_function=os.link)
+        DataRoot.copy_of(request.getfixturevalue("synthetic_root"), tmp_path / "data")
     if case.error is None:
         case.run(tmp_path)
         return

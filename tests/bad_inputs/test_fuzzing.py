@@ -35,7 +35,7 @@ from fsdbev.evaluation.submission import read_submission
 
 EXAMPLES = int(os.environ.get("FSDBEV_FUZZ", "0"))
 fuzzed = settings(
-    max_examples=EXAMPLES or 150,
+    max_examples=EXAMPLES or 40,
     derandomize=not EXAMPLES,
     deadline=None,
     database=None,

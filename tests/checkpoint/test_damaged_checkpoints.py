@@ -22,7 +22,7 @@ CONTENT = {
     "text": "grün",
 }
 FUZZ = settings(
-    max_examples=300,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -60,12 +60,13 @@ def written(request, tmp_path):
 
 
 @pytest.mark.parametrize("written", [".pth", ".safetensors"], indirect=True)
-def test_every_byte_that_matters_is_protected(written):
-    """Each byte of a file in turn is changed: refused, or the content is the same."""
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_byte_that_matters_is_protected(written, step):
+    """Bytes of a file in turn are changed: refused, or the content is the same."""
     path, content = written
     whole = path.read_bytes()
     refused = 0
-    for place in range(len(whole)):
+    for place in range(0, len(whole), step):
         changed = bytearray(whole)
         changed[place] ^= 0xFF if place % 2 else 1 << place % 8
         path.write_bytes(changed)
@@ -73,7 +74,7 @@ def test_every_byte_that_matters_is_protected(written):
             assert is_same(read_checkpoint(str(path)), content), f"byte {place}"
         except ValueError:
             refused += 1
-    assert refused > len(whole) // 2
+    assert refused > len(whole) // step // 2
 
 
 @pytest.mark.parametrize("written", [".pth"], indirect=True)

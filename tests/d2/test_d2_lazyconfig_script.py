@@ -42,6 +42,7 @@ def overrides(data, output):
         "train.log_period=1",
         "train.checkpointer.period=1",
         "dataloader.image_size=[64,176]",
+        "model.grid.cell=3.5",
         "dataloader.train.num_workers=0",
         "dataloader.test.num_workers=0",
     ]

@@ -48,20 +48,17 @@ def test_all_fields_have_one_length(three):
     assert len(three) == 3
     with pytest.raises((AssertionError, ValueError)):
         three.classes = torch.zeros(2)
-    three.remove("scores")
-    three.remove("tags")
-    three.classes = torch.zeros(2)  # the first field decides
-    assert len(three) == 2
-
-
-def test_without_a_field_there_is_no_length():
-    with pytest.raises((TypeError, NotImplementedError)):
-        len(Instances((1, 1)))
-
-
-def test_cannot_be_iterated(three):
     with pytest.raises((TypeError, NotImplementedError)):
         iter(three)
+    for item in (3, -4):
+        with pytest.raises(IndexError):
+            three[item]
+    three.remove("scores")
+    three.remove("tags")
+    with pytest.raises((TypeError, NotImplementedError)):
+        len(three)
+    three.classes = torch.zeros(2)  # the first field decides
+    assert len(three) == 2
 
 
 @pytest.mark.parametrize(
@@ -85,12 +82,6 @@ def test_indexing_by_tensors(three):
     three.remove("tags")
     assert three[torch.tensor([2, 0])].scores.tolist() == pytest.approx([0.3, 0.1])
     assert three[torch.tensor([False, True, False])].scores.tolist() == pytest.approx([0.2])
-
-
-@pytest.mark.parametrize("item", [3, -4])
-def test_index_out_of_range(three, item):
-    with pytest.raises(IndexError):
-        three[item]
 
 
 def test_to_moves_the_fields_that_can_move(three):
@@ -121,7 +112,3 @@ def test_copies_and_pickles(three):
         twin.scores[0] = 9
         assert twin.tags == ["a", "b", "c"] and twin.image_size == (4, 6)
     assert three.scores[0] != 9
-
-
-def test_repr_names_the_fields(three):
-    assert "num_instances=3" in repr(three) and "scores" in repr(three)

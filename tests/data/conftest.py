@@ -1,5 +1,9 @@
 """Data sets for the tests of ``data``: the shared synthetic one, and fake rigs."""
 
+import runpy
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +17,10 @@ from fsdbev.data.index import FrameIndex, write_index
 from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.data.records import Annotations
 from fsdbev.structures import BEVGrid
+
+HERE = Path(__file__).resolve().parent
+TOOLS = HERE.parents[1] / "tools"
+sys.path.insert(0, str(HERE))
 
 
 @pytest.fixture
@@ -50,6 +58,20 @@ def rig(tmp_path, frames):
         return FrameDataset("rig", FrameIndex(tmp_path / "rig.arrow"), tmp_path)
 
     return make
+
+
+@pytest.fixture
+def run_tool(monkeypatch):
+    """Runs a tool in this process: run_tool(name, arguments); returns its exit status."""
+
+    def run(name: str, *arguments) -> int:
+        path = TOOLS / f"{name}.py"
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(path), run_name="__main__")
+        return end.value.code
+
+    return run
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def centroid(pixels):
     return (weight * columns).sum() / weight.sum(), (weight * rows).sum() / weight.sum()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_matrix_follows_the_pixels(seed):
     rng = np.random.default_rng(seed)
     transform = ImageAugmentation(image_size=(64, 176)).sample(SOURCE, rng)
@@ -42,21 +42,16 @@ def test_matrix_follows_the_pixels(seed):
     assert inside > 2
 
 
-def test_result_is_channels_first_uint8():
-    pixels = ImageAugmentation(image_size=(64, 176)).fixed(SOURCE).apply(spot_image(160, 90))
-    assert pixels.shape == (3, 64, 176) and pixels.dtype == np.uint8
-
-
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_pixels_are_pillows(seed):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (SOURCE[1], SOURCE[0], 3), dtype=np.uint8)
     augmentation = ImageAugmentation(image_size=(64, 176))
     for transform in (augmentation.sample(SOURCE, rng), augmentation.fixed(SOURCE)):
         expected = augment(Image.fromarray(image), transform)
-        np.testing.assert_array_equal(
-            transform.apply(image).transpose(1, 2, 0), np.asarray(expected)
-        )
+        pixels = transform.apply(image)
+        assert pixels.shape == (3, 64, 176) and pixels.dtype == np.uint8
+        np.testing.assert_array_equal(pixels.transpose(1, 2, 0), np.asarray(expected))
 
 
 def test_images_that_may_not_be_written_to(recwarn):
@@ -91,9 +86,7 @@ def test_test_time_is_centred_and_keeps_depth():
         resize=0.44, resized=(176, 176), crop=(0, 112), output=(176, 64)
     )
     assert transform.matrix()[2, 2] == 1
-
-
-def test_test_time_width_is_the_networks_in_spite_of_rounding():
+    # The width is the network's in spite of rounding.
     assert int(1600 * (464 / 1600)) == 463
     transform = ImageAugmentation(image_size=(64, 464)).fixed((1600, 900))
     assert transform.resized == (464, 261)

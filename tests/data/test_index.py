@@ -1,4 +1,4 @@
-"""The frame index: what is written comes back, what is not right is refused."""
+"""The frame index: what is written comes back. tests/bad_inputs has what is refused."""
 
 import pickle
 from dataclasses import fields, replace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pyquaternion import Quaternion
 
-from fsdbev.data import arrow_file, index
+from fsdbev.data import arrow_file
 from fsdbev.data.index import FrameIndex, write_index
 from fsdbev.data.records import Annotations, Frame, Lidar
 
@@ -64,41 +64,12 @@ def test_rows_out_of_range(path):
             FrameIndex(path)[row]
 
 
-def test_missing_file_says_what_to_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing.arrow.*prepare_nuscenes"):
-        FrameIndex(tmp_path / "nothing.arrow")
-
-
-@pytest.mark.parametrize("keep", [0, 7, 500, -1, -100])
-def test_truncated_file_is_refused(path, keep):
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="train.arrow: not a whole .*prepare_nuscenes"):
-        FrameIndex(path)
-
-
-def test_other_content_is_refused(path):
-    path.write_bytes(b"ARROW1 but not really" * 100)
-    with pytest.raises(ValueError, match="not a whole frame-index file"):
-        FrameIndex(path)
-
-
-@pytest.mark.parametrize(
-    "change", [{"version": 99}, {"convention": "lidar frame"}, {"kind": "point-labels"}]
-)
-def test_other_formats_are_refused(tmp_path, frames, monkeypatch, change):
-    path = tmp_path / "x.arrow"
-    with monkeypatch.context() as patch:
-        patch.setattr(index, "INDEX_FORMAT", replace(index.INDEX_FORMAT, **change))
-        write_index(path, frames())
-    (field, found), expected = next(iter(change.items())), index.INDEX_FORMAT
-    with pytest.raises(ValueError) as error:
-        FrameIndex(path)
-    for part in (str(path), str(found), str(getattr(expected, field)), "prepare_nuscenes"):
-        assert part in str(error.value)
-
-
 def test_failed_write_leaves_the_old_file(path, frames, monkeypatch):
     before = path.read_bytes()
+    rows = frames(2)
+    rows[1] = (replace(rows[1][0], sample_token="a/b"), rows[1][1])
+    with pytest.raises(ValueError, match="sample token"):
+        write_index(path, rows)
 
     def fail(_):
         raise OSError("no space left on device")
@@ -110,56 +81,6 @@ def test_failed_write_leaves_the_old_file(path, frames, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == ["train.arrow"]
 
 
-NAN = np.full((1, 4, 4), np.nan)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"channels": ("A", "B")}, "one entry a camera"),
-        ({"reference_camera": 1}, "reference_camera is 1"),
-        ({"ego2global": NAN}, "singular or not finite"),
-        ({"intrinsics": np.zeros((1, 3, 3))}, "singular or not finite"),
-        ({"image_sizes": np.array([[0, 48]], np.int32)}, "images of .* pixels"),
-        ({"image_paths": ("/etc/passwd",)}, "inside the data root"),
-        ({"image_paths": ("samples/../../x.jpg",)}, "inside the data root"),
-        ({"sample_token": "a/b"}, "sample token"),
-        ({"sample_token": ""}, "sample token"),
-        ({"sample_token": "sample0"}, "is there twice"),
-        ({"next": 3}, "previous/next must be rows"),
-        ({"next": 0}, "next is row 0, which is not next in time"),
-        ({"previous": 2}, "previous is row 2, which is not previous in time"),
-        ({"scene_token": "other"}, "which is not previous in time in the same scene"),
-        ({"timestamp": 0}, "timestamp 0 is not after 0, that of row 0 of the same scene"),
-        ({"timestamp": -7}, "sort the scene by time"),
-    ],
-)
-def test_impossible_samples_are_refused(tmp_path, frames, change, message):
-    rows = frames(3)
-    rows[1] = (replace(rows[1][0], **change), rows[1][1])
-    with pytest.raises(ValueError, match=message):
-        write_index(tmp_path / "x.arrow", rows)
-    assert not (tmp_path / "x.arrow").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"class_ids": np.array([0, 10])}, r"class ids must be 0 .. 9 .*got \[ 0 10\]"),
-        ({"class_ids": np.array([-1, 0])}, "leave out objects of other classes"),
-        ({"velocity": np.array([[0, 0], [np.nan, 0]])}, "not finite"),
-        ({"size": np.array([[4, 2, 0], [1, 1, 1]])}, "sizes .* must be positive"),
-        ({"rotation": np.ones((2, 3, 3))}, "no rotation matrix"),
-        ({"rotation": np.tile(np.diag([1, 1, -1]), (2, 1, 1))}, "no rotation matrix"),
-    ],
-)
-def test_impossible_objects_are_refused(tmp_path, frames, change, message):
-    rows = frames(3)
-    rows[1] = (rows[1][0], replace(rows[1][1], **change))
-    with pytest.raises(ValueError, match=f"sample 'sample1'.*{message}"):
-        write_index(tmp_path / "x.arrow", rows)
-
-
 def test_scenes_are_numbered_in_order(tmp_path, frames):
     rows = [
         (replace(frame, scene_token=scene, previous=-1, next=-1), objects)
@@ -167,16 +88,6 @@ def test_scenes_are_numbered_in_order(tmp_path, frames):
     ]
     write_index(tmp_path / "x.arrow", rows)
     assert FrameIndex(tmp_path / "x.arrow").scene_ids.tolist() == [0, 1, 0, 1]
-
-
-def test_no_samples_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least one sample"):
-        write_index(tmp_path / "x.arrow", [])
-
-
-def test_annotations_of_unequal_lengths_are_refused():
-    with pytest.raises(ValueError, match="one entry an object"):
-        Annotations.from_boxes(np.zeros((2, 9)), [0])
 
 
 def test_frames_before_a_sample(tmp_path, frames):

@@ -176,12 +176,7 @@ def test_only_objects_without_points():
         (60.01, 62, 0),  # beyond the last label
     ],
 )
-def test_only_within_the_labels_depths(near, far, count):
-    assert len(give(block((-0.2, 0.2), (-0.2, 0.2), (near, far)))[0]) == count
-
-
-def test_only_objects_in_the_image():
-    for outside in (block((8, 12), (-1, 1), (10, 12)), block((-1, 1), (-9, -6), (10, 12))):
-        points, owners = give(outside)
-        assert len(points) == len(owners) == 0
-    assert len(give()[0]) == 0
+def test_only_within_the_labels_depths_and_the_image(near, far, count):
+    ahead, beside = block((-0.2, 0.2), (-0.2, 0.2), (near, far)), block((8, 12), (-1, 1), (10, 12))
+    points, owners = give(ahead, beside)
+    assert len(points) == len(owners) == count

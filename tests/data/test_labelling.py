@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nuscenes.scripts.export_2d_annotations_as_json import post_process_coords
 
 from fsdbev.data import labelling
 from fsdbev.data.index import FrameIndex, write_index
@@ -200,99 +199,6 @@ def test_combined_points_lie_on_their_object_and_never_on_a_moving_one(synthetic
     assert np.median(np.concatenate(distances)) < 0.01
 
 
-@pytest.fixture
-def sparse(synthetic, tmp_path):
-    """The synthetic set with one point of twenty-five, so that many objects have none."""
-    for row in range(len(synthetic.index)):
-        lidar = synthetic.index[row].lidar
-        for path, width in ((lidar.path, 5), (lidar.lidarseg_path, 1)):
-            kind = np.float32 if width == 5 else np.uint8
-            content = np.fromfile(synthetic.dataroot / path, kind).reshape(-1, width)
-            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-            content[::25].tofile(tmp_path / path)
-    return tmp_path
-
-
-def seen_positions(frame, positions):
-    """Of the global positions those that a camera sees."""
-    return np.concatenate(
-        [_seen_by(frame, camera, positions) for camera in range(frame.num_cameras)]
-    )
-
-
-def _seen_by(frame, camera, positions):
-    global2cam = np.linalg.inv(frame.ego2global[camera] @ frame.cam2ego[camera])
-    local = (global2cam @ np.vstack([positions.T, np.ones(len(positions))]))[:3]
-    u, v, _ = frame.intrinsics[camera] @ local / local[2]
-    width, height = frame.image_sizes[camera]
-    inside = (u > 1) & (u < width - 1) & (v > 1) & (v < height - 1)
-    return positions[(local[2] > 1) & inside]
-
-
-def expected_pseudo_points(frame, camera, annotations, positions):
-    """(class, u, v, depth) for the objects in which no camera sees any of the positions."""
-    keyego2cam = (
-        np.linalg.inv(frame.ego2global[camera] @ frame.cam2ego[camera]) @ frame.key_ego2global
-    )
-    seen = seen_positions(frame, positions)
-    for which, corners in enumerate(annotations.corners()):
-        local = in_box(annotations, which, seen, frame.key_ego2global)
-        if (np.abs(local) <= annotations.size[which] / 2).all(axis=1).any():
-            continue
-        in_camera = corners @ keyego2cam[:3, :3].T + keyego2cam[:3, 3]
-        depth = in_camera[:, 2].min()
-        if annotations.visibility[which] < 3 or not 1 < depth <= 60:
-            continue
-        uv = (in_camera @ frame.intrinsics[camera].T)[:, :2] / in_camera[:, 2:]
-        bounds = post_process_coords(uv.tolist(), tuple(frame.image_sizes[camera]))
-        if bounds is not None:
-            x1, y1, x2, y2 = bounds
-            yield annotations.class_ids[which], (x1 + x2) / 2, (y1 + y2) / 2, depth
-
-
-def test_every_object_that_qualifies_gets_its_pseudo_point(synthetic, sparse):
-    """Pixels and depths from the devkit's 2D boxes; no other object gets one."""
-    labeller = PointLabeller(synthetic.index, sparse)
-    counts = np.zeros(2, int)
-    for row in range(3):
-        frame, annotations = synthetic.index[row], synthetic.index.annotations(row)
-        own, *around = (
-            sweep_points(
-                synthetic.index[n],
-                synthetic.index.annotations(n),
-                sparse,
-                labeller.lidarseg_classes,
-            )
-            for n in (row, *NEIGHBOURS[row])
-        )
-        combined = combine_frames(frame, annotations, around)
-        both = np.concatenate([own.positions, combined.positions])
-        for camera, labels in enumerate(labeller(row)[0]):
-            with_combined = list(expected_pseudo_points(frame, camera, annotations, both))
-            alone = list(expected_pseudo_points(frame, camera, annotations, own.positions))
-            without = PixelPoints.concatenate([labels.pseudo, labels.pseudo_uncombined])
-            for points, expected in ((labels.pseudo, with_combined), (without, alone)):
-                found = np.stack([points.class_ids, points.u, points.v, points.depth], axis=1)
-                wanted = np.array(expected).reshape(-1, 4)
-                order = (np.lexsort(a.T.round(1)) for a in (found, wanted))
-                for a, b in zip(found[next(order)], wanted[next(order)], strict=True):
-                    np.testing.assert_allclose(a, b, atol=2e-3)
-            counts += (len(with_combined), len(alone))
-    assert counts[0] > 5 and counts[1] > counts[0] + 5
-
-
-def test_synthetic_numbers_improve_with_each_strategy(synthetic, sparse):
-    labeller = PointLabeller(synthetic.index, sparse)
-    total = sum((labeller(row)[1] for row in range(3)), LabelStatistics.zero())
-    sweep, combination, pseudo = total.without_points.sum(axis=1)
-    assert sweep > combination > pseudo
-    counts = np.bincount(
-        np.concatenate([synthetic.index.annotations(row).class_ids for row in range(3)]),
-        minlength=10,
-    )
-    np.testing.assert_array_equal(total.objects, counts)
-
-
 def test_prepared_labels_are_the_computed_ones(synthetic):
     labeller = PointLabeller(synthetic.index, synthetic.dataroot)
     combined = 0
@@ -306,13 +212,3 @@ def test_prepared_labels_are_the_computed_ones(synthetic):
                 np.testing.assert_allclose(a.u, b.u, atol=0.01)
         combined += statistics.points[1].sum()
     assert combined > 100
-
-
-def test_neighbours_in_any_order_give_the_same(synthetic):
-    """The sweeps kept in memory change nothing."""
-    ordered = PointLabeller(synthetic.index, synthetic.dataroot)
-    labels = [ordered(row)[0] for row in range(3)]
-    for row in (2, 0, 1):
-        fresh = PointLabeller(synthetic.index, synthetic.dataroot)(row)[0]
-        for a, b in zip(labels[row], fresh, strict=True):
-            np.testing.assert_array_equal(a.select().depth, b.select().depth)

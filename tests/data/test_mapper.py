@@ -92,34 +92,24 @@ def test_evaluation_sample_has_no_truth(synthetic, mapper):
     assert (sample["image_aug"][:, 2, 2] == 1).all()
 
 
-def test_boxes_can_be_asked_for(synthetic, mapper):
-    sample = mapper(training=False, with_boxes=True)(synthetic, 1)
-    annotations = synthetic.index.annotations(1)
-    expected = annotations.boxes[annotations.has_points]
-    assert set(sample) == ALWAYS | {"instances"}
-    np.testing.assert_allclose(sample["instances"].gt_boxes_3d.tensor, expected, atol=1e-5)
-
-
-def test_labels_can_be_asked_for(synthetic, mapper):
+def test_boxes_and_labels_can_be_asked_for(synthetic, mapper):
     """As of training, on images that are not augmented."""
-    sample = mapper(training=False, with_labels=True)(synthetic, 1)
+    sample = mapper(training=False, with_boxes=True, with_labels=True)(synthetic, 1)
     plain = mapper(training=False)(synthetic, 1)
-    assert set(sample) == ALWAYS | {"gt_depth", "gt_foreground", "gt_heatmap"}
+    assert set(sample) == TRAINING
     assert torch.equal(sample["images"], plain["images"])
     check_shapes(sample, 2, 6)
+    annotations = synthetic.index.annotations(1)
+    expected = annotations.boxes[annotations.has_points]
+    np.testing.assert_allclose(sample["instances"].gt_boxes_3d.tensor, expected, atol=1e-5)
     assert (sample["gt_depth"] > 0).sum() > 1000 and sample["gt_foreground"].any()
 
 
 def test_generator_decides_everything(synthetic, mapper):
     first, same, other = (mapper()(synthetic, 1, rng(seed)) for seed in (3, 3, 4))
-    for key in TRAINING - {
-        "instances",
-        "reference_camera",
-        "sample_token",
-        "scene_token",
-        "timestamp",
-        "frame_tokens",
-    }:
+    tensors = {key for key, value in first.items() if torch.is_tensor(value)}
+    assert tensors >= {"images", "image_aug", "bev_aug", "gt_depth", "gt_heatmap"}
+    for key in tensors:
         assert torch.equal(first[key], same[key]), key
     assert not torch.equal(first["image_aug"], other["image_aug"])
     assert not torch.equal(first["bev_aug"], other["bev_aug"])
@@ -219,16 +209,7 @@ def test_boxes_that_leave_the_grid_are_dropped(rig, mapper):
     assert len(make(dataset, 0, rng())["instances"].gt_classes) == 1
 
 
-def test_boxes_follow_the_bev_augmentation(synthetic, mapper):
-    sample = mapper()(synthetic, 1, rng(5))
-    annotations = synthetic.index.annotations(1)
-    boxes = Boxes3D(torch.from_numpy(annotations.boxes[annotations.has_points]))
-    moved = boxes.transformed(sample["bev_aug"]).tensor
-    inside = (moved[:, :2].abs() < 51.2).all(dim=1)
-    torch.testing.assert_close(sample["instances"].gt_boxes_3d.tensor, moved[inside])
-
-
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_labelled_pixels_lift_into_the_boxes(synthetic, mapper, seed):
     """Depth maps, image and BEV augmentation, calibration and boxes agree: foreground pixels,
     lifted by the model's own geometry, lie in the augmented boxes."""
@@ -266,27 +247,6 @@ def test_heatmap_peaks_are_on_the_objects(rig, mapper):
     assert not sample["gt_heatmap"][0, 1:].any()
 
 
-def test_unreadable_images_name_their_file(rig, mapper):
-    dataset = rig([(64, 48)])
-    path = dataset.dataroot / "images/0_0.png"
-    path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(ValueError, match="0_0.png: can't be decoded"):
-        mapper()(dataset, 0, rng())
-    Image.new("RGB", (32, 48)).save(path)
-    with pytest.raises(ValueError, match=r"0_0.png: \(32, 48\) px, but the index says \(64, 48\)"):
-        mapper()(dataset, 0, rng())
-    path.unlink()
-    with pytest.raises(FileNotFoundError, match="0_0.png: no such image; is the data root right"):
-        mapper()(dataset, 0, rng())
-
-
-def test_grey_images_become_rgb(rig, mapper):
-    dataset = rig([(64, 48)])
-    Image.new("L", (64, 48), 77).save(dataset.dataroot / "images/0_0.png")
-    image = mapper(training=False, image_size=(48, 64))(dataset, 0)["images"][0, 0]
-    assert (image == 77).all()
-
-
 @pytest.mark.parametrize("combination", [True, False])
 @pytest.mark.parametrize("pseudo", [True, False])
 def test_intensification_can_be_switched(rig, mapper, tmp_path, combination, pseudo):
@@ -312,17 +272,3 @@ def test_intensification_can_be_switched(rig, mapper, tmp_path, combination, pse
     found = sample["gt_depth"][0, 0].nonzero()
     assert found.tolist() == [[row, 88] for group, row in rows.items() if group in wanted]
     assert sample["gt_foreground"].sum() == len(wanted)
-
-
-def test_missing_labels_say_what_to_run(synthetic, mapper, tmp_path):
-    dataset = replace(synthetic, label_dir=tmp_path)
-    with pytest.raises(FileNotFoundError, match=".arrow: no such point-labels.*prepare_nuscenes"):
-        mapper()(dataset, 0, rng())
-
-
-def test_labels_of_another_rig_are_refused(synthetic, rig, mapper):
-    dataset = rig([(64, 48)])
-    frame = replace(dataset.index[0], sample_token=synthetic.index[0].sample_token)
-    borrowed = FrameDataset("x", dataset.index, dataset.dataroot, synthetic.label_dir)
-    with pytest.raises(ValueError, match="labels of 6 cameras, but the index has 1"):
-        borrowed.point_labels(frame)

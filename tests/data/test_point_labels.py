@@ -1,15 +1,13 @@
-"""Point labels: groups, storage, and which files are refused."""
+"""Point labels: groups and storage. tests/bad_inputs has what is refused."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
-from fsdbev.data import point_labels
 from fsdbev.data.point_labels import (
     PixelPoints,
     PointLabels,
-    read_label_header,
     read_point_labels,
     write_point_labels,
 )
@@ -73,17 +71,3 @@ def test_points_too_deep_to_store_are_left_out_of_their_group(tmp_path):
     write(tmp_path / "x.arrow", [labels])
     found = read_point_labels(tmp_path / "x.arrow")[0]
     assert [group.class_ids.tolist() for group in found.groups] == [[5, 6], [], [7], [8, 9]]
-
-
-def test_labels_of_other_tables_or_format_are_refused(tmp_path, monkeypatch):
-    path = tmp_path / "x.arrow"
-    write(path, [PointLabels.empty()], source="old")
-    header = read_label_header(path)
-    assert (header["source"], header["statistics"]) == ("old", "n")
-    with pytest.raises(ValueError, match="x.arrow: made from other tables .old. than the index"):
-        read_point_labels(path, "new")
-    newer = replace(point_labels.LABEL_FORMAT, version=99)
-    monkeypatch.setattr(point_labels, "LABEL_FORMAT", newer)
-    for read in (read_point_labels, read_label_header):
-        with pytest.raises(ValueError, match="fsdbev.version is '2', but this code reads '99'"):
-            read(path)

@@ -1,9 +1,7 @@
 """Preparation: whole, repeatable, resumable, and by the command line."""
 
 import json
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +14,10 @@ from fsdbev.data.point_labels import read_label_header, read_point_labels, write
 from fsdbev.data.prepare import prepare_nuscenes
 
 VERSION = "v1.0-synth"
-TOOL = Path(__file__).parents[2] / "tools" / "prepare_nuscenes.py"
 
 
 def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def run(*arguments, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["prepare_nuscenes.py", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        runpy.run_path(str(TOOL), run_name="__main__")
-    return exit_.value.code
 
 
 @pytest.fixture
@@ -44,51 +34,38 @@ def test_files_of_a_preparation(made, synthetic):
         assert f"point_labels/{synthetic.index[row].sample_token}.arrow" in names
 
 
-def test_again_it_is_the_same_and_loads_no_tables(synthetic_root, made, tmp_path, monkeypatch):
-    output = tmp_path / "elsewhere"
-    prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
-    assert contents(output) == made
+def test_again_loads_no_tables(synthetic_root, made, monkeypatch):
     monkeypatch.setattr(nuscenes, "load_nuscenes", lambda *_: pytest.fail("tables loaded"))
     monkeypatch.setattr(
         prepare, "write_point_labels", lambda *_, **__: pytest.fail("labels written")
     )
-    prepared = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
+    prepared = prepare_nuscenes(dataroot=synthetic_root, version=VERSION)
     assert {split: len(done.index) for split, done in prepared.items()} == {
         "synth_train": 3,
         "synth_val": 3,
     }
+    assert contents(synthetic_root / "fsdbev" / VERSION) == made
 
 
-def test_missing_and_broken_files_are_made_anew(synthetic_root, made, tmp_path):
-    source = synthetic_root / "fsdbev" / VERSION
-    shutil.copytree(source, tmp_path / "x")
-    labels = sorted((tmp_path / "x" / "point_labels").iterdir())
-    labels[0].unlink()
-    labels[1].write_bytes(labels[1].read_bytes()[:1000])
-    (tmp_path / "x" / "synth_val.arrow").write_bytes(b"")
-    prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path / "x")
-    assert contents(tmp_path / "x") == made
-
-
-def test_numbers_are_of_all_samples_also_after_an_interruption(synthetic_root, tmp_path):
-    run = {"dataroot": synthetic_root, "version": VERSION, "output": tmp_path}
-    first = prepare_nuscenes(**run, splits=["synth_train"])["synth_train"].statistics
-    assert first.samples == 3 and first.points[:2].sum(axis=1).min() > 100
-    labels = sorted((tmp_path / "point_labels").iterdir())
-    labels[0].unlink()
-    again = prepare_nuscenes(**run, splits=["synth_train"], workers=1)["synth_train"].statistics
-    assert again.to_json() == first.to_json()
-
-
-def test_labels_without_readable_numbers_are_made_anew(synthetic_root, made, tmp_path):
-    source = synthetic_root / "fsdbev" / VERSION
-    shutil.copytree(source, tmp_path / "x")
-    path = sorted((tmp_path / "x" / "point_labels").iterdir())[0]
-    header = read_label_header(path)
-    sizes = np.array([(160, 90)] * 6)
-    write_point_labels(path, read_point_labels(path), sizes, source=header["source"], statistics="")
-    prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path / "x")
-    assert contents(tmp_path / "x") == made
+def test_missing_broken_and_unfinished_files_are_made_anew(synthetic_root, made, tmp_path):
+    """The statistics are of all samples, also of those whose labels stay."""
+    output = tmp_path / "x"
+    shutil.copytree(synthetic_root / "fsdbev" / VERSION, output)
+    gone, short, unfinished, without_numbers, *_ = sorted((output / "point_labels").iterdir())
+    gone.unlink()
+    short.write_bytes(short.read_bytes()[:1000])
+    unfinished.rename(unfinished.with_name(f".{unfinished.name}.123.arrow.tmp"))
+    labels, sizes = read_point_labels(without_numbers), np.array([(160, 90)] * 6)
+    source = read_label_header(without_numbers)["source"]
+    write_point_labels(without_numbers, labels, sizes, source=source, statistics="")
+    (output / "synth_val.arrow").write_bytes(b"")
+    (output / ".synth_val.arrow.77.arrow.tmp").write_bytes(b"half")
+    again = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
+    assert contents(output) == made
+    for split, whole in prepare_nuscenes(dataroot=synthetic_root, version=VERSION).items():
+        assert whole.statistics.samples == 3
+        assert whole.statistics.points[:2].sum(axis=1).min() > 100
+        assert again[split].statistics.to_json() == whole.statistics.to_json()
 
 
 def test_files_of_other_tables_are_made_anew(synthetic_root, tmp_path, monkeypatch):
@@ -165,9 +142,9 @@ def test_custom_split_that_is_added_and_changed(synthetic_root, made, tmp_path):
         assert files.pop(Path("own.arrow")) and files == made  # nothing else is made anew
 
 
-def test_command_line_with_workers(synthetic_root, made, tmp_path, monkeypatch, capsys):
+def test_command_line_with_workers(synthetic_root, made, tmp_path, run_tool, capsys):
     arguments = ("--dataroot", synthetic_root, "--version", VERSION, "--output", tmp_path)
-    assert run(*arguments, "--workers", 2, monkeypatch=monkeypatch) == 0
+    assert run_tool("prepare_nuscenes", *arguments, "--workers", 1) == 0
     assert contents(tmp_path) == made
     printed = capsys.readouterr().out.splitlines()
     numbers = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path)
@@ -181,9 +158,9 @@ def test_command_line_with_workers(synthetic_root, made, tmp_path, monkeypatch, 
     assert total[:2] == ["all", str(statistics.points[0].sum())]
 
 
-def test_command_line_errors_say_what_is_wrong(synthetic_root, tmp_path, monkeypatch, capsys):
+def test_command_line_errors_say_what_is_wrong(synthetic_root, tmp_path, run_tool, capsys):
     arguments = ("--dataroot", synthetic_root, "--version", VERSION, "--output", tmp_path)
-    assert run(*arguments, "--splits", "tarin", monkeypatch=monkeypatch) == 1
+    assert run_tool("prepare_nuscenes", *arguments, "--splits", "tarin") == 1
     assert "no split 'tarin'" in capsys.readouterr().err
-    assert run("--dataroot", tmp_path, "--version", "v9", monkeypatch=monkeypatch) == 1
+    assert run_tool("prepare_nuscenes", "--dataroot", tmp_path, "--version", "v9") == 1
     assert "missing category.json" in capsys.readouterr().err

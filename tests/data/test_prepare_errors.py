@@ -1,116 +1,36 @@
-"""Bad input of a preparation: each ends in an error that names the file and what to do."""
+"""Bad input of a preparation ends in an error that names the file and what to do: tables that do
+not fit together, and an output that cannot be written. tests/bad_inputs has single bad records."""
 
 import errno
-import json
-import math
-import os
 import shutil
-import struct
 
 import pytest
+from data_root import SPLIT, VERSION, DataRoot
 
-from fsdbev.data import nuscenes, output_folder
+from fsdbev.data import output_folder
 from fsdbev.data.output_folder import alone_in
-from fsdbev.data.prepare import prepare_nuscenes
-
-VERSION = "v1.0-synth"
-SPLIT = "synth_train"
-
-
-class DataRoot:
-    """A nuScenes folder whose files can be damaged."""
-
-    def __init__(self, path):
-        self.path = path
-        self.tables = path / VERSION
-
-    def table(self, name):
-        return json.loads((self.tables / f"{name}.json").read_text())
-
-    def write(self, path, content):
-        path = self.path / path
-        path.unlink()  # a link to the file that all tests share
-        path.write_bytes(content)
-
-    def write_table(self, name, records):
-        self.write(f"{VERSION}/{name}.json", json.dumps(records).encode())
-
-    def change(self, name, chosen=lambda record: True, **fields):
-        """Sets fields of a table's first record that is chosen; returns the record as it was."""
-        records = self.table(name)
-        record = next(r for r in records if chosen(r))
-        before = dict(record)
-        record.update(fields)
-        self.write_table(name, records)
-        return before
-
-    def first_sample(self):
-        """Of the split's only scene."""
-        scenes = nuscenes.split_scenes(self.path, VERSION, [SPLIT])[SPLIT]
-        scene = next(s for s in self.table("scene") if s["name"] in scenes)
-        return next(s for s in self.table("sample") if s["token"] == scene["first_sample_token"])
-
-    def sensor_data(self, sample, channel):
-        """The record of a sample's image or sweep."""
-        records = self.table("sample_data")
-        return next(
-            r
-            for r in records
-            if r["sample_token"] == sample["token"] and f"/{channel}/" in r["filename"]
-        )
-
-    def prepare(self, workers=0, **options):
-        return prepare_nuscenes(
-            dataroot=self.path,
-            version=VERSION,
-            splits=[SPLIT],
-            output=self.path.parent / "output",
-            workers=workers,
-            **options,
-        )
 
 
 @pytest.fixture
 def root(synthetic_root, tmp_path):
-    ignored = shutil.ignore_patterns("fsdbev")
-    shutil.copytree(synthetic_root, tmp_path / "data", ignore=ignored, copy_function=os.link)
-    return DataRoot(tmp_path / "data")
+    return DataRoot.copy_of(synthetic_root, tmp_path / "data")
 
 
 def refused(root, *parts, error=ValueError, **options):
-    """The preparation ends with an error of these words, and leaves nothing that is not whole."""
+    """The preparation ends with an error of these words, and its lock is gone."""
     with pytest.raises(error) as raised:
         root.prepare(**options)
     for part in parts:
         assert part in str(raised.value)
-    output = root.path.parent / "output"
-    assert not list(output.rglob("*.tmp")) and not (output / ".prepare.lock").exists()
-    return output
+    assert not (root.output / ".prepare.lock").exists()
 
 
 def of_sample(sample):
     return lambda record: record.get("sample_token") == sample["token"]
 
 
-def test_missing_table(root):
-    (root.tables / "ego_pose.json").unlink()
-    refused(root, f"{root.tables}: missing ego_pose.json; unpack", error=FileNotFoundError)
-
-
-def test_table_that_is_cut_short(root):
-    content = (root.tables / "sample_data.json").read_bytes()
-    root.write(f"{VERSION}/sample_data.json", content[: len(content) // 2])
-    refused(root, f"{root.tables}/sample_data.json: is no whole JSON", "unpack")
-
-
-@pytest.mark.parametrize("content", ['{"a": 1}', "[1]", '[{"token": "a"}]'])
-def test_table_that_is_none(root, content):
-    root.write(f"{VERSION}/instance.json", content.encode())
-    refused(root, f"{root.tables}/instance.json: ", "unpack")
-
-
 @pytest.mark.parametrize(
-    "content", ["[]", '{"synth_train": "scene"}', '{"synth_train": [1]}', "{", '{"../x": []}']
+    "content", ["[]", '{"synth_train": "scene"}', '{"synth_train": [1]}', '{"../x": []}']
 )
 def test_malformed_splits(root, content):
     root.write(f"{VERSION}/splits.json", content.encode())
@@ -120,19 +40,14 @@ def test_malformed_splits(root, content):
 @pytest.mark.parametrize(
     ("table", "field", "target"),
     [
-        ("sample_data", "ego_pose_token", "ego_pose"),
         ("sample_data", "calibrated_sensor_token", "calibrated_sensor"),
-        ("sample_annotation", "instance_token", "instance"),
         ("sample_annotation", "visibility_token", "visibility"),
         ("instance", "category_token", "category"),
         ("sample_annotation", "prev", "sample_annotation"),
     ],
 )
 def test_record_that_is_referred_to_and_not_there(root, table, field, target):
-    records = root.table(table)
-    for record in records:
-        record[field] = "nowhere"
-    root.write_table(table, records)
+    root.change_all(table, **{field: "nowhere"})
     refused(root, f"{root.tables}/{target}.json: has no record 'nowhere'", "unpack")
 
 
@@ -158,104 +73,26 @@ def test_lidarseg_with_the_old_category_table(root):
     root.write_table("category", records)
     refused(root, f"{root.tables}/category.json: category 'noise' has no index", "nuScenes-lidarse")
     (root.tables / "lidarseg.json").unlink()
-    assert root.prepare()[SPLIT].statistics.samples == 3
+    assert root.prepare().statistics.samples == 3
 
 
-@pytest.mark.parametrize("index", [1, -1, 256, 1.5])
+@pytest.mark.parametrize("index", [1, 256, 1.5])
 def test_lidarseg_index_that_is_ambiguous_or_none(root, index):
     root.change("category", index=index)
     refused(root, f"{root.tables}/category.json: the categories' lidarseg indices must be diff")
 
 
-def test_lidarseg_label_of_no_category(root):
-    record = root.sensor_data(root.first_sample(), "LIDAR_TOP")
-    path = f"lidarseg/{VERSION}/{record['token']}_lidarseg.bin"
-    size = (root.path / path).stat().st_size
-    root.write(path, bytes([200]) * size)
-    refused(root, record["sample_token"], "lidarseg index 200 is not in the category table")
-
-
-def test_labels_of_another_number_of_points(root):
-    record = root.sensor_data(root.first_sample(), "LIDAR_TOP")
-    content = (root.path / record["filename"]).read_bytes()
-    root.write(record["filename"], content[:-200])
-    points = len(content) // 20
-    refused(root, f"{record['token']}_lidarseg.bin: {points} labels for a sweep of {points - 10}")
-
-
 @pytest.mark.usefixtures("no_process_left")
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_sweep_that_is_cut_short(root, workers):
     record = root.sensor_data(root.first_sample(), "LIDAR_TOP")
     content = (root.path / record["filename"]).read_bytes()
     root.write(record["filename"], content[:-7])
     message = f"{root.path / record['filename']}: {len(content) - 7} bytes are no whole number"
-    output = refused(root, message, "fetch it again", workers=workers)
+    refused(root, message, "fetch it again", workers=workers)
     root.write(record["filename"], content)
     root.prepare()
-    assert len(list((output / "point_labels").iterdir())) == 3
-
-
-def test_sweep_that_is_empty_or_gone_or_not_finite(root):
-    name = root.sensor_data(root.first_sample(), "LIDAR_TOP")["filename"]
-    content = (root.path / name).read_bytes()
-    root.write(name, struct.pack("<f", math.nan) + content[4:])
-    refused(root, f"{root.path / name}: 1 of {len(content) // 20} points are not finite")
-    root.write(name, b"")
-    refused(root, f"{root.path / name}: 0 bytes are no whole number of points")
-    (root.path / name).unlink()
-    refused(root, f"{root.path / name}: no such file; unpack", error=FileNotFoundError)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("rotation", [math.nan, 0, 0, 0], "no unit quaternion"),
-        ("rotation", [0, 0, 0, 0], "no unit quaternion (length 0)"),
-        ("rotation", [2, 0, 0, 0], "no unit quaternion (length 2)"),
-        ("rotation", [1, 0, 0], "no unit quaternion"),
-        ("translation", [math.nan, 0, 0], "is not three numbers"),
-        ("translation", [math.inf, 0, 0], "is not three numbers"),
-        ("translation", [0, 0], "is not three numbers"),
-    ],
-)
-@pytest.mark.parametrize("table", ["ego_pose", "calibrated_sensor", "sample_annotation"])
-def test_poses_that_are_none(root, table, field, value, message):
-    records = root.table(table)
-    for record in records:
-        record[field] = value
-    root.write_table(table, records)
-    refused(root, f"{root.tables}/{table}.json: record ", message, "correct it, or unpack")
-
-
-def test_quaternion_rounded_to_few_digits_is_made_a_rotation(root):
-    exact = root.prepare()[SPLIT].index[0]
-    records = root.table("ego_pose")
-    for record in records:
-        record["rotation"] = [round(v, 3) for v in record["rotation"]]
-    root.write_table("ego_pose", records)
-    rounded = root.prepare()[SPLIT].index[0]
-    turned = rounded.ego2global[:, :3, :3]
-    assert 1e-6 < abs(turned - exact.ego2global[:, :3, :3]).max() < 2e-3
-    assert abs(turned @ turned.swapaxes(1, 2) - [[1, 0, 0], [0, 1, 0], [0, 0, 1]]).max() < 1e-12
-
-
-@pytest.mark.parametrize("value", [[], [[1, 0], [0, 1]], [[math.nan] * 3] * 3])
-def test_intrinsics_that_are_none(root, value):
-    root.change("calibrated_sensor", lambda r: r["camera_intrinsic"], camera_intrinsic=value)
-    refused(root, f"{root.tables}/calibrated_sensor.json: record ", "camera_intrinsic")
-
-
-def test_number_that_is_text(root):
-    sample = root.first_sample()
-    root.change("sample_annotation", of_sample(sample), size=["wide", 1, 1])
-    refused(root, f"{root.tables}: the records of sample {sample['token']}: holds what can't be")
-
-
-def test_box_of_no_size(root):
-    sample = root.first_sample()
-    root.change("sample_annotation", of_sample(sample), size=[0, 0, 0])
-    refused(root, sample["token"], "box sizes")
+    assert len(list((root.output / "point_labels").iterdir())) == 3
 
 
 def test_category_that_nuscenes_does_not_have(root):
@@ -264,38 +101,25 @@ def test_category_that_nuscenes_does_not_have(root):
     car["name"] = "vehicle.Car"
     root.write_table("category", records)
     refused(root, f"{root.tables}/category.json: nuScenes has no category vehicle.Car", "--backgr")
-    index = root.prepare(background=["vehicle.Car"])[SPLIT].index
+    index = root.prepare(background=["vehicle.Car"]).index
     assert 0 not in index.annotations(0).class_ids
 
 
 def test_level_of_visibility_that_nuscenes_does_not_have(root):
-    records = root.table("visibility")
-    for record in records:
-        record["level"] = "v0-100"
-    root.write_table("visibility", records)
+    root.change_all("visibility", level="v0-100")
     refused(root, f"{root.tables}/visibility.json: record ", "level 'v0-100' is not one of v0-40")
 
 
 def test_no_visibility_is_unknown(root):
-    records = root.table("sample_annotation")
-    for record in records:
-        record["visibility_token"] = ""
-    root.write_table("sample_annotation", records)
-    assert not root.prepare()[SPLIT].index.annotations(0).visibility.any()
-
-
-@pytest.mark.parametrize("name", ["/etc/passwd", "samples/../../x.jpg", "../samples/x.jpg"])
-def test_file_outside_of_the_data_root(root, name):
-    sample = root.first_sample()
-    root.change("sample_data", of_sample(sample), filename=name)
-    refused(root, sample["token"], repr(name), "inside the data root")
+    root.change_all("sample_annotation", visibility_token="")
+    assert not root.prepare().index.annotations(0).visibility.any()
 
 
 def test_file_that_is_a_link_out_of_the_data_root(root):
     record = root.sensor_data(root.first_sample(), "LIDAR_TOP")
     (root.path / record["filename"]).rename(root.path.parent / "elsewhere.bin")
     (root.path / record["filename"]).symlink_to(root.path.parent / "elsewhere.bin")
-    assert root.prepare()[SPLIT].statistics.samples == 3
+    assert root.prepare().statistics.samples == 3
 
 
 def test_sample_without_a_camera(root):
@@ -308,8 +132,6 @@ def test_sample_without_a_camera(root):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("next", "nowhere", "sample.json: has no record 'nowhere'"),
-        ("next", "first", "chain of samples runs back to"),
         ("next", "other", "which belongs to scene"),
         ("next", "", "its chain holds 1 of the scene's 3 samples"),
         ("prev", "other", "which is not before it"),
@@ -318,16 +140,11 @@ def test_sample_without_a_camera(root):
 def test_broken_chain_of_samples(root, field, value, message):
     first = root.first_sample()
     other = next(s for s in root.table("sample") if s["scene_token"] != first["scene_token"])
-    value = {"first": first["token"], "other": other["token"]}.get(value, value)
-    root.change("sample", lambda r: r["token"] == first["token"], **{field: value})
-    refused(root, f"{root.tables}/sample.json: ", message, "unpack")
-
-
-@pytest.mark.parametrize(("shift", "message"), [(0, "is not later than"), (None, "can't be read")])
-def test_samples_out_of_time(root, shift, message):
-    sample = root.first_sample()
-    time = None if shift is None else sample["timestamp"] + shift
-    root.change("sample", lambda r: r["token"] == sample["next"], timestamp=time)
+    root.change(
+        "sample",
+        lambda r: r["token"] == first["token"],
+        **{field: other["token"] if value == "other" else value},
+    )
     refused(root, f"{root.tables}/sample.json: ", message, "unpack")
 
 
@@ -356,13 +173,12 @@ def test_output_that_can_not_be_written(root, monkeypatch):
 
 
 def test_second_run_at_the_same_time(root):
-    output = root.path.parent / "output"
-    with alone_in(output):
+    with alone_in(root.output):
         with pytest.raises(BlockingIOError, match="another run writes there"):
             root.prepare()
-        assert [path.name for path in output.iterdir()] == [".prepare.lock"]
+        assert [path.name for path in root.output.iterdir()] == [".prepare.lock"]
     root.prepare()
-    assert not (output / ".prepare.lock").exists()
+    assert not (root.output / ".prepare.lock").exists()
 
 
 def test_file_system_without_locks(root, monkeypatch, caplog):
@@ -375,8 +191,7 @@ def test_file_system_without_locks(root, monkeypatch, caplog):
 
 
 def test_lock_of_a_killed_run_is_taken_over(root):
-    output = root.path.parent / "output"
-    output.mkdir()
-    (output / ".prepare.lock").write_text("process 1 on elsewhere")
+    root.output.mkdir()
+    (root.output / ".prepare.lock").write_text("process 1 on elsewhere")
     root.prepare()
-    assert sorted(path.name for path in output.iterdir()) == ["point_labels", f"{SPLIT}.arrow"]
+    assert sorted(path.name for path in root.output.iterdir()) == ["point_labels", f"{SPLIT}.arrow"]

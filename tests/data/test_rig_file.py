@@ -100,61 +100,27 @@ def test_the_rig_of_a_frame_is_its_calibration(synthetic_root):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("{", "Expecting"),
         ("[1, 2]", "names and values"),
         ({}, "lacks cameras"),
-        ({"cameras": {}}, "at least one camera"),
         ({"cameras": [FRONT]}, "cameras must have names"),
         ({"cameras": {"front": None}}, "'front' must have names"),
         ({**RIG, "camera": 1}, "has camera; known are"),
         ({**RIG, "reference_camera": "top"}, "'top', cameras are back, front"),
-        (with_front(focal=3), "'front' has focal"),
-        ({"cameras": {"front": {"size": [1, 1]}}}, "lacks cam2ego, intrinsics"),
         (with_front(size=[800]), "size must be 2 finite numbers"),
         (with_front(size=[800.5, 600]), "whole numbers"),
         (with_front(size=[-800, 600]), "pixels"),
-        (with_front(intrinsics=[[1, 2], [3]]), "intrinsics must be 3 x 3"),
-        (with_front(intrinsics=[[0] * 3] * 3), "positive fx"),
         (with_front(intrinsics={"fx": 1, "fy": 1, "cx": 1}), "lacks cy"),
         (with_front(intrinsics={**FRONT["intrinsics"], "fx": "wide"}), "fx must be one finite"),
-        (with_front(intrinsics={**FRONT["intrinsics"], "fx": True}), "fx must be one finite"),
-        (with_front(cam2ego=[[1, 0, 0, 0]] * 4), "'front': cam2ego must be a rotation"),
         (with_front(cam2ego={"yaw": 3}), "lacks translation"),
         (with_front(cam2ego={"translation": [1, 2]}), "translation must be 3"),
         (with_front(cam2ego={"translation": [0] * 3, "yaw": None}), "yaw must be one"),
-        (with_front(cam2ego={"translation": [0] * 3, "rotation": [1, 1, 0, 0]}), "length 1.414"),
         (with_front(cam2ego={"translation": [0] * 3, "rotation": [1, 0, 0, 0], "yaw": 1}), "both"),
         ('{"cameras": {"a": 1, "a": 2}}', "a is there twice"),
     ],
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, content, message):
+    """Beside those of tests/bad_inputs/bad_rigs.py."""
     path = write(tmp_path, content)
     with pytest.raises(ValueError, match=message) as error:
         read_rig(path)
     assert str(error.value).startswith(str(path))
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("cameras: {front: [}", "can't be parsed"),
-        ("cameras: {a: 1, a: 2}", "a is there twice"),
-        ("!!python/object/apply:os.system ['exit 1']", "can't be parsed"),
-        ("cameras: {front: {size: [.nan, 1], intrinsics: 1, cam2ego: 1}}", "size must be"),
-        ("? [1, 2]\n: 3", "."),
-        ("&a [*a]", "."),
-    ],
-)
-def test_wrong_yaml_is_an_error_and_runs_nothing(tmp_path, text, message):
-    with pytest.raises(ValueError, match=message):
-        read_rig(write(tmp_path, text, "rig.yaml"))
-
-
-def test_other_files_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such rig file"):
-        read_rig(tmp_path / "rig.json")
-    with pytest.raises(ValueError, match="ends in .json"):
-        read_rig(write(tmp_path, RIG, "rig.txt"))
-    (tmp_path / "rig.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="UTF-8"):
-        read_rig(tmp_path / "rig.json")

@@ -145,20 +145,6 @@ def test_hits_of_some_points():
     assert some.distance.tolist() == [0.2, 0.3, 0.4]
 
 
-def test_malformed_sensor_files_name_themselves(tmp_path):
-    path = tmp_path / "x.bin"
-    path.write_bytes(bytes(21))
-    with pytest.raises(ValueError, match="x.bin: 21 bytes"):
-        read_lidar(path)
-    with pytest.raises(ValueError, match="x.bin: 21 labels for a sweep of 5 points"):
-        read_lidarseg(path, 5)
-
-
-def test_lidarseg_of_another_category_table_is_refused(synthetic):
-    with pytest.raises(ValueError, match="lidarseg index .* is not in the category table"):
-        sweep_points(synthetic.index[0], synthetic.index.annotations(0), synthetic.dataroot, [-1])
-
-
 def test_no_lidar_gives_no_points(frames):
     frame, annotations = frames(1, ((64, 48), (64, 48)))[0]
     points = sweep_points(frame, annotations, "/nowhere")

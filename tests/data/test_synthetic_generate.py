@@ -2,9 +2,8 @@
 
 import filecmp
 import json
+import logging
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from fsdbev.data.synthetic import VERSION, SyntheticOptions, generate, generator
 from fsdbev.data.synthetic.options import MAX_FRAMES
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = SyntheticOptions(
     scenes_train=1, scenes_val=1, frames=1, image_size=(96, 54), density=0.4, lidar_azimuths=60
 )
@@ -20,6 +18,11 @@ TINY = SyntheticOptions(
 
 def _files(root: Path) -> list[str]:
     return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+
+def assert_same_files(first: Path, second: Path, names: list[str]) -> None:
+    _, different, errors = filecmp.cmpfiles(first, second, names, shallow=False)
+    assert different == [] and errors == []
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +36,7 @@ def test_any_number_of_workers_writes_the_same_bytes(tiny, tmp_path):
     assert generate(str(tmp_path / "two"), TINY, workers=2)
     names = _files(tiny)
     assert names == _files(tmp_path / "two") and len(names) > 30
-    _, different, errors = filecmp.cmpfiles(tiny, tmp_path / "two", names, shallow=False)
-    assert different == [] and errors == []
+    assert_same_files(tiny, tmp_path / "two", names)
 
 
 def test_another_seed_gives_another_world(tiny, tmp_path):
@@ -46,17 +48,6 @@ def test_another_seed_gives_another_world(tiny, tmp_path):
     ]
     assert {r["token"] for r in tables[0]}.isdisjoint(r["token"] for r in tables[1])
     assert [r["size"] for r in tables[0]] != [r["size"] for r in tables[1]]
-
-
-def test_a_split_does_not_depend_on_the_size_of_the_other(tiny, tmp_path):
-    only_val = SyntheticOptions(**{**TINY.as_dict(), "scenes_train": 0})
-    generate(str(tmp_path / "val"), only_val)
-    ours = _files(tmp_path / "val" / "samples")
-    assert ours and set(ours) < set(_files(tiny / "samples"))
-    _, different, errors = filecmp.cmpfiles(
-        tiny / "samples", tmp_path / "val" / "samples", ours, shallow=False
-    )
-    assert different == [] and errors == []
 
 
 def test_a_complete_set_is_kept(tiny):
@@ -71,12 +62,15 @@ def test_other_options_are_an_error_that_names_the_remedy(tiny):
         generate(str(tiny), other)
 
 
-def test_overwrite_replaces_a_synthetic_set(tmp_path):
+def test_overwrite_replaces_a_synthetic_set(tiny, tmp_path):
+    """A split does not depend on the size of the other."""
     out = tmp_path / "set"
-    first = SyntheticOptions(**{**TINY.as_dict(), "scenes_train": 0})
-    second = SyntheticOptions(**{**TINY.as_dict(), "scenes_val": 0})
-    generate(str(out), first)
-    generate(str(out), second, overwrite=True)
+    generate(str(out), SyntheticOptions(**{**TINY.as_dict(), "scenes_train": 0}))
+    pictures = _files(out / "samples")
+    assert pictures and set(pictures) < set(_files(tiny / "samples"))
+    assert_same_files(tiny / "samples", out / "samples", pictures)
+    only_train = SyntheticOptions(**{**TINY.as_dict(), "scenes_val": 0})
+    generate(str(out), only_train, overwrite=True)
     splits = json.loads((out / VERSION / "splits.json").read_text())
     assert splits == {"synth_train": ["scene-0001"], "synth_val": []}
     assert os.listdir(tmp_path) == ["set"]
@@ -117,12 +111,11 @@ def test_options_are_checked(wrong):
         SyntheticOptions(**wrong)
 
 
-def test_the_tool_parses_and_explains(tiny):
-    tool = [sys.executable, str(ROOT / "tools" / "make_synthetic_nuscenes.py"), "--out", str(tiny)]
+def test_the_tool_parses_and_explains(tiny, run_tool, caplog):
     same = "--scenes-train 1 --scenes-val 1 --frames 1 --image-size 96x54 --density 0.4".split()
     same += ["--lidar-azimuths", "60"]
-    kept = subprocess.run([*tool, *same], capture_output=True, text=True)
-    assert kept.returncode == 0 and "nothing to do" in kept.stderr
-    other = subprocess.run(tool, capture_output=True, text=True)
-    assert other.returncode == 2 and "--overwrite" in other.stderr
-    assert "Traceback" not in other.stderr
+    with caplog.at_level(logging.INFO):
+        assert run_tool("make_synthetic_nuscenes", "--out", tiny, *same) == 0
+        assert "nothing to do" in caplog.text
+        assert run_tool("make_synthetic_nuscenes", "--out", tiny) == 2
+        assert "--overwrite" in caplog.text

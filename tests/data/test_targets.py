@@ -38,19 +38,6 @@ def test_pixels_are_truncated_toward_zero():
     assert foreground.sum() == 1 and depth.dtype == np.float32 and foreground.dtype == bool
 
 
-def test_maps_follow_the_augmentation():
-    transform = ImageAugmentation(image_size=IMAGE).sample(SOURCE, np.random.default_rng(1))
-    matrix = transform.matrix()
-    u, v, scaled = (matrix @ [150.0, 140.0, 12.0, 1.0])[:3]
-    depth, _ = maps_of_one(points((150, 140, 12, -1)), matrix, IMAGE)
-    assert depth[int(v), int(u)] == pytest.approx(scaled) and (depth > 0).sum() == 1
-
-
-def test_no_points_give_empty_maps():
-    depth, foreground = maps_of_one(PixelPoints.empty(), np.eye(4), (8, 12))
-    assert depth.shape == foreground.shape == (8, 12) and not depth.any() and not foreground.any()
-
-
 def test_every_view_has_its_own_points_and_matrix():
     shift, scale = np.eye(4), np.eye(4)
     shift[0, 3], scale[2, 2] = 2, 0.5
@@ -74,15 +61,6 @@ def camera_corners(*boxes):
     """Corners in a camera that looks along +x of the boxes' frame."""
     corners = Annotations.from_boxes(np.array(boxes), [0] * len(boxes)).corners()
     return corners[..., [1, 2, 0]] * [-1.0, -1, 1]
-
-
-def test_box_in_the_image_has_the_bounds_of_its_corners():
-    corners = camera_corners([20, 2, 0, 4, 2, 1.5, 0.4, 0, 0])
-    boxes, owners = image_boxes(corners, INTRINSICS, SOURCE)
-    uv = corners[0] @ INTRINSICS.T
-    uv = uv[:, :2] / uv[:, 2:]
-    assert owners.tolist() == [0]
-    np.testing.assert_allclose(boxes[0], [*uv.min(axis=0), *uv.max(axis=0)], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

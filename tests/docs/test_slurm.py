@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "tests" / "engine"
 
 SRUN = """#!/usr/bin/env bash
-# Two tasks; like SLURM, with USR1 to all of them when USR1_AT names a file that appears.
+# The job's tasks; like SLURM, with USR1 to all of them when USR1_AT names a file that appears.
 shift  # --kill-on-bad-exit
-for id in 0 1; do
+for ((id = 0; id < SLURM_NTASKS; id++)); do
     SLURM_PROCID=$id SLURM_LOCALID=$id "$@" &
     tasks+=($!)
 done
@@ -85,6 +85,6 @@ def test_it_is_queued_again_until_the_training_is_done(submit, tmp_path):
 
 
 def test_a_failing_training_fails_and_is_not_queued_again(submit, tmp_path):
-    failed = submit("train.max_itre=6")
+    failed = submit("train.max_itre=6", SLURM_NTASKS="1")
     assert failed.returncode != 0 and "train.max_iter" in failed.stderr
     assert not (tmp_path / "scontrol.log").exists()

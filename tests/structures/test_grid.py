@@ -19,6 +19,7 @@ def test_x_and_y_may_differ():
     assert grid.count == (20, 12, 1)
     assert grid.shape == (12, 20), "a BEV map is (Y, X)"
     assert grid.lower == (0.0, -3.0, -1.0) and grid.size == (0.5, 0.5, 3.0)
+    assert (grid.reach, BEVGrid().reach) == (10.0, 51.2)
 
 
 def test_ranges_may_be_lists_and_grids_are_values():
@@ -50,6 +51,7 @@ def test_default_bins_are_those_of_the_r50_model():
     assert bins.count == 118
     assert bins.centers.dtype == torch.float32
     assert bins.centers[[0, 1, -1]].tolist() == [1.0, 1.5, 59.5]
+    assert bins.index(bins.centers).tolist() == list(range(bins.count))
     assert DepthBins(step=0.25).count == 236
 
 
@@ -72,12 +74,6 @@ def test_depths_without_a_bin():
     assert DepthBins().index(depths).tolist() == [-1] * 8
 
 
-def test_bins_of_centers_are_their_own():
-    bins = DepthBins(start=2.0, stop=18.0, step=0.25)
-    assert bins.index(bins.centers).tolist() == list(range(bins.count))
-    assert bins.index(bins.centers.reshape(8, 8)).shape == (8, 8)
-
-
 def test_contains_is_inclusive():
     depths = torch.tensor([0.999, 1.0, 30.0, 60.0, 60.01])
     assert DepthBins().contains(depths).tolist() == [False, True, True, True, False]
@@ -95,8 +91,3 @@ def test_contains_is_inclusive():
 def test_bins_that_do_not_fit_are_refused(arguments, named):
     with pytest.raises(ValueError, match=named):
         DepthBins(**arguments)
-
-
-def test_reach_is_the_farthest_border():
-    assert BEVGrid().reach == 51.2
-    assert BEVGrid(x_range=(-8.0, 40.0), y_range=(-48.0, 16.0)).reach == 48.0

@@ -91,6 +91,12 @@ def test_model_without_refinement():
     assert type(model) is BEVDepth and losses["loss_depth"] > 0
 
 
+@pytest.fixture(scope="module")
+def r50():
+    """The model of the public weights, which has no refinement."""
+    return build("model.depth_refinement=null", name="bevdepth_r50_cbgs")
+
+
 def public_weights():
     """Made-up tensors by the names of BEVDepth in BEVDet's code base, with 112 depth bins."""
     final = "img_view_transformer.depth_net.depth_conv.4."
@@ -98,17 +104,15 @@ def public_weights():
     return made_up_weights(bevdet_shapes() | last)
 
 
-def test_public_weights_of_bevdets_code_base_fit(tmp_path):
+def test_public_weights_of_bevdets_code_base_fit(r50, tmp_path):
     weights = public_weights()
     torch.save({"state_dict": weights}, tmp_path / "public.pth")
-    model = build("model.depth_refinement=null", name="bevdepth_r50_cbgs")
-    report = load_weights(model, str(tmp_path / "public.pth"), strict=True)
+    report = load_weights(r50, str(tmp_path / "public.pth"), strict=True)
     assert len(report.loaded) == len(weights)
 
 
-def test_shared_parts_of_bevdepths_own_release_are_loaded(tmp_path):
+def test_shared_parts_of_bevdepths_own_release_are_loaded(r50, tmp_path):
     """Its necks and BEV encoder are others, and its depth network ends otherwise: that is told."""
-    model = build(name="bevdepth_r50_cbgs")
     prefixes = {"img_backbone.": "model.backbone.img_backbone."}
     prefixes["img_view_transformer.depth_net."] = "model.backbone.depth_net."
     prefixes |= {f"pts_bbox_head.{k}": f"model.head.{k}" for k in ("shared_conv.", "task_heads.")}
@@ -122,14 +126,10 @@ def test_shared_parts_of_bevdepths_own_release_are_loaded(tmp_path):
     weights[deformable] = torch.zeros(512, 128, 3, 3)
     weights["model.head.trunk.layer1.0.conv1.weight"] = torch.zeros(160, 80, 3, 3)
     torch.save({"state_dict": weights}, tmp_path / "own.ckpt")
-    report = load_weights(model, str(tmp_path / "own.ckpt"), strict=False)
+    report = load_weights(r50, str(tmp_path / "own.ckpt"), strict=False)
     loaded = {name.split(".")[0] for name in report.loaded}
     assert loaded == {"backbone", "depth_net", "head"}
     assert list(report.mismatched) == ["depth_net.depth_conv.weight"]
     assert report.unexpected == ("model.head.trunk.layer1.0.conv1.weight",)
-    assert {name.split(".")[0] for name in report.missing} == {
-        "neck",
-        "temporal_stage",
-        "bev_encoder",
-        "depth_refinement",
-    }
+    missing = {name.split(".")[0] for name in report.missing}
+    assert missing == {"neck", "temporal_stage", "bev_encoder"}

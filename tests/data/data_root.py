@@ -1,0 +1,77 @@
+"""The shared synthetic data set as one whose files can be damaged before it is prepared."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from fsdbev.data import nuscenes
+from fsdbev.data.prepare import prepare_nuscenes
+
+VERSION = "v1.0-synth"
+SPLIT = "synth_train"
+
+
+class DataRoot:
+    """A nuScenes folder that holds links to shared files, and the output of its preparation."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tables = path / VERSION
+        self.output = path.parent / "output"
+
+    @classmethod
+    def copy_of(cls, source: Path, path: Path) -> "DataRoot":
+        """A folder of links to the files of another one, without what was prepared there."""
+        ignored = shutil.ignore_patterns("fsdbev")
+        shutil.copytree(source, path, ignore=ignored, copy_function=os.link)
+        return cls(path)
+
+    def table(self, name: str) -> list[dict]:
+        return json.loads((self.tables / f"{name}.json").read_text())
+
+    def write(self, path: str, content: bytes) -> None:
+        """Replaces a file: what is linked to is never written to."""
+        (self.path / path).unlink()
+        (self.path / path).write_bytes(content)
+
+    def write_table(self, name: str, records: list[dict]) -> None:
+        self.write(f"{VERSION}/{name}.json", json.dumps(records).encode())
+
+    def change(self, name: str, chosen=lambda record: True, **fields) -> None:
+        """Sets fields of a table's first record that is chosen."""
+        records = self.table(name)
+        next(r for r in records if chosen(r)).update(fields)
+        self.write_table(name, records)
+
+    def change_all(self, name: str, **fields) -> None:
+        """Sets fields of all records of a table."""
+        self.write_table(name, [{**record, **fields} for record in self.table(name)])
+
+    def first_sample(self) -> dict:
+        """Of the split's only scene."""
+        scenes = nuscenes.split_scenes(self.path, VERSION, [SPLIT])[SPLIT]
+        scene = next(s for s in self.table("scene") if s["name"] in scenes)
+        return next(s for s in self.table("sample") if s["token"] == scene["first_sample_token"])
+
+    def sensor_data(self, sample: dict, channel: str) -> dict:
+        """The record of a sample's image or sweep."""
+        return next(
+            record
+            for record in self.table("sample_data")
+            if record["sample_token"] == sample["token"] and f"/{channel}/" in record["filename"]
+        )
+
+    def prepare(self, workers: int = 0, **options):
+        """Prepares the training split; leaves no unfinished file, even if it fails."""
+        try:
+            return prepare_nuscenes(
+                dataroot=self.path,
+                version=VERSION,
+                splits=[SPLIT],
+                output=self.output,
+                workers=workers,
+                **options,
+            )[SPLIT]
+        finally:
+            assert not list(self.output.rglob("*.tmp"))
