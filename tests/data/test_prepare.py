@@ -54,12 +54,12 @@ def test_missing_broken_and_unfinished_files_are_made_anew(synthetic_root, made,
     gone, short, unfinished, without_numbers, *_ = sorted((output / "point_labels").iterdir())
     gone.unlink()
     short.write_bytes(short.read_bytes()[:1000])
-    unfinished.rename(unfinished.with_name(f".{unfinished.name}.123.arrow.tmp"))
+    unfinished.rename(unfinished.with_name(f".{unfinished.name}.0123abcd.tmp"))
     labels, sizes = read_point_labels(without_numbers), np.array([(160, 90)] * 6)
     source = read_label_header(without_numbers)["source"]
     write_point_labels(without_numbers, labels, sizes, source=source, statistics="")
     (output / "synth_val.arrow").write_bytes(b"")
-    (output / ".synth_val.arrow.77.arrow.tmp").write_bytes(b"half")
+    (output / ".synth_val.arrow.77777777.tmp").write_bytes(b"half")
     again = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
     assert contents(output) == made
     for split, whole in prepare_nuscenes(dataroot=synthetic_root, version=VERSION).items():
