@@ -8,4 +8,4 @@ prepare_environment test,docs
 cd "$ROOT"
 # A process a core, up to four, each with one thread; a file's tests share what they set up.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
+exec python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

@@ -1,8 +1,7 @@
 """How long the processes of a job wait for each other, and what is logged when one does not answer.
 
-PyTorch ends a collective that takes too long; launchers notice processes that end. This module adds
-which rank does not answer (gloo's monitored barrier), where the threads of a stuck process are
-(``faulthandler``), and a longer limit for the work that rank 0 does alone.
+PyTorch ends a collective that takes too long, launchers notice processes that end. This module adds
+which rank does not answer, where a stuck process is, and a longer limit for the work of rank 0.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from fsdbev.d2.utils import comm
 from .stopping import PREEMPTED, RANK_LOST
 
 logger = logging.getLogger(__name__)
-_ANSWER = timedelta(seconds=20)  # for the other ranks to answer when a collective has failed
-_STOP = timedelta(seconds=60)  # for the other ranks to finish when all were asked to stop
+_ANSWER = timedelta(seconds=30)  # for the other ranks to answer, or to stop when all were asked to
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,9 @@ class DistributedTimeouts:
         return timedelta(minutes=self.timeout_minutes)
 
 
-_group: dist.ProcessGroup | None = None  # all processes, over gloo; None in a job of one process
+# All processes, over gloo; None in a job of one process. A rank other than 0 waits in a barrier as
+# long as the group allows, whatever the barrier's own limit.
+_rank0_group: dist.ProcessGroup | None = None
 _timeouts = DistributedTimeouts()
 
 
@@ -63,36 +63,36 @@ def supervised(timeouts: DistributedTimeouts) -> Iterator[None]:
         SystemExit: with ``RANK_LOST``, for the error of a collective; the log says which rank does
             not answer.
     """
-    global _group, _timeouts
+    global _rank0_group, _timeouts
     if comm.get_world_size() == 1:
         yield
         return
-    _group, _timeouts = dist.new_group(backend="gloo", timeout=timeouts.collective), timeouts
+    rank0_limit = timedelta(minutes=timeouts.rank0_timeout_minutes)
+    _rank0_group, _timeouts = dist.new_group(backend="gloo", timeout=rank0_limit), timeouts
+    answers = dist.new_group(backend="gloo", timeout=min(_ANSWER, timeouts.collective))
     try:
         yield
     except BaseException as error:
         faulthandler.cancel_dump_traceback_later()  # this process ends: it is not the stuck one
         if isinstance(error, SystemExit) and error.code == PREEMPTED:
             with suppress(RuntimeError):  # another process may have ended already
-                dist.monitored_barrier(_group, timeout=_STOP)
+                dist.monitored_barrier(answers)
         of_gloo = isinstance(error, RuntimeError) and "gloo" in str(error)  # has no error class
         if not of_gloo and not isinstance(error, dist.DistError):
             raise
         logger.error("A collective failed: %s", error)
-        logger.error(
-            "%s. This process ends with status %d; --resume goes on", _missing_ranks(), RANK_LOST
-        )
+        missing = _missing_ranks(answers)
+        logger.error("%s. This process ends with status %d; --resume goes on", missing, RANK_LOST)
         time.sleep(3)  # so that the launcher sees, and reports, the process at fault first
         raise SystemExit(RANK_LOST) from error
     finally:
-        _group = None  # gloo's threads must end before the interpreter does
+        _rank0_group = answers = None  # gloo's threads must end before the interpreter does
 
 
-def _missing_ranks() -> str:
+def _missing_ranks(group: dist.ProcessGroup) -> str:
     """Which ranks do not answer, as rank 0 finds; on the other ranks, a reference to its log."""
-    limit = min(_ANSWER, _timeouts.collective)
     try:
-        dist.monitored_barrier(_group, timeout=limit, wait_all_ranks=True)
+        dist.monitored_barrier(group, wait_all_ranks=True)
     except RuntimeError as error:
         return str(error).splitlines()[0]
     return "All ranks answer: the network may have failed for a while"
@@ -101,10 +101,8 @@ def _missing_ranks() -> str:
 def wait_for_rank0() -> None:
     """Returns when every process has called it. Rank 0 may call it ``rank0_timeout_minutes`` after
     the others, which other collectives do not allow."""
-    if _group is not None:
-        others = timedelta(minutes=_timeouts.rank0_timeout_minutes)
-        limit = _timeouts.collective if comm.is_main_process() else others
-        dist.monitored_barrier(_group, timeout=limit)
+    if _rank0_group is not None:
+        dist.monitored_barrier(_rank0_group, timeout=_timeouts.collective)
 
 
 class ThreadDump(HookBase):
@@ -119,10 +117,9 @@ class ThreadDump(HookBase):
     """
 
     def __init__(self, output_dir: str) -> None:
-        rank = comm.get_rank()
-        path = f"{output_dir}/log.txt.rank{rank}" if rank else f"{output_dir}/log.txt"
+        path = f"{output_dir}/log.txt" + (f".rank{rank}" if (rank := comm.get_rank()) else "")
         # faulthandler writes to the file's descriptor, so the file stays open
-        self._file = None if _group is None else open(path, "a")
+        self._file = None if _rank0_group is None else open(path, "a")
 
     def before_step(self) -> None:
         """Starts the clock anew."""

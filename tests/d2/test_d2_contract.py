@@ -252,14 +252,14 @@ def used_in(source):
 
 
 def test_the_door_has_only_what_is_used():
-    """By the project, or by the tests of its other parts."""
+    """By the project, by the tests of its other parts, or by what its users bring along."""
     own = [DOOR, ROOT / "tests" / "d2"]
     used = set()
     for folder in ("fsdbev", "tools", "configs", "projects", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
             if not any(home in path.parents for home in own):
                 used |= set(used_in(path.read_text(encoding="utf-8")))
-    unused = set(EXPORTS) - used
+    unused = set(EXPORTS) - used - {("utils.comm", "synchronize")}  # evaluators and hooks call it
     assert not unused, sorted(unused)
 
 

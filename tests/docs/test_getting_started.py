@@ -52,6 +52,7 @@ RUN_ALL = """
 import contextlib, io, json, runpy, sys, traceback
 
 printed = []
+sys.path.insert(0, "tools")  # as Python does for a script there
 for words in json.load(sys.stdin):
     sys.argv, out, status = words[1:], io.StringIO(), 0
     with contextlib.redirect_stdout(out):

@@ -1,7 +1,7 @@
 """What faulty_config.py names: the toy training, one of whose processes fails as FAULT says.
 
-``FAULT`` is ``<kind>@<place>:<iteration>:<rank>``. Kinds: ``kill`` (SIGKILL to itself), ``stop``
-(SIGSTOP), ``sleep<seconds>``, ``raise``. Places: ``load``, ``train``, ``evaluate``, ``score``,
+``FAULT`` is ``<kind>@<place>:<iteration>:<rank>``, or several with commas. Kinds: ``kill`` (SIGKILL
+to itself), ``sleep<seconds>``, ``raise``. Places: ``load``, ``train``, ``evaluate``, ``score``,
 ``save``.
 """
 
@@ -16,13 +16,10 @@ from fsdbev.d2.utils import comm
 
 def fail_at(place, iteration):
     """Fails if this is the place, the iteration and the process."""
-    kind, _, where = os.environ.get("FAULT", "").partition("@")
-    if where != f"{place}:{iteration}:{comm.get_rank()}":
-        return
+    faults = (fault.split("@") for fault in os.environ["FAULT"].split(","))
+    kind = next((k for k, where in faults if where == f"{place}:{iteration}:{comm.get_rank()}"), "")
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    elif kind == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
     elif kind.startswith("sleep"):
         time.sleep(float(kind.removeprefix("sleep")))
     elif kind == "raise":
