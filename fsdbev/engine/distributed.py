@@ -32,8 +32,7 @@ class DistributedTimeouts:
     Attributes:
         timeout_minutes: of a collective; also how long an iteration, or a batch of an evaluation,
             takes before the process logs where its threads are.
-        rank0_timeout_minutes: of the work that rank 0 does while the others wait, such as scoring
-            an evaluation or saving to slow storage.
+        rank0_timeout_minutes: of the work of rank 0 while the others wait, as scoring or saving.
     """
 
     timeout_minutes: float = 10.0
@@ -48,10 +47,13 @@ class DistributedTimeouts:
     def collective(self) -> timedelta:
         return timedelta(minutes=self.timeout_minutes)
 
+    @property
+    def rank0(self) -> timedelta:
+        return timedelta(minutes=self.rank0_timeout_minutes)
 
-# All processes, over gloo; None in a job of one process. A rank other than 0 waits in a barrier as
-# long as the group allows, whatever the barrier's own limit.
-_rank0_group: dist.ProcessGroup | None = None
+
+# All processes, over gloo; None in a job of one process. Its limit bounds that of each barrier.
+_group: dist.ProcessGroup | None = None
 _timeouts = DistributedTimeouts()
 
 
@@ -60,39 +62,37 @@ def supervised(timeouts: DistributedTimeouts) -> Iterator[None]:
     """Runs one process's part of a job; all processes of the job enter it together.
 
     Raises:
-        SystemExit: with ``RANK_LOST``, for the error of a collective; the log says which rank does
-            not answer.
+        SystemExit: with ``RANK_LOST``, for the error of a collective; the log has the missing rank.
     """
-    global _rank0_group, _timeouts
+    global _group, _timeouts
     if comm.get_world_size() == 1:
         yield
         return
-    rank0_limit = timedelta(minutes=timeouts.rank0_timeout_minutes)
-    _rank0_group, _timeouts = dist.new_group(backend="gloo", timeout=rank0_limit), timeouts
-    answers = dist.new_group(backend="gloo", timeout=min(_ANSWER, timeouts.collective))
+    _group, _timeouts = dist.new_group(backend="gloo", timeout=timeouts.rank0), timeouts
     try:
         yield
     except BaseException as error:
         faulthandler.cancel_dump_traceback_later()  # this process ends: it is not the stuck one
         if isinstance(error, SystemExit) and error.code == PREEMPTED:
             with suppress(RuntimeError):  # another process may have ended already
-                dist.monitored_barrier(answers)
+                dist.monitored_barrier(_group, timeout=_ANSWER)
         of_gloo = isinstance(error, RuntimeError) and "gloo" in str(error)  # has no error class
         if not of_gloo and not isinstance(error, dist.DistError):
             raise
         logger.error("A collective failed: %s", error)
-        missing = _missing_ranks(answers)
+        missing = _missing_ranks()
         logger.error("%s. This process ends with status %d; --resume goes on", missing, RANK_LOST)
         time.sleep(3)  # so that the launcher sees, and reports, the process at fault first
         raise SystemExit(RANK_LOST) from error
     finally:
-        _rank0_group = answers = None  # gloo's threads must end before the interpreter does
+        _group = None  # gloo's threads must end before the interpreter does
 
 
-def _missing_ranks(group: dist.ProcessGroup) -> str:
+def _missing_ranks() -> str:
     """Which ranks do not answer, as rank 0 finds; on the other ranks, a reference to its log."""
+    limit = min(_ANSWER, _timeouts.collective)
     try:
-        dist.monitored_barrier(group, wait_all_ranks=True)
+        dist.monitored_barrier(_group, timeout=limit, wait_all_ranks=True)
     except RuntimeError as error:
         return str(error).splitlines()[0]
     return "All ranks answer: the network may have failed for a while"
@@ -101,8 +101,9 @@ def _missing_ranks(group: dist.ProcessGroup) -> str:
 def wait_for_rank0() -> None:
     """Returns when every process has called it. Rank 0 may call it ``rank0_timeout_minutes`` after
     the others, which other collectives do not allow."""
-    if _rank0_group is not None:
-        dist.monitored_barrier(_rank0_group, timeout=_timeouts.collective)
+    if _group is not None:
+        limit = _timeouts.collective if comm.is_main_process() else _timeouts.rank0
+        dist.monitored_barrier(_group, timeout=limit)
 
 
 class ThreadDump(HookBase):
@@ -119,7 +120,7 @@ class ThreadDump(HookBase):
     def __init__(self, output_dir: str) -> None:
         path = f"{output_dir}/log.txt" + (f".rank{rank}" if (rank := comm.get_rank()) else "")
         # faulthandler writes to the file's descriptor, so the file stays open
-        self._file = None if _rank0_group is None else open(path, "a")
+        self._file = None if _group is None else open(path, "a")
 
     def before_step(self) -> None:
         """Starts the clock anew."""
