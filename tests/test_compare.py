@@ -403,6 +403,7 @@ def test_sigterm_is_as_ctrl_c():
             signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_a_real_run(synthetic_root, tmp_path, capsys):
     small = ["dataloader.image_size=[64,176]", "train.max_iter=2", "train.checkpointer.period=2"]
     small += ["dataloader.train.num_workers=0", "dataloader.test.num_workers=0"]

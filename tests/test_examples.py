@@ -49,6 +49,7 @@ def read(path):
     return nbformat.read(path, as_version=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, environment):
     notebook = read(path)

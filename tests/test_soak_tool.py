@@ -74,6 +74,7 @@ def test_without_pss_what_nobody_shares_counts(monkeypatch):
     assert sample["memory"] == sample["uss"] > 10 * MIB
 
 
+@pytest.mark.slow
 def test_a_training_under_it_leaves_numbers_and_a_picture(monkeypatch, tmp_path, capsys):
     seconds = iter(range(10**6))  # an iteration takes a second
     monkeypatch.setattr(soak, "time", type("Clock", (), {"monotonic": lambda: next(seconds)}))

@@ -47,6 +47,8 @@ def cheaper(words):
     return words + added
 
 
+pytestmark = pytest.mark.slow
+
 #: Runs commands one after the other in one process, which imports PyTorch once.
 RUN_ALL = """
 import contextlib, io, json, runpy, sys, traceback

@@ -115,6 +115,7 @@ def test_onnx(model, tmp_path):
         assert [entry["name"] for entry in entries[key]] == [value.name for value in values]
 
 
+@pytest.mark.slow
 def test_aoti_by_the_tool(tool, model, arguments, tmp_path, capsys):
     assert tool.main([*arguments, "--format", "aoti", "--num-cameras", "2"]) == 0
     folder = tmp_path / "deploy"
