@@ -151,6 +151,7 @@ def test_photos_are_about_as_large_as_those_of_nuscenes(benchmark, tmp_path):
     assert 120e3 < (tmp_path / "photo.jpg").stat().st_size < 260e3
 
 
+@pytest.mark.slow
 def test_train(benchmark):
     status, printed, complaint, content = benchmark(
         "train", "--variants", "float32", "checkpointing"

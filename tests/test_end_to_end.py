@@ -90,6 +90,7 @@ def test_eval_only_gives_the_same_boxes_as_the_end_of_training(train_net, traine
             assert box["translation"] == pytest.approx(other["translation"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate(train_net, tmp_path):
     overrides = ["train.max_iter=1", "train.report.enabled=false"]
     train_net(tmp_path, *overrides, options=["--num-gpus", "2"])

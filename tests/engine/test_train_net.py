@@ -87,6 +87,7 @@ def trained_by_two(tmp_path_factory):
     return folder / "output"
 
 
+@pytest.mark.slow
 def test_two_processes_stop_on_a_signal_and_go_on(tmp_path, toy_config, trained_by_two):
     """Two spawned processes, whose starter gets SIGTERM in iteration 3; then two of torchrun. They
     end with the bits of two that were left alone."""
