@@ -21,7 +21,7 @@ from fsdbev.data.dataset import FrameDataset
 from fsdbev.utils.atomic_write import atomic_write
 
 from .distributed import ThreadDump, TimedLoader, wait_for_rank0
-from .report import Evaluated, ReportSource, write_report
+from .report import Evaluated, ReportSource
 from .streaming import StreamingPredictor, can_stream
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ def evaluate(
             file.write(json.dumps(_finite(results), indent=2).encode())
         if report is not None:
             evaluated = Evaluated(results, evaluators, _frames_of(loader), grid)
+            from .report.writer import write_report  # imports the devkit
+
             write_report(cfg, report, evaluated)
     wait_for_rank0()
     return results

@@ -17,7 +17,8 @@ from fsdbev.engine import Trainer, evaluate, load_config
 from fsdbev.engine import evaluation as evaluation_module
 from fsdbev.engine.config_difference import Change
 from fsdbev.engine.model import build_model
-from fsdbev.engine.report import Evaluated, ReportSource, write_report, writer
+from fsdbev.engine.report import Evaluated, ReportSource, writer
+from fsdbev.engine.report.writer import write_report
 from fsdbev.evaluation import CLASSES, NuScenesEvaluator, scoring
 from fsdbev.visualization import true_boxes
 

@@ -4,64 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
 from fsdbev.d2.evaluation import DatasetEvaluator
-from fsdbev.data.dataset import FrameDataset
 from fsdbev.evaluation import NuScenesEvaluator, ScoredDetections
-from fsdbev.structures import BEVGrid
 from fsdbev.utils.atomic_write import atomic_write
 from fsdbev.visualization.report import Fact, Page, render
 
-from ..config_difference import Change
-from . import sections
+from . import Evaluated, ReportSource, sections
 from .samples import sample_section
 
 logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
-
-
-@dataclass(frozen=True)
-class ReportSource:
-    """Where what is evaluated comes from.
-
-    Attributes:
-        config_file: its path; "" where the config is from none.
-        overrides: of the command line.
-        changes: what differs from the base that the command line gives; None without one.
-        base: the base's config file.
-        weights: which, in words.
-    """
-
-    config_file: str = ""
-    overrides: Sequence[str] = ()
-    changes: Sequence[Change] | None = None
-    base: str | None = None
-    weights: str = ""
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """An evaluation that has ended.
-
-    Attributes:
-        results: metrics by task, as the evaluators gave them.
-        evaluators: that gave them.
-        dataset: what was evaluated on; None where it is no frame index, which pictures are made of.
-        grid: where the model looks, which pictures show; None where that is not known.
-    """
-
-    results: Mapping[str, Any]
-    evaluators: Sequence[DatasetEvaluator]
-    dataset: FrameDataset | None
-    grid: BEVGrid | None = None
 
 
 def write_report(cfg: DictConfig, source: ReportSource, evaluated: Evaluated) -> None:
