@@ -14,7 +14,6 @@ from fsdbev.d2.config import instantiate
 from fsdbev.d2.structures import Instances
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.engine import Trainer, evaluate, load_config
-from fsdbev.engine import evaluation as evaluation_module
 from fsdbev.engine.config_difference import Change
 from fsdbev.engine.model import build_model
 from fsdbev.engine.report import Evaluated, ReportSource, writer
@@ -203,7 +202,7 @@ def test_any_evaluator_gets_a_page_of_its_metrics(toy):
 
 def test_only_the_last_evaluation_of_a_training_writes_it(toy, monkeypatch):
     calls = []
-    monkeypatch.setattr(evaluation_module, "write_report", lambda *args: calls.append(args))
+    monkeypatch.setattr(writer, "write_report", lambda *args: calls.append(args))
     cfg, _ = toy("train.max_iter=4", "train.eval_period=2")
     Trainer(cfg, ReportSource("some.py", ["a=1"])).train()
     ((_, source, _),) = calls

@@ -1,6 +1,6 @@
 """The report of an evaluation: ``report.html``, which :mod:`.writer` writes.
 
-This file does not import the writer: it needs nuScenes' devkit, whose import takes a second, and the
+This file does not import the writer. That needs nuScenes' devkit, whose import takes a second; the
 predictor and other evaluators do without it.
 """
 
