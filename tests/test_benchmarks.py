@@ -161,7 +161,7 @@ def test_train(benchmark):
     assert first["x"] == 1 and second["x"] == pytest.approx(
         first["ms a step"] / second["ms a step"]
     )
-    assert first["peak GB"] is None or first["peak GB"] > 0.1
+    assert first["peak GB"] > 0.1
     assert [line.split()[0] for line in printed.splitlines()[-2:]] == ["float32", "checkpointing"]
 
 
@@ -179,7 +179,6 @@ def test_infer(benchmark, precision):
     assert every["x"] == 1
     assert stream["x"] == pytest.approx(every["ms"] / stream["ms"])
     assert 1.1 < every["GMACs"] / stream["GMACs"] < 2
-    assert every["MB"] is None or every["MB"] > 50
     assert content["machine"]["same boxes"] == "100.00 %"
     assert [line.split()[0] for line in printed.splitlines()[-2:]] == ["all", "stream"]
 

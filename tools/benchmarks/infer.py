@@ -1,11 +1,10 @@
 """Time of inference: all frames of a sample against a stream that keeps image features.
 
 A fake drive and random weights; the two sides take turns, sample by sample, and must find the same
-boxes. The first sample warms both up and is not counted; times are medians. GMACs are fvcore's of
-one sample (tools/analyze_model.py); "of peak" is their rate as a share of that of a large matrix
-product in the same precision and the same run. Memory is the most that the process has (CPU:
-resident, Linux only; GPU: allocated) while a side runs, weights included. The config decides about
-the layout and the compilation of the model: train.channels_last=True.
+boxes. The first sample warms both up and is not counted; times are medians. GMACs are those of
+tools/analyze_model.py, which also tells the memory; "of peak" is their rate as a share of that of a
+large matrix product in the same precision and the same run. The config decides about the layout
+and the compilation of the model: train.channels_last=True.
 """
 
 from __future__ import annotations
@@ -49,13 +48,11 @@ class Side:
         predict: list of one sample -> list of its detections.
         gmacs: of one sample.
         seconds: of every sample.
-        megabytes: peak memory over all samples; None where it is unknown.
     """
 
     predict: Callable[[list[dict]], list[dict[str, Instances]]]
     gmacs: float
     seconds: list[float] = field(default_factory=list)
-    megabytes: float | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +78,7 @@ def run(args: argparse.Namespace) -> None:
     sides = make_sides(cfg, args.cameras)
     size = tuple(cfg.dataloader.image_size)
     drive = fake_drive(num_frames=cfg.model.num_frames, num_cameras=args.cameras, image_size=size)
-    device = torch.device(args.device)
-    rate, same = measure(sides, islice(drive, args.frames + 1), device, args.precision)
+    rate, same = measure(sides, islice(drive, args.frames + 1), args.device, args.precision)
     rows = [_row(name, side, sides[ALL], rate) for name, side in sides.items()]
     about = {
         **machine.describe(args.device),
@@ -112,7 +108,7 @@ def make_sides(cfg: DictConfig, cameras: int) -> dict[str, Side]:
 
 @torch.no_grad()
 def measure(
-    sides: dict[str, Side], drive: Iterator[dict], device: torch.device, precision: str
+    sides: dict[str, Side], drive: Iterator[dict], device: str, precision: str
 ) -> tuple[float, float]:
     """Runs every sample through all sides, which take turns in being first.
 
@@ -128,28 +124,24 @@ def measure(
     for number, sample in enumerate(drive):
         names, found = list(sides), {}
         for name in names if number % 2 else names[::-1]:
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                found[name] = run_once(sides[name], sample, device, counts=number > 0)
+            with torch.autocast(device, dtype, enabled=dtype is not None):
+                found[name] = run_once(sides[name], sample, counts=number > 0)
         shares.append(share_of_same_boxes(found[STREAM], found[ALL]))
         if shares[-1] < _LEAST_SAME:
             raise ValueError(
                 f"sample {number}: {100 * shares[-1]:.1f} % of the boxes are the same, so the "
                 "times mean nothing"
             )
-        rates.append(machine.matrix_rate(device, dtype or torch.float32))
+        rates.append(machine.matrix_rate(torch.device(device), dtype or torch.float32))
     return max(rates), min(shares)
 
 
-def run_once(side: Side, sample: dict, device: torch.device, *, counts: bool) -> Instances:
-    """The detections of a side in a sample; the run is measured if it counts."""
-    machine.reset_peak_memory(device)
+def run_once(side: Side, sample: dict, *, counts: bool) -> Instances:
+    """The detections of a side in a sample; the run is timed if it counts."""
     begin = wall_time()
     (output,) = side.predict([sample])
-    seconds = wall_time() - begin
     if counts:
-        side.seconds.append(seconds)
-        memory = machine.peak_memory(device)
-        side.megabytes = None if memory is None else max(side.megabytes or 0, memory / 1e6)
+        side.seconds.append(wall_time() - begin)
     return output["instances"]
 
 
@@ -168,5 +160,5 @@ def _row(name: str, side: Side, every: Side, peak: float) -> dict[str, Any]:
     seconds = statistics.median(side.seconds)
     rate = side.gmacs / seconds
     row = {"side": name, "ms": 1e3 * seconds, "x": statistics.median(every.seconds) / seconds}
-    row |= {"GMACs": side.gmacs, "GMAC/s": rate, "of peak": rate / peak, "MB": side.megabytes}
+    row |= {"GMACs": side.gmacs, "GMAC/s": rate, "of peak": rate / peak}
     return row

@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: description, memory, peak rate; output of the results."""
+"""The machine that a benchmark runs on: description and peak rate; output of the results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from torch.utils.benchmark import Timer
 
 #: Edge of the matrices whose product gives the peak rate.
 _MATRIX = {"cpu": 2048, "cuda": 8192}
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,23 +64,6 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
         return edge**3 / min(timer.blocked_autorange().times) / 1e9
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif _CLEAR.exists():
-        _CLEAR.write_text("5")  # VmHWM starts again from what is resident
-
-
-def peak_memory(device: torch.device) -> int | None:
-    """Bytes: the most since the reset that was allocated (GPU) or resident (CPU, Linux only)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if not _CLEAR.exists():
-        return None
-    line = next(x for x in _STATUS.read_text().splitlines() if x.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
 
 
 def show(values: Mapping[str, Any]) -> None:

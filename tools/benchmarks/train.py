@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -108,9 +109,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         max_grad_norm=cfg.train.clip_grad.max_norm,
     )
     ema = ModelEMA(model)
-    machine.reset_peak_memory(device)
     times = [_step(step, ema, number) for number in range(1 + args.steps)][1:]
-    return {"milliseconds": times, "peak_bytes": machine.peak_memory(device)}
+    if device.type == "cuda":
+        return {"milliseconds": times, "peak_bytes": torch.cuda.max_memory_allocated(device)}
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of Linux
+    return {"milliseconds": times, "peak_bytes": 1024 * kilobytes}
 
 
 def _rows(
@@ -120,9 +123,9 @@ def _rows(
     for name, processes in found.items():
         ms = statistics.median(ms for one in processes for ms in one["milliseconds"])
         first = first or ms
-        peak = max(one["peak_bytes"] or 0 for one in processes)
+        peak = max(one["peak_bytes"] for one in processes)
         row = {"variant": name, "ms a step": ms, "samples/s": 1e3 * batch / ms, "x": first / ms}
-        rows.append({**row, "peak GB": peak / 1e9 if peak else None})
+        rows.append({**row, "peak GB": peak / 1e9})
     return rows
 
 

@@ -41,8 +41,7 @@ def draw(content: dict[str, Any]) -> Figure:
     caption = f"{settings['iterations']} iterations of {settings['batch']} samples on "
     caption += f"{settings['data']}.  "
     seeds = ", ".join(map(str, content["seeds"]))
-    several = len(content["seeds"]) > 1
-    caption += f"Dots: seeds {seeds}.  Line: their mean." if several else f"Seed {seeds}."
+    caption += f"Dots: seeds {seeds}.  Line: their mean." if ", " in seeds else f"Seed {seeds}."
     figure.suptitle(caption, fontsize=10)
     return figure
 

@@ -19,7 +19,6 @@ from .runs import Run
 
 #: Task of the metrics in evaluation.json.
 _TASK = "nuscenes"
-
 #: Lines of a document around the part that is written here.
 BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
 

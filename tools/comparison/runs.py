@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,6 @@ from .entries import OWN, Entry, changed_keys, flat
 TRAIN_NET = Path(__file__).resolve().parents[1] / "train_net.py"
 #: Seconds between two checks of the processes, and until processes asked to end are killed.
 _POLL, _GRACE = 0.1, 60.0
-_LAST_LINES = 6
 
 
 @dataclass(frozen=True)
@@ -195,14 +194,13 @@ def _failure(run: Run, status: int) -> str:
         return ""
     how = f"ended with status {status}" if status else "ended before its evaluation"
     text = run.console.read_text(encoding="utf-8", errors="replace")
-    lines = [line for line in text.splitlines() if line.strip()][-_LAST_LINES:]
+    lines = [line for line in text.splitlines() if line.strip()][-6:]
     return "\n    ".join([f"{run.title} {how}; {run.console} ends with:", *lines])
 
 
-def _end(processes: Iterable[subprocess.Popen]) -> None:
+def _end(processes: Collection[subprocess.Popen]) -> None:
     """Asks the processes to end, by which a training saves a checkpoint; kills those that do not
     in time, and all at a second Ctrl-C."""
-    processes = list(processes)
     if processes:
         print("ending; trainings save a checkpoint first", flush=True)
     for process in processes:
