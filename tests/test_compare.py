@@ -222,7 +222,10 @@ def test_runs_of_other_settings_are_not_mixed_in(workplace):
     complaint = workplace.fails()
     assert "optimizer.lr was 0.004, is 0.001" in complaint
     assert str(workplace.out / "a") not in complaint
-    (workplace.out / "b" / "seed0" / "run.json").unlink()
+    record = workplace.out / "b" / "seed0" / "run.json"
+    record.write_text("{")
+    assert f"{record} is damaged" in workplace.fails()
+    record.unlink()
     assert "not made by this tool" in workplace.fails() and len(workplace.calls()) == count
 
 

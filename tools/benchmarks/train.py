@@ -116,9 +116,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {"milliseconds": times, "peak_bytes": 1024 * kilobytes}
 
 
-def _rows(
-    found: dict[str, list[dict[str, Any]]], batch: int
-) -> list[dict[str, str | float | None]]:
+def _rows(found: dict[str, list[dict[str, Any]]], batch: int) -> list[dict[str, Any]]:
     rows, first = [], None
     for name, processes in found.items():
         ms = statistics.median(ms for one in processes for ms in one["milliseconds"])

@@ -80,7 +80,10 @@ class Run:
 
     def read_record(self) -> dict[str, Any]:
         """``settings`` and ``made_with`` of a run that was started."""
-        return json.loads(self.record.read_text(encoding="utf-8"))
+        try:
+            return json.loads(self.record.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.record} is damaged ({error}): remove its folder") from error
 
 
 def make_runs(entries: Sequence[Entry], seeds: Sequence[int], out: Path) -> list[Run]:
@@ -158,8 +161,7 @@ def _changes(run: Run) -> str:
     before, now = run.read_record()["settings"], run.settings
     changed = changed_keys(before, now)
     texts = [f"{k} was {before.get(k, 'absent')}, is {now.get(k, 'absent')}" for k in changed[:3]]
-    if len(changed) > 3:
-        texts.append(f"and {len(changed) - 3} more")
+    texts += [f"and {len(changed) - 3} more"] if len(changed) > 3 else []
     return f"{run.folder}: {'; '.join(texts)}" if changed else ""
 
 
