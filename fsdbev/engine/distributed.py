@@ -94,13 +94,13 @@ def _missing_ranks() -> str:
     try:
         dist.monitored_barrier(_group, timeout=limit, wait_all_ranks=True)
     except RuntimeError as error:
-        return str(error).splitlines()[0]
+        text = str(error).splitlines()[0]
+        return text if "Barrier" in text else "Another process has ended, which its launcher names"
     return "All ranks answer: the network may have failed for a while"
 
 
 def wait_for_rank0() -> None:
-    """Returns when every process has called it. Rank 0 may call it ``rank0_timeout_minutes`` after
-    the others, which other collectives do not allow."""
+    """Returns when every process has called it; rank 0 may be ``rank0_timeout_minutes`` late."""
     if _group is not None:
         limit = _timeouts.collective if comm.is_main_process() else _timeouts.rank0
         dist.monitored_barrier(_group, timeout=limit)

@@ -108,7 +108,7 @@ def _end_as(
     if code == PREEMPTED:
         logger.warning("The job was asked to stop, and saved a checkpoint: --resume goes on")
     elif code == RANK_LOST:
-        logger.error("The job ends: %s lost another one, which its log names", process)
+        logger.error("The job ends: %s lost another process, see its log", process)
     elif code < 0:
         name = signal.Signals(-code).name
         logger.error("The job ends: %s was killed by %s; --resume goes on", process, name)
