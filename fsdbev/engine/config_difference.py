@@ -27,9 +27,9 @@ class Change(NamedTuple):
 
 
 def difference(base: DictConfig, cfg: DictConfig) -> list[Change]:
-    """The values that differ, references resolved; in the order of ``cfg``, then of ``base``."""
+    """The values that differ, references resolved; in alphabetical order of their keys."""
     before, after = _texts(base), _texts(cfg)
-    keys = dict.fromkeys([*after, *before])
+    keys = sorted({*after, *before})
     changes = [Change(key, before.get(key, _NONE), after.get(key, _NONE)) for key in keys]
     return [change for change in changes if change.base != change.value]
 

@@ -36,13 +36,13 @@ def test_values_that_differ_come_and_go(tmp_path):
     base = "a = dict(x=1, same=[1, {}], gone=None, part=dict(p=0.5), z='${.x}')"
     value = "a = dict(x=1.0, same=[1, {}], part=None, z=1, new=dict(b=[True], c=[], d='é'))"
     assert differences(tmp_path, base, value) == [
-        "a.x: 1 -> 1.0",
-        "a.part: (not there) -> null",
+        "a.gone: null -> (not there)",
         "a.new.b.0: (not there) -> true",
         "a.new.c: (not there) -> []",
         'a.new.d: (not there) -> "é"',
-        "a.gone: null -> (not there)",
+        "a.part: (not there) -> null",
         "a.part.p: 0.5 -> (not there)",
+        "a.x: 1 -> 1.0",
     ]
 
 

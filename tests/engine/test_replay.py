@@ -8,6 +8,7 @@ import torch
 
 from fsdbev.d2.config import LazyConfig
 from fsdbev.engine import Trainer, load_config
+from fsdbev.engine.config import resolved
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests" / "engine" / "toy_config.py"
@@ -66,7 +67,7 @@ def test_an_iteration_of_the_model_comes_out_the_same(synthetic_root, tmp_path, 
         "train.max_skipped_steps=0",
     ]
     cfg = load_config(str(TINY), overrides)
-    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))  # as fsdbev.engine.run does
+    LazyConfig.save(resolved(cfg), str(tmp_path / "config.yaml"))  # as fsdbev.engine.run does
     trainer = Trainer(cfg)
     model, recorded = trainer.checkpointer.model, {}
 
