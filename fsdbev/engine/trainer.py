@@ -168,8 +168,7 @@ class Trainer(DefaultTrainer):
             raise FloatingPointError(self._save_stopped(error)) from error
 
     def _save_stopped(self, error: BadNumbersError) -> str:
-        """Saves this iteration for ``replay`` and a checkpoint from before it; returns the message
-        for the user."""
+        """Saves this iteration for ``replay`` and a checkpoint from before it; returns the text."""
         folder = Path(self.cfg.train.output_dir) / f"stopped_at_{self.iter:07d}"
         model, rank = self.checkpointer.model.state_dict(), comm.get_rank()
         saved = {"seed": self._seed.seed, "rank": rank, "iteration": self.iter}
