@@ -22,12 +22,10 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
-
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells when it starts and stops
 
-# ruff: noqa: E402  after the path is set, for use without installation
-from command_line import exit_status
+# ruff: noqa: E402  PyTorch reads the environment when it is imported
+from command_line import exit_status, tool_parser
 from omegaconf import DictConfig
 
 from fsdbev.d2.config import instantiate
@@ -57,9 +55,7 @@ MIB = 2**20
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("--config-file", required=True, help="LazyConfig file with a model")
     parser.add_argument("--num-cameras", type=int, default=6, help="of the rig (default: 6)")
     parser.add_argument(
