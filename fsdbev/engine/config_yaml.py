@@ -4,7 +4,8 @@
 - ``_target_``, and the ``path`` of ``hydra.utils.get_object``, name classes and functions that are
   defined in one of ``CALLABLE`` or in a plugin that the command line names.
 - ``train.plugins`` names modules of ``projects`` alone; others are named on the command line.
-- There are no references (``${...}``) and no resolvers: saving writes the values out.
+- ``${key}`` and ``${..key}`` refer to other values, as in a ``.py`` config. There are no resolvers
+  (``${oc.env:HOME}``), and no references inside of a longer text.
 
 A ``.py`` config is a program, and is run as one.
 """
@@ -12,6 +13,7 @@ A ``.py`` config is a program, and is run as one.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable
 from enum import Enum
 from typing import Any
@@ -21,7 +23,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from fsdbev.data.plain_file import read_bytes
-from fsdbev.utils.plain_yaml import parse_yaml, values_of
+from fsdbev.utils.plain_yaml import check_size, parse_yaml, values_of
 
 #: Modules whose public classes and functions a YAML config may call, with those inside of them.
 CALLABLE = (
@@ -45,6 +47,8 @@ CALLABLE = (
     "torch.optim",
 )
 MAX_BYTES = 250_000  # of a file; our own configs have 8 kB
+MAX_VALUES = 10_000  # with a reference's values counted where it stands; our own have 350
+_REFERENCE = re.compile(r"\$\{\.*\w+(\.\w+)*\}")
 
 
 def read_yaml_config(path: str) -> DictConfig:
@@ -60,10 +64,11 @@ def read_yaml_config(path: str) -> DictConfig:
         if not isinstance(content, dict):
             raise ValueError(f"a config is a mapping, got a {type(content).__name__}")
         for place, text in values_of(content):
-            if isinstance(text, str) and "${" in text:
-                found = f"{place}: {text[:200]!r}"
-                raise ValueError(f"{found} has a reference; only .py configs have references")
-        return OmegaConf.create(content, flags={"allow_objects": True})
+            if isinstance(text, str) and "${" in text and not _REFERENCE.fullmatch(text):
+                raise ValueError(f"{place}: {text[:200]!r} is more than a reference, as ${{a.b}}")
+        cfg = OmegaConf.create(content, flags={"allow_objects": True})
+        check_size(cfg, MAX_VALUES)
+        return cfg
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
 

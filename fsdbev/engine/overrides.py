@@ -7,21 +7,22 @@ An override changes a value that is there to one of its type:
 - a mapping or a call to null, which takes the part out; ``{key: value}`` sets those keys alone;
 - null or missing (``???``) to anything; another object, as a function, to nothing.
 
-It sets no ``_target_``, no path of what is looked up by its name, and no reference: what is called
-is decided in config files.
+It sets no ``_target_`` and no reference: what is called is decided in config files.
 """
 
 from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
+
+from fsdbev.utils.plain_yaml import values_of
 
 _NAMES = {DictConfig: "null or {key: value}", ListConfig: "list", str: "str (as '\"12\"' for 12)"}
 
@@ -36,7 +37,8 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     cfg = copy.deepcopy(cfg)
     for text in overrides:
         try:
-            _set(cfg, *_parse(text))
+            with flag_override(cfg, "struct", True):  # so that OmegaConf adds no key
+                _set(cfg, *_parse(text))
         except HydraException as error:
             raise ValueError(f"override {text!r}: it must read key=value; {error}") from error
         except (ValueError, RecursionError) as error:
@@ -56,30 +58,20 @@ def _parse(text: str) -> tuple[str, Any]:
     return key, value
 
 
-def _places(node: DictConfig | ListConfig, above: str = "") -> Iterator[tuple[str, tuple]]:
-    """Dotted names of all that can be set, each with the node that holds it and its key there."""
-    if isinstance(node, DictConfig) and "get_object" in str(node.get("_target_")):
-        return
-    for key in node if isinstance(node, DictConfig) else range(len(node)):
-        if key != "_target_":
-            yield f"{above}{key}", (node, key)
-            is_other = OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key)
-            if not is_other and OmegaConf.is_config(node[key]):
-                yield from _places(node[key], f"{above}{key}.")
-
-
 def _set(cfg: DictConfig, place: str, value: Any) -> None:
-    places = dict(_places(cfg))
-    if place not in places:
-        nearest = difflib.get_close_matches(place, places, n=1, cutoff=0.0)
-        raise ValueError(f"unknown key {place!r}; the nearest key is {', '.join(nearest)!r}")
-    node, key = places[place]
-    current = None if OmegaConf.is_missing(node, key) else node[key]
-    if isinstance(current, DictConfig) and isinstance(value, dict):
-        for name, item in value.items():
-            _set(cfg, f"{place}.{name}", item)
-    else:
-        node[key] = _converted(place, [current], value)
+    try:
+        current = OmegaConf.select(cfg, place)
+        if isinstance(current, DictConfig) and isinstance(value, dict):
+            for name, item in value.items():
+                _set(cfg, f"{place}.{name}", item)
+        else:
+            OmegaConf.update(cfg, place, _converted(place, [current], value), merge=False)
+    except (AttributeError, LookupError, TypeError) as error:  # of OmegaConf: there is no such key
+        keys = [key for key, _ in values_of(OmegaConf.to_container(cfg)) if "_target_" not in key]
+        nearest = difflib.get_close_matches(place, keys, n=1, cutoff=0.0)
+        raise ValueError(
+            f"unknown key {place!r}; the nearest key is {', '.join(nearest)!r}"
+        ) from error
 
 
 def _converted(place: str, models: Sequence[Any], value: Any) -> Any:

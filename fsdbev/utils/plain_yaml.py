@@ -1,4 +1,5 @@
-"""YAML of unknown origin: plain values, without aliases and duplicate keys."""
+"""YAML of unknown origin: plain values, without aliases and duplicate keys. What a config of such
+values may refer to (``${key}``) is limited too, by :func:`check_size`."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 _TYPES = ("null", "bool", "int", "float", "str", "seq", "map")
 
@@ -46,6 +49,27 @@ def values_of(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(content, dict | list):
         for key, item in content.items() if isinstance(content, dict) else enumerate(content):
             yield from values_of(item, f"{place}.{key}" if place else str(key))
+
+
+def check_size(cfg: DictConfig, max_values: int) -> None:
+    """Counts the values of a config, those behind a reference once for each reference to them, as
+    a few references can stand for billions of values.
+
+    Raises:
+        ValueError: there are more than ``max_values``; so there are if references go in a circle.
+    """
+    nodes, count = [cfg], 0
+    for node in nodes:  # which grows on the way
+        count += len(node)
+        if count > max_values:
+            raise ValueError(f"its references lead to over {max_values} values, or in a circle")
+        for key in node if isinstance(node, DictConfig) else range(len(node)):
+            try:
+                value = node.get(key)
+            except InterpolationResolutionError:
+                continue  # it leads nowhere; an override may mend that
+            if OmegaConf.is_config(value):
+                nodes.append(value)
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -8,7 +8,8 @@ import torch
 
 from fsdbev.d2.config import instantiate
 from fsdbev.engine import load_config
-from fsdbev.engine.config_yaml import MAX_BYTES, check_targets, read_yaml_config
+from fsdbev.engine.config import resolved
+from fsdbev.engine.config_yaml import MAX_BYTES, MAX_VALUES, check_targets, read_yaml_config
 
 #: Each line holds the one before ten times.
 LAUGHS = "a0: &a0 [1]\n" + "".join(
@@ -90,13 +91,62 @@ def test_types_of_numbers_and_classes_are_looked_up(write):
 
 @pytest.mark.parametrize(
     "value",
-    ["${oc.env:HOME}", "${oc.decode:${b}}", "\\${oc.env:HOME}", "${any: thing}", "x${b}", "${b"],
+    [
+        "${oc.env:HOME}",
+        "${oc.decode:${b}}",
+        "\\${oc.env:HOME}",
+        "${any: thing}",
+        "x${b}",
+        "${b}x",
+        "${b}${b}",
+        "${${b}}",
+        "${b",
+        "${}",
+    ],
 )
-def test_references_and_resolvers_are_refused(write, value):
-    with pytest.raises(
-        ValueError, match=r"config\.yaml: a\.0: .*only \.py configs have references"
-    ):
+def test_resolvers_are_refused(write, value):
+    with pytest.raises(ValueError, match=r"config\.yaml: a\.0: .*is more than a reference"):
         load_config(write(json.dumps({"a": [value], "b": "{oc.env:HOME}"})))
+
+
+def test_references_follow_overrides(write):
+    """Of a file as Detectron2 saves it: what refers to a value has the overridden one."""
+    content = {
+        "sizes": {"cell": 0.8, "missing": "???"},
+        "model": {"cell": "${sizes.cell}", "head": {"cell": "${..cell}"}, "all": "${sizes}"},
+        "later": "${sizes.missing}",
+        "first": "${train.betas.0}",
+        "train": {"betas": [0.9, 0.99]},
+    }
+    path = write(json.dumps(content))
+    cfg = load_config(path, ["sizes.cell=0.5", "sizes.missing=3", "train.betas.0=0.7"])
+    assert (cfg.model.cell, cfg.model.head.cell, cfg.model.all.cell) == (0.5, 0.5, 0.5)
+    assert (cfg.later, cfg.first) == (3, 0.7)
+    assert load_config(path, ["model.cell=0.25"]).model.head.cell == 0.25
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a": ["${b}"], "b": ["${a}"]},
+        {"a0": ["x"] * 10, **{f"a{i + 1}": [f"${{a{i}}}"] * 10 for i in range(30)}},
+        {"a": list(range(1000)), "b": ["${a}"] * 1000},
+        {"dotted.key": {"a": "${b}"}, "b": {"c": ["${d}"] * 300}, "d": ["${e}"] * 300, "e": [1]},
+    ],
+)
+def test_references_do_not_multiply(write, content):
+    with pytest.raises(
+        ValueError, match=rf"config\.yaml: .*over {MAX_VALUES} values, or in a circle"
+    ):
+        load_config(write(json.dumps(content)))
+
+
+@pytest.mark.parametrize("text", ["a: ${a}", "a: {b: ${a}}", "a: ${b}\nb: ${a}", "a: ${nothing}"])
+def test_a_reference_to_nothing(write, text):
+    """It is no error of the file, as an override may mend it; it is one where it is used."""
+    path = write(text)
+    with pytest.raises(ValueError, match="a"):
+        resolved(load_config(path))
 
 
 @pytest.mark.parametrize(
@@ -120,14 +170,19 @@ def test_references_and_resolvers_are_refused(write, value):
         ("a: [", "line 1"),
         ("\x00", "."),
         ("[" * 5000, "."),
-        ("a: {_target_: '${b}'}\nb: os.system", "references"),
-        ("a: {_target_: hydra.utils.get_object, path: '${b}'}\nb: os.system", "references"),
+        ("a: {_target_: '${b}'}\nb: os.system", r"a\._target_: '\${b}' is not on the list"),
+        (
+            "a: {_target_: hydra.utils.get_object, path: '${b}'}\nb: os.system",
+            r"a\.path: '\${b}' is not on the list",
+        ),
+        ("a: ${b}\nb: {_target_: os.system}", r"b\._target_: 'os.system' is not on the list"),
         ("train: {plugins: [code_of_the_attacker]}", "train.plugins: 'code_of_the_attacker'"),
         ("train: {plugins: code_of_the_attacker}", "train.plugins: 'code_of_the_attacker'"),
         ("train: {plugins: [projects.LSS, projectsX]}", "train.plugins: 'projectsX'"),
         ("train: {plugins: {a: code_of_the_attacker}}", "train.plugins: "),
-        ("train: {plugins: ['${b}']}\nb: code_of_the_attacker", "references"),
-        ("train: ${b}\nb: {plugins: [code_of_the_attacker]}", "references"),
+        ("train: {plugins: ['${b}']}\nb: code_of_the_attacker", "train.plugins: 'code_of"),
+        ("train: {plugins: '${b}'}\nb: [code_of_the_attacker]", "train.plugins: 'code_of"),
+        ("train: ${b}\nb: {plugins: [code_of_the_attacker]}", "train.plugins: 'code_of"),
     ],
 )
 def test_no_other_way_in(write, tmp_path, monkeypatch, text, message):

@@ -31,10 +31,10 @@ def make_config():
 
 
 def calls_of(value, place=()):
-    """Place -> what is called there, and the names that are looked up."""
+    """Place -> what is called there."""
     if isinstance(value, dict):
-        named = {"_target_", "path"} if "get_object" in str(value.get("_target_")) else {"_target_"}
-        yield from ((".".join((*place, key)), value[key]) for key in named & value.keys())
+        if "_target_" in value:
+            yield ".".join(place), value["_target_"]
         for key, item in value.items():
             yield from calls_of(item, (*place, str(key)))
     elif isinstance(value, list):
@@ -103,9 +103,6 @@ TARGET = "_target_"
         [f"train.seed=json_str({{{TARGET}: os.system}})"],
         [f"alias={{{TARGET}: os.system}}"],
         [f"alias.{TARGET}=os.system"],
-        ["saved.dtype.path=os.system"],
-        ["saved.dtype={path: os.system}"],
-        ["saved={dtype: {path: os.system}}"],
         ["saved.dtype=null", "saved.dtype={path: os.system, _target_: hydra.utils.get_object}"],
         ["train.dir=${oc.env:HOME}"],
         ["train.dir='${oc.env:HOME}'"],
