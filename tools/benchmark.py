@@ -14,13 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-# tests: the published algorithms, which are the tests' oracles too
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT), str(ROOT / "tests")]
+from command_line import ROOT, exit_status
 
-# ruff: noqa: E402  after the path is set, for use without installation
-from benchmarks import eval, infer, loader, ops, train
-from command_line import exit_status
+sys.path.append(str(ROOT / "tests"))  # the published algorithms are the tests' oracles too
+
+from benchmarks import eval, infer, loader, ops, train  # noqa: E402  after the path is set
 
 SUBJECTS = {
     "ops": ops,
