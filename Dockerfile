@@ -39,4 +39,4 @@ COPY --chown=fsdbev projects projects
 COPY --chown=fsdbev tools tools
 COPY --chown=fsdbev docs/examples docs/examples
 
-CMD ["python", "-m", "fsdbev.collect_env"]
+CMD ["python", "-m", "fsdbev.utils.collect_env"]

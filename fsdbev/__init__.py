@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from fsdbev.data.rig_file import read_rig
-    from fsdbev.engine import Predictor, evaluate, load_config
-    from fsdbev.model_zoo import get_config
-    from fsdbev.structures import CLASS_NAMES, Boxes3D, LabelledBoxes, Rig
+    from .config import load_config
+    from .data.io.rig_file import read_rig
+    from .engine import evaluate
+    from .inference import Predictor
+    from .model_zoo import get_config
+    from .structures import CLASS_NAMES, Boxes3D, LabelledBoxes, Rig
 
 __all__ = [
     "CLASS_NAMES",
@@ -33,12 +35,12 @@ _HOMES = {
     "CLASS_NAMES": "fsdbev.structures",
     "Boxes3D": "fsdbev.structures",
     "LabelledBoxes": "fsdbev.structures",
-    "Predictor": "fsdbev.engine",
+    "Predictor": "fsdbev.inference",
     "Rig": "fsdbev.structures",
     "evaluate": "fsdbev.engine",
     "get_config": "fsdbev.model_zoo",
-    "load_config": "fsdbev.engine",
-    "read_rig": "fsdbev.data.rig_file",
+    "load_config": "fsdbev.config",
+    "read_rig": "fsdbev.data.io.rig_file",
 }
 
 

@@ -52,7 +52,7 @@ def synthetic_root(tmp_path_factory) -> Path:
     """Data root of a prepared synthetic set, version v1.0-synth: synth_train and synth_val, one
     scene of three frames each, six cameras of 160 x 90. Shared by the session: don't write to it.
     """
-    from fsdbev.data.prepare import prepare_nuscenes
+    from fsdbev.data.nuscenes.prepare import prepare_nuscenes
     from fsdbev.data.synthetic import SyntheticOptions, generate
 
     root = tmp_path_factory.mktemp("synthetic") / "data"

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fsdbev.config.overrides import apply_overrides
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
 from fsdbev.engine.optim import build_optimizer
-from fsdbev.engine.overrides import apply_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What leaf files share.

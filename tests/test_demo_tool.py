@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from fsdbev.d2.config import instantiate
-from fsdbev.data.image_file import read_image
-from fsdbev.data.index import FrameIndex
-from fsdbev.data.rig_file import read_rig
+from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.data.io.image_file import read_image
+from fsdbev.data.io.rig_file import read_rig
 from fsdbev.model_zoo import CONFIGS, get_config
 from fsdbev.visualization import VideoWriter
 

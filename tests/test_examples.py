@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fsdbev.d2.config import instantiate
-from fsdbev.data.prepare import prepare_nuscenes
+from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 from fsdbev.data.synthetic import SyntheticOptions, generate
 from fsdbev.model_zoo import get_config
 

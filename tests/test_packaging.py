@@ -90,7 +90,7 @@ def test_the_citation_names_this_version_and_the_paper():
 def test_the_issue_template_asks_for_the_environment():
     template = yaml.safe_load(read(".github/ISSUE_TEMPLATE/bug.yml"))
     asked = {field["id"]: field for field in template["body"] if "id" in field}
-    assert "python -m fsdbev.collect_env" in asked["environment"]["attributes"]["description"]
+    assert "python -m fsdbev.utils.collect_env" in asked["environment"]["attributes"]["description"]
     assert asked["environment"]["validations"]["required"]
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from fsdbev.config import load_config
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.engine import StreamingPredictor, believe, load_config
-from fsdbev.engine.analysis import analyze
+from fsdbev.inference import StreamingPredictor, believe
 from fsdbev.layers import EXTENSION_BUILT
+from fsdbev.utils.flops import analyze
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECTS = sorted(path.parent for path in (ROOT / "projects").glob("*/__init__.py"))

@@ -28,14 +28,15 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells when it st
 from command_line import exit_status, tool_parser
 from omegaconf import DictConfig
 
+from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.engine import load_config
-from fsdbev.engine.analysis import ModelCost, WorkingMemory, analyze, working_memory
-from fsdbev.engine.model import build_model
 from fsdbev.engine.optim import build_optimizer
 from fsdbev.engine.train_step import autocast_dtype
 from fsdbev.layers import EXTENSION_BUILT
+from fsdbev.modeling.build import build_model
+from fsdbev.utils.flops import ModelCost, analyze
+from fsdbev.utils.memory import WorkingMemory, working_memory
 
 CONVENTION = """\
 GMACs: 10^9 multiply-adds, half of what PyTorch's FlopCounterMode counts: convolutions and matrix

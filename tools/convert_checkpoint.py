@@ -43,8 +43,8 @@ from fsdbev.checkpoint import (
     to_release_names,
     write_weights,
 )
+from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
-from fsdbev.engine import load_config
 from fsdbev.modeling.backbone.resnet import ARCHITECTURES, ResNet
 
 StateDict = dict[str, Tensor]

@@ -33,14 +33,15 @@ import numpy as np
 from command_line import exit_status, tool_parser
 from PIL import Image
 
-from fsdbev.data.moments import Moment, moments_of_images, moments_of_videos
-from fsdbev.data.rig_file import read_rig, rig_content
-from fsdbev.engine import Predictor, believe
-from fsdbev.engine.predictor import read_images
+from fsdbev.data.io.recording import Moment, moments_of_images, moments_of_videos
+from fsdbev.data.io.rig_file import read_rig, rig_content
 from fsdbev.evaluation.submission import write_json
+from fsdbev.inference import Predictor, believe
+from fsdbev.inference.predictor import read_images
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
 from fsdbev.utils.atomic_write import atomic_write
-from fsdbev.visualization import CameraView, VideoWriter, belief_sheet, mosaic
+from fsdbev.visualization import CameraView, VideoWriter, mosaic
+from fsdbev.visualization import diagnostics_sheet as belief_sheet
 
 CONVENTIONS = (
     "ego of the reference camera's time: x forward, y left, z up; center of the box; size: length, "

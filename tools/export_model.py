@@ -27,12 +27,12 @@ from command_line import exit_status, tool_parser
 from omegaconf import DictConfig
 
 from fsdbev.checkpoint import load_weights
+from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.engine import load_config
-from fsdbev.engine.export import FORMATS, TOLERANCE, export_model
-from fsdbev.engine.export.comparison import BOX_FACTOR
-from fsdbev.engine.model import build_model
+from fsdbev.export import FORMATS, TOLERANCE, export_model
+from fsdbev.export.comparison import BOX_FACTOR
+from fsdbev.modeling.build import build_model
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

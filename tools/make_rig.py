@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from command_line import exit_status, tool_parser
 
-from fsdbev.data.index import FrameIndex
-from fsdbev.data.rig_file import rig_of_frame, write_rig
+from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.data.io.rig_file import rig_of_frame, write_rig
 from fsdbev.visualization import rows_of
 
 

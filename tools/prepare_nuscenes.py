@@ -26,10 +26,10 @@ from pathlib import Path
 from command_line import cpu_count, exit_status, tool_parser
 from tqdm import tqdm
 
-from fsdbev.data.labelling import STAGES, LabelStatistics
-from fsdbev.data.output_folder import default_output
-from fsdbev.data.point_labels import GROUPS
-from fsdbev.data.prepare import prepare_nuscenes
+from fsdbev.data.labels.labeller import STAGES, LabelStatistics
+from fsdbev.data.labels.point_labels import GROUPS
+from fsdbev.data.nuscenes.output_folder import default_output
+from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 from fsdbev.structures import CLASS_NAMES
 
 #: More gain little, and each takes some 300 MB of memory.
@@ -112,7 +112,7 @@ def _prepare(args: argparse.Namespace, output: Path) -> int:
 
 
 def _check(args: argparse.Namespace, output: Path) -> int:
-    from fsdbev.data.check import check_nuscenes
+    from fsdbev.data.nuscenes.check import check_nuscenes
 
     report = check_nuscenes(
         dataroot=args.dataroot,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from command_line import exit_status, tool_parser
 
-from fsdbev.engine import load_config
+from fsdbev.config import load_config
 from fsdbev.engine.trainer import replay
 
 

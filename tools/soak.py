@@ -37,8 +37,9 @@ import psutil
 from command_line import exit_status, tool_parser
 from matplotlib.figure import Figure
 
+from fsdbev.config import load_config
 from fsdbev.d2.engine import HookBase, default_argument_parser, default_setup
-from fsdbev.engine import Trainer, load_config
+from fsdbev.engine import Trainer
 from fsdbev.utils.atomic_write import atomic_write
 
 #: Share of the time that does not count.

@@ -31,19 +31,18 @@ import numpy as np
 from command_line import exit_status, tool_parser
 from PIL import Image
 
+from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
-from fsdbev.data.index import FrameIndex
-from fsdbev.data.records import Frame
-from fsdbev.engine import believe, load_config
-from fsdbev.engine.detections import predictions_of
-from fsdbev.engine.model import load_model
+from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.data.index.records import Frame
 from fsdbev.evaluation import read_submission
+from fsdbev.evaluation.submission import predictions_of
+from fsdbev.inference import believe, load_model
 from fsdbev.structures import LabelledBoxes
 from fsdbev.visualization import (
     REACH,
     VideoWriter,
     augmented_sample,
-    belief_sheet,
     choose_rows,
     draw_sample,
     labelled_sample,
@@ -53,6 +52,7 @@ from fsdbev.visualization import (
     target_sheet,
     title_of,
 )
+from fsdbev.visualization import diagnostics_sheet as belief_sheet
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

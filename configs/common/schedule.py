@@ -1,7 +1,7 @@
 """Learning rate over the iterations, as multiples of the optimizer's lr."""
 
 from fsdbev.d2.config import LazyCall as L
-from fsdbev.engine.schedule import constant_with_warmup, cosine_with_warmup
+from fsdbev.engine.optim import constant_with_warmup, cosine_with_warmup
 
 constant = L(constant_with_warmup)(
     max_iter="${train.max_iter}", warmup_iters=200, warmup_factor=1e-3

@@ -2,13 +2,7 @@
 
 from .checkpointer import TrainingCheckpointer
 from .convert import Form, form_of, to_our_names, to_release_names
-from .files import (
-    check_archive,
-    check_ending,
-    read_checkpoint,
-    write_checkpoint,
-    write_weights,
-)
+from .files import check_archive, check_ending, read_checkpoint, write_checkpoint, write_weights
 from .foreign import extract_weights
 from .weights import LoadReport, compare, load_weights, read_weights
 

@@ -21,10 +21,10 @@ from fsdbev.d2.data import (
 from fsdbev.d2.utils import comm
 from fsdbev.structures import CLASS_NAMES
 
-from . import output_folder
 from .dataset import FrameDataset
-from .index import FrameIndex
+from .index.frame_index import FrameIndex
 from .mapper import MultiViewMapper
+from .nuscenes import output_folder
 from .samplers import ClassBalancedSampler, Draw, EpochSampler, SceneSampler
 
 #: So many samples are tried in place of one that can't be loaded.
@@ -37,7 +37,7 @@ def register_frames(
     index: str | os.PathLike,
     dataroot: str | os.PathLike,
     label_dir: str | os.PathLike | None = None,
-    remedy: str = "write it with fsdbev.data.index.write_index, see docs/custom_dataset.md",
+    remedy: str = "write it with write_index, see docs/custom_dataset.md",
     **facts: Any,
 ) -> str:
     """Registers a data set in Detectron2's catalogs; a registration of that name is replaced.

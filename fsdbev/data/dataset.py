@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .image_file import ImageFile
-from .index import FrameIndex
-from .point_labels import PointLabels, label_path, read_point_labels
-from .records import Frame
+from .index.frame_index import FrameIndex
+from .index.records import Frame
+from .io.image_file import ImageFile
+from .labels.point_labels import PointLabels, label_path, read_point_labels
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from fsdbev.structures import (
     transform_points,
 )
 
-from .image_aug import ImageAugmentation
-from .records import Frame
-from .targets import heatmaps, image_boxes
+from .index.records import Frame
+from .transforms.foreground_targets import heatmaps, image_boxes
+from .transforms.image_aug import ImageAugmentation
 
 # Lengths and angles are not round numbers, so that no frustum point lies on the border of a grid
 # cell, where rounding would choose the cell.

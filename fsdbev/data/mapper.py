@@ -16,11 +16,11 @@ from torch import Tensor
 from fsdbev.d2.structures import Instances
 from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
 
-from .bev_aug import BEVAugmentation
 from .dataset import FrameDataset
-from .image_aug import ImageAugmentation, ImageTransform
-from .records import Annotations, Frame
-from .targets import annotated_boxes, depth_maps, heatmaps
+from .index.records import Annotations, Frame
+from .transforms.bev_aug import BEVAugmentation
+from .transforms.foreground_targets import annotated_boxes, depth_maps, heatmaps
+from .transforms.image_aug import ImageAugmentation, ImageTransform
 
 
 class MultiViewMapper:

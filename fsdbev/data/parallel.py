@@ -6,16 +6,22 @@ An error in one of them, or its death, ends the work with an error; none outlive
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from fsdbev.own_process import begin_process
+from fsdbev.utils.processes import begin_process
 
 Result = TypeVar("Result")
 #: Consecutive rows that a worker takes at once, at most, so that neighbours share sweeps.
 _CHUNK = 16
+
+
+_start: tuple[Callable, tuple]
+_row_worker: Callable[[int], Any] | None = None
+#: Shows how far a loop is: (its items, how many, what is done) -> the same items.
+Progress = Callable[[Iterable, int, str], Iterable]
 
 
 def map_rows(
@@ -52,10 +58,6 @@ def map_rows(
         pool.shutdown(cancel_futures=True)
 
 
-_start: tuple[Callable, tuple]
-_row_worker: Callable[[int], Any] | None = None
-
-
 def _start_worker(start: Callable, arguments: tuple) -> None:
     global _start
     _start = (start, arguments)
@@ -68,3 +70,8 @@ def _work(rows: range) -> list:
         start, arguments = _start
         _row_worker = start(*arguments)
     return [_row_worker(row) for row in rows]
+
+
+def no_progress(items: Iterable, total: int, what: str) -> Iterable:
+    """Shows nothing."""
+    return items

@@ -18,8 +18,7 @@ import torch.distributed as dist
 
 from fsdbev.d2.engine import HookBase
 from fsdbev.d2.utils import comm
-
-from .stopping import PREEMPTED, RANK_LOST
+from fsdbev.utils.processes import PREEMPTED, RANK_LOST
 
 logger = logging.getLogger(__name__)
 _ANSWER = timedelta(seconds=30)  # for the other ranks to answer, or to stop when all were asked to

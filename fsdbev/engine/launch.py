@@ -19,9 +19,9 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from fsdbev.d2.engine import launch as spawn
 from fsdbev.d2.utils import comm
+from fsdbev.utils.processes import PREEMPTED, RANK_LOST, STOP_SIGNALS
 
 from .distributed import DistributedTimeouts, supervised
-from .stopping import PREEMPTED, RANK_LOST, STOP_SIGNALS
 
 logger = logging.getLogger(__name__)
 

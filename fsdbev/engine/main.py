@@ -12,19 +12,19 @@ from typing import Any
 from omegaconf import DictConfig
 
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights
-from fsdbev.collect_env import as_table, environment
+from fsdbev.config.difference import Change, difference
+from fsdbev.config.loading import config_text, load_config, read_config, resolved
 from fsdbev.d2.engine import default_argument_parser, default_setup
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.logger import setup_logger
+from fsdbev.modeling.build import build_model
+from fsdbev.report import ReportSource
+from fsdbev.utils.collect_env import as_table, environment
 
-from .config import config_text, load_config, read_config, resolved
-from .config_difference import Change, difference
 from .determinism import set_determinism
 from .distributed import DistributedTimeouts
-from .evaluation import evaluate
+from .evaluate import evaluate
 from .launch import launch
-from .model import build_model
-from .report import ReportSource
 from .trainer import Trainer
 from .wandb_writer import wants_wandb
 

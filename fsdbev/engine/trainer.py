@@ -28,21 +28,20 @@ from fsdbev.d2.engine import (
 from fsdbev.d2.structures import Instances
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
+from fsdbev.modeling.build import build_model
+from fsdbev.report import ReportSource
 from fsdbev.structures import Boxes3D
 from fsdbev.utils.atomic_write import atomic_write
 
-from .checkpointing import PeriodicCheckpointer
-from .curves import TrainingCurves
 from .distributed import ThreadDump, wait_for_rank0
 from .ema import ModelEMA
-from .evaluation import evaluate
-from .histories import ShortHistories
-from .hooks import EMAUpdate, IterationSeed, seed_iteration
-from .model import build_model
+from .evaluate import evaluate
+from .hooks.checkpointing import PeriodicCheckpointer
+from .hooks.curves import TrainingCurves
+from .hooks.iteration import EMAUpdate, IterationSeed, ShortHistories, seed_iteration
+from .hooks.preemption import Preemption
 from .optim import build_optimizer
-from .preemption import Preemption
-from .report import ReportSource
-from .resuming import RunFacts, differences
+from .resume import RunFacts, differences
 from .train_step import BadNumbersError, TrainStep, autocast_dtype
 from .wandb_writer import WandbWriter, wants_wandb
 

@@ -1,19 +1,19 @@
 """Detection metrics: nuScenes' submission file and its official evaluation."""
 
-from .analysis import Analysis
-from .attributes import attribute_of
 from .box_arrays import CLASSES
 from .by_distance import BAND_STARTS, DistanceBands
-from .nuscenes import NuScenesEvaluator
-from .report import TP_ERROR_NAMES
+from .error_analysis import Analysis
+from .nuscenes_evaluator import NuScenesEvaluator
 from .scoring import ScoredDetections
 from .submission import (
+    attribute_of,
     boxes_from_submission,
     boxes_to_submission,
     check_boxes,
     read_submission,
     write_submission,
 )
+from .summary import TP_ERROR_NAMES
 
 __all__ = [
     "BAND_STARTS",

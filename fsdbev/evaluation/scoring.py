@@ -17,9 +17,9 @@ from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import get_scenes_of_split
 
-from .analysis import Analysis, analyse
 from .box_arrays import arrays_of_submission
 from .encoded import EncodedSubmission
+from .error_analysis import Analysis, analyse
 from .metrics import score
 from .submission import META, check_sample_tokens, write_json, write_submission
 from .truth import read_truth

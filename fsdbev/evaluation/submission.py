@@ -21,10 +21,10 @@ from nuscenes.eval.detection.utils import detection_name_to_rel_attributes
 from pyquaternion import Quaternion
 from torch import Tensor
 
-from fsdbev.structures import Boxes3D, invert, transform_points
+from fsdbev.data.index.records import Frame
+from fsdbev.structures import CLASS_NAMES, Boxes3D, LabelledBoxes, invert, transform_points
 from fsdbev.utils.atomic_write import atomic_write
 
-from .attributes import ATTRIBUTE_RULES, attribute_of
 from .encoded import EncodedSubmission
 
 #: nuScenes refuses more boxes than this in one sample.
@@ -49,6 +49,23 @@ _KEYS = {
 }
 _QUATERNION_TOLERANCE = 1e-4
 _NUMBERS = frozenset((float, int))
+
+
+#: Above this speed (m/s) an object counts as moving (SPEC section 8).
+MOVING_SPEED = 0.2
+#: class -> (attribute when slower, attribute when moving); "" where the class has no attributes.
+ATTRIBUTE_RULES = {
+    "car": ("vehicle.parked", "vehicle.moving"),
+    "truck": ("vehicle.parked", "vehicle.moving"),
+    "construction_vehicle": ("vehicle.parked", "vehicle.moving"),
+    "bus": ("vehicle.stopped", "vehicle.moving"),
+    "trailer": ("vehicle.parked", "vehicle.moving"),
+    "barrier": ("", ""),
+    "motorcycle": ("cycle.without_rider", "cycle.with_rider"),
+    "bicycle": ("cycle.without_rider", "cycle.with_rider"),
+    "pedestrian": ("pedestrian.standing", "pedestrian.moving"),
+    "traffic_cone": ("", ""),
+}
 
 
 def boxes_to_submission(
@@ -141,6 +158,29 @@ def boxes_from_submission(
     scores = torch.tensor([box["detection_score"] for box in submitted], dtype=torch.float32)
     labels = torch.tensor([index[box["detection_name"]] for box in submitted], dtype=torch.int64)
     return Boxes3D(rows.float()), scores, labels
+
+
+def predictions_of(
+    frame: Frame, results: Mapping[str, Sequence[dict[str, Any]]], score: float
+) -> LabelledBoxes:
+    """The submitted boxes of one sample that score ``score`` or more, in key ego.
+
+    Args:
+        results: submission boxes by sample token.
+
+    Raises:
+        ValueError: the sample is not among them.
+    """
+    if frame.sample_token not in results:
+        raise ValueError(
+            f"the submission has no sample {frame.sample_token}; it must be of the index' split"
+        )
+    boxes, scores, labels = boxes_from_submission(
+        results[frame.sample_token],
+        key_ego2global=torch.tensor(frame.key_ego2global),
+        class_names=CLASS_NAMES,
+    )
+    return LabelledBoxes(boxes, labels, scores).at_least(score)
 
 
 def check_boxes(sample_token: str, boxes: Sequence[dict[str, Any]]) -> None:
@@ -289,3 +329,11 @@ def _problem_of(sample_token: str, box: dict[str, Any]) -> str | None:
     if attribute not in allowed:
         return f"attribute_name of a {name} must be one of {allowed}, got {attribute!r}"
     return None
+
+
+def attribute_of(class_name: str, speed: float) -> str:
+    """Attribute name of one detection; ``speed`` in m/s. "" for classes without attributes."""
+    if class_name not in ATTRIBUTE_RULES:
+        known = ", ".join(ATTRIBUTE_RULES)
+        raise ValueError(f"no attribute rule for class {class_name!r}; there are some for {known}")
+    return ATTRIBUTE_RULES[class_name][speed > MOVING_SPEED]

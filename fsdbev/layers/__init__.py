@@ -8,16 +8,16 @@ from ._extension import EXTENSION_BUILT
 from .heatmaps import draw_gaussians, elliptical_heatmaps
 from .lift_splat import Frustum, frustum_cells, lift_splat, splat_cells
 from .nms import circle_nms, grouped_nms, rotated_iou, rotated_nms
-from .resample import resample_image
-from .twins.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
-from .twins.lift_splat import (
+from .reference.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
+from .reference.lift_splat import (
     frustum_cells_reference,
     lift_splat_reference,
     passes_thresholds,
     splat_cells_reference,
 )
-from .twins.nms import grouped_nms_reference, rotated_iou_reference
-from .twins.resample import resample_image_reference
+from .reference.nms import grouped_nms_reference, rotated_iou_reference
+from .reference.resample import resample_image_reference
+from .resample import resample_image
 
 __all__ = [
     "EXTENSION_BUILT",

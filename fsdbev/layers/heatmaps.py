@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ._extension import EXTENSION_BUILT, has_kernels
-from .twins.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
+from .reference.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
 
 
 def elliptical_heatmaps(

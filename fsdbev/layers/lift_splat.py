@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ._extension import EXTENSION_BUILT, has_kernels
-from .twins.lift_splat import (
+from .reference.lift_splat import (
     frustum_cells_reference,
     lift_splat_reference,
     splat_cells_reference,

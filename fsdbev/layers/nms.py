@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._extension import EXTENSION_BUILT, has_kernels
-from .twins.nms import grouped_nms_reference, rotated_iou_reference
+from .reference.nms import grouped_nms_reference, rotated_iou_reference
 
 
 def rotated_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:

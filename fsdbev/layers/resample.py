@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ._extension import EXTENSION_BUILT, has_kernels
-from .twins.resample import resample_image_reference
+from .reference.resample import resample_image_reference
 
 
 def resample_image(

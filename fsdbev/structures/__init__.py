@@ -9,20 +9,12 @@ from .cameras import (
     key_ego2global,
     reference_camera,
 )
-from .classes import CLASS_NAMES, TASKS
+from .classes import CLASS_NAMES, HALVES_OF_TRAIN, OFFICIAL_SPLITS, TASKS
 from .columns import Columns
 from .grid import BEVGrid, DepthBins
 from .labelled_boxes import LabelledBoxes
 from .rig import MAX_IMAGE_SIDE, Rig
-from .splits import HALVES_OF_TRAIN, OFFICIAL_SPLITS
-from .transforms import (
-    invert,
-    is_rigid,
-    is_rotation,
-    make_transform,
-    rotation_z,
-    transform_points,
-)
+from .transforms import invert, is_rigid, is_rotation, make_transform, rotation_z, transform_points
 
 __all__ = [
     "BOX_DIM",

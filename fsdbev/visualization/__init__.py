@@ -1,12 +1,11 @@
 """Pictures: 3D boxes and training targets on camera images and from above. Needs no display."""
 
-from .belief_sheet import belief_sheet
-from .beliefs import Beliefs, CameraBelief
 from .bev_view import draw_bev, draw_boxes_on_bev, draw_trails
+from .canvas import CLASS_COLORS
+from .diagnostics_sheet import belief_sheet
 from .drawing import PREDICTION, TRUTH, TRUTH_ALONE, BoxStyle, LabelPlacer
 from .image_view import draw_boxes_on_image, draw_image
 from .mosaic import REACH, mosaic
-from .palette import CLASS_COLORS
 from .sample import (
     camera_views,
     choose_rows,
@@ -22,7 +21,7 @@ from .target_sheet import target_sheet
 from .training_curves import Scalar, training_curves
 from .training_sample import augmented_sample, labelled_sample, stored_sample
 from .video import VideoWriter
-from .views import CameraView, LabelPoints, TargetView, TrainingSample
+from .views import Beliefs, CameraBelief, CameraView, LabelPoints, TargetView, TrainingSample
 
 __all__ = [
     "CLASS_COLORS",

@@ -11,8 +11,7 @@ from matplotlib.patches import Circle, Polygon
 
 from fsdbev.structures import LabelledBoxes, transform_points
 
-from .drawing import BoxStyle, LabelPlacer, add_filling, add_lines, label_text
-from .palette import (
+from .canvas import (
     BACKGROUND,
     FIELD_OF_VIEW_COLOR,
     GRID_COLOR,
@@ -20,8 +19,8 @@ from .palette import (
     TEXT_COLOR,
     text_color,
 )
+from .drawing import BoxStyle, LabelPlacer, add_filling, add_lines, label_text, velocity_arrows
 from .projection import unproject
-from .velocity import velocity_arrows
 from .views import CameraView
 
 RING_STEP = 10.0  # metres

@@ -11,9 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgba, to_rgba_array
 
-from fsdbev.structures import LabelledBoxes
+from fsdbev.structures import Boxes3D, LabelledBoxes
 
-from .palette import BACKGROUND, TRUTH_COLOR, colors_of
+from .canvas import BACKGROUND, TRUTH_COLOR, colors_of
+
+#: Share of a label's extent that lies left of, or below, its anchor.
+_SHARE = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
+_RIM_COLOR, _RIM_WIDTH = to_rgba(BACKGROUND, 0.5), 0.9  # points beyond the line's width
+_PLATE_PAD = 0.8  # points
+_OUTWARD = np.array([-1, -1, 1, 1])  # of left, bottom, right, top
+#: An arrow is as long as the way made in this time.
+ARROW_SECONDS = 1.0
+_MIN_SPEED = 0.5  # m/s; slower objects get no arrow
+# Of the head: length as a share of the arrow's and its bounds in metres, half its opening.
+_HEAD_SHARE, _HEAD_LENGTH, _HEAD_ANGLE = 0.3, (0.4, 1.5), np.radians(28)
 
 
 @dataclass(frozen=True)
@@ -51,13 +62,6 @@ TRUTH = BoxStyle(
 )
 #: Ground truth on its own.
 TRUTH_ALONE = BoxStyle(color=None, dashes="solid", width=1.0, fill=0.30, labelled=True, order=4)
-
-
-#: Share of a label's extent that lies left of, or below, its anchor.
-_SHARE = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
-_RIM_COLOR, _RIM_WIDTH = to_rgba(BACKGROUND, 0.5), 0.9  # points beyond the line's width
-_PLATE_PAD = 0.8  # points
-_OUTWARD = np.array([-1, -1, 1, 1])  # of left, bottom, right, top
 
 
 def outline(width: float) -> list[patheffects.AbstractPathEffect]:
@@ -166,3 +170,28 @@ class LabelPlacer:
         area = area + pad * _OUTWARD
         meets = (area[:2] < self._taken[:, 2:]) & (area[2:] > self._taken[:, :2])
         return bool(inside) and not meets.all(axis=1).any()
+
+
+def velocity_arrows(boxes: Boxes3D) -> tuple[np.ndarray, np.ndarray]:
+    """What moves points where it will be in ``ARROW_SECONDS``, from the middle of its bottom.
+
+    Returns:
+        (A, 3, 2, 3) segments, metres in the boxes' frame: shaft and the two sides of the head; (A,)
+        index of each arrow's box.
+    """
+    values = boxes.tensor.double().cpu().numpy()
+    speed = np.linalg.norm(values[:, 7:9], axis=1)
+    owner = np.flatnonzero(speed >= _MIN_SPEED)
+    start = values[owner, :3]
+    start[:, 2] -= values[owner, 5] / 2
+    way = np.zeros_like(start)
+    way[:, :2] = ARROW_SECONDS * values[owner, 7:9]
+    tip = start + way
+    length = np.clip(_HEAD_SHARE * ARROW_SECONDS * speed[owner], *_HEAD_LENGTH)
+    back = -way * (length / np.linalg.norm(way, axis=1).clip(1e-9))[:, None]
+    segments = [(start, tip)]
+    for angle in (-_HEAD_ANGLE, _HEAD_ANGLE):
+        cosine, sine = np.cos(angle), np.sin(angle)
+        turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+        segments.append((tip, tip + back @ turn.T))
+    return np.stack([np.stack(ends, axis=1) for ends in segments], axis=1), owner

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from fsdbev.structures import Boxes3D, LabelledBoxes, invert, transform_points
 
-from .drawing import BoxStyle, LabelPlacer, add_filling, add_lines, label_text
-from .palette import TEXT_COLOR, text_color
+from .canvas import TEXT_COLOR, text_color
+from .drawing import BoxStyle, LabelPlacer, add_filling, add_lines, label_text, velocity_arrows
 from .projection import box_edges_on_image, front_face_on_image, segments_on_image
-from .velocity import velocity_arrows
 from .views import CameraView
 
 NEAR_PLANE = 0.1  # metres

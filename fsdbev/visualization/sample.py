@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fsdbev.data.index import FrameIndex
-from fsdbev.data.records import Annotations, Frame
+from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.structures import Boxes3D, Cameras, LabelledBoxes, invert, transform_points
 
 from .mosaic import REACH, mosaic

@@ -15,14 +15,22 @@ from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
-from fsdbev.data.point_labels import BACKGROUND, GROUPS
+from fsdbev.data.labels.point_labels import BACKGROUND, GROUPS
 from fsdbev.structures import CLASS_NAMES
 
 from .bev_view import draw_bev, draw_boxes_on_bev
-from .canvas import axes_at, new_page, pixels_of, write
+from .canvas import (
+    BACKGROUND_POINT_COLOR,
+    TEXT_COLOR,
+    TRUTH_COLOR,
+    axes_at,
+    colors_of,
+    new_page,
+    pixels_of,
+    write,
+)
 from .drawing import BoxStyle
 from .image_view import dimmed, draw_boxes_on_image, draw_image
-from .palette import BACKGROUND_POINT_COLOR, TEXT_COLOR, TRUTH_COLOR, colors_of
 from .target_view import (
     DEPTH_COLORS,
     DEPTH_RANGE,

@@ -12,13 +12,13 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap, Normalize, to_rgb, to_rgba_array
 from matplotlib.patches import Rectangle
 
-from fsdbev.data.point_labels import BACKGROUND, GROUPS
-from fsdbev.data.targets import HEATMAP_STRIDE
+from fsdbev.data.labels.point_labels import BACKGROUND, GROUPS
+from fsdbev.data.transforms.foreground_targets import HEATMAP_STRIDE
 from fsdbev.structures import BEVGrid, DepthBins
 
 from .bev_view import to_view
+from .canvas import BACKGROUND_POINT_COLOR, TEXT_COLOR, colors_of
 from .drawing import outline
-from .palette import BACKGROUND_POINT_COLOR, TEXT_COLOR, colors_of
 from .views import LabelPoints, TargetView
 
 #: Near is red, far is blue; without the ends, too dark on a dark ground.

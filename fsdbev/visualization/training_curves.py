@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 
-from .canvas import new_page, pixels_of
-from .palette import CLASS_COLORS, GRID_COLOR, TEXT_COLOR, text_color
+from .canvas import CLASS_COLORS, GRID_COLOR, TEXT_COLOR, new_page, pixels_of, text_color
 
 TOTAL_LOSS, LEARNING_RATE, GRADIENT = "total_loss", "lr", "grad_norm"
 

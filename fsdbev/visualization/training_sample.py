@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from fsdbev.data.dataset import FrameDataset
+from fsdbev.data.index.records import Annotations, Frame
+from fsdbev.data.labels.point_labels import BACKGROUND, GROUPS, PointLabels, label_path
 from fsdbev.data.mapper import MultiViewMapper
-from fsdbev.data.point_labels import BACKGROUND, GROUPS, PointLabels, label_path
-from fsdbev.data.records import Annotations, Frame
-from fsdbev.data.targets import annotated_boxes, heatmaps
+from fsdbev.data.transforms.foreground_targets import annotated_boxes, heatmaps
 from fsdbev.structures import CLASS_NAMES, LabelledBoxes
 
 from .sample import boxes_of, camera_views, network_views, title_of

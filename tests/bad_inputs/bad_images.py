@@ -13,7 +13,7 @@ from bad_theme import Theme
 from made_rows import SIZE, data_set
 from PIL import Image
 
-from fsdbev.data.image_file import read_image
+from fsdbev.data.io.image_file import read_image
 
 THEME = Theme(
     "Images",

@@ -11,11 +11,12 @@ import pyarrow as pa
 from bad_theme import Theme
 from made_rows import data_set, rows, set_item, with_column
 
-from fsdbev.data import index, point_labels
-from fsdbev.data.arrow_file import FileFormat, write_table
-from fsdbev.data.index import INDEX_FORMAT, FrameIndex, write_index
-from fsdbev.data.labelling import PointLabeller
-from fsdbev.data.point_labels import (
+from fsdbev.data.index import frame_index as index
+from fsdbev.data.index.frame_index import INDEX_FORMAT, FrameIndex, write_index
+from fsdbev.data.io.arrow_file import FileFormat, write_table
+from fsdbev.data.labels import point_labels
+from fsdbev.data.labels.labeller import PointLabeller
+from fsdbev.data.labels.point_labels import (
     LABEL_FORMAT,
     PixelPoints,
     PointLabels,

@@ -9,12 +9,8 @@ import numpy as np
 import torch
 from bad_theme import Theme
 
-from fsdbev.engine.predictor import Predictor, read_images
-from fsdbev.evaluation.submission import (
-    boxes_to_submission,
-    check_sample_tokens,
-    read_submission,
-)
+from fsdbev.evaluation.submission import boxes_to_submission, check_sample_tokens, read_submission
+from fsdbev.inference.predictor import Predictor, read_images
 from fsdbev.structures import CLASS_NAMES, Boxes3D, Rig
 
 PREDICTOR = Theme("What a predictor is given", "See [Your own cameras](own_cameras.md).")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bad_theme import Theme
 
-from fsdbev.data.rig_file import read_rig
+from fsdbev.data.io.rig_file import read_rig
 
 THEME = Theme("Rig files", "JSON or YAML, see [Your own cameras](own_cameras.md).")
 FRONT = {

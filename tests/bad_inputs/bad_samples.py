@@ -11,10 +11,10 @@ from bad_theme import Theme
 from made_rows import Rows, data_set, pose, rows, set_item, with_column, with_frame, with_objects
 from PIL import Image
 
-from fsdbev.data.bev_aug import BEVAugmentation
-from fsdbev.data.image_aug import ImageAugmentation
+from fsdbev.data.index.records import Annotations
 from fsdbev.data.mapper import MultiViewMapper
-from fsdbev.data.records import Annotations
+from fsdbev.data.transforms.bev_aug import BEVAugmentation
+from fsdbev.data.transforms.image_aug import ImageAugmentation
 from fsdbev.structures import BEVGrid
 
 CALIBRATION = Theme(

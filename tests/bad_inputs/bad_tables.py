@@ -9,8 +9,8 @@ import numpy as np
 from bad_theme import Theme
 from data_root import VERSION, DataRoot
 
-from fsdbev.data.index import FrameIndex
-from fsdbev.data.nuscenes_tables import TableError
+from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.data.nuscenes.tables import TableError
 
 THEME = Theme(
     "nuScenes tables",

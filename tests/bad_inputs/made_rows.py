@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fsdbev.data.arrow_file import write_table
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.fake import fake_frame
-from fsdbev.data.index import INDEX_FORMAT, FrameIndex, write_index
-from fsdbev.data.records import Annotations, Frame, Lidar
+from fsdbev.data.index.frame_index import INDEX_FORMAT, FrameIndex, write_index
+from fsdbev.data.index.records import Annotations, Frame, Lidar
+from fsdbev.data.io.arrow_file import write_table
 
 SIZE = (64, 48)
 Rows = list[tuple[Frame, Annotations]]

@@ -48,6 +48,6 @@ def test_at_least_sixty_inputs_are_tried():
 
 
 def test_the_page_is_written_from_the_cases():
-    assert (
-        page.PAGE.read_text(encoding="utf-8") == page.text()
-    ), "renew it: python tests/bad_inputs/bad_inputs_page.py"
+    assert page.PAGE.read_text(encoding="utf-8") == page.text(), (
+        "renew it: python tests/bad_inputs/bad_inputs_page.py"
+    )

@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from made_rows import SIZE, data_set
 from PIL import Image
 
-from fsdbev.data.image_file import read_image
-from fsdbev.data.index import FrameIndex
-from fsdbev.data.nuscenes_tables import read_records
-from fsdbev.data.point_labels import read_point_labels
-from fsdbev.data.rig_file import read_rig
-from fsdbev.data.sweeps import read_lidar, read_lidarseg
+from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.data.io.image_file import read_image
+from fsdbev.data.io.rig_file import read_rig
+from fsdbev.data.labels.point_labels import read_point_labels
+from fsdbev.data.labels.sweeps import read_lidar, read_lidarseg
+from fsdbev.data.nuscenes.tables import read_records
 from fsdbev.evaluation.box_arrays import arrays_of_submission
 from fsdbev.evaluation.submission import read_submission
 

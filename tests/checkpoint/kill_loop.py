@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import torch
 
 from fsdbev.checkpoint import TrainingCheckpointer, read_checkpoint
-from fsdbev.engine.checkpointing import PeriodicCheckpointer
+from fsdbev.engine.hooks.checkpointing import PeriodicCheckpointer
 from fsdbev.utils.atomic_write import leftovers
 
 WAYS = ("in time", "in a write", "before a rename", "after a rename")

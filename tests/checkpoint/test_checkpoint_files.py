@@ -9,12 +9,7 @@ import pytest
 import torch
 from omegaconf import ListConfig
 
-from fsdbev.checkpoint import (
-    TrainingCheckpointer,
-    read_checkpoint,
-    write_checkpoint,
-    write_weights,
-)
+from fsdbev.checkpoint import TrainingCheckpointer, read_checkpoint, write_checkpoint, write_weights
 from fsdbev.checkpoint.files import WEIGHT_FILES
 from fsdbev.utils.atomic_write import leftovers
 

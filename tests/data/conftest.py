@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsdbev.data.bev_aug import BEVAugmentation
 from fsdbev.data.build import open_nuscenes
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.fake import fake_frame
-from fsdbev.data.image_aug import ImageAugmentation
-from fsdbev.data.index import FrameIndex, write_index
+from fsdbev.data.index.frame_index import FrameIndex, write_index
+from fsdbev.data.index.records import Annotations
 from fsdbev.data.mapper import MultiViewMapper
-from fsdbev.data.records import Annotations
+from fsdbev.data.transforms.bev_aug import BEVAugmentation
+from fsdbev.data.transforms.image_aug import ImageAugmentation
 from fsdbev.structures import BEVGrid
 
 HERE = Path(__file__).resolve().parent

@@ -5,8 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
-from fsdbev.data import nuscenes
-from fsdbev.data.prepare import prepare_nuscenes
+from fsdbev.data.nuscenes import index_builder as nuscenes
+from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 
 VERSION = "v1.0-synth"
 SPLIT = "synth_train"

@@ -10,9 +10,9 @@ from oracles.loading import PublishedSample, labels_differ, normalise
 from PIL import Image
 
 from fsdbev.data.dataset import FrameDataset
-from fsdbev.data.image_aug import ImageAugmentation
-from fsdbev.data.index import FrameIndex, write_index
-from fsdbev.data.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
+from fsdbev.data.index.frame_index import FrameIndex, write_index
+from fsdbev.data.labels.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
+from fsdbev.data.transforms.image_aug import ImageAugmentation
 from fsdbev.structures import BEVGrid, Boxes3D, Cameras, transform_points
 
 H, W = 64, 176

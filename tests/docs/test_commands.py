@@ -15,7 +15,8 @@ import pytest
 from documents import ROOT, commands, python_blocks
 from torch.distributed.run import get_args_parser
 
-from fsdbev.engine import load_config, run
+from fsdbev.config import load_config
+from fsdbev.engine import run
 
 #: What a command does that is not run here, and why; what can be checked of it is (``RULES``).
 NOT_RUN = {
@@ -128,7 +129,7 @@ def check_tool(name, arguments):
 
 def check_python(words):
     if words[1] == "-m":
-        assert words[2] in ("pytest", "fsdbev.collect_env"), f"unknown module {words[2]}"
+        assert words[2] in ("pytest", "fsdbev.utils.collect_env"), f"unknown module {words[2]}"
         if words[2] == "pytest":
             assert all((ROOT / word).exists() for word in words[3:] if "/" in word)
     elif words[1] == "setup.py":
@@ -248,8 +249,8 @@ def test_files_that_nothing_makes_are_found():
 #: Documents whose Python is run, by which test, or why it is not.
 PYTHON = {
     "docs/concepts.md": "below",
-    "docs/custom_dataset.md": "tests/data/test_custom_dataset.py",
-    "docs/deployment.md": "needs an exported package; tests/engine/test_export_model.py runs one",
+    "docs/custom_dataset.md": "tests/data/index/test_custom_dataset.py",
+    "docs/deployment.md": "needs an exported package; tests/export/test_export_model.py runs one",
     "docs/own_cameras.md": "test_getting_started.py",
     "README.md": "a config, which test_getting_started.py trains",
     "projects/README.md": "a sketch of projects/DilatedEncoder, which is tested",

@@ -138,4 +138,4 @@ def test_the_rig_of_three_cameras_is_seen(followed, workspace):
 
 
 def test_the_environment_is_told(followed):
-    assert "operators" in followed["python -m fsdbev.collect_env"]
+    assert "operators" in followed["python -m fsdbev.utils.collect_env"]

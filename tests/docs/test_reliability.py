@@ -24,7 +24,7 @@ def test_the_tests_are_there():
 
 
 def test_the_exit_statuses_are_those_of_the_code():
-    from fsdbev.engine.stopping import PREEMPTED, RANK_LOST
+    from fsdbev.utils.processes import PREEMPTED, RANK_LOST
 
     assert re.findall(r"^\| (\d+) \|", PAGE, re.M) == [
         "0",

@@ -10,10 +10,11 @@ from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fsdbev.config import load_config
 from fsdbev.data.fake import fake_samples
-from fsdbev.engine import Trainer, load_config, run
+from fsdbev.engine import Trainer, run
 from fsdbev.engine.determinism import set_determinism
-from fsdbev.engine.model import build_model
+from fsdbev.modeling.build import build_model
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fsdbev.engine.distributed import DistributedTimeouts
-from fsdbev.engine.stopping import RANK_LOST
+from fsdbev.utils.processes import RANK_LOST
 
 HERE = Path(__file__).parent
 TOOL = HERE.parents[1] / "tools" / "train_net.py"

@@ -8,14 +8,15 @@ import torch
 from torch import nn
 from toy_training import ToyEvaluator
 
+from fsdbev.config import load_config
+from fsdbev.config.overrides import apply_overrides
 from fsdbev.d2.config import LazyCall as L
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.evaluation import DatasetEvaluator
-from fsdbev.engine import Trainer, load_config
-from fsdbev.engine.evaluation import evaluate
+from fsdbev.engine import Trainer
+from fsdbev.engine.evaluate import evaluate
 from fsdbev.engine.main import evaluate_only
-from fsdbev.engine.overrides import apply_overrides
-from fsdbev.engine.streaming import StreamingPredictor
+from fsdbev.inference.streaming import StreamingPredictor
 
 TINY = Path(__file__).parents[2] / "configs/fsdbev_tiny_synthetic.py"
 
@@ -101,7 +102,7 @@ def test_a_spacing_of_several_samples_is_kept_for(config, monkeypatch):
             super().__init__(*args, **kwargs)
             made.append(self.frame_spacing)
 
-    monkeypatch.setattr("fsdbev.engine.evaluation.StreamingPredictor", Watched)
+    monkeypatch.setattr("fsdbev.engine.evaluate.StreamingPredictor", Watched)
     run(config("dataloader.frame_spacing=2"))
     assert made == [2]
 

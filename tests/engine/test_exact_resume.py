@@ -15,9 +15,10 @@ import torch
 from digests import state
 
 from fsdbev.checkpoint import read_checkpoint
+from fsdbev.config import load_config
 from fsdbev.d2.engine import hooks
-from fsdbev.engine import Trainer, load_config
-from fsdbev.engine.stopping import PREEMPTED
+from fsdbev.engine import Trainer
+from fsdbev.utils.processes import PREEMPTED
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -12,7 +12,7 @@ import pytest
 
 from fsdbev.d2.utils import comm
 from fsdbev.engine.launch import _signals_passed_on, launch
-from fsdbev.engine.stopping import PREEMPTED
+from fsdbev.utils.processes import PREEMPTED
 
 JOB = argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fsdbev.config import load_config
+from fsdbev.config.loading import resolved
 from fsdbev.d2.config import LazyConfig
-from fsdbev.engine import Trainer, load_config
-from fsdbev.engine.config import resolved
+from fsdbev.engine import Trainer
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests" / "engine" / "toy_config.py"

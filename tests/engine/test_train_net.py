@@ -14,7 +14,7 @@ from digests import state
 from fsdbev.checkpoint import read_checkpoint
 from fsdbev.engine import Trainer, run
 from fsdbev.engine.main import evaluate_only
-from fsdbev.engine.stopping import PREEMPTED
+from fsdbev.utils.processes import PREEMPTED
 
 HERE = Path(__file__).parent
 TOOL = HERE.parents[1] / "tools" / "train_net.py"

@@ -10,7 +10,7 @@ from nuscenes.nuscenes import NuScenes
 
 from fsdbev.d2.structures import Instances
 from fsdbev.evaluation import NuScenesEvaluator, scoring
-from fsdbev.evaluation import nuscenes as evaluator_module
+from fsdbev.evaluation import nuscenes_evaluator as evaluator_module
 from fsdbev.structures import CLASS_NAMES, Boxes3D
 from fsdbev.utils.atomic_write import atomic_write
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fsdbev.d2.structures import Instances
-from fsdbev.data.index import FrameIndex
-from fsdbev.data.nuscenes import build_index, load_nuscenes
+from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.data.nuscenes.index_builder import build_index, load_nuscenes
 from fsdbev.evaluation import NuScenesEvaluator, read_submission
 from fsdbev.structures import CLASS_NAMES, Boxes3D
 

@@ -5,14 +5,14 @@ from lift_splat_cases import scene
 from nms_cases import random_boxes
 
 from fsdbev.layers import frustum_cells
-from fsdbev.layers.resample import _turn
-from fsdbev.layers.twins.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
-from fsdbev.layers.twins.lift_splat import (
+from fsdbev.layers.reference.heatmaps import draw_gaussians_reference, elliptical_heatmaps_reference
+from fsdbev.layers.reference.lift_splat import (
     frustum_cells_reference,
     lift_splat_reference,
     splat_cells_reference,
 )
-from fsdbev.layers.twins.nms import grouped_nms_reference, rotated_iou_reference
+from fsdbev.layers.reference.nms import grouped_nms_reference, rotated_iou_reference
+from fsdbev.layers.resample import _turn
 
 
 def splat_arguments(values):

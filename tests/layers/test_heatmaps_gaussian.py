@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdbev.layers import EXTENSION_BUILT, draw_gaussians, draw_gaussians_reference
-from fsdbev.layers.twins import heatmaps as twins
+from fsdbev.layers.reference import heatmaps as twins
 
 needs_extension = pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -4,13 +4,7 @@ import pytest
 import torch
 
 from fsdbev.d2.structures import Instances
-from fsdbev.modeling.center_head import (
-    CENTER_TASKS,
-    CenterHead,
-    CenterTask,
-    CircleNMS,
-    RotatedNMS,
-)
+from fsdbev.modeling.center_head import CENTER_TASKS, CenterHead, CenterTask, CircleNMS, RotatedNMS
 from fsdbev.structures import CLASS_NAMES, TASKS, BEVGrid, Boxes3D
 
 GRID = BEVGrid(x_range=(0.0, 8.0), y_range=(0.0, 6.0), cell=1.0)

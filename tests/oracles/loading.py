@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from fsdbev.data.dataset import FrameDataset
-from fsdbev.data.image_aug import ImageTransform
+from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.data.mapper import MultiViewMapper
-from fsdbev.data.records import Annotations, Frame
-from fsdbev.data.targets import HEATMAP_STRIDE, image_boxes
+from fsdbev.data.transforms.foreground_targets import HEATMAP_STRIDE, image_boxes
+from fsdbev.data.transforms.image_aug import ImageTransform
 from fsdbev.structures import CLASS_NAMES
 
 from .heatmaps import published_heatmaps

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fsdbev.data.bev_aug import bev_transform
-from fsdbev.data.image_aug import ImageTransform
-from fsdbev.data.point_labels import PixelPoints
-from fsdbev.data.targets import depth_maps, heatmaps
+from fsdbev.data.labels.point_labels import PixelPoints
+from fsdbev.data.transforms.bev_aug import bev_transform
+from fsdbev.data.transforms.foreground_targets import depth_maps, heatmaps
+from fsdbev.data.transforms.image_aug import ImageTransform
 from fsdbev.structures import Boxes3D
 
 IMAGE, SOURCE = (256, 704), (1600, 900)

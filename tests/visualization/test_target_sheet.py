@@ -8,19 +8,19 @@ from drawing import pixels, rgb
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from fsdbev.data.bev_aug import BEVAugmentation
 from fsdbev.data.dataset import FrameDataset
-from fsdbev.data.image_aug import ImageAugmentation
-from fsdbev.data.index import FrameIndex, write_index
-from fsdbev.data.mapper import MultiViewMapper
-from fsdbev.data.point_labels import (
+from fsdbev.data.index.frame_index import FrameIndex, write_index
+from fsdbev.data.index.records import Annotations, Frame
+from fsdbev.data.labels.point_labels import (
     GROUPS,
     PixelPoints,
     PointLabels,
     label_path,
     write_point_labels,
 )
-from fsdbev.data.records import Annotations, Frame
+from fsdbev.data.mapper import MultiViewMapper
+from fsdbev.data.transforms.bev_aug import BEVAugmentation
+from fsdbev.data.transforms.image_aug import ImageAugmentation
 from fsdbev.structures import BEVGrid, make_transform, rotation_z
 from fsdbev.visualization import (
     CLASS_COLORS,
@@ -31,13 +31,8 @@ from fsdbev.visualization import (
     stored_sample,
     target_sheet,
 )
-from fsdbev.visualization.palette import BACKGROUND_POINT_COLOR
-from fsdbev.visualization.target_view import (
-    class_colors,
-    depth_colors,
-    draw_heatmap,
-    draw_points,
-)
+from fsdbev.visualization.canvas import BACKGROUND_POINT_COLOR
+from fsdbev.visualization.target_view import class_colors, depth_colors, draw_heatmap, draw_points
 
 CAM2EGO = make_transform(torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=torch.float64))
 WIDTH, HEIGHT = 320, 160

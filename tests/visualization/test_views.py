@@ -21,9 +21,9 @@ from fsdbev.visualization import (
     draw_trails,
     mosaic,
 )
-from fsdbev.visualization.belief_sheet import DEPTH_COLORS, HEAT_COLORS
-from fsdbev.visualization.layout import MosaicLayout
-from fsdbev.visualization.palette import TRUTH_COLOR, colors_of
+from fsdbev.visualization.canvas import TRUTH_COLOR, colors_of
+from fsdbev.visualization.diagnostics_sheet import DEPTH_COLORS, HEAT_COLORS
+from fsdbev.visualization.mosaic import MosaicLayout
 
 
 def view(width=200, height=100, name="CAM_FRONT", value=0):

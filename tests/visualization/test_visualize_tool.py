@@ -9,11 +9,11 @@ import visualize
 from PIL import Image
 
 from fsdbev.d2.config import instantiate
-from fsdbev.data.index import FrameIndex, write_index
-from fsdbev.data.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
-from fsdbev.data.records import Annotations, Frame
-from fsdbev.engine.model import build_model
+from fsdbev.data.index.frame_index import FrameIndex, write_index
+from fsdbev.data.index.records import Annotations, Frame
+from fsdbev.data.labels.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
 from fsdbev.evaluation import boxes_to_submission, write_submission
+from fsdbev.modeling.build import build_model
 from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform, rotation_z, transform_points
 from fsdbev.visualization import (
     camera_views,

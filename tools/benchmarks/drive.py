@@ -15,9 +15,9 @@ from PIL import Image
 
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.fake import fake_frame
-from fsdbev.data.index import FrameIndex, write_index
-from fsdbev.data.prepare import label_rows
-from fsdbev.data.records import Annotations, Lidar
+from fsdbev.data.index.frame_index import FrameIndex, write_index
+from fsdbev.data.index.records import Annotations, Lidar
+from fsdbev.data.nuscenes.prepare import label_rows
 from fsdbev.structures import CLASS_NAMES
 
 CAMERAS, SAMPLES = 6, 3

@@ -21,15 +21,15 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.utils.benchmark.utils.timer import timer as wall_time
 
+from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.d2.structures import Instances
 from fsdbev.data.fake import fake_drive
-from fsdbev.engine import load_config
-from fsdbev.engine.analysis import analyze
-from fsdbev.engine.export.comparison import compare_detections
-from fsdbev.engine.model import build_model
-from fsdbev.engine.streaming import StreamingPredictor
+from fsdbev.export.comparison import compare_detections
+from fsdbev.inference.streaming import StreamingPredictor
+from fsdbev.modeling.build import build_model
 from fsdbev.modeling.center_head.decode import Candidates
+from fsdbev.utils.flops import analyze
 
 from . import machine
 

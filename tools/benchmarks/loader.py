@@ -26,11 +26,11 @@ from oracles.loading import PublishedSample, augment, decode, labels_differ, nor
 from PIL import Image
 from torch import Tensor
 
-from fsdbev.data.bev_aug import BEVAugmentation
 from fsdbev.data.build import build_train_loader
 from fsdbev.data.dataset import FrameDataset
-from fsdbev.data.image_aug import ImageAugmentation
 from fsdbev.data.mapper import MultiViewMapper
+from fsdbev.data.transforms.bev_aug import BEVAugmentation
+from fsdbev.data.transforms.image_aug import ImageAugmentation
 from fsdbev.structures import BEVGrid
 
 from . import machine

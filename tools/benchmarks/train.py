@@ -21,14 +21,14 @@ import torch
 from omegaconf import DictConfig
 from torch.utils.benchmark.utils.timer import timer as wall_time
 
+from fsdbev.config import load_config
 from fsdbev.d2.utils.events import EventStorage
 from fsdbev.data.fake import fake_samples
-from fsdbev.engine import load_config
 from fsdbev.engine.determinism import set_determinism
 from fsdbev.engine.ema import ModelEMA
-from fsdbev.engine.model import build_model
 from fsdbev.engine.optim import build_optimizer
 from fsdbev.engine.train_step import TrainStep
+from fsdbev.modeling.build import build_model
 
 from . import machine
 

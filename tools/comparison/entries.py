@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, SCMode
 
+from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
-from fsdbev.data.nuscenes_tables import check_tables
-from fsdbev.engine import load_config
+from fsdbev.data.nuscenes.tables import check_tables
 
 #: What makes a comparison fair: keys, and nodes with all that is below them.
 SAME = (

@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-from fsdbev.engine.curves import METRICS_FILE, read_metrics
+from fsdbev.engine.hooks.curves import METRICS_FILE, read_metrics
 from fsdbev.utils.atomic_write import atomic_write
 
 from .entries import Entry, differences, without_folder

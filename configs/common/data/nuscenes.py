@@ -4,10 +4,10 @@ Made to stand beside ``model`` (its grid and number of frames) and ``train`` (se
 """
 
 from fsdbev.d2.config import LazyCall as L
-from fsdbev.data.bev_aug import BEVAugmentation
 from fsdbev.data.build import build_test_loader, build_train_loader, open_nuscenes
-from fsdbev.data.image_aug import ImageAugmentation
 from fsdbev.data.mapper import MultiViewMapper
+from fsdbev.data.transforms.bev_aug import BEVAugmentation
+from fsdbev.data.transforms.image_aug import ImageAugmentation
 from fsdbev.evaluation import NuScenesEvaluator
 
 

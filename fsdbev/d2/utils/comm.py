@@ -1,6 +1,6 @@
 """Names of ``detectron2.utils.comm``."""
 
-from .. import BACKEND
+from fsdbev.d2 import BACKEND
 
 if BACKEND == "detectron2":
     from detectron2.utils.comm import (
@@ -15,7 +15,7 @@ if BACKEND == "detectron2":
         synchronize,
     )
 else:
-    from .._builtin.comm import (
+    from fsdbev.d2._builtin.comm import (
         all_gather,
         create_local_process_group,
         gather,

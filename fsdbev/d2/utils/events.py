@@ -1,6 +1,6 @@
 """Names of ``detectron2.utils.events``."""
 
-from .. import BACKEND
+from fsdbev.d2 import BACKEND
 
 if BACKEND == "detectron2":
     from detectron2.utils.events import (
@@ -11,7 +11,7 @@ if BACKEND == "detectron2":
         has_event_storage,
     )
 else:
-    from .._builtin.events import (
+    from fsdbev.d2._builtin.events import (
         EventStorage,
         EventWriter,
         TensorboardXWriter,

@@ -1,10 +1,10 @@
 """Names of ``detectron2.utils.logger``."""
 
-from .. import BACKEND
+from fsdbev.d2 import BACKEND
 
 if BACKEND == "detectron2":
     from detectron2.utils.logger import setup_logger
 else:
-    from .._builtin.logger import setup_logger
+    from fsdbev.d2._builtin.logger import setup_logger
 
 __all__ = ["setup_logger"]

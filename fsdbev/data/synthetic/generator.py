@@ -16,9 +16,9 @@ import numpy as np
 from fsdbev.utils.atomic_write import atomic_folder
 
 from .options import SPLITS, SyntheticOptions
-from .rig import CAMERA_SPECS, LIDAR
 from .scene import SceneKey, SceneResult, write_scene
-from .tables import common_tables, token, write_json, write_tables
+from .sensor_rig import CAMERA_SPECS, LIDAR
+from .table_writer import common_tables, token, write_json, write_tables
 from .town import write_mask
 
 VERSION = "v1.0-synth"

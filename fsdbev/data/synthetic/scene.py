@@ -22,8 +22,8 @@ from .lidar import Sweep, scan
 from .options import MAX_SCENES, SPLITS, SyntheticOptions
 from .parts import Parts
 from .render import Picture, View, render
-from .rig import Sensor, draw_rig
-from .tables import Tables, empty_tables, link, quaternion, token
+from .sensor_rig import Sensor, draw_rig
+from .table_writer import Tables, empty_tables, link, quaternion, token
 from .town import TownSlot
 from .trajectory import rotation_z
 from .world import FRAME_PERIOD, World, build_world

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import conv3x3
-from ..registry import PART_REGISTRY
+from fsdbev.modeling.blocks import conv3x3
+from fsdbev.modeling.registry import PART_REGISTRY
 
 
 @PART_REGISTRY.register()

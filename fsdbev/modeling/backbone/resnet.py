@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import BasicBlock, conv3x3, kaiming_init
-from ..registry import PART_REGISTRY
+from fsdbev.modeling.blocks import BasicBlock, conv3x3, kaiming_init
+from fsdbev.modeling.registry import PART_REGISTRY
+
 from .activation_checkpoint import checkpoint_keeping_statistics
 
 

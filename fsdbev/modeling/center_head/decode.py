@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fsdbev.layers import grouped_nms
+from fsdbev.modeling.precision import full_precision
 from fsdbev.structures import TASKS, BEVGrid, Boxes3D
 
-from ..precision import full_precision
 from .targets import REGRESSION
 
 #: NMS of every task looks at the best ``NMS_INPUT`` boxes and keeps ``NMS_OUTPUT`` at most.

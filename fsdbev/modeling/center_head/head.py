@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from fsdbev.d2.structures import Instances
+from fsdbev.modeling.blocks import HEATMAP_PRIOR_BIAS, conv3x3, conv_bn_relu, kaiming_init
+from fsdbev.modeling.registry import PART_REGISTRY
 from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
 
-from ..blocks import HEATMAP_PRIOR_BIAS, conv3x3, conv_bn_relu, kaiming_init
-from ..registry import PART_REGISTRY
 from .decode import CENTER_TASKS, BoxDecoder, Candidates, CenterTask
 from .losses import center_losses
 from .targets import REGRESSION, CenterTargets, center_targets

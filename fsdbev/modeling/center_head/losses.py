@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fsdbev.d2.utils import comm
+from fsdbev.modeling.precision import full_precision
 
-from ..precision import full_precision
 from .targets import REGRESSION, CenterTargets
 
 #: The loss each regression branch ends in.

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
+from fsdbev.modeling.depth_labels import DepthLabels, depth_loss
+from fsdbev.modeling.distillation import TEACHER_FILLS, distillation_loss, teacher_weights
 
-from ..depth_labels import DepthLabels, depth_loss
-from ..distillation import TEACHER_FILLS, distillation_loss, teacher_weights
-from .lift_splat import Frame, LiftSplatDetector
+from .lift_splat_detector import Frame, LiftSplatDetector
 
 
 @META_ARCH_REGISTRY.register()

@@ -8,9 +8,9 @@ import torch
 from release_shapes import bevdet_shapes, made_up_weights
 
 from fsdbev.checkpoint import load_weights
+from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.engine import load_config
 from fsdbev.modeling import Frame, ImageFeatures
 from fsdbev.modeling.view_transform import Splats
 from fsdbev.structures import Cameras

@@ -7,9 +7,9 @@ import torch
 from release_shapes import bevdet_shapes, made_up_weights
 
 from fsdbev.checkpoint import load_weights
+from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.engine import load_config
 from projects.BEVDet import BEVDet, BEVDet4D
 
 CONFIGS = Path(__file__).parents[1] / "configs"

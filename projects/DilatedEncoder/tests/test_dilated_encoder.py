@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
+from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
-from fsdbev.engine import load_config
 from fsdbev.modeling import BEVEncoder
 from projects.DilatedEncoder.modeling import DilatedBEVEncoder, dilated_encoder
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.engine import load_config
 from fsdbev.modeling import build_part
 from fsdbev.modeling.center_head import CENTER_TASKS
 from projects.LSS import LSS

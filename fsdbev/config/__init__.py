@@ -1,0 +1,18 @@
+"""LazyConfig files: loading, overrides, YAML, plugins, the difference to a base."""
+
+from .difference import Change, difference
+from .loading import config_text, finish_config, load_config, read_config, resolved
+from .overrides import apply_overrides
+from .plugins import load_plugins
+
+__all__ = [
+    "Change",
+    "apply_overrides",
+    "config_text",
+    "difference",
+    "finish_config",
+    "load_config",
+    "load_plugins",
+    "read_config",
+    "resolved",
+]

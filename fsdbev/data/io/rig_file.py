@@ -1,0 +1,227 @@
+"""Rig files: the cameras of a vehicle as a small JSON or YAML file, written by hand.
+
+    reference_camera: front           # whose time the boxes are of; default: the first
+    cameras:
+      front:
+        size: [800, 600]              # width, height of its images, pixels
+        intrinsics: {fx: 560, fy: 560, cx: 400, cy: 300}        # pixels; or a 3 x 3 matrix
+        cam2ego: {translation: [1.5, 0, 1.6], yaw: 0, pitch: 0, roll: 0}
+
+``cam2ego`` takes camera points (x right, y down, z forward) to ego (x forward, y left, z up). It is
+a 4 x 4 matrix, or a ``translation`` (where the camera is, metres) with one of
+
+- ``rotation``: a unit quaternion w, x, y, z, as in nuScenes' ``calibrated_sensor.json``;
+- ``yaw``, ``pitch``, ``roll``: degrees that the camera looks to the left, down, and is turned
+  clockwise, as seen from behind it. All 0: it looks straight ahead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import reprlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from pyquaternion import Quaternion
+
+from fsdbev.data.index.records import Frame
+from fsdbev.structures import CAMERA_AXES, Rig
+from fsdbev.utils.atomic_write import atomic_write
+from fsdbev.utils.plain_file import read_bytes
+from fsdbev.utils.plain_yaml import check_keys, parse_yaml
+
+_YAML_ENDINGS = (".yaml", ".yml")
+_QUATERNION_TOLERANCE = 1e-3
+_FILE_KEYS, _CAMERA_KEYS = {"reference_camera", "cameras"}, {"size", "intrinsics", "cam2ego"}
+_ANGLES = ("yaw", "pitch", "roll")
+_MAX_BYTES = 1 << 20
+#: Says a 4 x 4 matrix whole, and what is larger in short.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist = 3, 4
+
+
+def read_rig(path: str | os.PathLike) -> Rig:
+    """Reads a ``.json``, ``.yaml`` or ``.yml`` file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it can't be parsed, lacks something, or has what a rig file does not; the
+            message names the file and the camera.
+    """
+    path = Path(path)
+    try:
+        text = read_bytes(path, _MAX_BYTES, "there is no such rig file").decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: a rig file is text in UTF-8 ({error})") from error
+    try:
+        return _rig(_parse(path, text))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def rig_content(rig: Rig) -> dict[str, Any]:
+    """What a rig file holds of this rig, in plain values."""
+    cameras = {
+        name: {
+            "size": list(rig.image_sizes[i]),
+            "intrinsics": rig.intrinsics[i].tolist(),
+            "cam2ego": rig.cam2ego[i].tolist(),
+        }
+        for i, name in enumerate(rig.channels)
+    }
+    return {"reference_camera": rig.channels[rig.reference_camera], "cameras": cameras}
+
+
+def write_rig(rig: Rig, path: str | os.PathLike) -> None:
+    """Writes a YAML file that :func:`read_rig` reads the same rig from."""
+    path = Path(path)
+    if path.suffix not in _YAML_ENDINGS:
+        raise ValueError(f"{path}: a rig is written as {' or '.join(_YAML_ENDINGS)}")
+    content = yaml.safe_dump(rig_content(rig), sort_keys=False, default_flow_style=None)
+    with atomic_write(path) as file:
+        file.write(content.encode())
+
+
+def rig_of_frame(frame: Frame) -> Rig:
+    """The rig that took a sample of a frame index."""
+    return Rig(
+        channels=frame.channels,
+        image_sizes=tuple((int(width), int(height)) for width, height in frame.image_sizes),
+        intrinsics=torch.tensor(frame.intrinsics),
+        cam2ego=torch.tensor(frame.cam2ego),
+        reference_camera=frame.reference_camera,
+    )
+
+
+def _parse(path: Path, text: str) -> Any:
+    if path.suffix not in (".json", *_YAML_ENDINGS):
+        raise ValueError("a rig file ends in .json, .yaml or .yml")
+    if path.suffix in _YAML_ENDINGS:
+        return parse_yaml(text)
+    try:
+        return json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError as error:
+        raise ValueError(f"can't be parsed: {error}") from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    check_keys(name for name, _ in pairs)
+    return dict(pairs)
+
+
+def _rig(data: Any) -> Rig:
+    data = _mapping(data, "the file", needed={"cameras"}, known=_FILE_KEYS)
+    cameras = _mapping(data["cameras"], "cameras")
+    channels = tuple(map(str, cameras))
+    if not channels:
+        raise ValueError("cameras is empty; name at least one camera")
+    reference = data.get("reference_camera", channels[0])
+    if reference not in channels:
+        raise ValueError(
+            f"reference_camera is {_SHORT.repr(reference)}, cameras are {', '.join(channels)}"
+        )
+    sizes, intrinsics, cam2ego = zip(*(_camera(n, c) for n, c in cameras.items()), strict=True)
+    return Rig(
+        channels=channels,
+        image_sizes=sizes,
+        intrinsics=torch.from_numpy(np.stack(intrinsics)),
+        cam2ego=torch.from_numpy(np.stack(cam2ego)),
+        reference_camera=channels.index(reference),
+    )
+
+
+def _camera(
+    name: str, camera: Any
+) -> tuple[tuple[int, int], NDArray[np.float64], NDArray[np.float64]]:
+    where = f"camera {name!r}"
+    camera = _mapping(camera, where, needed=_CAMERA_KEYS, known=_CAMERA_KEYS)
+    width, height = _numbers(camera["size"], (2,), f"{where}: size").tolist()
+    if width != int(width) or height != int(height):
+        raise ValueError(f"{where}: size must be two whole numbers, got {width}, {height}")
+    intrinsics = _intrinsics(camera["intrinsics"], f"{where}: intrinsics")
+    return (int(width), int(height)), intrinsics, _cam2ego(camera["cam2ego"], f"{where}: cam2ego")
+
+
+def _intrinsics(value: Any, where: str) -> NDArray[np.float64]:
+    if not isinstance(value, Mapping):
+        return _numbers(value, (3, 3), where)
+    names = ("fx", "fy", "cx", "cy")
+    value = _mapping(value, where, needed=set(names), known=set(names))
+    fx, fy, cx, cy = (float(_numbers(value[name], (), f"{where}: {name}")) for name in names)
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+
+
+def _cam2ego(value: Any, where: str) -> NDArray[np.float64]:
+    if not isinstance(value, Mapping):
+        return _numbers(value, (4, 4), where)
+    known = {"translation", "rotation", *_ANGLES}
+    value = _mapping(value, where, needed={"translation"}, known=known)
+    if "rotation" in value and set(_ANGLES) & set(value):
+        raise ValueError(f"{where} has both a rotation and angles; leave one out")
+    matrix = np.eye(4)
+    matrix[:3, 3] = _numbers(value["translation"], (3,), f"{where}: translation")
+    if "rotation" in value:
+        matrix[:3, :3] = _from_quaternion(value["rotation"], f"{where}: rotation")
+    else:
+        angles = (float(_numbers(value.get(a, 0), (), f"{where}: {a}")) for a in _ANGLES)
+        matrix[:3, :3] = _from_angles(*angles)
+    return matrix
+
+
+def _from_quaternion(value: Any, where: str) -> NDArray[np.float64]:
+    rotation = _numbers(value, (4,), where)
+    length = np.linalg.norm(rotation)
+    if abs(length - 1) > _QUATERNION_TOLERANCE:
+        raise ValueError(
+            f"{where} {rotation.tolist()} has length {length:.4g}; a unit quaternion w, x, y, z is "
+            "needed"
+        )
+    return Quaternion(rotation).rotation_matrix
+
+
+def _from_angles(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
+    """Camera -> ego from degrees to the left, down, and clockwise."""
+    left = Quaternion(axis=(0, 0, 1), degrees=yaw)
+    down = Quaternion(axis=(0, 1, 0), degrees=pitch)
+    clockwise = Quaternion(axis=(1, 0, 0), degrees=roll)
+    return (left * down * clockwise).rotation_matrix @ np.array(CAMERA_AXES)
+
+
+def _mapping(
+    value: Any, where: str, needed: set[str] = frozenset(), known: set[str] | None = None
+) -> Mapping[str, Any]:
+    """``value`` if it is a mapping with all of ``needed`` and nothing but ``known``."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} must have names and values, got {_SHORT.repr(value)}")
+    missing, unknown = needed - set(value), set(value) - (known or set(value))
+    if missing:
+        raise ValueError(f"{where} lacks {', '.join(sorted(missing))}")
+    if unknown:
+        raise ValueError(
+            f"{where} has {', '.join(sorted(map(str, unknown)))}; known are "
+            f"{', '.join(sorted(known))}"
+        )
+    return value
+
+
+def _numbers(value: Any, shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
+    with suppress(OverflowError):  # a whole number that is too large
+        if _has_shape(value, shape) and np.isfinite(numbers := np.array(value, np.float64)).all():
+            return numbers
+    count = " x ".join(map(str, shape)) or "one"
+    raise ValueError(f"{where} must be {count} finite numbers, got {_SHORT.repr(value)}")
+
+
+def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
+    """Whether these are numbers in lists of this shape."""
+    if not shape:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    rows = isinstance(value, list) and len(value) == shape[0]
+    return rows and all(_has_shape(row, shape[1:]) for row in value)

@@ -1,0 +1,1 @@
+"""Depth and foreground labels of camera pixels, made from LiDAR points."""

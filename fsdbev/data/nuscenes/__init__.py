@@ -1,0 +1,1 @@
+"""Data sets in nuScenes' format: from their tables to frame indexes and labels."""

@@ -1,0 +1,1 @@
+"""Augmentation of images and BEV, and the 2D foreground targets."""

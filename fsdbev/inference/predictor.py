@@ -1,0 +1,263 @@
+"""Detection in the images of any rig, without a data set.
+
+Letters: T frames (0 is the key frame), N cameras, H x W network image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from fsdbev.checkpoint import load_weights
+from fsdbev.config.loading import finish_config, load_config
+from fsdbev.d2.config import instantiate
+from fsdbev.data.index.records import Frame
+from fsdbev.data.io.image_file import ImageFile
+from fsdbev.data.io.rig_file import read_rig
+from fsdbev.data.mapper import sample_of
+from fsdbev.modeling.build import build_model
+from fsdbev.structures import CLASS_NAMES, LabelledBoxes, Rig, is_rigid
+
+from .streaming import StreamingPredictor, can_stream
+
+Image = str | os.PathLike | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """What one call saw: its frame, and the (N, 3, H, W) network images."""
+
+    frame: Frame
+    images: Tensor
+
+
+class Predictor:
+    """Finds objects in the images of a rig, moment by moment.
+
+        predictor = Predictor("configs/fsdbev_tiny_synthetic.py", "model_final.pth")
+        found = predictor({"left": "l.jpg", "front": "f.jpg", "right": "r.jpg"}, "rig.yaml")
+        for box in found.at_least(0.3).records(predictor.class_names): ...
+
+    A model of several frames looks back at the calls before, if each says where the vehicle is
+    (``ego2global``); each frame goes through the image branch once. Feed such a model in the
+    rhythm that it was trained in, 0.5 s from one frame to the next in nuScenes.
+
+    Args:
+        config: a config file, or a config as ``fsdbev.model_zoo.get_config`` gives it.
+        weights: a checkpoint in any format that training takes.
+        overrides: ``key=value``, changes to the config; ``train.device=cpu`` chooses the device.
+
+    Raises:
+        FileNotFoundError, ValueError: config or weights cannot be read, or don't fit each other.
+    """
+
+    #: What ``labels`` of the found boxes index.
+    class_names: tuple[str, ...] = tuple(CLASS_NAMES)
+
+    def __init__(
+        self,
+        config: str | os.PathLike | DictConfig,
+        weights: str | os.PathLike,
+        *,
+        overrides: Sequence[str] = (),
+    ) -> None:
+        if isinstance(config, DictConfig):
+            cfg = finish_config(config, overrides)
+        else:
+            cfg = load_config(os.fspath(config), overrides)
+        self.model = load_model(cfg, os.fspath(weights))
+        self._image_aug = instantiate(cfg.dataloader.test.mapper).image_aug
+        self._spacing = int(cfg.dataloader.get("frame_spacing", 1))
+        self._network = self.model
+        if can_stream(self.model):
+            self._network = StreamingPredictor(self.model, frame_spacing=self._spacing)
+        self._count = 0
+        self._moments: deque[_Moment] = deque(
+            maxlen=self._spacing * (self.model.num_frames - 1) + 1
+        )
+
+    def __call__(
+        self,
+        images: Mapping[str, Image] | Sequence[Image],
+        rig: Rig | str | os.PathLike,
+        *,
+        ego2global: ArrayLike | None = None,
+    ) -> LabelledBoxes:
+        """Finds the objects of one moment.
+
+        Args:
+            images: of every camera, by its name or in the rig's order: files, or (height, width,
+                3) uint8 RGB arrays of the size that the rig says.
+            rig: the cameras, or their rig file.
+            ego2global: (4, 4) where the vehicle is, or (N, 4, 4) where it was when each camera took
+                its picture, in any frame that stands still; the identity for a rig that does.
+                Without it the moment stands alone: the past is forgotten, and speeds are guesses.
+
+        Returns:
+            The found boxes in ego (x forward, y left, z up, metres) of the reference camera's time,
+            on the CPU.
+
+        Raises:
+            FileNotFoundError, ValueError: an image is missing, unreadable or of another size; a
+                pose is none; the rig has other cameras than the moments before, see :meth:`reset`.
+        """
+        return self.detect(self.sample(images, rig, ego2global=ego2global))
+
+    def reset(self) -> None:
+        """Forgets the moments before: what comes next is another drive, or another rig."""
+        self._moments.clear()
+        if isinstance(self._network, StreamingPredictor):
+            self._network.reset()
+
+    def sample(
+        self,
+        images: Mapping[str, Image] | Sequence[Image],
+        rig: Rig | str | os.PathLike,
+        *,
+        ego2global: ArrayLike | None = None,
+    ) -> dict[str, Any]:
+        """The next moment as the model takes it, see ``MultiViewMapper``; arguments as in a call.
+        It becomes the past of the moments after it."""
+        rig = rig if isinstance(rig, Rig) else read_rig(rig)
+        frame = self._frame(rig, ego2global)
+        transforms = [self._image_aug.fixed(size) for size in rig.image_sizes]
+        pixels = read_images(images, rig)
+        network_images = [t.apply(p) for t, p in zip(transforms, pixels, strict=True)]
+        moment = _Moment(frame, torch.from_numpy(np.stack(network_images)))
+        if ego2global is None:  # nobody can say where this one was: it looks back at itself alone
+            self.reset()
+            moments = [moment] * self.model.num_frames
+        else:
+            self._moments.append(moment)
+            moments = self._key_and_earlier()
+        return sample_of(
+            [moment.frame for moment in moments],
+            torch.stack([moment.images for moment in moments]),
+            image_aug=np.stack([transform.matrix() for transform in transforms]),
+            bev_aug=np.eye(4),
+        )
+
+    @torch.no_grad()
+    def detect(self, sample: dict[str, Any]) -> LabelledBoxes:
+        """The boxes that the model finds in what :meth:`sample` made."""
+        found = self._network([sample])[0]["instances"]
+        boxes, scores = found.pred_boxes_3d.to("cpu"), found.scores.cpu()
+        return LabelledBoxes(boxes, found.pred_classes.cpu(), scores)
+
+    def _frame(self, rig: Rig, ego2global: ArrayLike | None) -> Frame:
+        if self._moments:
+            before = self._moments[-1].frame
+            sizes = tuple(map(tuple, before.image_sizes.tolist()))
+            if (before.channels, sizes) != (rig.channels, rig.image_sizes):
+                raise ValueError(
+                    f"the rig has cameras {rig.channels} of {rig.image_sizes} pixels, the moments "
+                    f"before had {before.channels} of {sizes}; call reset() between rigs"
+                )
+        token, self._count = str(self._count), self._count + 1
+        return Frame(
+            sample_token=token,
+            scene_token="",
+            scene_name="",
+            timestamp=0,
+            previous=-1,
+            next=-1,
+            channels=rig.channels,
+            image_paths=("",) * rig.num_cameras,
+            image_sizes=np.array(rig.image_sizes, np.int32),
+            camera_timestamps=np.zeros(rig.num_cameras, np.int64),
+            intrinsics=rig.intrinsics.numpy(),
+            cam2ego=rig.cam2ego.numpy(),
+            ego2global=_poses(ego2global, rig),
+            reference_camera=rig.reference_camera,
+        )
+
+    def _key_and_earlier(self) -> list[_Moment]:
+        """T moments, the latest first; where there is none, the latest stands in."""
+        latest_first = list(self._moments)[::-1]
+        wanted = [t * self._spacing for t in range(self.model.num_frames)]
+        return [latest_first[i if i < len(latest_first) else 0] for i in wanted]
+
+
+def load_model(cfg: DictConfig, weights: str) -> nn.Module:
+    """The model of ``build_model`` with the weights of a file, in evaluation mode.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_weights``, which must find all that it looks for.
+    """
+    model = build_model(cfg)
+    load_weights(model, weights, strict=True)
+    return model.eval()
+
+
+def read_images(images: Mapping[str, Image] | Sequence[Image], rig: Rig) -> list[NDArray[np.uint8]]:
+    """(height, width, 3) RGB pixels of every camera of ``rig``, in its order.
+
+    Raises:
+        FileNotFoundError, ValueError: one is missing, too many, unreadable, or of another size.
+    """
+    if isinstance(images, Mapping):
+        if set(images) != set(rig.channels):
+            raise ValueError(f"images of {sorted(images)}, but the rig has {sorted(rig.channels)}")
+        images = [images[name] for name in rig.channels]
+    if isinstance(images, str | os.PathLike) or not hasattr(images, "__len__"):
+        raise ValueError(
+            f"images must be a list, or a dict by camera ({', '.join(rig.channels)}), got "
+            f"{type(images).__name__}"
+        )
+    if len(images) != rig.num_cameras:
+        raise ValueError(f"{len(images)} images, but the rig has {rig.num_cameras} cameras")
+    return [_pixels(image, rig, i) for i, image in enumerate(images)]
+
+
+def _pixels(image: Image, rig: Rig, camera: int) -> NDArray[np.uint8]:
+    name, size = rig.channels[camera], rig.image_sizes[camera]
+    where = f"camera {name!r}"
+    if isinstance(image, str | os.PathLike):
+        file = ImageFile(image)
+        where = f"{image} ({where})"
+        _check_size(where, file.size, size)
+        return file.decode()
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"{where}: an image is (height, width, 3) uint8 RGB, got {image.shape} {image.dtype}"
+        )
+    _check_size(where, image.shape[1::-1], size)
+    return image
+
+
+def _check_size(where: str, found: tuple[int, int], size: tuple[int, int]) -> None:
+    if found != size:
+        raise ValueError(
+            f"{where}: {found[0]} x {found[1]} pixels, but the rig says {size[0]} x {size[1]}; "
+            "give the size and the intrinsics of these images"
+        )
+
+
+def _poses(ego2global: ArrayLike | None, rig: Rig) -> NDArray[np.float64]:
+    """(N, 4, 4), one a camera."""
+    try:
+        poses = np.array(np.eye(4) if ego2global is None else ego2global, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"ego2global must be a matrix of numbers, got {ego2global!r}") from error
+    if poses.shape == (4, 4):
+        poses = np.tile(poses, (rig.num_cameras, 1, 1))
+    if poses.shape != (rig.num_cameras, 4, 4):
+        raise ValueError(
+            f"ego2global must be (4, 4) or ({rig.num_cameras}, 4, 4), got {poses.shape}"
+        )
+    for pose in poses:
+        if not is_rigid(torch.from_numpy(pose)):
+            raise ValueError(
+                f"ego2global must be a rotation and a translation, got {pose.tolist()}"
+            )
+    return poses

@@ -1,0 +1,224 @@
+"""What a bug report, a log and a report of results say of the machine and the versions on it.
+
+``python -m fsdbev.utils.collect_env`` prints it as a table. A fact that cannot be read says so in
+its own line.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from importlib import import_module, metadata
+from pathlib import Path
+
+from fsdbev import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Besides PyTorch: all that pyproject.toml has the package depend on, and what is used where it is
+#: installed.
+PACKAGES = (
+    "numpy",
+    "nuscenes-devkit",
+    "fvcore",
+    "iopath",
+    "filelock",
+    "omegaconf",
+    "hydra-core",
+    "safetensors",
+    "pyarrow",
+    "shapely",
+    "opencv-python-headless",
+    "pillow",
+    "simplejpeg",
+    "matplotlib",
+    "jinja2",
+    "tqdm",
+    "av",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "tensorboard",
+    "wandb",
+)
+
+#: Environment variables that change what runs; FSDBEV_* are shown too.
+VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "LOCAL_RANK",
+    "MKL_NUM_THREADS",
+    "NCCL_DEBUG",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "RANK",
+    "SLURM_NNODES",
+    "TORCH_CUDA_ARCH_LIST",
+    "WORLD_SIZE",
+)
+
+
+def environment() -> dict[str, str]:
+    """Name and value of each fact, in the order in which one reads them.
+
+    Paths lead from the project's root or from the home folder (``~``), which are not named.
+    """
+    facts: dict[str, str] = {}
+    for name, read in (
+        ("fsdbev", _project),
+        ("Python", lambda: " ".join(sys.version.split())),
+        ("platform", platform.platform),
+        ("CPU", _cpu),
+        ("memory", _memory),
+        ("PyTorch", _torch),
+        ("CUDA", _cuda),
+        ("cuDNN", _cudnn),
+        ("operators", _operators),
+        ("Detectron2", _detectron2),
+    ):
+        facts[name] = _without_home(_told(read))
+        if name == "CUDA":
+            facts |= dict(_gpus())
+    facts |= {name: _told(partial(_version, name)) for name in PACKAGES}
+    facts |= {name: _without_home(os.environ[name]) or "(empty)" for name in _variables()}
+    return facts
+
+
+def as_table(facts: dict[str, str]) -> str:
+    """One line a fact, values in a column."""
+    width = max(map(len, facts))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+
+
+def _told(read: Callable[[], str]) -> str:
+    """What ``read`` gives, or what kept it from it: a broken part hides no other."""
+    try:
+        return read()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return f"cannot be told ({type(error).__name__}: {reason})"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _project() -> str:
+    revision = _output("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
+    if not (ROOT / ".git").exists() or not revision:
+        return __version__
+    changed = _output("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
+    return f"{__version__}, git {revision}" + (" with changes" if changed else "")
+
+
+@cache
+def cpu_model() -> str:
+    """Name of this machine's processor."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cpu() -> str:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cpu_model()}, {usable} of {os.cpu_count()} cores usable"
+
+
+def _memory() -> str:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return f"{pages * size / 2**30:.1f} GiB"
+
+
+def _torch() -> str:
+    torch = import_module("torch")
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{torch.__version__}, {torch.get_num_threads()} CPU threads, {instructions}"
+
+
+def _cuda() -> str:
+    torch = import_module("torch")
+    if torch.version.cuda is None:
+        return "none: a build of PyTorch for the CPU"
+    driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    told = f"driver {driver.splitlines()[0]}" if driver else "no driver found"
+    return f"PyTorch built with {torch.version.cuda}, {told}, {torch.cuda.device_count()} GPUs"
+
+
+def _gpus() -> Iterator[tuple[str, str]]:
+    try:
+        cuda = import_module("torch").cuda
+        count = cuda.device_count()
+    except Exception:  # the line of PyTorch says it
+        return
+    for index in range(count):
+        yield f"GPU {index}", _told(partial(_gpu, index))
+
+
+def _gpu(index: int) -> str:
+    gpu = import_module("torch").cuda.get_device_properties(index)
+    memory = f"{gpu.total_memory / 2**30:.1f} GiB"
+    return f"{gpu.name}, {memory}, compute capability {gpu.major}.{gpu.minor}"
+
+
+def _cudnn() -> str:
+    version = import_module("torch").backends.cudnn.version()
+    return str(version) if version is not None else "none"
+
+
+def _operators() -> str:
+    extension = import_module("fsdbev.layers._extension")
+    if not extension.EXTENSION_BUILT:
+        return f"not built, PyTorch twins take over ({extension.LOAD_ERROR})"
+    if "cuda" in extension.KERNEL_DEVICES:
+        return "built for CPU and CUDA"
+    cuda = import_module("torch").version.cuda
+    why = f"without nvcc, or with FSDBEV_NO_CUDA=1; PyTorch has CUDA {cuda}" if cuda else ""
+    return f"built for the CPU only ({why or 'as PyTorch'})"
+
+
+def _detectron2() -> str:
+    if import_module("fsdbev.d2").BACKEND == "detectron2":
+        return f"{_version('detectron2')}, used"
+    return f"{_version('detectron2')}; the built-in side is used"
+
+
+def _variables() -> list[str]:
+    ours = {name for name in os.environ if name.startswith("FSDBEV_")}
+    return sorted(ours | {name for name in VARIABLES if name in os.environ})
+
+
+def _output(*command: str) -> str:
+    """What a program of the machine says; nothing where there is none or it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _without_home(text: str) -> str:
+    """The text with no more of a path than who reads the report needs."""
+    text = text.replace(f"{ROOT}{os.sep}", "")
+    home = os.path.expanduser("~")
+    return text if home in ("", "~", os.sep) else text.replace(home, "~")
+
+
+def main() -> None:
+    sys.stdout.write(as_table(environment()) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The difference of two configs, and what --print-config and --diff-config write."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsdbev.config import load_config
+from fsdbev.config.difference import Change, difference
+from fsdbev.config.loading import read_config
+from fsdbev.engine import run
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("configs", "projects")
+    for path in (ROOT / folder).glob("**/*.py")
+    if "configs" in path.parts and "common" not in path.parts and path.name != "rows.py"
+)
+TINY = "configs/fsdbev_tiny_synthetic.py"
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def differences(folder, base, value):
+    """Lines of the difference of two config files with this text."""
+    for name, text in {"base": base, "value": value}.items():
+        (folder / f"{name}.py").write_text(text)
+    base, value = (read_config(str(folder / f"{name}.py")) for name in ("base", "value"))
+    return [str(change) for change in difference(base, value)]
+
+
+def test_values_that_differ_come_and_go(tmp_path):
+    base = "a = dict(x=1, same=[1, {}], gone=None, part=dict(p=0.5), z='${.x}')"
+    value = "a = dict(x=1.0, same=[1, {}], part=None, z=1, new=dict(b=[True], c=[], d='é'))"
+    assert differences(tmp_path, base, value) == [
+        "a.gone: null -> (not there)",
+        "a.new.b.0: (not there) -> true",
+        "a.new.c: (not there) -> []",
+        'a.new.d: (not there) -> "é"',
+        "a.part: (not there) -> null",
+        "a.part.p: 0.5 -> (not there)",
+        "a.x: 1 -> 1.0",
+    ]
+
+
+def test_what_refers_to_a_change_is_a_change(tmp_path):
+    text = "a = dict(x={}, y='${{.x}}')"
+    assert differences(tmp_path, text.format(1), text.format(2)) == ["a.x: 1 -> 2", "a.y: 1 -> 2"]
+
+
+def test_a_project_and_what_it_builds_on():
+    base = load_config("configs/fsdbev_r50_cbgs.py")
+    changes = difference(base, load_config("projects/BEVDet/configs/bevdet4d_r50_cbgs.py"))
+    assert Change("model.depth_net.name", '"DepthNet"', '"PixelDepthNet"') in changes
+    assert Change("model.depth_net.dropout", "0.5", "(not there)") in changes
+    assert Change("train.plugins.0", "(not there)", '"projects.BEVDet"') in changes
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_every_config_is_printed_read_again_and_compared(path, capsys, tmp_path):
+    run(["--config-file", path, "--print-config", "train.log_period=7"])
+    text = capsys.readouterr().out
+    assert "${" not in text and "log_period: 7\n" in text
+    (tmp_path / "config.yaml").write_text(text)
+    run(["--config-file", str(tmp_path / "config.yaml"), "--diff-config", path])
+    assert capsys.readouterr().out == "train.log_period: 20 -> 7\n"
+
+
+def test_no_difference_is_said(capsys):
+    base = "configs/fsdbev_r50_cbgs.py"
+    run(["--config-file", "configs/ablations/fsd_pci_msfe.py", "--diff-config", base])
+    assert capsys.readouterr().out == "no difference\n"
+
+
+@pytest.mark.parametrize("given", [[], ["--diff-config", TINY]])
+def test_the_report_has_a_difference_where_a_base_is_given(given, monkeypatch, tmp_path):
+    """With --eval-only: the evaluation runs, and is told config file, overrides and difference."""
+    module, sources = sys.modules["fsdbev.engine.main"], []
+    monkeypatch.setattr(module, "launch", lambda main, args, *_: main(args))
+    monkeypatch.setattr(module, "default_setup", lambda *_: None)
+    monkeypatch.setattr(module, "set_determinism", lambda *_: None)
+    monkeypatch.setattr(module, "setup_logger", lambda *_, **__: None)
+    monkeypatch.setattr(module, "evaluate_only", lambda *_, source, **__: sources.append(source))
+    run(["--config-file", TINY, "--eval-only", *given, "train.log_period=7"])
+    (source,) = sources
+    assert (source.config_file, source.overrides) == (TINY, ("train.log_period=7",))
+    change = Change("train.log_period", "20", "7")
+    assert (source.changes, source.base) == (([change], TINY) if given else (None, None))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([TINY, "--print-config", "train.max_itre=3"], "train.max_iter"),
+        ([TINY, "--diff-config", TINY, "train.max_itre=3"], "train.max_iter"),
+        (["configs/no_such.py", "--print-config"], "no_such.py"),
+        ([TINY, "--diff-config", "configs/no_such.py"], "no_such.py"),
+        ([TINY, "--diff-config"], "expected one argument"),
+        ([TINY, "--print-config", "--diff-config", TINY], "not allowed with"),
+        (["configs/common/schedule.py", "--print-config"], "train.max_iter"),  # a part of a config
+    ],
+)
+def test_wrong_input_is_the_usual_error(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(["--config-file", *arguments])
+    printed = capsys.readouterr()
+    assert stopped.value.code == 2 and message in printed.err and not printed.out

@@ -1,0 +1,127 @@
+"""docs/custom_dataset.md is run: its Python blocks, in order, in a folder with the configs."""
+
+import re
+import runpy
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.structures import Instances
+from fsdbev.data.build import open_frames
+from fsdbev.structures import CLASS_NAMES, Boxes3D
+
+ROOT = Path(__file__).parents[3]
+KINDS = {"car": "sedan", "truck": "lorry", "pedestrian": "person"}
+BLOCK = re.compile(r"^```python\n(?:# (?P<file>\S+\.py)\n)?(?P<code>.*?)^```$", re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """Names the document's code leaves; ``recording`` and ``folder`` beside them."""
+    folder = tmp_path_factory.mktemp("rig")
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    recording = runpy.run_path(str(ROOT / "docs/examples/made_up_recording.py"))
+    names = {"recording": recording, "folder": folder}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        recording["record"](Path("recording"))
+        for number, block in enumerate(
+            BLOCK.finditer((ROOT / "docs/custom_dataset.md").read_text())
+        ):
+            code = block["code"]
+            if block["file"]:
+                Path(block["file"]).write_text(code)
+            else:
+                exec(compile(code, f"custom_dataset.md, block {number}", "exec"), names)
+        yield names
+
+
+def test_two_steps_are_trained_and_evaluated(example):
+    assert set(example["metrics"]["rig"]) == {"mAP", "AP_car", "AP_truck"}
+    assert (example["folder"] / "output/my_rig/model_final.pth").is_file()
+
+
+@pytest.fixture
+def rig(example):
+    """Opens a split of the example: rig(name, labels)."""
+
+    def open_split(name="rig_train", labels="point_labels"):
+        folder = example["folder"]
+        return open_frames(
+            name=name,
+            index=folder / "prepared" / f"{name}.arrow",
+            dataroot=folder / "recording",
+            label_dir=labels and folder / "prepared" / labels,
+        )
+
+    return open_split
+
+
+def test_the_gap_is_cut(rig):
+    frames = [rig("rig_val").index[row] for row in range(4)]
+    assert [frame.previous for frame in frames] == [-1, 0, -1, 2]
+    assert [frame.next for frame in frames] == [1, -1, 3, -1]
+    assert frames[0].channels == ("left", "front", "right") and frames[0].reference_camera == 1
+    assert frames[0].image_sizes.tolist() == [[640, 480], [800, 600], [512, 512]]
+
+
+def shares_of_color(dataset, recording, row, group):
+    """Which of a group's foreground points, of all cameras, have the colour of their class."""
+    frame, hits = dataset.index[row], []
+    for camera, labels in enumerate(dataset.point_labels(frame)):
+        image, points = dataset.image(frame, camera), getattr(labels, group)
+        for u, v, class_id in zip(points.u, points.v, points.class_ids, strict=True):
+            if class_id >= 0:
+                color = recording["COLORS"][KINDS[CLASS_NAMES[class_id]]]
+                hits.append(tuple(image[int(v), int(u)]) == color)
+    return hits
+
+
+@pytest.mark.parametrize("group", ["sweep", "combined", "pseudo"])
+def test_labels_are_on_the_objects(example, rig, group):
+    """Calibration, poses, boxes and files of the example fit: labels have the objects' colours."""
+    hits = shares_of_color(rig(), example["recording"], 1, group)
+    assert len(hits) >= (1 if group == "pseudo" else 40)
+    assert np.mean(hits) > 0.97
+
+
+def test_without_lidar_there_are_pseudo_points(example, rig):
+    dataset = rig("cameras_only", "pseudo_labels")
+    labels = dataset.point_labels(dataset.index[1])
+    assert sum(len(camera.pseudo) for camera in labels) >= 4
+    assert not any(len(camera.sweep) or len(camera.combined) for camera in labels)
+    assert all(shares_of_color(dataset, example["recording"], 1, "pseudo"))
+
+
+@pytest.mark.parametrize("labels", ["pseudo_labels", None])
+def test_training_without_lidar(example, rig, labels):
+    cfg = LazyConfig.load(str(example["folder"] / "configs/my_rig.py"))
+    cfg.dataloader.train.mapper.training = True
+    mapper = instantiate(cfg.dataloader.train.mapper)
+    sample = mapper(rig("cameras_only", labels), 1, np.random.default_rng(0))
+    assert bool(sample["gt_depth"].any()) == (labels is not None)
+    losses = instantiate(cfg.model)([sample, sample])
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert (losses["loss_depth"] > 0) == (labels is not None)
+
+
+def test_the_evaluator_finds_the_truth_perfect(example, rig):
+    from rig_evaluation import DistanceAP
+
+    dataset = rig("rig_val")
+    evaluator = DistanceAP(dataset)
+    evaluator.reset()
+    for row in (2, 0, 3, 1):
+        frame, objects = dataset.index[row], dataset.index.annotations(row)
+        sample = {"sample_token": frame.sample_token, "ego2global": frame.ego2global[None].copy()}
+        instances = Instances((192, 256))
+        instances.pred_boxes_3d = Boxes3D(torch.tensor(objects.boxes))
+        instances.scores = torch.where(torch.from_numpy(objects.has_points), 0.9, 0.1)
+        instances.pred_classes = torch.tensor(objects.class_ids.tolist())
+        evaluator.process([{**sample, "reference_camera": 1}], [{"instances": instances}])
+    assert evaluator.evaluate()["rig"] == pytest.approx({"mAP": 1, "AP_car": 1, "AP_truck": 1})

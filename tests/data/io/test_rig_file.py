@@ -1,0 +1,126 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from fsdbev.data.io.rig_file import read_rig, rig_content, rig_of_frame, write_rig
+from fsdbev.structures import transform_points
+
+FRONT = {
+    "size": [800, 600],
+    "intrinsics": {"fx": 560, "fy": 561, "cx": 400.5, "cy": 300},
+    "cam2ego": {"translation": [1.5, 0.2, 1.6]},
+}
+RIG = {"reference_camera": "front", "cameras": {"back": copy.deepcopy(FRONT), "front": FRONT}}
+
+
+def write(folder, content, name="rig.json"):
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def with_front(**changes):
+    rig = copy.deepcopy(RIG)
+    rig["cameras"]["front"].update(changes)
+    return rig
+
+
+def test_a_camera_without_angles_looks_straight_ahead(tmp_path):
+    rig = read_rig(write(tmp_path, RIG))
+    assert rig.channels == ("back", "front") and rig.reference_camera == 1
+    assert rig.image_sizes == ((800, 600), (800, 600))
+    assert rig.intrinsics[1].tolist() == [[560, 0, 400.5], [0, 561, 300], [0, 0, 1]]
+    # 10 m ahead of the camera, 2 m to its right, 1 m below it
+    seen = torch.tensor([[2.0, 1.0, 10.0]], dtype=torch.float64)
+    expected = torch.tensor([[1.5 + 10, 0.2 - 2, 1.6 - 1]], dtype=torch.float64)
+    assert torch.allclose(transform_points(seen, rig.cam2ego[1]), expected)
+
+
+@pytest.mark.parametrize(
+    "angles, ahead, right",
+    [
+        ({"yaw": 90}, [0, 1, 0], [1, 0, 0]),  # to the left; its right is ahead
+        ({"pitch": 90}, [0, 0, -1], [0, -1, 0]),  # to the ground
+        ({"roll": 90}, [1, 0, 0], [0, 0, -1]),  # its right side is below
+        ({"yaw": 180, "pitch": 30}, [-np.cos(np.pi / 6), 0, -0.5], [0, 1, 0]),
+    ],
+)
+def test_angles_turn_left_down_and_clockwise(tmp_path, angles, ahead, right):
+    mount = {"translation": [0, 0, 0], **angles}
+    turned = read_rig(write(tmp_path, with_front(cam2ego=mount))).cam2ego[1, :3, :3].numpy()
+    assert np.allclose(turned[:, 2], ahead, atol=1e-9)
+    assert np.allclose(turned[:, 0], right, atol=1e-9)
+
+
+def test_a_quaternion_is_that_of_nuscenes(tmp_path):
+    # CAM_FRONT of a nuScenes log
+    rotation = [0.4998015, -0.5030316, 0.4997798, -0.4973713]
+    mount = {"translation": [1.7, 0.016, 1.51], "rotation": rotation}
+    turned = read_rig(write(tmp_path, with_front(cam2ego=mount))).cam2ego[1]
+    assert np.allclose(turned[:3, 2], [1, 0, 0], atol=0.01)
+    assert turned[:3, 3].tolist() == [1.7, 0.016, 1.51]
+
+
+@pytest.mark.parametrize("ending", ["yaml", "yml"])
+def test_yaml_says_the_same_as_json(tmp_path, ending):
+    as_yaml = read_rig(write(tmp_path, yaml.safe_dump(RIG, sort_keys=False), f"rig.{ending}"))
+    as_json = read_rig(write(tmp_path, RIG))
+    assert as_yaml.channels == as_json.channels
+    assert torch.equal(as_yaml.cam2ego, as_json.cam2ego)
+
+
+def test_a_rig_that_is_written_is_read_again(tmp_path):
+    rig = read_rig(write(tmp_path, with_front(cam2ego={"translation": [1, 2, 3], "yaw": 33.3})))
+    write_rig(rig, tmp_path / "folder" / "again.yaml")
+    again = read_rig(tmp_path / "folder" / "again.yaml")
+    assert again.channels == rig.channels and again.reference_camera == rig.reference_camera
+    assert again.image_sizes == rig.image_sizes
+    assert torch.equal(again.cam2ego, rig.cam2ego)
+    assert torch.equal(again.intrinsics, rig.intrinsics)
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["again.yaml"]
+    assert json.loads(json.dumps(rig_content(rig))) == rig_content(rig)
+    with pytest.raises(ValueError, match="again.txt"):
+        write_rig(rig, tmp_path / "again.txt")
+
+
+def test_the_rig_of_a_frame_is_its_calibration(synthetic_root):
+    from fsdbev.data.index.frame_index import FrameIndex
+
+    frame = FrameIndex(synthetic_root / "fsdbev" / "v1.0-synth" / "synth_val.arrow")[0]
+    rig = rig_of_frame(frame)
+    assert rig.channels == frame.channels
+    assert np.array_equal(rig.cam2ego, frame.cam2ego)
+    assert rig.image_sizes == ((160, 90),) * 6
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("[1, 2]", "names and values"),
+        ({}, "lacks cameras"),
+        ({"cameras": [FRONT]}, "cameras must have names"),
+        ({"cameras": {"front": None}}, "'front' must have names"),
+        ({**RIG, "camera": 1}, "has camera; known are"),
+        ({**RIG, "reference_camera": "top"}, "'top', cameras are back, front"),
+        (with_front(size=[800]), "size must be 2 finite numbers"),
+        (with_front(size=[800.5, 600]), "whole numbers"),
+        (with_front(size=[-800, 600]), "pixels"),
+        (with_front(intrinsics={"fx": 1, "fy": 1, "cx": 1}), "lacks cy"),
+        (with_front(intrinsics={**FRONT["intrinsics"], "fx": "wide"}), "fx must be one finite"),
+        (with_front(cam2ego={"yaw": 3}), "lacks translation"),
+        (with_front(cam2ego={"translation": [1, 2]}), "translation must be 3"),
+        (with_front(cam2ego={"translation": [0] * 3, "yaw": None}), "yaw must be one"),
+        (with_front(cam2ego={"translation": [0] * 3, "rotation": [1, 0, 0, 0], "yaw": 1}), "both"),
+        ('{"cameras": {"a": 1, "a": 2}}', "a is there twice"),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, content, message):
+    """Beside those of tests/bad_inputs/bad_rigs.py."""
+    path = write(tmp_path, content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_rig(path)
+    assert str(error.value).startswith(str(path))

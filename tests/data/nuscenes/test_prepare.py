@@ -1,0 +1,168 @@
+"""Preparation: whole, repeatable, resumable, and by the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nuscenes.utils.splits import create_splits_scenes
+
+from fsdbev.data.labels.point_labels import read_label_header, read_point_labels, write_point_labels
+from fsdbev.data.nuscenes import index_builder as nuscenes
+from fsdbev.data.nuscenes import prepare
+from fsdbev.data.nuscenes import tables as nuscenes_tables
+from fsdbev.data.nuscenes.check import check_nuscenes
+from fsdbev.data.nuscenes.prepare import prepare_nuscenes
+
+VERSION = "v1.0-synth"
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def made(synthetic_root):
+    """What the session's preparation wrote."""
+    return contents(synthetic_root / "fsdbev" / VERSION)
+
+
+def test_files_of_a_preparation(made, synthetic):
+    names = {str(path) for path in made}
+    assert {"synth_train.arrow", "synth_val.arrow"} < names
+    assert len(names) == 2 + 6
+    for row in range(3):
+        assert f"point_labels/{synthetic.index[row].sample_token}.arrow" in names
+
+
+def test_again_loads_no_tables(synthetic_root, made, monkeypatch):
+    monkeypatch.setattr(nuscenes, "load_nuscenes", lambda *_: pytest.fail("tables loaded"))
+    monkeypatch.setattr(
+        prepare, "write_point_labels", lambda *_, **__: pytest.fail("labels written")
+    )
+    prepared = prepare_nuscenes(dataroot=synthetic_root, version=VERSION)
+    assert {split: len(done.index) for split, done in prepared.items()} == {
+        "synth_train": 3,
+        "synth_val": 3,
+    }
+    assert contents(synthetic_root / "fsdbev" / VERSION) == made
+
+
+def test_missing_broken_and_unfinished_files_are_made_anew(synthetic_root, made, tmp_path):
+    """The statistics are of all samples, also of those whose labels stay."""
+    output = tmp_path / "x"
+    shutil.copytree(synthetic_root / "fsdbev" / VERSION, output)
+    gone, short, unfinished, without_numbers, *_ = sorted((output / "point_labels").iterdir())
+    gone.unlink()
+    short.write_bytes(short.read_bytes()[:1000])
+    unfinished.rename(unfinished.with_name(f".{unfinished.name}.0123abcd.tmp"))
+    labels, sizes = read_point_labels(without_numbers), np.array([(160, 90)] * 6)
+    source = read_label_header(without_numbers)["source"]
+    write_point_labels(without_numbers, labels, sizes, source=source, statistics="")
+    (output / "synth_val.arrow").write_bytes(b"")
+    (output / ".synth_val.arrow.77777777.tmp").write_bytes(b"half")
+    again = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
+    assert contents(output) == made
+    for split, whole in prepare_nuscenes(dataroot=synthetic_root, version=VERSION).items():
+        assert whole.statistics.samples == 3
+        assert whole.statistics.points[:2].sum(axis=1).min() > 100
+        assert again[split].statistics.to_json() == whole.statistics.to_json()
+
+
+def test_files_of_other_tables_are_made_anew(synthetic_root, tmp_path, monkeypatch):
+    output = tmp_path / "x"
+    with monkeypatch.context() as patch:
+        patch.setattr(nuscenes_tables, "tables_fingerprint", lambda *_: "another data set")
+        prepare_nuscenes(
+            dataroot=synthetic_root, version=VERSION, splits=["synth_val"], output=output
+        )
+    old = contents(output)
+    prepare_nuscenes(dataroot=synthetic_root, version=VERSION, splits=["synth_val"], output=output)
+    new = contents(output)
+    assert old.keys() == new.keys() and all(old[path] != new[path] for path in old)
+
+
+@pytest.fixture
+def renamed(synthetic_root, tmp_path):
+    """Makes a version of nuScenes' own name with two scenes of nuScenes' own, without lidarseg."""
+
+    def make(version, scene_names, **tables) -> Path:
+        root = tmp_path / "renamed"
+        shutil.copytree(synthetic_root / VERSION, root / version)
+        for folder in ("samples", "maps"):
+            (root / folder).symlink_to(synthetic_root / folder)
+        for name in ("lidarseg", "splits"):
+            (root / version / f"{name}.json").unlink()
+        scenes = json.loads((root / version / "scene.json").read_text())
+        tables["scene"] = [{**s, "name": n} for s, n in zip(scenes, scene_names, strict=True)]
+        for name, records in tables.items():
+            (root / version / f"{name}.json").write_text(json.dumps(records))
+        return root
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("version", "splits"),
+    [("v1.0-mini", ("mini_train", "mini_val")), ("v1.0-trainval", ("train", "val"))],
+)
+def test_versions_of_nuscenes(renamed, tmp_path, version, splits):
+    root = renamed(version, [create_splits_scenes()[split][0] for split in splits])
+    before = sorted(root.rglob("*"))
+    prepared = prepare_nuscenes(dataroot=root, version=version, output=tmp_path / "x")
+    assert tuple(prepared) == splits
+    for done in prepared.values():
+        assert done.statistics.samples == 3 and done.statistics.objects.sum() > 0
+        assert done.statistics.points[:, :10].sum() > 50  # from the boxes
+    assert sorted(root.rglob("*")) == before
+    assert not check_nuscenes(dataroot=root, version=version, output=tmp_path / "x").findings
+
+
+def test_version_without_annotations(renamed):
+    root = renamed(
+        "v1.0-test", create_splits_scenes()["test"][:2], sample_annotation=[], instance=[]
+    )
+    prepared = prepare_nuscenes(dataroot=root, version="v1.0-test")
+    assert list(prepared) == ["test"] and prepared["test"].statistics is None
+    output = root / "fsdbev" / "v1.0-test"
+    assert [p.name for p in output.iterdir()] == ["test.arrow"]
+    report = check_nuscenes(dataroot=root, version="v1.0-test")
+    assert not report.findings and "6 samples of 2 scenes" in report.summaries[0]
+
+
+def test_custom_split_that_is_added_and_changed(synthetic_root, made, tmp_path):
+    shutil.copytree(synthetic_root, tmp_path / "x")
+    path = tmp_path / "x" / VERSION / "splits.json"
+    splits = json.loads(path.read_text())
+    for own in (splits["synth_train"], splits["synth_val"]):
+        path.write_text(json.dumps({**splits, "own": own}))
+        prepared = prepare_nuscenes(dataroot=tmp_path / "x", version=VERSION)
+        assert list(prepared) == ["synth_train", "synth_val", "own"]
+        assert prepared["own"].index.scene_names == own
+        files = contents(tmp_path / "x" / "fsdbev" / VERSION)
+        assert files.pop(Path("own.arrow")) and files == made  # nothing else is made anew
+
+
+def test_command_line_with_workers(synthetic_root, made, tmp_path, run_tool, capsys):
+    arguments = ("--dataroot", synthetic_root, "--version", VERSION, "--output", tmp_path)
+    assert run_tool("prepare_nuscenes", *arguments, "--workers", 1) == 0
+    assert contents(tmp_path) == made
+    printed = capsys.readouterr().out.splitlines()
+    numbers = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=tmp_path)
+    start = next(i for i, line in enumerate(printed) if line.startswith("synth_val: 3 samples"))
+    table = [line.split() for line in printed[start + 1 : start + 14]]
+    assert table[0][:5] == ["class", "sweep", "combined", "pseudo", "pseudo_uncombined"]
+    car, total = table[1], table[12]
+    statistics = numbers["synth_val"].statistics
+    expected = [*statistics.points[:, 0], statistics.objects[0], *statistics.without_points[:, 0]]
+    assert car == ["car", *map(str, expected)]
+    assert total[:2] == ["all", str(statistics.points[0].sum())]
+
+
+def test_command_line_errors_say_what_is_wrong(synthetic_root, tmp_path, run_tool, capsys):
+    arguments = ("--dataroot", synthetic_root, "--version", VERSION, "--output", tmp_path)
+    assert run_tool("prepare_nuscenes", *arguments, "--splits", "tarin") == 1
+    assert "no split 'tarin'" in capsys.readouterr().err
+    assert run_tool("prepare_nuscenes", "--dataroot", tmp_path, "--version", "v9") == 1
+    assert "missing category.json" in capsys.readouterr().err

@@ -1,0 +1,247 @@
+"""report.html: that it says what the metrics say, and never stands in their way."""
+
+import dataclasses
+import json
+import logging
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsdbev.config import load_config
+from fsdbev.config.difference import Change
+from fsdbev.d2.config import instantiate
+from fsdbev.d2.structures import Instances
+from fsdbev.data.dataset import FrameDataset
+from fsdbev.engine import Trainer, evaluate
+from fsdbev.evaluation import CLASSES, NuScenesEvaluator, scoring
+from fsdbev.modeling.build import build_model
+from fsdbev.report import Evaluated, ReportSource, writer
+from fsdbev.report.writer import write_report
+from fsdbev.visualization import true_boxes
+
+TINY = Path(__file__).resolve().parents[2] / "configs" / "fsdbev_tiny_synthetic.py"
+EVIL = "<script>alert('x')</script>"
+
+
+def make_config(data, output):
+    return load_config(
+        str(TINY),
+        [
+            f"dataloader.dataroot={data}",
+            f"train.output_dir={output}",
+            "train.report.samples=1",
+        ],
+    )
+
+
+@pytest.fixture
+def cfg(synthetic_root, tmp_path):
+    return make_config(synthetic_root, tmp_path)
+
+
+def scored(cfg, keep=lambda number: number % 4):
+    """Evaluation of the true boxes a little off, every fourth left out."""
+    dataset: FrameDataset = instantiate(cfg.dataloader.test.dataset)
+    evaluator = instantiate(cfg.dataloader.evaluator)
+    torch.manual_seed(0)
+    for row in range(len(dataset)):
+        frame, true = dataset.index[row], true_boxes(dataset.index.annotations(row))
+        kept = [number for number in range(len(true)) if keep(number)]
+        instances = Instances((1, 1))
+        instances.pred_boxes_3d = true.boxes[torch.tensor(kept, dtype=torch.int64)]
+        instances.pred_boxes_3d.tensor[:, :2] += 0.4 * torch.randn(len(kept), 2)
+        instances.scores = torch.linspace(0.9, 0.2, len(kept))
+        instances.pred_classes = true.labels[kept]
+        sample = {
+            "sample_token": frame.sample_token,
+            "ego2global": torch.tensor(frame.ego2global)[None],
+            "reference_camera": frame.reference_camera,
+        }
+        evaluator.process([sample], [{"instances": instances}])
+    return Evaluated(evaluator.evaluate(), [evaluator], dataset)
+
+
+def written(cfg):
+    return (Path(cfg.train.output_dir) / "report.html").read_text()
+
+
+def rows_of(page, caption):
+    """Cells of the table with this caption, as texts."""
+    table = re.search(rf"<caption>{caption}</caption>(.*?)</table>", page, re.DOTALL)[1]
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
+    return [[unescape(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", r)] for r in rows]
+
+
+@pytest.fixture(scope="module")
+def evaluated(synthetic_root, tmp_path_factory):
+    return scored(make_config(synthetic_root, tmp_path_factory.mktemp("evaluated")))
+
+
+@pytest.fixture(scope="module")
+def page(synthetic_root, tmp_path_factory, evaluated):
+    cfg = make_config(synthetic_root, tmp_path_factory.mktemp("page"))
+    changes = [Change("train.max_iter", "700", "5")]
+    source = ReportSource(str(TINY), ["train.max_iter=5"], changes, "base.py", "the weights")
+    write_report(cfg, source, evaluated)
+    return written(cfg)
+
+
+def test_the_page_says_what_the_metrics_say(page, evaluated):
+    metrics = evaluated.results["nuscenes"]
+    values = re.findall(r'class="name">(\w+)</span>\s*<span class="value">([\d.]+)<', page)
+    assert 0.1 < metrics["mAP"] < 0.9
+    assert dict(values) == {
+        name: f"{metrics[name]:.4f}"
+        for name in ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
+    }
+    head, *rows = rows_of(page, "Precision and errors by class")
+    assert head[:3] == ["class", "true boxes", "AP"] and len(rows) == len(CLASSES) + 1
+    for name, row in zip(CLASSES, rows, strict=False):
+        assert row[0] == name.replace("_", " ") and row[2] == f"{metrics[f'AP_{name}']:.3f}"
+    assert rows[-1][2] == f"{metrics['mAP']:.3f}"
+    for row in rows:  # AP is the mean over the distances
+        assert sum(map(float, row[3:7])) / 4 == pytest.approx(float(row[2]), abs=1e-3)
+    anchors = "classes distance curves errors scores confusion samples config environment"
+    for anchor in anchors.split():
+        assert f'<section id="{anchor}"' in page and f'href="#{anchor}"' in page
+    assert "the weights" in page and "v1.0-synth" in page and "synth_val" in page
+    assert str(TINY) in page
+    assert ["train.max_iter", "5"] in rows_of(page, "Overrides of the command line")
+    assert ["train.max_iter", "700", "5"] in rows_of(page, "Difference from base.py")
+    assert page.count("data:image/jpeg") == 2 and len(page) < 6e6
+    assert not re.search(r"https?://|<script", page)
+
+
+def test_bands_and_confusion_count_all_true_boxes(page):
+    total = int(rows_of(page, "Precision and errors by class")[-1][1])
+    *bands, everything = rows_of(page, "All classes by distance")[1:]
+    assert sum(int(row[1]) for row in bands) == int(everything[1]) == total > 20
+    table = rows_of(page, "Boxes by true and predicted class")[1:-1]
+    cells = [cell for row in table for cell in row[1:]]
+    assert sum(int(cell) for cell in cells if cell != "·") == total
+
+
+def test_worst_samples_say_what_is_wrong(page):
+    samples = page[page.index('<section id="samples"') :]
+    assert samples.index("<h3>Worst</h3>") < samples.index("<h3>Best</h3>")
+    found, true, missed = map(
+        int,
+        re.search(r"Found (\d+) of (\d+) true boxes\.</p>\s*<p>Missed: (\d+) \(", samples).groups(),
+    )
+    assert missed == true - found > 0
+
+
+def test_names_from_the_data_stay_text_and_an_image_that_is_gone_costs_its_picture_alone(
+    cfg, evaluated, monkeypatch, tmp_path
+):
+    real = NuScenesEvaluator.scored_detections
+
+    def renamed(self):
+        result = real(self)
+        return dataclasses.replace(result, scene_names=[EVIL] * len(result.scene_names))
+
+    monkeypatch.setattr(NuScenesEvaluator, "scored_detections", renamed)
+    moved = dataclasses.replace(evaluated.dataset, dataroot=tmp_path / "gone")
+    changes = [Change(f"key.{EVIL}", EVIL, EVIL)]
+    source = ReportSource(f"{EVIL}.py", [f"{EVIL}={EVIL}"], changes, EVIL, EVIL)
+    write_report(cfg, source, dataclasses.replace(evaluated, dataset=moved))
+    page = written(cfg)
+    assert "<script" not in page and page.count("&lt;script&gt;") > 5
+    assert "There is no picture" in page and "data:image" not in page.partition("</head>")[2]
+
+
+def test_a_class_without_true_boxes_is_named(cfg, monkeypatch):
+    real = scoring.read_truth
+
+    def read_truth(*arguments):
+        truth = real(*arguments)
+        others = truth.boxes.select(truth.boxes.class_id != CLASSES.index("bus"))
+        return dataclasses.replace(truth, boxes=others)
+
+    monkeypatch.setattr(scoring, "read_truth", read_truth)
+    write_report(cfg, ReportSource(), scored(cfg))
+    page = written(cfg)
+    assert "There are no true boxes of: bus." in page
+    row = rows_of(page, "Precision and errors by class")[1 + CLASSES.index("bus")]
+    assert row[1:4] == ["0", "0.000", "0.000"] and row[-1] == "1.000"
+    assert page.count("no true boxes<") == 1  # below its curve
+
+
+def test_no_predictions_and_no_frame_index(cfg, caplog):
+    empty = scored(cfg, keep=lambda number: False)
+    write_report(cfg, ReportSource(), dataclasses.replace(empty, dataset=None))
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+    page = written(cfg)
+    assert rows_of(page, "All classes by distance")[-1][3:] == ["0 %", "0 %"]
+    assert "F1 0.00" in page and "There are no pictures" in page and "<img" not in page
+
+
+@pytest.fixture
+def toy(toy_config):
+    """Makes a config and a model whose evaluator knows nothing of detections."""
+
+    def make(*overrides):
+        cfg = toy_config(*overrides)
+        Path(cfg.train.output_dir).mkdir(exist_ok=True)
+        return cfg, build_model(cfg)
+
+    return make
+
+
+def test_any_evaluator_gets_a_page_of_its_metrics(toy):
+    cfg, model = toy()
+    results = evaluate(cfg, model, report=ReportSource())
+    page = written(cfg)
+    assert "The command line changed nothing" in page and "Difference from" not in page
+    rows = rows_of(page, "Metrics")
+    assert ["toy/error", f"{results['toy']['error']:.4f}"] in rows
+    assert ["toy/never", "–"] in rows  # no such number
+
+
+def test_only_the_last_evaluation_of_a_training_writes_it(toy, monkeypatch):
+    calls = []
+    monkeypatch.setattr(writer, "write_report", lambda *args: calls.append(args))
+    cfg, _ = toy("train.max_iter=4", "train.eval_period=2")
+    Trainer(cfg, ReportSource("some.py", ["a=1"])).train()
+    ((_, source, _),) = calls
+    weights = "averaged weights after iteration 4 of training"
+    assert source == ReportSource("some.py", ["a=1"], weights=weights)
+
+
+def test_an_evaluation_that_is_not_asked_for_a_report_writes_none(toy):
+    cfg, model = toy()
+    evaluate(cfg, model)
+    other, _ = toy("train.report.enabled=false")
+    evaluate(other, model, report=ReportSource())
+    del cfg.train["report"]  # the config of a run before there were reports
+    evaluate(cfg, model, report=ReportSource())
+    assert not (Path(cfg.train.output_dir) / "report.html").exists()
+
+
+def test_a_report_that_fails_costs_neither_metrics_nor_the_run(toy, monkeypatch, caplog):
+    def fail(page):
+        raise RuntimeError("no page")
+
+    cfg, model = toy()
+    path = Path(cfg.train.output_dir) / "report.html"
+    path.write_text("of an earlier evaluation")
+    monkeypatch.setattr(writer, "render", fail)
+    results = evaluate(cfg, model, report=ReportSource())
+    assert results["toy"]["count"] == 5
+    saved = json.loads((Path(cfg.train.output_dir) / "evaluation.json").read_text())
+    assert saved["toy"]["count"] == 5
+    (error,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert "the metrics are not affected" in error.getMessage() and error.exc_info
+    assert not path.exists()
+
+
+def test_without_annotations_there_is_no_report(toy, caplog):
+    cfg, _ = toy()
+    path = Path(cfg.train.output_dir) / "report.html"
+    path.write_text("of an earlier evaluation")
+    with caplog.at_level(logging.INFO, logger="fsdbev"):
+        write_report(cfg, ReportSource(), Evaluated({}, [], None))
+    assert not path.exists() and "there is no report.html" in caplog.text

@@ -1,0 +1,174 @@
+"""The closer look at detections: cases worked by hand, and that it agrees with the metrics."""
+
+import math
+
+import numpy as np
+import pytest
+from box_cases import boxes
+from nuscenes.eval.common.config import config_factory
+
+from fsdbev.evaluation.box_arrays import CLASSES
+from fsdbev.evaluation.by_distance import BAND_STARTS
+from fsdbev.evaluation.by_sample import SampleCounts
+from fsdbev.evaluation.error_analysis import analyse, confusion
+from fsdbev.evaluation.metrics import score
+from fsdbev.evaluation.truth import GroundTruth, Scope
+
+CONFIG = config_factory("detection_cvpr_2019")
+CAR, TRUCK, CONE = (CLASSES.index(name) for name in ("car", "truck", "traffic_cone"))
+
+
+def predicted(*rows):
+    """Boxes ``(sample, class, x, score)``; the ego stands at 0."""
+    sample, class_id, x, score = np.array(rows, float).reshape(-1, 4).T
+    return boxes(np.stack([x, 0 * x], 1), sample, class_id, score)
+
+
+def truth_of(*rows, samples=2):
+    """True boxes ``(sample, class, x)``."""
+    scope = Scope(
+        ego=np.zeros((samples, 2)),
+        ranges=np.array([CONFIG.class_range[name] for name in CLASSES], float),
+        racks=[],
+    )
+    return GroundTruth(scope.select(predicted(*((*row, -1) for row in rows))), scope)
+
+
+def analysis_of(predictions, truth):
+    return analyse(score(predictions, truth, CONFIG), truth.scope.ego, CONFIG)
+
+
+def look(predictions, truth):
+    return analysis_of(predicted(*predictions), truth)
+
+
+@pytest.fixture(scope="module")
+def scattered():
+    """Some hundred boxes of three classes at random, most of them found roughly."""
+    rng = np.random.default_rng(0)
+    true = [(i % 20, rng.choice([CAR, TRUCK, CONE]), rng.uniform(2, 45)) for i in range(300)]
+    near = [(s, c, x + rng.normal(0, 1.0), rng.uniform(0, 1)) for s, c, x in true[:240]]
+    far = [(rng.integers(20), CAR, rng.uniform(2, 48), rng.uniform(0, 0.6)) for _ in range(150)]
+    truth = truth_of(*true, samples=20)
+    predictions = predicted(*near, *far)
+    return predictions, truth, analysis_of(predictions, truth)
+
+
+def test_bands_add_up_to_the_whole(scattered):
+    _, truth, analysis = scattered
+    bands = analysis.bands
+    assert bands.num_truth.sum() == len(truth.boxes) == analysis.num_truth.sum()
+    assert bands.found_above.sum() == analysis.samples.found.sum()
+    assert bands.found.sum() == len(analysis.errors["trans_err"])
+    assert (bands.found_above <= bands.found).all() and (bands.found <= bands.num_truth).all()
+    assert (np.isnan(bands.average_precision) == (bands.num_truth == 0)).all()
+
+
+def test_no_other_score_has_a_better_f1(scattered):
+    predictions, truth, analysis = scattered
+    point, counts = analysis.point, analysis.samples
+    found = 2 * counts.found.sum()
+    assert point.f1 == pytest.approx(found / (found + counts.mistakes.sum()))
+    assert 0 < point.score < 1 and round(point.score, 3) == point.score
+    for least in np.linspace(0, 1, 21):
+        kept = predictions.select(predictions.score >= least)
+        hits = analysis_of(kept, truth).found_scores.sum()
+        assert 2 * hits / (len(kept) + len(truth.boxes)) <= point.f1 + 1e-9
+
+
+def test_a_match_over_the_edge_of_a_band_counts_where_the_true_box_is():
+    analysis = look([(0, CAR, 10.4, 0.9)], truth_of((0, CAR, 9.8)))
+    bands = analysis.bands
+    assert bands.num_truth[CAR].tolist() == bands.found[CAR].tolist() == [1, 0, 0, 0, 0]
+    assert bands.average_precision[CAR, 0] == pytest.approx(0.75)  # not found within 0.5 m
+    assert np.isnan(bands.average_precision[CAR, 1])
+
+
+def test_a_false_alarm_costs_precision_in_its_own_band_alone():
+    true = [(0, CAR, 5.0), (0, CAR, 25.0)]
+    found = [(0, CAR, 5.0, 0.5), (0, CAR, 25.0, 0.5)]
+    bands = look([*found, (0, CAR, 15.0, 0.9), (0, CAR, 29.0, 0.9)], truth_of(*true)).bands
+    assert bands.average_precision[CAR, 0] == pytest.approx(1.0)
+    assert bands.average_precision[CAR, 2] < 0.6
+
+
+def test_bands_begin_where_they_say():
+    true = [(0, CAR, start + 0.01) for start in BAND_STARTS]
+    assert look([], truth_of(*true)).bands.num_truth[CAR].tolist() == [1] * len(BAND_STARTS)
+
+
+def test_confusion_takes_the_nearest_free_box_of_any_class():
+    truth = truth_of((0, CAR, 10.0), (0, TRUCK, 11.5), (1, CONE, 5.0))
+    predictions = [
+        (0, TRUCK, 10.2, 0.9),  # nearest is the car
+        (0, TRUCK, 10.4, 0.8),  # the car is taken, the truck is within 2 m
+        (0, CAR, 30.0, 0.7),  # nothing there
+    ]
+    table = confusion(predicted(*predictions), truth.boxes, 2.0)
+    nothing = len(CLASSES)
+    assert table[CAR, TRUCK] == table[TRUCK, TRUCK] == 1
+    assert table[nothing, CAR] == table[CONE, nothing] == 1
+    assert table.sum() == 4
+
+
+def test_samples_are_counted_by_class():
+    truth = truth_of((0, CAR, 10.0), (0, TRUCK, 20.0), (1, CAR, 10.0))
+    predictions = [(0, CAR, 10.0, 0.9), (0, CONE, 5.0, 0.9), (1, CAR, 10.0, 0.9)]
+    counts = look(predictions, truth).samples
+    assert counts.found[:, CAR].tolist() == [1, 1]
+    assert counts.missed.sum() == counts.missed[0, TRUCK] == 1
+    assert counts.false.sum() == counts.false[0, CONE] == 1
+    assert counts.f1.tolist() == [0.5, 1.0]
+    assert counts.worst(2, ["a", "b"]) == [0]  # the other has no mistake
+    assert counts.best(2, ["a", "b"]) == [1, 0]
+
+
+def test_samples_come_from_different_scenes_where_there_are_enough():
+    f1_order = np.arange(1, 6)[:, None] * np.eye(1, len(CLASSES), dtype=int)
+    counts = SampleCounts(found=f1_order, missed=0 * f1_order + 1, false=0 * f1_order)
+    scenes = ["a", "a", "a", "b", "b"]
+    assert counts.best(2, scenes) == [4, 2]
+    assert counts.worst(2, scenes) == [0, 3]
+    assert counts.worst(3, scenes) == [0, 1, 3]
+    assert counts.best(9, scenes) == [4, 3, 2, 1, 0]
+    assert counts.best(0, scenes) == []
+
+
+def test_a_sample_of_nothing_is_neither_best_nor_worst():
+    counts = look([(0, CAR, 10.0, 0.9)], truth_of((0, CAR, 10.0))).samples
+    assert math.isnan(counts.f1[1])
+    assert counts.best(2, ["a", "b"]) == [0] and counts.worst(2, ["a", "b"]) == []
+
+
+def test_errors_leave_out_what_a_class_does_not_have():
+    truth = truth_of((0, CAR, 10.0), (0, CONE, 5.0))
+    errors = look([(0, CAR, 10.5, 0.9), (0, CONE, 5.0, 0.9)], truth).errors
+    assert sorted(errors["trans_err"]) == pytest.approx([0, 0.5])
+    assert len(errors["orient_err"]) == len(errors["vel_err"]) == 1
+
+
+def test_scores_are_counted_by_whether_they_found_an_object():
+    truth = truth_of((0, CAR, 10.0))
+    analysis = look([(0, CAR, 10.0, 0.98), (0, CAR, 30.0, 0.02), (0, CAR, 31.0, 1.2)], truth)
+    assert np.flatnonzero(analysis.found_scores).tolist() == [19]
+    assert np.flatnonzero(analysis.false_scores).tolist() == [0, 19]
+
+
+@pytest.mark.parametrize("predictions", [[], [(0, CAR, 10.0, 0.9)]])
+@pytest.mark.parametrize("true", [[], [(0, CAR, 10.0)]])
+def test_nothing_predicted_or_nothing_true(predictions, true):
+    analysis = look(predictions, truth_of(*true))
+    both = bool(predictions and true)
+    assert analysis.point.f1 == float(both)
+    assert analysis.confusion.sum() == max(len(predictions), len(true))
+    assert analysis.samples.found.sum() == both
+    assert analysis.precision.max() == float(both)
+
+
+def test_equal_scores_are_taken_together():
+    """Half of the predictions at one score would be best, but a score takes all or none."""
+    true = [(0, CAR, 10.0 * i) for i in (1, 2)]
+    predictions = [(0, CAR, 10.0, 0.5), (0, CAR, 20.0, 0.5), (0, CAR, 35.0, 0.5)]
+    point = look(predictions, truth_of(*true)).point
+    assert (point.score, point.recall) == (0.5, 1.0)
+    assert point.precision == pytest.approx(2 / 3)

@@ -1,0 +1,244 @@
+"""The predictor finds what evaluation finds, on the synthetic set and on rigs of other shapes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fsdbev import Predictor, get_config
+from fsdbev.config import load_config
+from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.data.io.image_file import read_image
+from fsdbev.data.io.rig_file import rig_of_frame, write_rig
+from fsdbev.data.mapper import MultiViewMapper
+from fsdbev.structures import CLASS_NAMES, Rig
+
+CONFIG = "fsdbev_tiny_synthetic.py"
+OVERRIDES = ("dataloader.image_size=[64,112]", "train.device=cpu", "model.head.score_threshold=0.0")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Of a model whose statistics are not those of a fresh one."""
+    torch.manual_seed(3)
+    from fsdbev.d2.config import instantiate
+
+    model = instantiate(get_config(CONFIG).model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    torch.save({"model": model.state_dict()}, path)
+    return path
+
+
+def make(weights, *overrides):
+    return Predictor(get_config(CONFIG), weights, overrides=[*OVERRIDES, *overrides])
+
+
+@pytest.fixture(scope="module")
+def predictor(weights):
+    return make(weights)
+
+
+@pytest.fixture(autouse=True)
+def new_drive(predictor):
+    predictor.reset()
+
+
+@pytest.fixture(scope="module")
+def index(synthetic_root):
+    return FrameIndex(synthetic_root / "fsdbev" / "v1.0-synth" / "synth_val.arrow")
+
+
+@pytest.fixture(scope="module")
+def mapped(index, synthetic_root, predictor):
+    """The samples that evaluation sees."""
+    from fsdbev.data.dataset import FrameDataset
+
+    cfg = get_config(CONFIG)
+    dataset = FrameDataset("synthetic", index, synthetic_root)
+    mapper = MultiViewMapper(
+        image_aug=predictor._image_aug,
+        bev_aug=None,
+        grid=predictor.model.grid,
+        training=False,
+        num_frames=cfg.model.num_frames,
+    )
+    return [mapper(dataset, row) for row in range(len(index))]
+
+
+@dataclass(frozen=True)
+class Moment:
+    images: list
+    rig: Rig
+    pose: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def moments(index, synthetic_root):
+    """What the predictor is given of each frame."""
+    frames = [index[row] for row in range(len(index))]
+    return [
+        Moment([synthetic_root / p for p in f.image_paths], rig_of_frame(f), f.ego2global)
+        for f in frames
+    ]
+
+
+def same(a, b):
+    return (
+        torch.equal(a.boxes.tensor, b.boxes.tensor)
+        and torch.equal(a.scores, b.scores)
+        and torch.equal(a.labels, b.labels)
+    )
+
+
+def test_frames_one_after_another_give_what_evaluation_finds(predictor, moments, mapped):
+    assert len(mapped) == 3 and mapped[1]["frame_tokens"][0] != mapped[1]["frame_tokens"][1]
+    for moment, sample in zip(moments, mapped, strict=True):
+        found = predictor(moment.images, moment.rig, ego2global=moment.pose)
+        with torch.no_grad():
+            expected = predictor.model([sample])[0]["instances"]
+        assert len(found) == len(expected) > 10
+        assert torch.allclose(found.scores, expected.scores, atol=1e-6)
+        assert torch.allclose(found.boxes.tensor, expected.pred_boxes_3d.tensor, atol=1e-4)
+        assert torch.equal(found.labels, expected.pred_classes)
+
+
+def test_the_sample_of_a_moment_is_the_mappers(predictor, moments, mapped):
+    for moment, expected in zip(moments, mapped, strict=True):
+        sample = predictor.sample(moment.images, moment.rig, ego2global=moment.pose)
+        assert set(sample) == set(expected)
+        for key in ("images", "cam2ego", "ego2global", "intrinsics", "image_aug", "bev_aug"):
+            assert torch.equal(sample[key], expected[key]), key
+        assert sample["reference_camera"] == expected["reference_camera"]
+
+
+def test_the_drive_begins_without_poses_and_after_a_reset(predictor, moments):
+    first, second, rig = moments[0].images, moments[1].images, moments[0].rig
+    alone = predictor(second, rig)
+    predictor(first, rig, ego2global=np.eye(4))
+    assert not same(predictor(second, rig, ego2global=np.eye(4)), alone)
+    assert same(predictor(second, rig), alone)  # ends the drive
+    assert same(predictor(second, rig, ego2global=np.eye(4)), alone)
+    predictor(first, rig, ego2global=np.eye(4))
+    predictor.reset()
+    assert same(predictor(second, rig, ego2global=np.eye(4)), alone)
+
+
+def test_the_past_is_frame_spacing_calls_ago(weights, moments):
+    spaced = make(weights, "dataloader.frame_spacing=2")
+    samples = [spaced.sample(m.images, m.rig, ego2global=np.eye(4)) for m in moments]
+    assert [s["frame_tokens"] for s in samples] == [["0", "0"], ["1", "1"], ["2", "0"]]
+    assert torch.equal(samples[2]["images"][1], samples[0]["images"][0])
+
+
+def test_images_are_files_or_arrays_by_name_or_in_order(predictor, moments, tmp_path):
+    files, rig = moments[0].images, moments[0].rig
+    expected = predictor.sample(files, rig)["images"]
+    arrays = [read_image(file) for file in files]
+    write_rig(rig, tmp_path / "rig.yaml")
+    for images, same_rig in (
+        ([str(file) for file in files], rig),
+        (arrays, rig),
+        ([Image.fromarray(array) for array in arrays], rig),
+        (dict(reversed([*zip(rig.channels, files, strict=True)])), rig),
+        (files, tmp_path / "rig.yaml"),
+    ):
+        assert torch.equal(predictor.sample(images, same_rig)["images"], expected)
+
+
+@pytest.mark.parametrize("sizes", [((320, 200),), ((320, 200), (64, 64), (99, 301))])
+def test_any_rig_runs(predictor, sizes):
+    count = len(sizes)
+    look_ahead = torch.tensor([[0.0, 0, 1, 1], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+    rig = Rig(
+        channels=tuple("abc"[:count]),
+        image_sizes=sizes,
+        intrinsics=torch.tensor([[99.0, 0, 50], [0, 99, 50], [0, 0, 1]]).repeat(count, 1, 1),
+        cam2ego=look_ahead.repeat(count, 1, 1),
+    )
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 255, (h, w, 3), np.uint8) for w, h in sizes]
+    found = predictor(images, rig)
+    assert len(found) > 0 and found.boxes.tensor.isfinite().all()
+
+
+def test_records_are_plain_values_by_class_name(predictor, moments):
+    found = predictor(moments[0].images, moments[0].rig)
+    record, box = found.records(predictor.class_names)[0], found.boxes.tensor[0]
+    assert record["class"] == CLASS_NAMES[found.labels[0]]
+    assert record["score"] == pytest.approx(found.scores[0].item())
+    numbers = [*record["center"], *record["size"], record["yaw"], *record["velocity"]]
+    assert numbers == pytest.approx(box.tolist())
+
+
+def replace_first(image):
+    return lambda images: [image, *images[1:]]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            replace_first(np.zeros((10, 10, 3), np.uint8)),
+            "'CAM_FRONT_LEFT': 10 x 10 pixels, but the rig says 160 x 90",
+        ),
+        (replace_first(np.zeros((90, 160))), "uint8 RGB"),
+        (replace_first(None), "'CAM_FRONT_LEFT'.*uint8 RGB"),
+        (replace_first("none.jpg"), "none.jpg"),
+        (lambda images: images[1:], "5 images, but the rig has 6"),
+        (lambda images: {"a": images[0]}, r"images of \['a'\]"),
+    ],
+)
+def test_wrong_images_are_an_error_that_names_them(predictor, moments, change, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        predictor(change(moments[0].images), moments[0].rig)
+
+
+@pytest.mark.parametrize(
+    "pose, message",
+    [
+        (np.eye(3), r"must be \(4, 4\) or \(6, 4, 4\)"),
+        (np.zeros((4, 4)), "a rotation and a translation"),
+        (np.full((4, 4), np.nan), "a rotation and a translation"),
+        ([[1, 0], [0]], "a matrix of numbers"),
+        ("here", "a matrix of numbers"),
+        (np.diag([2.0, 2, 2, 1]), "a rotation and a translation"),
+    ],
+)
+def test_a_pose_that_is_none_is_an_error(predictor, moments, pose, message):
+    with pytest.raises(ValueError, match=message):
+        predictor(moments[0].images, moments[0].rig, ego2global=pose)
+
+
+def test_another_rig_needs_a_reset(predictor, moments):
+    images, rig = moments[0].images, moments[0].rig
+    predictor(images, rig, ego2global=np.eye(4))
+    fewer = Rig(rig.channels[:2], rig.image_sizes[:2], rig.intrinsics[:2], rig.cam2ego[:2])
+    with pytest.raises(ValueError, match=r"reset\(\) between rigs"):
+        predictor(images[:2], fewer, ego2global=np.eye(4))
+    predictor.reset()
+    predictor(images[:2], fewer, ego2global=np.eye(4))
+
+
+def test_files_that_do_not_fit_or_are_not_there_are_an_error(predictor, moments, weights, tmp_path):
+    with pytest.raises(ValueError, match="does not fit the model"):
+        make(weights, "model.bev_encoder.out_channels=8")
+    with pytest.raises(FileNotFoundError, match="none.pth"):
+        make(tmp_path / "none.pth")
+    with pytest.raises(FileNotFoundError, match="none.yaml"):
+        predictor(moments[0].images, "none.yaml")
+
+
+def test_a_path_and_a_loaded_config_are_the_same(weights, moments, predictor):
+    from fsdbev.model_zoo import CONFIGS
+
+    by_path = Predictor(CONFIGS / CONFIG, weights, overrides=OVERRIDES)
+    loaded = Predictor(load_config(str(CONFIGS / CONFIG), OVERRIDES), weights)
+    images, rig = moments[0].images, moments[0].rig
+    expected = predictor(images, rig)
+    assert same(by_path(images, rig), expected) and same(loaded(images, rig), expected)

@@ -1,0 +1,120 @@
+"""A call in a process of its own: its result, its errors, its end."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fsdbev.utils.processes import in_own_process
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+ROOT = Path(__file__).parents[2]
+
+
+def place(number):
+    return os.getpid(), os.getppid(), number
+
+
+def nested():
+    """As in a daemonic process, which may start none."""
+    multiprocessing.current_process().daemon = True
+    return in_own_process(place, 5)
+
+
+def fail(error):
+    raise error
+
+
+def kill_me():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleep_and_write(path):
+    time.sleep(10)
+    path.touch()
+
+
+def test_it_runs_in_another_process():
+    pid, parent, number = in_own_process(place, number=5)
+    assert parent == os.getpid() != pid and number == 5
+
+
+def test_where_no_process_may_be_started_it_runs_in_place():
+    pid, parent, number = in_own_process(nested)
+    assert parent == os.getpid() != pid and number == 5
+
+
+def test_its_error_is_raised_with_its_place():
+    with pytest.raises(FileNotFoundError, match="no such table") as info:
+        in_own_process(fail, FileNotFoundError(2, "no such table"))
+    assert info.value.errno == 2 and "in fail" in str(info.value.__cause__)
+
+
+def test_a_killed_one_is_an_error():
+    with pytest.raises(ChildProcessError, match="of kill_me was killed, perhaps .*memory"):
+        in_own_process(kill_me)
+
+
+def test_a_signal_that_the_caller_handles_ends_it_at_once(tmp_path):
+    """As a training that is told to stop in an evaluation."""
+
+    def stop(number, frame):
+        raise SystemExit(75)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    begin = time.monotonic()
+    try:
+        with pytest.raises(SystemExit):
+            in_own_process(sleep_and_write, tmp_path / "done")
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert time.monotonic() - begin < 8 and not (tmp_path / "done").exists()
+
+
+def script(body):
+    """Starts Python with the lines, in a process group of its own."""
+    code = f"import os, signal, time\nfrom fsdbev.utils.processes import in_own_process\n{body}"
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are POSIX'")
+def test_signals_to_the_group_are_the_callers_to_handle():
+    body = (
+        "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True))\n"
+        "def tell():\n"
+        "    os.killpg(0, signal.SIGTERM)\n"
+        "    return 'done'\n"
+        "print(in_own_process(tell), flush=True)\n"
+    )
+    with script(body) as caller:
+        output, _ = caller.communicate(timeout=60)
+    assert (caller.returncode, output) == (0, b"told\ndone\n")
+
+
+def test_it_ends_with_its_caller():
+    body = (
+        "def count():\n"
+        "    for number in range(1000):\n"
+        "        print(number, flush=True)\n"
+        "        time.sleep(0.1)\n"
+        "in_own_process(count)\n"
+    )
+    with script(body) as caller:
+        assert caller.stdout.readline() == b"0\n"
+        caller.kill()
+        output, _ = caller.communicate(timeout=15)
+    assert output.count(b"\n") < 900
