@@ -82,15 +82,15 @@ def one_image_each(inputs):
 
 def test_the_images_of_one_moment_become_a_picture_and_json(run, inputs):
     images = [f"{name}={path}" for name, path in one_image_each(inputs).items()]
-    status, out = run("--images", *images, "--beliefs")
+    status, out = run("--images", *images, "--diagnostics")
     assert status == 0
     assert sorted(str(p.relative_to(out)) for p in out.rglob("*.*")) == [
-        "beliefs/000000.jpg",
+        "diagnostics/000000.jpg",
         "detections.json",
         "pictures/000000.jpg",
     ]
     content = read(out)
-    assert [moment["name"] for moment in content["moments"]] == ["000000"]
+    assert [frame["name"] for frame in content["moments"]] == ["000000"]
     found = content["moments"][0]["detections"]
     assert len(found) > 5
     assert set(found[0]) == {"class", "score", "center", "size", "yaw", "velocity"}
@@ -106,7 +106,7 @@ def test_folders_with_poses_become_a_video_and_look_back(run_into, driven, input
     assert (frames, video.average_rate, video.codec_context.name) == (2, 2, "h264")
     assert len(list((driven / "pictures").iterdir())) == 2
     moving = read(driven)
-    assert [moment["seconds"] for moment in moving["moments"]] == [0, 0.5]
+    assert [frame["seconds"] for frame in moving["moments"]] == [0, 0.5]
 
     folder = inputs / "images"
     alone = read(run_into(tmp_path / "alone", "--images", folder)[1])
@@ -128,7 +128,7 @@ def test_videos_are_read_at_the_rate(run, inputs, tmp_path):
                 video.add(read_image(path))
     status, out = run("--video", *videos, "--rate", 2)
     assert status == 0
-    assert [moment["seconds"] for moment in read(out)["moments"]] == [0, 0.5]
+    assert [frame["seconds"] for frame in read(out)["moments"]] == [0, 0.5]
     with Image.open(out / "pictures/000001.jpg") as picture:
         assert picture.size[0] > 2000
 

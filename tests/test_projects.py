@@ -16,7 +16,7 @@ import torch
 from fsdbev.config import load_config
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.inference import StreamingPredictor, believe
+from fsdbev.inference import StreamingPredictor, diagnose
 from fsdbev.layers import EXTENSION_BUILT
 from fsdbev.utils.flops import analyze
 
@@ -126,10 +126,10 @@ def test_beliefs_are_read_off(path):
     model, samples = made_small(path)
     model.train()(samples(2, training=True))  # statistics other than those of a fresh model
     (sample,) = samples(1, training=True)
-    beliefs = believe(model.eval(), sample, score_threshold=0.0)
-    assert len(beliefs.cameras) == 2 and beliefs.truth is not None
-    assert beliefs.student_bev.shape == beliefs.heatmap.shape == model.grid.shape
-    for camera in beliefs.cameras:
+    diagnostics = diagnose(model.eval(), sample, score_threshold=0.0)
+    assert len(diagnostics.cameras) == 2 and diagnostics.truth is not None
+    assert diagnostics.student_bev.shape == diagnostics.heatmap.shape == model.grid.shape
+    for camera in diagnostics.cameras:
         maps = [camera.depth, camera.attention, camera.foreground]
         assert all(np.isfinite(values).all() for values in maps if values is not None)
 

@@ -9,7 +9,7 @@
 
 The rig file (JSON or YAML) has intrinsics, mount and image size of every camera;
 docs/own_cameras.md explains it. In --out: detections.json, pictures/<moment>.jpg, and, of several
-moments, detections.mp4; with --beliefs also beliefs/<moment>.jpg, what the model believes. Those of
+moments, detections.mp4; with --diagnostics also beliefs/<moment>.jpg, what the model believes. Those of
 an earlier run are replaced.
 
 A model of several frames looks back where the vehicle's poses are known: --poses, a JSON list with
@@ -33,15 +33,15 @@ import numpy as np
 from command_line import exit_status, tool_parser
 from PIL import Image
 
-from fsdbev.data.io.recording import Moment, moments_of_images, moments_of_videos
+from fsdbev.data.io.recording import RecordedFrame, frames_from_images, frames_from_videos
 from fsdbev.data.io.rig_file import read_rig, rig_content
 from fsdbev.evaluation.submission import write_json
-from fsdbev.inference import Predictor, believe
+from fsdbev.inference import Predictor, diagnose
 from fsdbev.inference.predictor import read_images
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
 from fsdbev.utils.atomic_write import atomic_write
 from fsdbev.visualization import CameraView, VideoWriter, mosaic
-from fsdbev.visualization import diagnostics_sheet as belief_sheet
+from fsdbev.visualization import diagnostics_sheet as diagnostics_sheet
 
 CONVENTIONS = (
     "ego of the reference camera's time: x forward, y left, z up; center of the box; size: length, "
@@ -67,7 +67,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--rate", type=float, default=2.0, help=rate)
     shown = "pictures hide boxes that score lower; the JSON has all (default: 0.3)"
     add("--score-threshold", type=float, default=0.3, help=shown)
-    add("--beliefs", action="store_true", help="also draw depth, foreground, attention, BEV")
+    add("--diagnostics", action="store_true", help="also draw depth, foreground, attention, BEV")
     add("--opts", nargs="+", default=[], metavar="key=value", help="changes to the config")
     result = parser.parse_args(arguments)
     if not 0 < result.rate < float("inf"):
@@ -92,25 +92,25 @@ def read_poses(args: argparse.Namespace) -> Iterator[Any]:
 
 def run(args: argparse.Namespace) -> None:
     rig, poses = read_rig(args.rig), read_poses(args)
-    moments = (
-        moments_of_videos(args.video, rig, args.rate)
+    frames = (
+        frames_from_videos(args.video, rig, args.rate)
         if args.video
-        else moments_of_images(args.images, rig, args.rate)
+        else frames_from_images(args.images, rig, args.rate)
     )
     predictor = Predictor(args.config_file, args.weights, overrides=args.opts)
     found = []
     with Results(Path(args.out), args.rate) as results:
-        for moment in moments:
-            pixels, sample = take(predictor, moment, rig, poses, args)
+        for frame in frames:
+            pixels, sample = take(predictor, frame, rig, poses, args)
             boxes = predictor.detect(sample)
             shown = boxes.at_least(args.score_threshold)
-            results.add(moment.name, draw(predictor, moment, rig, pixels, sample, shown))
-            if args.beliefs:
+            results.add(frame.name, draw(predictor, frame, rig, pixels, sample, shown))
+            if args.diagnostics:
                 options = {"camera_names": rig.channels, "score_threshold": args.score_threshold}
-                beliefs = believe(predictor.model, sample, title=title_of(moment), **options)
-                results.add_beliefs(moment.name, belief_sheet(beliefs))
-            found.append((moment, boxes))
-            print(f"{moment.name}: {len(shown)} objects")
+                diagnostics = diagnose(predictor.model, sample, title=title_of(frame), **options)
+                results.add_diagnostics(frame.name, diagnostics_sheet(diagnostics))
+            found.append((frame, boxes))
+            print(f"{frame.name}: {len(shown)} objects")
     if args.poses and next(poses, None) is not None:
         logging.warning("%s: there are more poses than moments", args.poses)
     path = results.folder / "detections.json"
@@ -119,23 +119,27 @@ def run(args: argparse.Namespace) -> None:
 
 
 def take(
-    predictor: Predictor, moment: Moment, rig: Rig, poses: Iterator[Any], args: argparse.Namespace
+    predictor: Predictor,
+    frame: RecordedFrame,
+    rig: Rig,
+    poses: Iterator[Any],
+    args: argparse.Namespace,
 ) -> tuple[list[np.ndarray], dict[str, Any]]:
     """The images of a moment, and as the model takes them; an error names the moment."""
     try:
         ego2global = next(poses)
     except StopIteration:
-        raise ValueError(f"{args.poses}: there is no pose for moment {moment.name}") from None
+        raise ValueError(f"{args.poses}: there is no pose for frame {frame.name}") from None
     try:
-        pixels = read_images(moment.images, rig)
+        pixels = read_images(frame.images, rig)
         return pixels, predictor.sample(pixels, rig, ego2global=ego2global)
     except ValueError as error:
-        raise ValueError(f"moment {moment.name}: {error}") from error
+        raise ValueError(f"frame {frame.name}: {error}") from error
 
 
 def draw(
     predictor: Predictor,
-    moment: Moment,
+    frame: RecordedFrame,
     rig: Rig,
     pixels: Sequence[np.ndarray],
     sample: dict[str, Any],
@@ -148,11 +152,11 @@ def draw(
         for i, name in enumerate(rig.channels)
     ]
     reach = predictor.model.grid.reach
-    return mosaic(views, predictions=boxes, title=title_of(moment), reach=reach)
+    return mosaic(views, predictions=boxes, title=title_of(frame), reach=reach)
 
 
-def title_of(moment: Moment) -> str:
-    return f"moment {moment.name}   t = {moment.seconds:.2f} s"
+def title_of(frame: RecordedFrame) -> str:
+    return f"frame {frame.name}   t = {frame.seconds:.2f} s"
 
 
 class Results:
@@ -181,9 +185,9 @@ class Results:
             self._video.add(picture)
         self._write(self.folder / "pictures" / f"{name}.jpg", picture)
 
-    def add_beliefs(self, name: str, sheet: np.ndarray) -> None:
+    def add_diagnostics(self, name: str, sheet: np.ndarray) -> None:
         """A picture that is not of the video."""
-        self._write(self.folder / "beliefs" / f"{name}.jpg", sheet)
+        self._write(self.folder / "diagnostics" / f"{name}.jpg", sheet)
 
     def _write(self, path: Path, picture: np.ndarray) -> None:
         path.parent.mkdir(exist_ok=True)
@@ -195,7 +199,7 @@ class Results:
         self._stack.__exit__(*error)
         if error[0] is not None:
             return
-        for kind in ("pictures", "beliefs"):
+        for kind in ("pictures", "diagnostics"):
             for left in set((self.folder / kind).glob("[0-9]*.jpg")) - self._written:
                 left.unlink()
         if self._first is not None:
@@ -203,18 +207,18 @@ class Results:
 
 
 def content(
-    found: Sequence[tuple[Moment, LabelledBoxes]],
+    found: Sequence[tuple[RecordedFrame, LabelledBoxes]],
     args: argparse.Namespace,
     rig: Rig,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
     """What detections.json holds."""
-    moments = [
-        {"name": moment.name, "seconds": moment.seconds, "detections": boxes.records(class_names)}
-        for moment, boxes in found
+    frames = [
+        {"name": frame.name, "seconds": frame.seconds, "detections": boxes.records(class_names)}
+        for frame, boxes in found
     ]
     model = {"config": args.config_file, "weights": args.weights, "overrides": args.opts}
-    return {"frame": CONVENTIONS, "model": model, "rig": rig_content(rig), "moments": moments}
+    return {"frame": CONVENTIONS, "model": model, "rig": rig_content(rig), "moments": frames}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

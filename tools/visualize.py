@@ -5,7 +5,7 @@
     python tools/visualize.py results --index F.arrow --dataroot D --out DIR --results R.json
     python tools/visualize.py data --config-file configs/fsdbev_r50_cbgs.py --out DIR \\
         [--augmented SEED] [key=value ...]
-    python tools/visualize.py beliefs --config-file configs/fsdbev_r50_cbgs.py --weights W \\
+    python tools/visualize.py diagnostics --config-file configs/fsdbev_r50_cbgs.py --weights W \\
         --out DIR [key=value ...]
     python tools/visualize.py scene --index F.arrow --dataroot D --scene NAME --out FILE.mp4 \\
         [--results R.json] [--fps 2]
@@ -13,7 +13,7 @@
 ``truth`` draws the annotations on all cameras and from above, ``results`` the predictions of a
 submission file over them; ``scene`` draws either of every sample of a scene, with the ways that
 things came. ``data`` draws what training sees: depth and foreground labels, heatmaps and boxes on
-the stored images, and with --augmented also on the images that the network gets. ``beliefs`` draws
+the stored images, and with --augmented also on the images that the network gets. ``diagnostics`` draws
 what a model makes of a sample: depth, foreground and what its boxes come from in every camera;
 from above its BEV features, those of its teacher where the sample has labels, and where it takes
 objects' centres to be.
@@ -37,7 +37,7 @@ from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.index.records import Frame
 from fsdbev.evaluation import read_submission
 from fsdbev.evaluation.submission import predictions_of
-from fsdbev.inference import believe, load_model
+from fsdbev.inference import diagnose, load_model
 from fsdbev.structures import LabelledBoxes
 from fsdbev.visualization import (
     REACH,
@@ -52,7 +52,7 @@ from fsdbev.visualization import (
     target_sheet,
     title_of,
 )
-from fsdbev.visualization import diagnostics_sheet as belief_sheet
+from fsdbev.visualization import diagnostics_sheet as diagnostics_sheet
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,7 +70,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             add("--out", required=True, help="folder for the pictures")
             samples = "how many, spread evenly over the index, or their tokens (default: 6)"
             add("--samples", nargs="+", default=["6"], help=samples)
-        if mode in ("data", "beliefs"):
+        if mode in ("data", "diagnostics"):
             add_config_arguments(add, mode)
         else:
             add("--index", required=True, help="frame index of the split (.arrow)")
@@ -79,10 +79,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             add("--reach", type=float, default=REACH, metavar="M", help=reach)
         if mode in ("results", "scene"):
             add("--results", required=mode == "results", help="submission file")
-        if mode in ("results", "beliefs", "scene"):
+        if mode in ("results", "diagnostics", "scene"):
             add("--score-threshold", type=float, default=0.2, help="hide lower ones (default: 0.2)")
     result, rest = parser.parse_known_args(arguments)
-    if result.mode in ("data", "beliefs"):  # overrides that stand between or behind other arguments
+    if result.mode in (
+        "data",
+        "diagnostics",
+    ):  # overrides that stand between or behind other arguments
         texts = [*result.samples, *rest]
         result.overrides += [text for text in texts if "=" in text and text[0] != "-"]
         result.samples = [text for text in result.samples if "=" not in text]
@@ -143,8 +146,8 @@ def draw_scene(args: argparse.Namespace) -> None:
     print(args.out)
 
 
-def draw_beliefs(args: argparse.Namespace) -> None:
-    """Mode 'beliefs'."""
+def draw_diagnostics(args: argparse.Namespace) -> None:
+    """Mode 'diagnostics'."""
     cfg = load_config(args.config_file, args.overrides)
     weights = args.weights or cfg.train.init_checkpoint
     if not weights:
@@ -155,14 +158,14 @@ def draw_beliefs(args: argparse.Namespace) -> None:
     for row in chosen_rows(dataset.index, args.samples):
         sample = labelled_sample(dataset, row, mapper)
         frame = dataset.index[row]
-        beliefs = believe(
+        diagnostics = diagnose(
             model,
             sample,
             camera_names=frame.channels,
             score_threshold=args.score_threshold,
             title=title_of(frame),
         )
-        save(belief_sheet(beliefs), args.out, frame, row, "_beliefs")
+        save(diagnostics_sheet(diagnostics), args.out, frame, row, "_diagnostics")
 
 
 def draw_data(args: argparse.Namespace) -> None:
@@ -191,7 +194,7 @@ MODES = {
     "truth": draw_boxes,
     "results": draw_boxes,
     "data": draw_data,
-    "beliefs": draw_beliefs,
+    "diagnostics": draw_diagnostics,
     "scene": draw_scene,
 }
 

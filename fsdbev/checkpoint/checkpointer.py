@@ -72,7 +72,7 @@ class TrainingCheckpointer(DetectionCheckpointer):
         found = comm.is_main_process() and any(True for _ in self._candidates())
         return comm.all_gather(found)[0]
 
-    def newest_whole(self) -> str:
+    def newest_complete(self) -> str:
         """The last checkpoint; where it is damaged or missing, the newest before it that is whole.
 
         All ranks must ask. Rank 0 chooses and says what it passed over.
@@ -86,11 +86,11 @@ class TrainingCheckpointer(DetectionCheckpointer):
         return self._choose()[0]
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Goes on from ``newest_whole`` if there is one and ``resume`` is set, with all that is
+        """Goes on from ``newest_complete`` if there is one and ``resume`` is set, with all that is
         kept; else loads the weights of ``path`` alone. All ranks must ask.
 
         Raises:
-            ValueError: see ``newest_whole``; another rank cannot read what rank 0 has; or the
+            ValueError: see ``newest_complete``; another rank cannot read what rank 0 has; or the
                 checkpoint is of another model.
         """
         chosen, content = self._choose() if resume else ("", None)
@@ -116,11 +116,11 @@ class TrainingCheckpointer(DetectionCheckpointer):
             return None
 
     def _choose(self) -> tuple[str, dict[str, Any] | None]:
-        """What ``newest_whole`` returns, the same on all ranks; on rank 0 also what is in it."""
+        """What ``newest_complete`` returns, the same on all ranks; on rank 0 also what is in it."""
         path, content, error = "", None, None
         if comm.is_main_process():
             try:
-                path, content = self._newest_whole()
+                path, content = self._newest_complete()
             except ValueError as caught:
                 error = str(caught)
         path, error = comm.all_gather((path, error))[0]
@@ -128,7 +128,7 @@ class TrainingCheckpointer(DetectionCheckpointer):
             raise ValueError(error)
         return path, content
 
-    def _newest_whole(self) -> tuple[str, dict[str, Any] | None]:
+    def _newest_complete(self) -> tuple[str, dict[str, Any] | None]:
         damaged = []
         for path in self._candidates():
             try:

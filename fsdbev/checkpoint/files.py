@@ -143,7 +143,7 @@ def check_archive(path: str) -> None:
         with zipfile.ZipFile(path) as archive:
             problem = _problem_of(archive, os.path.getsize(path))
     except Exception as error:  # zipfile has no one error for a file that is damaged
-        if _is_of_the_system(error):
+        if _is_os_error(error):
             raise
         problem = f"{_DAMAGED} ({type(error).__name__}: {error})"
     if problem:
@@ -169,14 +169,14 @@ def _read_pickle(path: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no one error for a file that is damaged
-        if _is_of_the_system(error):
+        if _is_os_error(error):
             raise
         raise ValueError(
             f"{path!r} is not a checkpoint that can be read safely: {_reason(error)}"
         ) from error
 
 
-def _is_of_the_system(error: Exception) -> bool:
+def _is_os_error(error: Exception) -> bool:
     """Whether it is no fault of the file's content. EINVAL is one: a negative place in it."""
     is_system = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
     return is_system or isinstance(error, MemoryError)

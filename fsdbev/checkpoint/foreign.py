@@ -25,10 +25,10 @@ _MOST_NAMES = 200  # of classes and functions in one file
 _ENTRIES = ("state_dict", "model")
 
 
-class _StandIn:
+class _Placeholder:
     """Takes the place of any class or function; takes anything and does nothing."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> _StandIn:
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Placeholder:
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -67,16 +67,16 @@ def extract_weights(path: str) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in read_safetensors(output).items()}
 
 
-def weights_beside_stand_ins(path: str) -> dict[str, torch.Tensor]:
+def weights_beside_placeholders(path: str) -> dict[str, torch.Tensor]:
     """What :func:`extract_weights` does, in this process."""
-    return _tensors(_load_with_stand_ins(path))
+    return _tensors(_load_with_placeholders(path))
 
 
-def _load_with_stand_ins(path: str) -> Any:
+def _load_with_placeholders(path: str) -> Any:
     names: list[str] = []
     while True:
         try:
-            with safe_globals([(_StandIn, name) for name in names]):
+            with safe_globals([(_Placeholder, name) for name in names]):
                 return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load has no one error for what it refuses
             found = re.search(r"Unsupported global: GLOBAL (\S+) ", str(error))
@@ -110,7 +110,7 @@ def _tensors(content: Any) -> dict[str, torch.Tensor]:
 
 def _main(path: str, output: str) -> None:
     try:
-        write_safetensors(weights_beside_stand_ins(path), output)
+        write_safetensors(weights_beside_placeholders(path), output)
     except ValueError as error:
         sys.exit(str(error))
 

@@ -1,6 +1,6 @@
 """One row of a data set -> the sample dict that the model takes.
 
-Letters: T frames (0 is the key frame), N cameras, M boxes, H x W network image.
+Shapes: T frames (0 is the key frame), N cameras, M boxes, H x W network image.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from fsdbev.utils.processes import begin_process
+from fsdbev.utils.processes import init_process
 
 Result = TypeVar("Result")
 #: Consecutive rows that a worker takes at once, at most, so that neighbours share sweeps.
@@ -61,7 +61,7 @@ def map_rows(
 def _start_worker(start: Callable, arguments: tuple) -> None:
     global _start
     _start = (start, arguments)
-    begin_process()
+    init_process()
 
 
 def _work(rows: range) -> list:

@@ -115,7 +115,7 @@ def evaluate_only(
     model = build_model(cfg)
     path = cfg.train.init_checkpoint
     if last:
-        path = TrainingCheckpointer(model, cfg.train.output_dir).newest_whole() or path
+        path = TrainingCheckpointer(model, cfg.train.output_dir).newest_complete() or path
     if path:
         load_weights(model, path, strict=True)
     else:

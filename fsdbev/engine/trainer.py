@@ -36,7 +36,7 @@ from fsdbev.utils.atomic_write import atomic_write
 from .distributed import ThreadDump, wait_for_rank0
 from .ema import ModelEMA
 from .evaluate import evaluate
-from .hooks.checkpointing import PeriodicCheckpointer
+from .hooks.checkpointing import CheckpointSaver
 from .hooks.curves import TrainingCurves
 from .hooks.iteration import EMAUpdate, IterationSeed, ShortHistories, seed_iteration
 from .hooks.preemption import Preemption
@@ -82,7 +82,7 @@ class Trainer(DefaultTrainer):
         self.checkpointer = TrainingCheckpointer(model, train.output_dir, **parts)
         self._preemption = Preemption(self.checkpointer)
         age = {"max_age_hours": train.checkpoint_max_age_hours}
-        self._saving = PeriodicCheckpointer(self.checkpointer, **train.checkpointer, **age)
+        self._saving = CheckpointSaver(self.checkpointer, **train.checkpointer, **age)
         self._first_draw = 0
         self._seed_data()
         self.start_iter, self.max_iter = 0, train.max_iter

@@ -16,7 +16,7 @@ from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.utils import comm
 from fsdbev.structures import CLASS_NAMES, OFFICIAL_SPLITS, Boxes3D, invert, key_ego2global
 from fsdbev.utils.atomic_write import leftovers
-from fsdbev.utils.processes import in_own_process
+from fsdbev.utils.processes import run_in_subprocess
 
 from .encoded import EncodedSubmission
 from .scoring import ScoredDetections, differences, write_and_score
@@ -162,7 +162,7 @@ class NuScenesEvaluator(DatasetEvaluator):
         official = self.official is True
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                return in_own_process(
+                return run_in_subprocess(
                     write_and_score,
                     results,
                     dataroot=self.dataroot,

@@ -4,7 +4,7 @@ Rounding differs between runtimes, and a little rounding decides which of two eq
 first, or whether an overlap is over the threshold of NMS. So detections are held against each other
 as sets: every one must have its counterpart in the other set, but for a few.
 
-Letters: R detections of one set, Q of the other.
+Shapes: R detections of one set, Q of the other.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Format:
                 f"{' '.join(self.packages)}"
             )
 
-    def add_what_it_needs(self, folder: Path) -> None:
+    def add_dependencies(self, folder: Path) -> None:
         """Copies the library of our operators beside a file that needs it."""
         if not self.standard:
             library = importlib.import_module("fsdbev.layers._C").__file__

@@ -1,6 +1,6 @@
 """The model in evaluation as a function of tensors, with sizes known beforehand: what is exported.
 
-Letters: B samples, T frames (0 is the key frame), N cameras, V = B T N views, K tasks, M candidates
+Shapes: B samples, T frames (0 is the key frame), N cameras, V = B T N views, K tasks, M candidates
 of a task, R detections at most, C channels of the embedded image features, D depth bins, (H, W)
 image size, (h, w) = (H, W) / 16.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fsdbev.modeling import FSDBEV, ImageFeatures
 from fsdbev.modeling.center_head.decode import BoxDecoder, Candidates, to_front, top_candidates
-from fsdbev.modeling.view_transform import Splats
+from fsdbev.modeling.view_transform import ViewToBEV
 
 #: Lower than any score: which boxes score too low is decided when a graph runs.
 _NO_THRESHOLD = -1.0
@@ -124,9 +124,9 @@ class DeploymentGraph(nn.Module):
             image = _with_earlier(own, earlier_features, earlier_foreground, has_earlier)
         else:
             image = model.extract_image_features(images.flatten(0, 1))
-        frames = model.perceive(image, camera_vector.repeat_interleave(num_frames, dim=0))
-        splats = self._splats(images.shape[-2:], undo_image_aug, image2bev, cells)
-        bev_maps = model.pool(frames, splats, labels=None)
+        frames = model.predict_depth(image, camera_vector.repeat_interleave(num_frames, dim=0))
+        view_to_bev = self._splats(images.shape[-2:], undo_image_aug, image2bev, cells)
+        bev_maps = model.pool(frames, view_to_bev, labels=None)
         bev_feats = model.bev_encoder(bev_maps.unflatten(0, (-1, num_frames)).flatten(1, 2))
         candidates = self._candidates(model.head(bev_feats), score_threshold)
         outputs = self._detections(candidates) if self.options.nms else self._named(candidates)
@@ -146,12 +146,12 @@ class DeploymentGraph(nn.Module):
         undo_image_aug: Tensor | None,
         image2bev: Tensor | None,
         cells: Tensor | None,
-    ) -> Splats:
+    ) -> ViewToBEV:
         """Every view into the map of its own sample and frame."""
         if cells is None:
             undo_image_aug = undo_image_aug.repeat_interleave(self.model.num_frames, dim=0)
             undo_image_aug, image2bev = undo_image_aug.flatten(0, 1), image2bev.flatten(0, 2)
-        return Splats(
+        return ViewToBEV(
             view=self.view,
             sample=self.map_of_view,
             undo_image_aug=undo_image_aug,  # with cells nobody looks at the matrices

@@ -1,6 +1,6 @@
 """Samples as the tensors that an exported graph takes.
 
-Letters: B samples, T frames (0 is the key frame), N cameras, (H, W) image size, (h, w) feature map.
+Shapes: B samples, T frames (0 is the key frame), N cameras, (H, W) image size, (h, w) feature map.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def frame_cells(model: FSDBEV, cameras: Cameras, images: Tensor) -> Tensor:
     one_frame = model.extract_image_features(images[:1, 0])
     feature_size = tuple(one_frame.foreground.shape[-2:])
     cells = [
-        model.view_transform.with_cells(splats, feature_size).cells
-        for splats in model.place_views(cameras, images.shape[-2:], None)
+        model.view_transform.with_cells(view_to_bev, feature_size).cells
+        for view_to_bev in model.views_to_bev(cameras, images.shape[-2:], None)
     ]
     return torch.stack([c.unflatten(0, (len(images), -1)) for c in cells], dim=1)
 

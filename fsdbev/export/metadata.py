@@ -1,6 +1,6 @@
 """What stands beside exported graphs: everything that one needs to know to run them.
 
-Letters: B samples, T frames (0 is the key frame), N cameras, K tasks, M candidates of a task,
+Shapes: B samples, T frames (0 is the key frame), N cameras, K tasks, M candidates of a task,
 R detections at most, C channels, D depth bins, (H, W) image size, (h, w) feature map.
 """
 

@@ -129,7 +129,7 @@ def _export(
     format.write(graph, inputs, path)
     seconds = time.perf_counter() - start
     logger.info("wrote %s in %.0f s", path.name, seconds)
-    format.add_what_it_needs(folder)
+    format.add_dependencies(folder)
     outputs = format.run(path, inputs)
     differences = _compare(graph, inputs, outputs, expected, tolerance)
     try:

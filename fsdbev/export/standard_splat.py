@@ -1,6 +1,6 @@
 """``fsdbev::splat_cells`` in standard operators, for runtimes that do not have ours.
 
-Letters: S weight sets, V views, P splats, D depth bins, C channels, h x w feature map, B outputs,
+Shapes: S weight sets, V views, P splats, D depth bins, C channels, h x w feature map, B outputs,
 Y x X BEV grid.
 """
 

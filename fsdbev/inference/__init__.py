@@ -1,7 +1,7 @@
 """Inference with a trained model: predictor, streams, diagnostics of a sample."""
 
-from .diagnostics import believe
+from .diagnostics import diagnose
 from .predictor import Predictor, load_model
 from .streaming import StreamingPredictor
 
-__all__ = ["Predictor", "StreamingPredictor", "believe", "load_model"]
+__all__ = ["Predictor", "StreamingPredictor", "diagnose", "load_model"]

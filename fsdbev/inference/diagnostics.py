@@ -1,6 +1,6 @@
 """What a model believes of a sample, read off the steps of its evaluation.
 
-Letters: N cameras, M boxes, D depth bins, (h, w) map of the depth network, (Y, X) BEV grid.
+Shapes: N cameras, M boxes, D depth bins, (h, w) map of the depth network, (Y, X) BEV grid.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from fsdbev.modeling import LiftSplatDetector
-from fsdbev.modeling.meta_arch.lift_splat_detector import Scene
+from fsdbev.modeling.meta_arch.lift_splat_detector import DetectorOutput
 from fsdbev.structures import BEVGrid, Boxes3D, LabelledBoxes
-from fsdbev.visualization import Beliefs, CameraBelief, network_views
+from fsdbev.visualization import CameraDiagnostics, Diagnostics, network_views
 
 
 @torch.no_grad()
-def believe(
+def diagnose(
     model: nn.Module,
     sample: dict,
     *,
     camera_names: Sequence[str] | None = None,
     score_threshold: float = 0.2,
     title: str = "",
-) -> Beliefs:
+) -> Diagnostics:
     """Runs the model on one sample and keeps what it says on the way to its detections.
 
     Args:
@@ -46,7 +46,7 @@ def believe(
         raise ValueError("beliefs are of a model in evaluation mode; call model.eval() first")
     taught = "gt_depth" in sample and "gt_foreground" in sample
     labels = model.make_labels([sample]) if taught else [None] * model.num_frames
-    scene = model.look([sample], model.see([sample]), labels)
+    scene = model.forward_bev([sample], model.iter_image_features([sample]), labels)
 
     of_student = [{name: x[:1] for name, x in task.items()} for task in scene.predictions]
     found = model.head.decode(of_student)[0]
@@ -57,9 +57,9 @@ def believe(
     truth = sample.get("instances")
     if truth is not None:
         truth = LabelledBoxes(truth.gt_boxes_3d, truth.gt_classes)
-    return Beliefs(
+    return Diagnostics(
         title=title,
-        cameras=_camera_beliefs(model, sample, scene, detections.boxes, camera_names),
+        cameras=_camera_diagnostics(model, sample, scene, detections.boxes, camera_names),
         grid=model.grid,
         depth_range=(model.depth_bins.start, model.depth_bins.stop),
         detections=detections,
@@ -70,13 +70,13 @@ def believe(
     )
 
 
-def _camera_beliefs(
+def _camera_diagnostics(
     model: LiftSplatDetector,
     sample: dict,
-    scene: Scene,
+    scene: DetectorOutput,
     boxes: Boxes3D,
     camera_names: Sequence[str] | None,
-) -> list[CameraBelief]:
+) -> list[CameraDiagnostics]:
     depth_prob, foreground = scene.key_frame.depth_prob, scene.key_frame.foreground
     depth_scale = torch.as_tensor(sample["image_aug"])[:, 2, 2].to(depth_prob)
     depth = model.depth_bins.centers.to(depth_prob)[depth_prob.argmax(dim=1)]
@@ -85,7 +85,7 @@ def _camera_beliefs(
     # Where no part of a model tells foreground, all of it is.
     knows_foreground = bool((foreground != 1).any())
     return [
-        CameraBelief(
+        CameraDiagnostics(
             view=view,
             depth=depth[i].float().cpu().numpy(),
             foreground=foreground[i].float().cpu().numpy() if knows_foreground else None,
@@ -95,7 +95,7 @@ def _camera_beliefs(
     ]
 
 
-def attention_of(model: LiftSplatDetector, scene: Scene, boxes: Boxes3D) -> Tensor:
+def attention_of(model: LiftSplatDetector, scene: DetectorOutput, boxes: Boxes3D) -> Tensor:
     """How much of each pixel of one sample's key frame is splat under the boxes: (N, h, w), 0..1.
 
     For pixel (i, j) the sum of ``depth_prob[k, i, j]`` over the bins k whose frustum point takes
@@ -105,16 +105,16 @@ def attention_of(model: LiftSplatDetector, scene: Scene, boxes: Boxes3D) -> Tens
     same way at the same places.
 
     Args:
-        scene: of one sample, as ``model.look`` gives it.
+        scene: of one sample, as ``model.forward_bev`` gives it.
         boxes: in the BEV frame of the sample.
     """
     frame = scene.key_frame
-    splats = model.view_transform.with_cells(scene.splats, frame.depth_prob.shape[-2:])
+    view_to_bev = model.view_transform.with_cells(scene.view_to_bev, frame.depth_prob.shape[-2:])
     # The weights of the student, whose pooling knows no labels.
     weights, foreground = model.pooling_weights(frame, None)
-    weights = model.view_transform.taking_part(weights, foreground)[0]
+    weights = model.view_transform.masked_weights(weights, foreground)[0]
     wanted = cells_under(boxes.to(weights.device), model.grid).flatten()
-    lies_under = wanted[splats.cells.long().clamp(min=0)] & (splats.cells >= 0)
+    lies_under = wanted[view_to_bev.cells.long().clamp(min=0)] & (view_to_bev.cells >= 0)
     return (weights * lies_under).sum(dim=1)
 
 

@@ -1,6 +1,6 @@
 """Detection in the images of any rig, without a data set.
 
-Letters: T frames (0 is the key frame), N cameras, H x W network image.
+Shapes: T frames (0 is the key frame), N cameras, H x W network image.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ Image = str | os.PathLike | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class _Moment:
-    """What one call saw: its frame, and the (N, 3, H, W) network images."""
+class _FrameImages:
+    """A frame with its (N, 3, H, W) network images."""
 
     frame: Frame
     images: Tensor
 
 
 class Predictor:
-    """Finds objects in the images of a rig, moment by moment.
+    """Detects objects in the images of a rig, frame by frame.
 
         predictor = Predictor("configs/fsdbev_tiny_synthetic.py", "model_final.pth")
         found = predictor({"left": "l.jpg", "front": "f.jpg", "right": "r.jpg"}, "rig.yaml")
         for box in found.at_least(0.3).records(predictor.class_names): ...
 
-    A model of several frames looks back at the calls before, if each says where the vehicle is
-    (``ego2global``); each frame goes through the image branch once. Feed such a model in the
-    rhythm that it was trained in, 0.5 s from one frame to the next in nuScenes.
+    A model of several frames also uses the frames of earlier calls, if each call passes the pose of
+    the vehicle (``ego2global``). Each frame goes through the image branch once. Call such a model
+    at the rate that it was trained with, which is 0.5 s between frames for nuScenes.
 
     Args:
         config: a config file, or a config as ``fsdbev.model_zoo.get_config`` gives it.
@@ -81,7 +81,7 @@ class Predictor:
         if can_stream(self.model):
             self._network = StreamingPredictor(self.model, frame_spacing=self._spacing)
         self._count = 0
-        self._moments: deque[_Moment] = deque(
+        self._past_frames: deque[_FrameImages] = deque(
             maxlen=self._spacing * (self.model.num_frames - 1) + 1
         )
 
@@ -92,29 +92,30 @@ class Predictor:
         *,
         ego2global: ArrayLike | None = None,
     ) -> LabelledBoxes:
-        """Finds the objects of one moment.
+        """Detects the objects of one frame.
 
         Args:
             images: of every camera, by its name or in the rig's order: files, or (height, width,
                 3) uint8 RGB arrays of the size that the rig says.
             rig: the cameras, or their rig file.
-            ego2global: (4, 4) where the vehicle is, or (N, 4, 4) where it was when each camera took
-                its picture, in any frame that stands still; the identity for a rig that does.
-                Without it the moment stands alone: the past is forgotten, and speeds are guesses.
+            ego2global: (4, 4) pose of the vehicle, or (N, 4, 4) its pose at each camera's exposure,
+                in any fixed frame of reference; the identity for a rig that does not move. Without
+                it, earlier frames are dropped and velocities are unreliable.
 
         Returns:
-            The found boxes in ego (x forward, y left, z up, metres) of the reference camera's time,
-            on the CPU.
+            The detected boxes on the CPU, in the ego frame (x forward, y left, z up, metres) at the
+            reference camera's exposure.
 
         Raises:
             FileNotFoundError, ValueError: an image is missing, unreadable or of another size; a
-                pose is none; the rig has other cameras than the moments before, see :meth:`reset`.
+                pose is not a rigid transform; the cameras differ from those of the earlier calls,
+                see :meth:`reset`.
         """
         return self.detect(self.sample(images, rig, ego2global=ego2global))
 
     def reset(self) -> None:
-        """Forgets the moments before: what comes next is another drive, or another rig."""
-        self._moments.clear()
+        """Drops the earlier frames; call it before another drive or another rig."""
+        self._past_frames.clear()
         if isinstance(self._network, StreamingPredictor):
             self._network.reset()
 
@@ -125,42 +126,42 @@ class Predictor:
         *,
         ego2global: ArrayLike | None = None,
     ) -> dict[str, Any]:
-        """The next moment as the model takes it, see ``MultiViewMapper``; arguments as in a call.
-        It becomes the past of the moments after it."""
+        """Makes the sample dict of the next frame, in ``MultiViewMapper``'s format. Takes the
+        arguments of a call. The frame is kept as an earlier frame of the next calls."""
         rig = rig if isinstance(rig, Rig) else read_rig(rig)
         frame = self._frame(rig, ego2global)
         transforms = [self._image_aug.fixed(size) for size in rig.image_sizes]
         pixels = read_images(images, rig)
         network_images = [t.apply(p) for t, p in zip(transforms, pixels, strict=True)]
-        moment = _Moment(frame, torch.from_numpy(np.stack(network_images)))
-        if ego2global is None:  # nobody can say where this one was: it looks back at itself alone
+        current = _FrameImages(frame, torch.from_numpy(np.stack(network_images)))
+        if ego2global is None:  # earlier frames cannot be aligned without a pose
             self.reset()
-            moments = [moment] * self.model.num_frames
+            used = [current] * self.model.num_frames
         else:
-            self._moments.append(moment)
-            moments = self._key_and_earlier()
+            self._past_frames.append(current)
+            used = self._key_and_earlier()
         return sample_of(
-            [moment.frame for moment in moments],
-            torch.stack([moment.images for moment in moments]),
+            [each.frame for each in used],
+            torch.stack([each.images for each in used]),
             image_aug=np.stack([transform.matrix() for transform in transforms]),
             bev_aug=np.eye(4),
         )
 
     @torch.no_grad()
     def detect(self, sample: dict[str, Any]) -> LabelledBoxes:
-        """The boxes that the model finds in what :meth:`sample` made."""
+        """Detects the boxes of a sample dict that :meth:`sample` made."""
         found = self._network([sample])[0]["instances"]
         boxes, scores = found.pred_boxes_3d.to("cpu"), found.scores.cpu()
         return LabelledBoxes(boxes, found.pred_classes.cpu(), scores)
 
     def _frame(self, rig: Rig, ego2global: ArrayLike | None) -> Frame:
-        if self._moments:
-            before = self._moments[-1].frame
+        if self._past_frames:
+            before = self._past_frames[-1].frame
             sizes = tuple(map(tuple, before.image_sizes.tolist()))
             if (before.channels, sizes) != (rig.channels, rig.image_sizes):
                 raise ValueError(
-                    f"the rig has cameras {rig.channels} of {rig.image_sizes} pixels, the moments "
-                    f"before had {before.channels} of {sizes}; call reset() between rigs"
+                    f"the rig has cameras {rig.channels} of {rig.image_sizes} pixels, the earlier "
+                    f"frames had {before.channels} of {sizes}; call reset() between rigs"
                 )
         token, self._count = str(self._count), self._count + 1
         return Frame(
@@ -180,9 +181,9 @@ class Predictor:
             reference_camera=rig.reference_camera,
         )
 
-    def _key_and_earlier(self) -> list[_Moment]:
-        """T moments, the latest first; where there is none, the latest stands in."""
-        latest_first = list(self._moments)[::-1]
+    def _key_and_earlier(self) -> list[_FrameImages]:
+        """The T frames that the model takes, the latest first. The latest replaces missing ones."""
+        latest_first = list(self._past_frames)[::-1]
         wanted = [t * self._spacing for t in range(self.model.num_frames)]
         return [latest_first[i if i < len(latest_first) else 0] for i in wanted]
 

@@ -1,6 +1,6 @@
 """Inference over a stream: every frame of a scene goes through the image branch once.
 
-Letters: B samples, T frames (0 is the key frame), N cameras.
+Shapes: B samples, T frames (0 is the key frame), N cameras.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fsdbev.modeling.image_features import ImageFeatures
 
 
 @dataclass(eq=False)
-class _Frame:
+class _CachedFrame:
     """One frame of one sample.
 
     Attributes:
@@ -41,10 +41,10 @@ class _Frame:
         same_size = self.images.shape == images.shape[1:]
         return same_size and _equal(self.image_aug, torch.as_tensor(sample["image_aug"]))
 
-    def to_keep(self) -> _Frame:
+    def to_keep(self) -> _CachedFrame:
         """The same in memory of its own: the caller may overwrite its images, and to keep a part of
         a batch would keep all of it."""
-        return _Frame(self.images.clone(), self.image_aug.clone(), self.features.map(_owned))
+        return _CachedFrame(self.images.clone(), self.image_aug.clone(), self.features.map(_owned))
 
 
 class StreamingPredictor(nn.Module):
@@ -94,7 +94,9 @@ class StreamingPredictor(nn.Module):
 
     def reset(self) -> None:
         """Forgets all frames."""
-        self._scenes: dict[Hashable, dict[Hashable, _Frame]] = {}  # what came last stands last
+        self._scenes: dict[
+            Hashable, dict[Hashable, _CachedFrame]
+        ] = {}  # what came last stands last
         self._state: Hashable = None
 
     def train(self, mode: bool = True) -> StreamingPredictor:
@@ -107,23 +109,23 @@ class StreamingPredictor(nn.Module):
         not have."""
         if self.training or self.model.training:
             raise ValueError("a stream is for evaluation, but the model is in training mode")
-        self._forget_what_is_outdated()
+        self._remove_outdated()
         frames = self._find_frames(batched_inputs)
         self._extract_features(chain(*frames), batch_size=len(batched_inputs))
         outputs = self.model(batched_inputs, image_features=_joined(frames))
         self._keep_key_frames(batched_inputs, frames[0])
         return outputs
 
-    def _find_frames(self, batched_inputs: Sequence[dict]) -> list[list[_Frame]]:
+    def _find_frames(self, batched_inputs: Sequence[dict]) -> list[list[_CachedFrame]]:
         """Every frame of every sample, by t and sample: kept ones, and new ones without features.
         Frames that samples of the batch share are one."""
-        new: dict[Hashable, _Frame] = {}
+        new: dict[Hashable, _CachedFrame] = {}
         return [
             [self._find_frame(sample, t, new) for sample in batched_inputs]
             for t in range(self.model.num_frames)
         ]
 
-    def _find_frame(self, sample: dict, t: int, new: dict[Hashable, _Frame]) -> _Frame:
+    def _find_frame(self, sample: dict, t: int, new: dict[Hashable, _CachedFrame]) -> _CachedFrame:
         scene, token = sample.get("scene_token"), self._tokens(sample)[t]
         if token is not None:
             for known in (self._scenes.get(scene, {}).get(token), new.get((scene, token))):
@@ -136,7 +138,7 @@ class StreamingPredictor(nn.Module):
                 f"{self.model.num_frames} frames, and the stream has no frame {token!r} of scene "
                 f"{scene!r} with this image_aug and size; give its images too"
             )
-        frame = _Frame(images[t], image_aug)
+        frame = _CachedFrame(images[t], image_aug)
         if token is not None:
             new[scene, token] = frame
         return frame
@@ -155,7 +157,7 @@ class StreamingPredictor(nn.Module):
             )
         return tokens
 
-    def _extract_features(self, frames: Iterable[_Frame], batch_size: int) -> None:
+    def _extract_features(self, frames: Iterable[_CachedFrame], batch_size: int) -> None:
         """Computes what is missing, ``batch_size`` frames at a time as the model would."""
         new = [frame for frame in dict.fromkeys(frames) if frame.features is None]
         for start in range(0, len(new), batch_size):
@@ -170,7 +172,7 @@ class StreamingPredictor(nn.Module):
                 frame.features = features
 
     def _keep_key_frames(
-        self, batched_inputs: Sequence[dict], key_frames: Sequence[_Frame]
+        self, batched_inputs: Sequence[dict], key_frames: Sequence[_CachedFrame]
     ) -> None:
         """Keeps, of every scene, what a later sample can ask for."""
         count = self.frame_spacing * (self.model.num_frames - 1)
@@ -189,7 +191,7 @@ class StreamingPredictor(nn.Module):
         for scene in list(self._scenes)[: -max(self.max_scenes, len(here))]:
             del self._scenes[scene]
 
-    def _forget_what_is_outdated(self) -> None:
+    def _remove_outdated(self) -> None:
         """Forgets all where the model would no longer compute the same features."""
         device = self.model.device.type
         precision = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
@@ -206,7 +208,7 @@ def can_stream(model: nn.Module) -> bool:
     return "image_features" in inspect.signature(model.forward).parameters
 
 
-def _joined(frames: Sequence[Sequence[_Frame]]) -> list[ImageFeatures]:
+def _joined(frames: Sequence[Sequence[_CachedFrame]]) -> list[ImageFeatures]:
     """Frames by t and sample -> features of each t, as a batch."""
     return [ImageFeatures.cat([frame.features for frame in column]) for column in frames]
 

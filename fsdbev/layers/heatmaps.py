@@ -28,7 +28,7 @@ def elliptical_heatmaps(
     largest counts. That map is seen through ``image_aug`` with bilinear interpolation, and a cell
     is the mean of its four middle pixels. Only what these look at is evaluated, near the boxes.
 
-    Letters: M boxes of all views, V views, C classes, H x W network image.
+    Shapes: M boxes of all views, V views, C classes, H x W network image.
 
     Args:
         boxes: (M, 4) x1, y1, x2, y2, pixels of the original image. A box with a value that is not

@@ -1,6 +1,6 @@
 """Lift, mask, splat: depth-weighted image features summed into a BEV grid (SPEC.md section 6).
 
-Letters: S weight sets, V views (images), P splats, D depth bins, C context channels, h x w feature
+Shapes: S weight sets, V views (images), P splats, D depth bins, C context channels, h x w feature
 map, Z x Y x X BEV grid (Z is 1), B outputs (samples).
 """
 

@@ -1,6 +1,6 @@
 """Rotated IoU and non-maximum suppression in BEV.
 
-Letters: G groups (each on its own: a task of a sample), M (and K) boxes.
+Shapes: G groups (each on its own: a task of a sample), M (and K) boxes.
 """
 
 from __future__ import annotations

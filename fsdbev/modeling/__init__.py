@@ -7,7 +7,7 @@ from .center_head import CenterHead
 from .depth_net import DepthNet
 from .foreground_branch import ForegroundBranch
 from .image_features import ImageFeatures
-from .meta_arch import FSDBEV, Frame, LiftSplatDetector
+from .meta_arch import FSDBEV, FrameFeatures, LiftSplatDetector
 from .msfe import MSFE
 from .pixel_depth_net import PixelDepthNet
 from .registry import META_ARCH_REGISTRY, PART_REGISTRY, build_meta_arch, build_part
@@ -21,7 +21,7 @@ __all__ = [
     "FPN",
     "FSDBEV",
     "ForegroundBranch",
-    "Frame",
+    "FrameFeatures",
     "ImageFeatures",
     "LiftSplatDetector",
     "META_ARCH_REGISTRY",

@@ -1,6 +1,6 @@
 """BEV encoder: temporal stage, residual stages, neck (SPEC section 6). Runs in float32.
 
-Letters: B samples (student's, then teacher's), T frames, C channels, (Y, X) BEV grid.
+Shapes: B samples (student's, then teacher's), T frames, C channels, (Y, X) BEV grid.
 """
 
 from __future__ import annotations

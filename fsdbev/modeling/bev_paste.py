@@ -1,6 +1,6 @@
 """BEV-paste: two samples' BEV maps and boxes in one, as augmentation (SA-BEV, section 3.3).
 
-Letters: B samples, P splats, M boxes.
+Shapes: B samples, P splats, M boxes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fsdbev.d2.structures import Instances
 from fsdbev.structures import Boxes3D, make_transform, rotation_z
 
 from .registry import PART_REGISTRY
-from .view_transform import Splats
+from .view_transform import ViewToBEV
 
 
 @PART_REGISTRY.register()
@@ -53,17 +53,17 @@ class BEVPaste:
         flip = torch.stack([flip_x, flip_y, torch.ones(batch_size)], dim=-1)
         return make_transform(flip[:, :, None] * scale[:, None, None] * rotation_z(angle))
 
-    def paste_splats(self, splats: Splats, transforms: Tensor) -> Splats:
+    def paste_views(self, view_to_bev: ViewToBEV, transforms: Tensor) -> ViewToBEV:
         """Each view into its own sample and into the one before, through their ``transforms``."""
-        times = 2 if splats.num_samples > 1 else 1
-        receiver = (splats.sample - 1) % splats.num_samples
-        sample = torch.cat([splats.sample, receiver][:times])
+        times = 2 if view_to_bev.num_samples > 1 else 1
+        receiver = (view_to_bev.sample - 1) % view_to_bev.num_samples
+        sample = torch.cat([view_to_bev.sample, receiver][:times])
         return replace(
-            splats,
-            view=splats.view.repeat(times),
+            view_to_bev,
+            view=view_to_bev.view.repeat(times),
             sample=sample,
-            image2bev=transforms.to(splats.image2bev)[sample]
-            @ splats.image2bev.repeat(times, 1, 1),
+            image2bev=transforms.to(view_to_bev.image2bev)[sample]
+            @ view_to_bev.image2bev.repeat(times, 1, 1),
             cells=None,
         )
 

@@ -1,6 +1,6 @@
 """Convolution blocks that several parts share.
 
-Letters: B batch (any stacked images or maps), C channels, H, W size of the map.
+Shapes: B batch (any stacked images or maps), C channels, H, W size of the map.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Depth and foreground labels at stride 16, and the depth loss (SPEC section 7).
 
-Letters: V images, (H, W) image size, (h, w) = (H, W) / 16 cells of P = 16 x 16 pixels,
+Shapes: V images, (H, W) image size, (h, w) = (H, W) / 16 cells of P = 16 x 16 pixels,
 D depth bins.
 """
 

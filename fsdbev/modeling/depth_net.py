@@ -1,6 +1,6 @@
 """Camera-aware depth and context network (BEVDepth, section 3.2; SPEC section 5).
 
-Letters: B samples, N cameras, V = B N images, C context channels, D depth bins,
+Shapes: B samples, N cameras, V = B N images, C context channels, D depth bins,
 (h, w) = (H, W) / 16.
 """
 

@@ -3,7 +3,7 @@
 Teacher and student share image features and everything after pooling; they differ in the depth
 distribution and the foreground mask that weigh the pooling.
 
-Letters: V images, D depth bins, (h, w) = (H, W) / 16, B samples, C channels, (Y, X) BEV grid.
+Shapes: V images, D depth bins, (h, w) = (H, W) / 16, B samples, C channels, (Y, X) BEV grid.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A plain foreground branch at one scale: what takes the place of MSFE in the paper's ablation.
 
-Letters: V images, C channels, (h, w) = (H, W) / 16.
+Shapes: V images, C channels, (h, w) = (H, W) / 16.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a frame's images say before any camera is looked at.
 
-Letters: V images (samples x cameras), C channels, (h, w) map of the depth network.
+Shapes: V images (samples x cameras), C channels, (h, w) map of the depth network.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Multi-scale foreground enhancement (FSD-BEV, section 3.4; SPEC section 4).
 
-Letters: V images (samples x cameras), C channels, K classes, (H, W) image size,
+Shapes: V images (samples x cameras), C channels, K classes, (H, W) image size,
 (h, w) = (H, W) / 16.
 """
 

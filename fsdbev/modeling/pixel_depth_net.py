@@ -1,6 +1,6 @@
 """Depth and context from one 1x1 convolution, as in Lift, Splat, Shoot (section 3.1).
 
-Letters: V images, C context channels, D depth bins, (h, w) = (H, W) / 16.
+Shapes: V images, C context channels, D depth bins, (h, w) = (H, W) / 16.
 """
 
 from __future__ import annotations

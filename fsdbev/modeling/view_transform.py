@@ -1,6 +1,6 @@
 """View transform: lift by depth, mask the background, splat into BEV (SPEC section 6).
 
-Letters: B samples, N cameras, V = B N views, P splats, S weight sets (student, teacher),
+Shapes: B samples, N cameras, V = B N views, P splats, S weight sets (student, teacher),
 C channels, D depth bins, (H, W) image size, (h, w) = (H, W) / 16, (Y, X) BEV grid.
 """
 
@@ -19,7 +19,7 @@ from .registry import PART_REGISTRY
 
 
 @dataclass(frozen=True)
-class Splats:
+class ViewToBEV:
     """Which view is splat into which sample's BEV map, and where it lies there.
 
     Attributes:
@@ -42,7 +42,7 @@ class Splats:
     cells: Tensor | None = None
 
     @classmethod
-    def of_frame(cls, cameras: Cameras, frame: int, image_size: tuple[int, int]) -> Splats:
+    def of_frame(cls, cameras: Cameras, frame: int, image_size: tuple[int, int]) -> ViewToBEV:
         """Every view into its own sample, by its own pose at ``frame``."""
         image2bev = cameras.image2bev(frame)
         num_samples, num_cameras = (int(size) for size in image2bev.shape[:2])
@@ -56,7 +56,7 @@ class Splats:
             image_size=tuple(int(size) for size in image_size),
         )
 
-    def to(self, device: torch.device | str) -> Splats:
+    def to(self, device: torch.device | str) -> ViewToBEV:
         """The same on another device."""
         tensors = {n: v for n, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **{n: v.to(device, non_blocking=True) for n, v in tensors.items()})
@@ -96,7 +96,7 @@ class ViewTransform(nn.Module):
         weights: Tensor,
         foreground: Tensor,
         context: Tensor,
-        splats: Splats,
+        view_to_bev: ViewToBEV,
     ) -> Tensor:
         """Pools one frame.
 
@@ -110,46 +110,46 @@ class ViewTransform(nn.Module):
             (S, B, C, Y, X) float32 BEV maps.
         """
         places = dict(
-            view=splats.view,
-            output=splats.sample,
-            num_outputs=splats.num_samples,
+            view=view_to_bev.view,
+            output=view_to_bev.sample,
+            num_outputs=view_to_bev.num_samples,
             depth_threshold=self.depth_threshold,
             foreground_threshold=self.foreground_threshold,
         )
-        if splats.cells is not None:
+        if view_to_bev.cells is not None:
             grid_size = self.grid.shape
             return splat_cells(
-                weights, foreground, context, splats.cells, grid_size=grid_size, **places
+                weights, foreground, context, view_to_bev.cells, grid_size=grid_size, **places
             )
         return lift_splat(
             weights,
             foreground,
             context,
-            undo_image_aug=splats.undo_image_aug,
-            image2bev=splats.image2bev,
-            frustum=self._frustum(splats.image_size),
+            undo_image_aug=view_to_bev.undo_image_aug,
+            image2bev=view_to_bev.image2bev,
+            frustum=self._frustum(view_to_bev.image_size),
             **places,
         )
 
-    def taking_part(self, weights: Tensor, foreground: Tensor) -> Tensor:
+    def masked_weights(self, weights: Tensor, foreground: Tensor) -> Tensor:
         """(S, V, D, h, w) depth weights and (S, V, h, w) foreground -> the weights of the frustum
         points that take part, 0 of all others."""
         return weights * passes_thresholds(
             weights, foreground, self.depth_threshold, self.foreground_threshold
         )
 
-    def with_cells(self, splats: Splats, feature_size: tuple[int, int]) -> Splats:
+    def with_cells(self, view_to_bev: ViewToBEV, feature_size: tuple[int, int]) -> ViewToBEV:
         """The same splats with their cells computed, for as long as cameras and augmentation stay
         as they are: a static rig, or a model to be exported. ``feature_size``: (h, w)."""
         cells = frustum_cells(
-            undo_image_aug=splats.undo_image_aug,
-            image2bev=splats.image2bev,
-            view=splats.view,
+            undo_image_aug=view_to_bev.undo_image_aug,
+            image2bev=view_to_bev.image2bev,
+            view=view_to_bev.view,
             num_bins=self.depth_bins.count,
             feature_size=feature_size,
-            frustum=self._frustum(splats.image_size),
+            frustum=self._frustum(view_to_bev.image_size),
         )
-        return replace(splats, cells=cells)
+        return replace(view_to_bev, cells=cells)
 
     def _frustum(self, image_size: tuple[int, int]) -> Frustum:
         return Frustum(

@@ -1,6 +1,6 @@
 """Charts of a report: precision over recall, errors, scores.
 
-Letters: C classes, R recalls, K matches, B bins.
+Shapes: C classes, R recalls, K matches, B bins.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Boxes3D: 3D boxes with velocity, in the key ego frame unless said otherwise.
 
-Letters: M boxes.
+Shapes: M boxes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Cameras: the calibration of a batch and the transforms composed from it.
 
-Letters: B batch, T frames (0 is the key frame), N cameras.
+Shapes: B batch, T frames (0 is the key frame), N cameras.
 """
 
 from __future__ import annotations

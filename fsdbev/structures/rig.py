@@ -1,6 +1,6 @@
 """A rig: the cameras of a vehicle, and where they are mounted.
 
-Letters: N cameras.
+Shapes: N cameras.
 """
 
 from __future__ import annotations

@@ -83,10 +83,10 @@ def environment() -> dict[str, str]:
         ("operators", _operators),
         ("Detectron2", _detectron2),
     ):
-        facts[name] = _without_home(_told(read))
+        facts[name] = _without_home(_read_fact(read))
         if name == "CUDA":
             facts |= dict(_gpus())
-    facts |= {name: _told(partial(_version, name)) for name in PACKAGES}
+    facts |= {name: _read_fact(partial(_version, name)) for name in PACKAGES}
     facts |= {name: _without_home(os.environ[name]) or "(empty)" for name in _variables()}
     return facts
 
@@ -97,7 +97,7 @@ def as_table(facts: dict[str, str]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
 
 
-def _told(read: Callable[[], str]) -> str:
+def _read_fact(read: Callable[[], str]) -> str:
     """What ``read`` gives, or what kept it from it: a broken part hides no other."""
     try:
         return read()
@@ -164,7 +164,7 @@ def _gpus() -> Iterator[tuple[str, str]]:
     except Exception:  # the line of PyTorch says it
         return
     for index in range(count):
-        yield f"GPU {index}", _told(partial(_gpu, index))
+        yield f"GPU {index}", _read_fact(partial(_gpu, index))
 
 
 def _gpu(index: int) -> str:

@@ -112,7 +112,7 @@ def _flops(values, *rest, out_shape, macs: int, of_output: bool = False, **optio
     return 2 * macs * math.prod(out_shape if of_output else values)
 
 
-def _splat_flops(weights, foreground, context, _, splats, *rest, **options) -> int:
+def _splat_flops(weights, foreground, context, _, view_to_bev, *rest, **options) -> int:
     """2 S P D h w C, the most that it can be: how many points are kept depends on the images."""
     num_sets, _, *frustum = weights  # (S, V, D, h, w), and P splats of (V, C, h, w) context
-    return 2 * num_sets * splats[0] * math.prod(frustum) * context[1]
+    return 2 * num_sets * view_to_bev[0] * math.prod(frustum) * context[1]

@@ -23,7 +23,7 @@ PREEMPTED = 75
 RANK_LOST = 76
 
 
-def in_own_process(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+def run_in_subprocess(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
     """Calls ``function`` in a process of its own and returns its result.
 
     For work that takes much memory in small pieces now and then: Python gives little of that back
@@ -37,7 +37,7 @@ def in_own_process(function: Callable[..., Result], *arguments: Any, **options: 
     """
     if multiprocessing.current_process().daemon:
         return function(*arguments, **options)
-    with ProcessPoolExecutor(max_workers=1, initializer=begin_process) as pool:
+    with ProcessPoolExecutor(max_workers=1, initializer=init_process) as pool:
         worker = pool.submit(os.getpid).result()
         try:
             return pool.submit(function, *arguments, **options).result()
@@ -52,7 +52,7 @@ def in_own_process(function: Callable[..., Result], *arguments: Any, **options: 
             raise
 
 
-def begin_process() -> None:
+def init_process() -> None:
     """What a process does first that its parent started: leaves the signals that the parent
     handles to it, and ends when the parent does."""
     for number in signal.valid_signals():

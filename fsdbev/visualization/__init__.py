@@ -2,7 +2,7 @@
 
 from .bev_view import draw_bev, draw_boxes_on_bev, draw_trails
 from .canvas import CLASS_COLORS
-from .diagnostics_sheet import belief_sheet
+from .diagnostics_sheet import diagnostics_sheet
 from .drawing import PREDICTION, TRUTH, TRUTH_ALONE, BoxStyle, LabelPlacer
 from .image_view import draw_boxes_on_image, draw_image
 from .mosaic import REACH, mosaic
@@ -21,7 +21,14 @@ from .target_sheet import target_sheet
 from .training_curves import Scalar, training_curves
 from .training_sample import augmented_sample, labelled_sample, stored_sample
 from .video import VideoWriter
-from .views import Beliefs, CameraBelief, CameraView, LabelPoints, TargetView, TrainingSample
+from .views import (
+    CameraDiagnostics,
+    CameraView,
+    Diagnostics,
+    LabelPoints,
+    TargetView,
+    TrainingSample,
+)
 
 __all__ = [
     "CLASS_COLORS",
@@ -29,10 +36,10 @@ __all__ = [
     "REACH",
     "TRUTH",
     "TRUTH_ALONE",
-    "Beliefs",
     "BoxStyle",
-    "CameraBelief",
+    "CameraDiagnostics",
     "CameraView",
+    "Diagnostics",
     "LabelPlacer",
     "LabelPoints",
     "Scalar",
@@ -40,9 +47,9 @@ __all__ = [
     "TrainingSample",
     "VideoWriter",
     "augmented_sample",
-    "belief_sheet",
     "camera_views",
     "choose_rows",
+    "diagnostics_sheet",
     "draw_bev",
     "draw_boxes_on_bev",
     "draw_boxes_on_image",

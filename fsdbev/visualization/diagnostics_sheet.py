@@ -21,7 +21,7 @@ from .bev_view import draw_bev, draw_boxes_on_bev, to_view
 from .canvas import TEXT_COLOR, axes_at, draw_class_legend, new_page, pixels_of, write
 from .drawing import PREDICTION, TRUTH
 from .image_view import dimmed, draw_boxes_on_image, draw_image
-from .views import Beliefs, CameraBelief
+from .views import CameraDiagnostics, Diagnostics
 
 # Inches.
 _WIDTH, _GAP, _TITLE_HEIGHT, _HEADING_HEIGHT, _LEGEND_HEIGHT = 13.2, 0.05, 0.32, 0.36, 0.34
@@ -40,7 +40,7 @@ class _Column:
 
     Attributes:
         heading: what it shows.
-        name: of the map in ``CameraBelief``.
+        name: of the map in ``CameraDiagnostics``.
         colors, span: of the map's values.
         see_through: pixels of low values show the picture.
     """
@@ -52,30 +52,32 @@ class _Column:
     see_through: bool
 
 
-def belief_sheet(beliefs: Beliefs, class_names: Sequence[str] = CLASS_NAMES) -> np.ndarray:
+def diagnostics_sheet(
+    diagnostics: Diagnostics, class_names: Sequence[str] = CLASS_NAMES
+) -> np.ndarray:
     """All that a model believes of a sample.
 
     Returns:
         (H, W, 3) uint8 RGB picture, W = 1980. Its size depends on the cameras' aspect ratios and on
         what the model tells.
     """
-    if not beliefs.cameras:
+    if not diagnostics.cameras:
         raise ValueError("a sheet needs at least one camera")
-    columns = _columns(beliefs)
+    columns = _columns(diagnostics)
     cell_width = (_WIDTH - _GAP) / (len(columns) + 1) - _GAP
     lefts = [_GAP + i * (cell_width + _GAP) for i in range(len(columns) + 1)]
-    heights = [cell_width / camera.view.aspect for camera in beliefs.cameras]
-    panels = _panels(beliefs)
+    heights = [cell_width / camera.view.aspect for camera in diagnostics.cameras]
+    panels = _panels(diagnostics)
     side = min((_WIDTH - _GAP) / len(panels) - _GAP, _MAX_BEV_SIDE)
     top = _LEGEND_HEIGHT + side + _GAP + sum(heights) + _GAP * len(heights)
 
     figure = new_page(_WIDTH, top + _HEADING_HEIGHT + _TITLE_HEIGHT)
-    write(figure, _GAP, top + _HEADING_HEIGHT + 0.5 * _TITLE_HEIGHT, beliefs.title, 9.5)
-    _draw_headings(figure, top, lefts, cell_width, columns, beliefs)
-    for camera, height in zip(beliefs.cameras, heights, strict=True):
+    write(figure, _GAP, top + _HEADING_HEIGHT + 0.5 * _TITLE_HEIGHT, diagnostics.title, 9.5)
+    _draw_headings(figure, top, lefts, cell_width, columns, diagnostics)
+    for camera, height in zip(diagnostics.cameras, heights, strict=True):
         top -= height
         _draw_found(
-            axes_at(figure, lefts[0], top, cell_width, height), camera, beliefs, class_names
+            axes_at(figure, lefts[0], top, cell_width, height), camera, diagnostics, class_names
         )
         for left, column in zip(lefts[1:], columns, strict=True):
             _draw_map(axes_at(figure, left, top, cell_width, height), camera, column)
@@ -83,26 +85,26 @@ def belief_sheet(beliefs: Beliefs, class_names: Sequence[str] = CLASS_NAMES) -> 
     left = (_WIDTH - len(panels) * (side + _GAP) + _GAP) / 2
     for i, panel in enumerate(panels):
         ax = axes_at(figure, left + i * (side + _GAP), _LEGEND_HEIGHT, side, side)
-        _draw_panel(ax, panel, beliefs, class_names)
+        _draw_panel(ax, panel, diagnostics, class_names)
     draw_class_legend(figure, (_WIDTH / 2, _LEGEND_HEIGHT / 2), _WIDTH, class_names)
     return pixels_of(figure)
 
 
-def _columns(beliefs: Beliefs) -> list[_Column]:
-    most = max(float(camera.attention.max()) for camera in beliefs.cameras) or 1.0
+def _columns(diagnostics: Diagnostics) -> list[_Column]:
+    most = max(float(camera.attention.max()) for camera in diagnostics.cameras) or 1.0
     columns = [
         _Column(
             "likeliest depth, m",
             "depth",
             DEPTH_COLORS,
-            Normalize(0, beliefs.depth_range[1]),
+            Normalize(0, diagnostics.depth_range[1]),
             False,
         ),
         _Column("foreground probability", "foreground", HEAT_COLORS, Normalize(0, 1), True),
         _Column("attention of the boxes", "attention", HEAT_COLORS, Normalize(0, most), True),
     ]
     tells = [
-        all(getattr(c, column.name) is not None for c in beliefs.cameras) for column in columns
+        all(getattr(c, column.name) is not None for c in diagnostics.cameras) for column in columns
     ]
     return [column for column, told in zip(columns, tells, strict=True) if told]
 
@@ -113,13 +115,13 @@ def _draw_headings(
     lefts: Sequence[float],
     width: float,
     columns: Sequence[_Column],
-    beliefs: Beliefs,
+    diagnostics: Diagnostics,
 ) -> None:
     """What each column shows; for maps, what their colours mean."""
     middle = bottom + 0.55 * _HEADING_HEIGHT
-    found = f"{len(beliefs.detections)} boxes found"
-    if beliefs.truth is not None:
-        found += f"; dashed: {len(beliefs.truth)} true ones"
+    found = f"{len(diagnostics.detections)} boxes found"
+    if diagnostics.truth is not None:
+        found += f"; dashed: {len(diagnostics.truth)} true ones"
     write(figure, lefts[0], middle, found, 8)
     for left, column in zip(lefts[1:], columns, strict=True):
         write(figure, left, middle, column.heading, 8)
@@ -134,17 +136,17 @@ def _draw_headings(
 
 
 def _draw_found(
-    ax: Axes, camera: CameraBelief, beliefs: Beliefs, class_names: Sequence[str]
+    ax: Axes, camera: CameraDiagnostics, diagnostics: Diagnostics, class_names: Sequence[str]
 ) -> None:
     placer = draw_image(ax, camera.view)
-    for boxes, style in ((beliefs.truth, TRUTH), (beliefs.detections, _FOUND_IN_IMAGE)):
+    for boxes, style in ((diagnostics.truth, TRUTH), (diagnostics.detections, _FOUND_IN_IMAGE)):
         if boxes is not None:
             draw_boxes_on_image(
                 ax, camera.view, boxes, style=style, class_names=class_names, placer=placer
             )
 
 
-def _draw_map(ax: Axes, camera: CameraBelief, column: _Column) -> None:
+def _draw_map(ax: Axes, camera: CameraDiagnostics, column: _Column) -> None:
     """Lays a map over the dimmed picture."""
     draw_image(ax, dimmed(camera.view, ""))
     values = column.span(getattr(camera, column.name)).filled()
@@ -175,25 +177,30 @@ class _Panel:
     is_truth: bool
 
 
-def _panels(beliefs: Beliefs) -> list[_Panel]:
+def _panels(diagnostics: Diagnostics) -> list[_Panel]:
     """Features of student and teacher share a scale, which leaves out what is extreme."""
-    features = {"BEV": beliefs.student_bev}
-    if beliefs.teacher_bev is not None:
-        features = {"student BEV": beliefs.student_bev, "teacher BEV": beliefs.teacher_bev}
+    features = {"BEV": diagnostics.student_bev}
+    if diagnostics.teacher_bev is not None:
+        features = {"student BEV": diagnostics.student_bev, "teacher BEV": diagnostics.teacher_bev}
     low, high = np.percentile(np.stack(list(features.values())), _FEATURE_PERCENTILES)
     span = Normalize(low, max(high, low + 1e-9), clip=True)
     panels = []
     for name, values in features.items():
         heading = f"{name}: difference from usual features"
-        panels.append(_Panel(heading, values, HEAT_COLORS, span, beliefs.truth, is_truth=True))
-    heat = Normalize(0, max(float(beliefs.heatmap.max()), 1e-9))
+        panels.append(_Panel(heading, values, HEAT_COLORS, span, diagnostics.truth, is_truth=True))
+    heat = Normalize(0, max(float(diagnostics.heatmap.max()), 1e-9))
     heading = f"probability of a centre, up to {100 * heat.vmax:.0f} %"
     grey = matplotlib.colormaps["gray"]
-    return [*panels, _Panel(heading, beliefs.heatmap, grey, heat, beliefs.detections, False)]
+    return [
+        *panels,
+        _Panel(heading, diagnostics.heatmap, grey, heat, diagnostics.detections, False),
+    ]
 
 
-def _draw_panel(ax: Axes, panel: _Panel, beliefs: Beliefs, class_names: Sequence[str]) -> None:
-    grid = beliefs.grid
+def _draw_panel(
+    ax: Axes, panel: _Panel, diagnostics: Diagnostics, class_names: Sequence[str]
+) -> None:
+    grid = diagnostics.grid
     reach = _REACH * grid.reach
     placer = draw_bev(ax, reach=reach)
     low = to_view(np.array([grid.x_range[0], grid.y_range[1]]))

@@ -1,7 +1,7 @@
 """Points onto an image and back; 3D boxes as segments and polygons on an image, cut at the near
 plane and the image border.
 
-Letters: M boxes, E = 12 edges a box, S segments.
+Shapes: M boxes, E = 12 edges a box, S segments.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A picture of how a training went: losses, metrics, learning rate, gradients.
 
-Letters: K values of a scalar.
+Shapes: K values of a scalar.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _panel(figure: Figure, place: SubplotSpec, title: str) -> Axes:
 def _draw_total(ax: Axes, scalar: Scalar | None, *, logarithmic: bool = False) -> None:
     """The values, faint, and their means."""
     if scalar is None:
-        _say_nothing(ax)
+        _write_no_data(ax)
         return
     ax.plot(scalar.iterations, scalar.values, color=_FIRST, alpha=0.35, linewidth=0.9)
     smooth = scalar.smoothed()
@@ -125,7 +125,7 @@ def _draw_total(ax: Axes, scalar: Scalar | None, *, logarithmic: bool = False) -
 
 def _draw_rate(ax: Axes, scalar: Scalar | None) -> None:
     if scalar is None:
-        _say_nothing(ax)
+        _write_no_data(ax)
         return
     ax.plot(scalar.iterations, scalar.values, color=_FIRST, linewidth=1.8)
     ax.set_ylim(bottom=0)
@@ -136,7 +136,7 @@ def _draw_terms(ax: Axes, terms: Mapping[str, Scalar]) -> None:
     """A line a term, on a logarithmic scale, with its name at its end."""
     positive = {name: term for name, term in terms.items() if (term.values > 0).any()}
     if not positive:
-        _say_nothing(ax)
+        _write_no_data(ax)
         return
     ax.set_yscale("log")
     ends = {name: term.smoothed()[-1] for name, term in positive.items()}
@@ -175,7 +175,7 @@ def _apart(heights: Sequence[float]) -> list[float]:
 
 def _draw_metrics(ax: Axes, metrics: Mapping[str, Scalar]) -> None:
     if not metrics:
-        _say_nothing(ax)
+        _write_no_data(ax)
         return
     palette = [_SECOND, _FIRST, *CLASS_COLORS.values()]
     markers = "osD^vP"
@@ -191,7 +191,7 @@ def _draw_metrics(ax: Axes, metrics: Mapping[str, Scalar]) -> None:
     ax.legend(loc="lower right", frameon=False, fontsize=8, labelcolor=TEXT_COLOR)
 
 
-def _say_nothing(ax: Axes) -> None:
+def _write_no_data(ax: Axes) -> None:
     style = {"ha": "center", "va": "center", "transform": ax.transAxes}
     ax.text(0.5, 0.5, "none yet", color=_MUTED, fontsize=8.5, **style)
     ax.set(xticks=[], yticks=[], xlabel="")

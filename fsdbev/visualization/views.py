@@ -106,7 +106,7 @@ class TrainingSample:
 
 
 @dataclass(frozen=True)
-class CameraBelief:
+class CameraDiagnostics:
     """What a model believes of one camera's picture. The maps cover the whole picture.
 
     Attributes:
@@ -123,7 +123,7 @@ class CameraBelief:
 
 
 @dataclass(frozen=True)
-class Beliefs:
+class Diagnostics:
     """What a model believes of a sample. Boxes are in the BEV frame of the grid.
 
     Attributes:
@@ -141,7 +141,7 @@ class Beliefs:
     """
 
     title: str
-    cameras: list[CameraBelief]
+    cameras: list[CameraDiagnostics]
     grid: BEVGrid
     depth_range: tuple[float, float]
     detections: LabelledBoxes

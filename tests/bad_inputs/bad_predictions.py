@@ -58,7 +58,7 @@ def _(folder):
 
 def posed(ego2global) -> None:
     predictor = Predictor.__new__(Predictor)  # poses are looked at before there is a model
-    predictor._moments, predictor._count = [], 0
+    predictor._past_frames, predictor._count = [], 0
     predictor._frame(RIG, ego2global)
 
 

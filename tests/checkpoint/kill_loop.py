@@ -135,7 +135,7 @@ def look(folder, last_said, count):
     newest = ""
     try:
         whole = all([is_of_one_iteration(path) for path in paths])
-        newest = checkpointer.newest_whole()
+        newest = checkpointer.newest_complete()
         # before the first tag there is none
         whole &= checkpointer.get_checkpoint_file() in ("", newest)
     except (OSError, ValueError) as error:

@@ -237,7 +237,7 @@ def test_tag_that_names_no_checkpoint_here_is_not_followed(checkpointer, tmp_pat
     else:
         (tmp_path / LAST).write_bytes(tag)
     assert checkpointer.get_checkpoint_file() == "" and checkpointer.has_checkpoint()
-    assert checkpointer.newest_whole() == str(tmp_path / "model_0000005.pth")
+    assert checkpointer.newest_complete() == str(tmp_path / "model_0000005.pth")
 
 
 def test_without_a_tag_the_final_one_counts_by_its_age(checkpointer, tmp_path):
@@ -245,14 +245,14 @@ def test_without_a_tag_the_final_one_counts_by_its_age(checkpointer, tmp_path):
     final, newer = tmp_path / "model_final.pth", tmp_path / "model_0000005.pth"
     final.write_bytes((tmp_path / "model_0000003.pth").read_bytes())
     os.utime(final, (2e9, 2e9))
-    assert checkpointer.newest_whole() == str(final)
+    assert checkpointer.newest_complete() == str(final)
     os.utime(newer, (3e9, 3e9))
-    assert checkpointer.newest_whole() == str(newer)
+    assert checkpointer.newest_complete() == str(newer)
 
 
 def test_nothing_there_is_no_error(tmp_path):
     checkpointer = TrainingCheckpointer(torch.nn.Linear(2, 1), str(tmp_path / "none"))
-    assert not checkpointer.has_checkpoint() and checkpointer.newest_whole() == ""
+    assert not checkpointer.has_checkpoint() and checkpointer.newest_complete() == ""
     assert checkpointer.resume_or_load("", resume=True) == {}
 
 
@@ -270,12 +270,12 @@ def test_all_ranks_get_the_error_of_rank_0(checkpointer, monkeypatch):
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     monkeypatch.setattr(comm, "all_gather", lambda data: [("", "none of them is whole")])
     with pytest.raises(ValueError, match="none of them is whole"):
-        checkpointer.newest_whole()
+        checkpointer.newest_complete()
 
 
 def test_damage_is_told_once_for_all_files(checkpointer, tmp_path, caplog):
     cut(tmp_path / "model_0000005.pth")
     cut(tmp_path / "model_0000003.pth")
     with caplog.at_level(logging.WARNING):
-        assert checkpointer.newest_whole().endswith("model_0000001.pth")
+        assert checkpointer.newest_complete().endswith("model_0000001.pth")
     assert sum("is passed over" in record.message for record in caplog.records) == 2

@@ -83,7 +83,7 @@ def made_by(command):
         yield value_after(words, "--output") or f"{root}/fsdbev/{version}"
     elif tool == "convert_checkpoint.py":
         yield words[3]
-    elif tool == "made_up_recording.py":
+    elif tool == "fake_recording.py":
         yield words[2]
     elif tool != "visualize.py":
         yield from filter(None, (value_after(words, option) for option in OUTPUT_OPTIONS))

@@ -110,7 +110,7 @@ def test_all_commands_run(followed):
 def test_pictures_and_metrics_are_where_the_pages_say(followed, workspace):
     output = workspace / "output"
     assert (output / "pictures" / "scene-5001.mp4").is_file()
-    for folder in ("data", "results", "truth", "confident", "beliefs"):
+    for folder in ("data", "results", "truth", "confident", "diagnostics"):
         assert list((output / "pictures" / folder).glob("*.png")), folder
     names = {path.name for path in (output / "first").iterdir()}
     told = {"config.yaml", "evaluation.json", "last_checkpoint", "log.txt", "metrics.json"}

@@ -9,16 +9,20 @@ from fsdbev.export.standard_splat import splat_cells_in_standard_operators
 from fsdbev.layers import splat_cells_reference
 
 
-def inputs(seed, sets, views, splats, bins, size, channels, outputs, grid, dtype=torch.float32):
+def inputs(
+    seed, sets, views, view_to_bev, bins, size, channels, outputs, grid, dtype=torch.float32
+):
     g = torch.Generator().manual_seed(seed)
-    cells = torch.randint(-grid[0] * grid[1], grid[0] * grid[1], (splats, bins, *size), generator=g)
+    cells = torch.randint(
+        -grid[0] * grid[1], grid[0] * grid[1], (view_to_bev, bins, *size), generator=g
+    )
     return (
         torch.rand(sets, views, bins, *size, generator=g, dtype=dtype),
         torch.rand(sets, views, *size, generator=g, dtype=dtype),
         torch.randn(views, channels, *size, generator=g, dtype=dtype),
         cells.clamp(min=-1).int(),
-        torch.randint(views, (splats,), generator=g),
-        torch.randint(outputs, (splats,), generator=g),
+        torch.randint(views, (view_to_bev,), generator=g),
+        torch.randint(outputs, (view_to_bev,), generator=g),
         outputs,
         grid,
         0.3,
@@ -48,15 +52,15 @@ def test_by_hand():
     seed=st.integers(0, 1000),
     sets=st.integers(1, 2),
     views=st.integers(1, 7),
-    splats=st.integers(0, 9),
+    view_to_bev=st.integers(0, 9),
     bins=st.integers(1, 5),
     size=st.tuples(st.integers(1, 3), st.integers(1, 4)),
     channels=st.integers(1, 5),
     outputs=st.integers(1, 3),
     grid=st.tuples(st.integers(1, 4), st.integers(1, 5)),
 )
-def test_any_shape(seed, sets, views, splats, bins, size, channels, outputs, grid):
-    arguments = inputs(seed, sets, views, splats, bins, size, channels, outputs, grid)
+def test_any_shape(seed, sets, views, view_to_bev, bins, size, channels, outputs, grid):
+    arguments = inputs(seed, sets, views, view_to_bev, bins, size, channels, outputs, grid)
     found = splat_cells_in_standard_operators(*arguments)
     expected = splat_cells_reference(*arguments)
     assert found.is_contiguous() and found.dtype == expected.dtype

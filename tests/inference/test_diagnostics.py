@@ -9,7 +9,7 @@ from torch import nn
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.inference import believe
+from fsdbev.inference import diagnose
 from fsdbev.inference.diagnostics import attention_of, cells_under, contrast
 from fsdbev.structures import BEVGrid, Boxes3D
 
@@ -38,36 +38,38 @@ def without_labels(sample):
 
 def scene_of(model, sample):
     with torch.no_grad():
-        return model.look([sample], model.see([sample]), [None] * model.num_frames)
+        return model.forward_bev(
+            [sample], model.iter_image_features([sample]), [None] * model.num_frames
+        )
 
 
 def test_finds_what_the_model_finds(model, sample):
     with torch.no_grad():
         (expected,) = model([sample])
     expected = expected["instances"]
-    beliefs = believe(model, without_labels(sample), score_threshold=0.0)
-    assert len(beliefs.detections) == len(expected.scores) > 0
-    assert torch.equal(beliefs.detections.boxes.tensor, expected.pred_boxes_3d.tensor)
-    taught = believe(model, sample, score_threshold=0.0).detections
+    diagnostics = diagnose(model, without_labels(sample), score_threshold=0.0)
+    assert len(diagnostics.detections) == len(expected.scores) > 0
+    assert torch.equal(diagnostics.detections.boxes.tensor, expected.pred_boxes_3d.tensor)
+    taught = diagnose(model, sample, score_threshold=0.0).detections
     torch.testing.assert_close(
         taught.boxes.tensor, expected.pred_boxes_3d.tensor, atol=1e-4, rtol=1e-4
     )
     threshold = float(expected.scores.median())
-    some = believe(model, sample, score_threshold=threshold).detections
+    some = diagnose(model, sample, score_threshold=threshold).detections
     assert 0 < len(some) < len(expected.scores) and some.scores.min() >= threshold
 
 
 def test_maps_are_the_networks(model, sample):
     names = ["left", "front", "right"]
-    beliefs = believe(model, sample, camera_names=names, title="a sample")
+    diagnostics = diagnose(model, sample, camera_names=names, title="a sample")
     frame = scene_of(model, sample).key_frame
-    assert beliefs.title == "a sample" and [c.view.name for c in beliefs.cameras] == names
-    for i, camera in enumerate(beliefs.cameras):
+    assert diagnostics.title == "a sample" and [c.view.name for c in diagnostics.cameras] == names
+    for i, camera in enumerate(diagnostics.cameras):
         assert np.array_equal(camera.view.image, sample["images"][0, i].permute(1, 2, 0))
         likeliest = model.depth_bins.centers[frame.depth_prob[i].argmax(dim=0)]
         np.testing.assert_allclose(camera.depth, likeliest)
         np.testing.assert_allclose(camera.foreground, frame.foreground[i])
-    assert beliefs.heatmap.shape == model.grid.shape and 0 <= beliefs.heatmap.min() < 1
+    assert diagnostics.heatmap.shape == model.grid.shape and 0 <= diagnostics.heatmap.min() < 1
 
 
 def test_depth_is_metres_of_the_world(model, sample):
@@ -76,16 +78,16 @@ def test_depth_is_metres_of_the_world(model, sample):
     scaled["image_aug"][:, 2, 2] = 2.0
     frame = scene_of(model, scaled).key_frame
     likeliest = model.depth_bins.centers[frame.depth_prob[0].argmax(dim=0)]
-    belief = believe(model, without_labels(scaled)).cameras[0]
-    np.testing.assert_allclose(belief.depth, likeliest / 2)
+    diagnostics = diagnose(model, without_labels(scaled)).cameras[0]
+    np.testing.assert_allclose(diagnostics.depth, likeliest / 2)
 
 
 def test_the_teacher_needs_labels(model, sample):
-    beliefs = believe(model, sample)
-    assert beliefs.teacher_bev.shape == beliefs.student_bev.shape
-    assert np.abs(beliefs.teacher_bev - beliefs.student_bev).max() > 0.01
-    assert len(beliefs.truth) == len(sample["instances"])
-    untaught = believe(model, without_labels(sample))
+    diagnostics = diagnose(model, sample)
+    assert diagnostics.teacher_bev.shape == diagnostics.student_bev.shape
+    assert np.abs(diagnostics.teacher_bev - diagnostics.student_bev).max() > 0.01
+    assert len(diagnostics.truth) == len(sample["instances"])
+    untaught = diagnose(model, without_labels(sample))
     assert untaught.teacher_bev is None and untaught.truth is None
 
 
@@ -100,7 +102,7 @@ def test_no_foreground_where_the_model_does_not_tell(model, sample):
 
     sighted, model.msfe = model.msfe, Blind(model.msfe)
     try:
-        assert all(c.foreground is None for c in believe(model, without_labels(sample)).cameras)
+        assert all(c.foreground is None for c in diagnose(model, without_labels(sample)).cameras)
     finally:
         model.msfe = sighted
 
@@ -116,7 +118,9 @@ def test_attention_is_the_weight_that_gets_under_the_boxes(model, sample, monkey
         torch.tensor([[3.0, -3, 0, 9, 9, 2, 0.3, 0, 0], [-24, 17, 0, 1, 1, 1, 0, 0, 0]])
     )
     ones = torch.ones_like(frame.context[:, :1])
-    pooled = model.view_transform(*model.pooling_weights(frame, None), ones, scene.splats)[0, 0, 0]
+    pooled = model.view_transform(*model.pooling_weights(frame, None), ones, scene.view_to_bev)[
+        0, 0, 0
+    ]
     attention = attention_of(model, scene, boxes)
     under = pooled[cells_under(boxes, model.grid)].sum()
     torch.testing.assert_close(attention.sum(), under)
@@ -148,10 +152,10 @@ def test_contrast_is_the_distance_to_the_usual_cell():
 
 def test_errors(model, sample):
     with pytest.raises(ValueError, match="LiftSplatDetector, but the model is a Linear"):
-        believe(nn.Linear(1, 1), sample)
+        diagnose(nn.Linear(1, 1), sample)
     model.train()
     try:
         with pytest.raises(ValueError, match=r"call model.eval\(\)"):
-            believe(model, sample)
+            diagnose(model, sample)
     finally:
         model.eval()

@@ -72,18 +72,18 @@ def mapped(index, synthetic_root, predictor):
 
 
 @dataclass(frozen=True)
-class Moment:
+class RecordedFrame:
     images: list
     rig: Rig
     pose: np.ndarray
 
 
 @pytest.fixture(scope="module")
-def moments(index, synthetic_root):
+def frames(index, synthetic_root):
     """What the predictor is given of each frame."""
     frames = [index[row] for row in range(len(index))]
     return [
-        Moment([synthetic_root / p for p in f.image_paths], rig_of_frame(f), f.ego2global)
+        RecordedFrame([synthetic_root / p for p in f.image_paths], rig_of_frame(f), f.ego2global)
         for f in frames
     ]
 
@@ -96,10 +96,10 @@ def same(a, b):
     )
 
 
-def test_frames_one_after_another_give_what_evaluation_finds(predictor, moments, mapped):
+def test_frames_one_after_another_give_what_evaluation_finds(predictor, frames, mapped):
     assert len(mapped) == 3 and mapped[1]["frame_tokens"][0] != mapped[1]["frame_tokens"][1]
-    for moment, sample in zip(moments, mapped, strict=True):
-        found = predictor(moment.images, moment.rig, ego2global=moment.pose)
+    for frame, sample in zip(frames, mapped, strict=True):
+        found = predictor(frame.images, frame.rig, ego2global=frame.pose)
         with torch.no_grad():
             expected = predictor.model([sample])[0]["instances"]
         assert len(found) == len(expected) > 10
@@ -108,17 +108,17 @@ def test_frames_one_after_another_give_what_evaluation_finds(predictor, moments,
         assert torch.equal(found.labels, expected.pred_classes)
 
 
-def test_the_sample_of_a_moment_is_the_mappers(predictor, moments, mapped):
-    for moment, expected in zip(moments, mapped, strict=True):
-        sample = predictor.sample(moment.images, moment.rig, ego2global=moment.pose)
+def test_the_sample_of_a_moment_is_the_mappers(predictor, frames, mapped):
+    for frame, expected in zip(frames, mapped, strict=True):
+        sample = predictor.sample(frame.images, frame.rig, ego2global=frame.pose)
         assert set(sample) == set(expected)
         for key in ("images", "cam2ego", "ego2global", "intrinsics", "image_aug", "bev_aug"):
             assert torch.equal(sample[key], expected[key]), key
         assert sample["reference_camera"] == expected["reference_camera"]
 
 
-def test_the_drive_begins_without_poses_and_after_a_reset(predictor, moments):
-    first, second, rig = moments[0].images, moments[1].images, moments[0].rig
+def test_the_drive_begins_without_poses_and_after_a_reset(predictor, frames):
+    first, second, rig = frames[0].images, frames[1].images, frames[0].rig
     alone = predictor(second, rig)
     predictor(first, rig, ego2global=np.eye(4))
     assert not same(predictor(second, rig, ego2global=np.eye(4)), alone)
@@ -129,15 +129,15 @@ def test_the_drive_begins_without_poses_and_after_a_reset(predictor, moments):
     assert same(predictor(second, rig, ego2global=np.eye(4)), alone)
 
 
-def test_the_past_is_frame_spacing_calls_ago(weights, moments):
+def test_the_past_is_frame_spacing_calls_ago(weights, frames):
     spaced = make(weights, "dataloader.frame_spacing=2")
-    samples = [spaced.sample(m.images, m.rig, ego2global=np.eye(4)) for m in moments]
+    samples = [spaced.sample(m.images, m.rig, ego2global=np.eye(4)) for m in frames]
     assert [s["frame_tokens"] for s in samples] == [["0", "0"], ["1", "1"], ["2", "0"]]
     assert torch.equal(samples[2]["images"][1], samples[0]["images"][0])
 
 
-def test_images_are_files_or_arrays_by_name_or_in_order(predictor, moments, tmp_path):
-    files, rig = moments[0].images, moments[0].rig
+def test_images_are_files_or_arrays_by_name_or_in_order(predictor, frames, tmp_path):
+    files, rig = frames[0].images, frames[0].rig
     expected = predictor.sample(files, rig)["images"]
     arrays = [read_image(file) for file in files]
     write_rig(rig, tmp_path / "rig.yaml")
@@ -167,8 +167,8 @@ def test_any_rig_runs(predictor, sizes):
     assert len(found) > 0 and found.boxes.tensor.isfinite().all()
 
 
-def test_records_are_plain_values_by_class_name(predictor, moments):
-    found = predictor(moments[0].images, moments[0].rig)
+def test_records_are_plain_values_by_class_name(predictor, frames):
+    found = predictor(frames[0].images, frames[0].rig)
     record, box = found.records(predictor.class_names)[0], found.boxes.tensor[0]
     assert record["class"] == CLASS_NAMES[found.labels[0]]
     assert record["score"] == pytest.approx(found.scores[0].item())
@@ -194,9 +194,9 @@ def replace_first(image):
         (lambda images: {"a": images[0]}, r"images of \['a'\]"),
     ],
 )
-def test_wrong_images_are_an_error_that_names_them(predictor, moments, change, message):
+def test_wrong_images_are_an_error_that_names_them(predictor, frames, change, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        predictor(change(moments[0].images), moments[0].rig)
+        predictor(change(frames[0].images), frames[0].rig)
 
 
 @pytest.mark.parametrize(
@@ -210,13 +210,13 @@ def test_wrong_images_are_an_error_that_names_them(predictor, moments, change, m
         (np.diag([2.0, 2, 2, 1]), "a rotation and a translation"),
     ],
 )
-def test_a_pose_that_is_none_is_an_error(predictor, moments, pose, message):
+def test_a_pose_that_is_none_is_an_error(predictor, frames, pose, message):
     with pytest.raises(ValueError, match=message):
-        predictor(moments[0].images, moments[0].rig, ego2global=pose)
+        predictor(frames[0].images, frames[0].rig, ego2global=pose)
 
 
-def test_another_rig_needs_a_reset(predictor, moments):
-    images, rig = moments[0].images, moments[0].rig
+def test_another_rig_needs_a_reset(predictor, frames):
+    images, rig = frames[0].images, frames[0].rig
     predictor(images, rig, ego2global=np.eye(4))
     fewer = Rig(rig.channels[:2], rig.image_sizes[:2], rig.intrinsics[:2], rig.cam2ego[:2])
     with pytest.raises(ValueError, match=r"reset\(\) between rigs"):
@@ -225,20 +225,20 @@ def test_another_rig_needs_a_reset(predictor, moments):
     predictor(images[:2], fewer, ego2global=np.eye(4))
 
 
-def test_files_that_do_not_fit_or_are_not_there_are_an_error(predictor, moments, weights, tmp_path):
+def test_files_that_do_not_fit_or_are_not_there_are_an_error(predictor, frames, weights, tmp_path):
     with pytest.raises(ValueError, match="does not fit the model"):
         make(weights, "model.bev_encoder.out_channels=8")
     with pytest.raises(FileNotFoundError, match="none.pth"):
         make(tmp_path / "none.pth")
     with pytest.raises(FileNotFoundError, match="none.yaml"):
-        predictor(moments[0].images, "none.yaml")
+        predictor(frames[0].images, "none.yaml")
 
 
-def test_a_path_and_a_loaded_config_are_the_same(weights, moments, predictor):
+def test_a_path_and_a_loaded_config_are_the_same(weights, frames, predictor):
     from fsdbev.model_zoo import CONFIGS
 
     by_path = Predictor(CONFIGS / CONFIG, weights, overrides=OVERRIDES)
     loaded = Predictor(load_config(str(CONFIGS / CONFIG), OVERRIDES), weights)
-    images, rig = moments[0].images, moments[0].rig
+    images, rig = frames[0].images, frames[0].rig
     expected = predictor(images, rig)
     assert same(by_path(images, rig), expected) and same(loaded(images, rig), expected)

@@ -104,10 +104,10 @@ def scene(
     def rand(*shape):
         return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
-    splats = 2 * views
+    view_to_bev = 2 * views
     undo = torch.eye(4).double() + 0.05 * (rand(views, 4, 4) - 0.5)
     undo[:, 3] = torch.tensor([0.0, 0, 0, 1])
-    image2bev = 2 * (rand(splats, 4, 4) - 0.5)
+    image2bev = 2 * (rand(view_to_bev, 4, 4) - 0.5)
     image2bev[:, :, :2] /= 10
     return dict(
         weights=rand(sets, views, bins, height, width).to(dtype),
@@ -115,8 +115,8 @@ def scene(
         context=(rand(views, channels, height, width) - 0.5).to(dtype),
         undo_image_aug=undo,
         image2bev=image2bev,
-        view=torch.arange(splats) % views if views else torch.zeros(0, dtype=torch.int64),
-        output=torch.arange(splats) % outputs,
+        view=torch.arange(view_to_bev) % views if views else torch.zeros(0, dtype=torch.int64),
+        output=torch.arange(view_to_bev) % outputs,
         num_outputs=outputs,
         frustum=Frustum(
             image_size=(16 * height, 16 * width),

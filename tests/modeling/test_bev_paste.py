@@ -6,7 +6,7 @@ import torch
 
 from fsdbev.d2.structures import Instances
 from fsdbev.modeling import BEVPaste, ViewTransform
-from fsdbev.modeling.view_transform import Splats
+from fsdbev.modeling.view_transform import ViewToBEV
 from fsdbev.structures import BEVGrid, Boxes3D, Cameras, DepthBins
 
 IMAGE_SIZE = (32, 64)
@@ -50,12 +50,12 @@ def test_map_is_the_sum_of_both_samples_maps(paste, make_samples):
     weights = torch.rand(2, 6, bins.count, 2, 4)
     foreground, context = torch.rand(2, 6, 2, 4), torch.randn(6, 3, 2, 4)
 
-    splats = paste.paste_splats(Splats.of_frame(cameras, 1, IMAGE_SIZE), transforms)
-    pasted = transform(weights, foreground, context, splats)
+    view_to_bev = paste.paste_views(ViewToBEV.of_frame(cameras, 1, IMAGE_SIZE), transforms)
+    pasted = transform(weights, foreground, context, view_to_bev)
 
     def alone(donor, receiver):
         moved = replace(cameras, bev_aug=transforms[receiver].double() @ cameras.bev_aug)
-        maps = transform(weights, foreground, context, Splats.of_frame(moved, 1, IMAGE_SIZE))
+        maps = transform(weights, foreground, context, ViewToBEV.of_frame(moved, 1, IMAGE_SIZE))
         return maps[:, donor]
 
     for i in range(3):
@@ -66,11 +66,15 @@ def test_map_is_the_sum_of_both_samples_maps(paste, make_samples):
 
 
 def test_a_single_sample_is_only_transformed(paste, make_samples):
-    splats = Splats.of_frame(Cameras.from_samples(make_samples(batch_size=1)), 0, IMAGE_SIZE)
+    view_to_bev = ViewToBEV.of_frame(
+        Cameras.from_samples(make_samples(batch_size=1)), 0, IMAGE_SIZE
+    )
     transforms = paste.sample_transforms(1)
-    pasted = paste.paste_splats(splats, transforms)
-    assert torch.equal(pasted.view, splats.view) and torch.equal(pasted.sample, splats.sample)
-    torch.testing.assert_close(pasted.image2bev, transforms.double() @ splats.image2bev)
+    pasted = paste.paste_views(view_to_bev, transforms)
+    assert torch.equal(pasted.view, view_to_bev.view) and torch.equal(
+        pasted.sample, view_to_bev.sample
+    )
+    torch.testing.assert_close(pasted.image2bev, transforms.double() @ view_to_bev.image2bev)
     assert len(paste.paste_instances([instances(2)], transforms)[0]) == 2
 
 

@@ -26,7 +26,7 @@ def test_all_is_foreground_where_nothing_says_what_is(build_model, make_samples)
     images = model.stack_images(make_samples(num_frames=1))[:, 0]
     image = model.extract_image_features(images)
     assert image.foreground is None and image.logits is None
-    frame = model.perceive(image, torch.randn(2, 2, 27))
+    frame = model.predict_depth(image, torch.randn(2, 2, 27))
     assert frame.foreground.shape == (4, 2, 4) and frame.foreground.unique().tolist() == [1.0]
 
 

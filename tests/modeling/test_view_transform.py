@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fsdbev.modeling import ViewTransform
-from fsdbev.modeling.view_transform import Splats
+from fsdbev.modeling.view_transform import ViewToBEV
 from fsdbev.structures import BEVGrid, Cameras, DepthBins, make_transform, rotation_z
 
 GRID = BEVGrid(x_range=(-8.0, 8.0), y_range=(-4.0, 4.0), z_range=(-5.0, 3.0), cell=1.0)
@@ -40,7 +40,7 @@ def pool(rig, depth_bin=3, view=0, cell=(1, 5)):
     mask = torch.ones(1, num_views, 4, 11)
     context = torch.ones(num_views, 2, 4, 11)
     transform = ViewTransform(grid=GRID, depth_bins=BINS)
-    return transform(weights, mask, context, Splats.of_frame(rig, 0, IMAGE_SIZE))
+    return transform(weights, mask, context, ViewToBEV.of_frame(rig, 0, IMAGE_SIZE))
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_points_below_a_threshold_are_left_out(depth_threshold, kept):
     for depth_bin, weight in ((1, 0.2), (3, 1 / 8), (5, 0.1)):
         weights[0, 0, depth_bin, 1, 5] = weights[0, 0, depth_bin, 2, 5] = weight
     rig = cameras(headings=(0.0,))
-    splats = Splats.of_frame(rig, 0, IMAGE_SIZE)
-    bev = transform(weights, foreground, torch.ones(1, 2, 4, 11), splats)
+    view_to_bev = ViewToBEV.of_frame(rig, 0, IMAGE_SIZE)
+    bev = transform(weights, foreground, torch.ones(1, 2, 4, 11), view_to_bev)
     found = bev[0, 0, 0][bev[0, 0, 0] > 0].tolist()
     assert sorted(found) == pytest.approx(sorted(kept))
 
@@ -94,12 +94,12 @@ def test_bev_aug_is_applied_last():
 
 def test_float32_under_autocast_and_gradients():
     rig = cameras()
-    splats = Splats.of_frame(rig, 0, IMAGE_SIZE)
+    view_to_bev = ViewToBEV.of_frame(rig, 0, IMAGE_SIZE)
     weights = torch.rand(2, 2, BINS.count, 4, 11, requires_grad=True)
     context = torch.rand(2, 3, 4, 11, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         bev = ViewTransform(grid=GRID, depth_bins=BINS)(
-            weights, torch.ones(2, 2, 4, 11), context, splats
+            weights, torch.ones(2, 2, 4, 11), context, view_to_bev
         )
     assert bev.shape == (2, 1, 3, 8, 16) and bev.dtype == torch.float32
     bev.square().sum().backward()
@@ -109,13 +109,13 @@ def test_float32_under_autocast_and_gradients():
 def test_precomputed_cells_give_the_same_maps():
     torch.manual_seed(0)
     rig = cameras()
-    splats = Splats.of_frame(rig, 0, IMAGE_SIZE)
+    view_to_bev = ViewToBEV.of_frame(rig, 0, IMAGE_SIZE)
     transform = ViewTransform(grid=GRID, depth_bins=BINS)
     features = (torch.rand(2, 2, BINS.count, 4, 11), torch.rand(2, 2, 4, 11))
     context = torch.rand(2, 3, 4, 11)
-    static = transform.with_cells(splats, (4, 11))
-    assert splats.cells is None and static.cells.shape == (2, BINS.count, 4, 11)
-    expected = transform(*features, context, splats)
+    static = transform.with_cells(view_to_bev, (4, 11))
+    assert view_to_bev.cells is None and static.cells.shape == (2, BINS.count, 4, 11)
+    expected = transform(*features, context, view_to_bev)
     assert expected.sum() > 0
     assert torch.equal(transform(*features, context, static), expected)
     assert torch.equal(transform(*features, context, static.to("cpu")), expected)

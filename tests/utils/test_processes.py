@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fsdbev.utils.processes import in_own_process
+from fsdbev.utils.processes import run_in_subprocess
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def place(number):
 def nested():
     """As in a daemonic process, which may start none."""
     multiprocessing.current_process().daemon = True
-    return in_own_process(place, 5)
+    return run_in_subprocess(place, 5)
 
 
 def fail(error):
@@ -41,24 +41,24 @@ def sleep_and_write(path):
 
 
 def test_it_runs_in_another_process():
-    pid, parent, number = in_own_process(place, number=5)
+    pid, parent, number = run_in_subprocess(place, number=5)
     assert parent == os.getpid() != pid and number == 5
 
 
 def test_where_no_process_may_be_started_it_runs_in_place():
-    pid, parent, number = in_own_process(nested)
+    pid, parent, number = run_in_subprocess(nested)
     assert parent == os.getpid() != pid and number == 5
 
 
 def test_its_error_is_raised_with_its_place():
     with pytest.raises(FileNotFoundError, match="no such table") as info:
-        in_own_process(fail, FileNotFoundError(2, "no such table"))
+        run_in_subprocess(fail, FileNotFoundError(2, "no such table"))
     assert info.value.errno == 2 and "in fail" in str(info.value.__cause__)
 
 
 def test_a_killed_one_is_an_error():
     with pytest.raises(ChildProcessError, match="of kill_me was killed, perhaps .*memory"):
-        in_own_process(kill_me)
+        run_in_subprocess(kill_me)
 
 
 def test_a_signal_that_the_caller_handles_ends_it_at_once(tmp_path):
@@ -73,7 +73,7 @@ def test_a_signal_that_the_caller_handles_ends_it_at_once(tmp_path):
     begin = time.monotonic()
     try:
         with pytest.raises(SystemExit):
-            in_own_process(sleep_and_write, tmp_path / "done")
+            run_in_subprocess(sleep_and_write, tmp_path / "done")
     finally:
         signal.signal(signal.SIGTERM, previous)
     assert time.monotonic() - begin < 8 and not (tmp_path / "done").exists()

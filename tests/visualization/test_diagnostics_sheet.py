@@ -7,21 +7,21 @@ import torch
 from drawing import CAM2EGO, INTRINSICS
 
 from fsdbev.structures import BEVGrid, Boxes3D, LabelledBoxes
-from fsdbev.visualization import Beliefs, CameraBelief, CameraView
-from fsdbev.visualization import diagnostics_sheet as belief_sheet
+from fsdbev.visualization import CameraDiagnostics, CameraView, Diagnostics
+from fsdbev.visualization import diagnostics_sheet as diagnostics_sheet
 
 
 def camera(**maps):
     view = CameraView("CAM", np.full((100, 200, 3), 90, np.uint8), CAM2EGO, INTRINSICS)
     maps = {"depth": 5.0, "foreground": 0.0, "attention": 0.0} | maps
     maps = {n: np.full((4, 8), v) if isinstance(v, float) else v for n, v in maps.items()}
-    return CameraBelief(view, **maps)
+    return CameraDiagnostics(view, **maps)
 
 
-def beliefs(*cameras, **changes):
+def diagnostics(*cameras, **changes):
     boxes = Boxes3D(torch.tensor([[10.0, 5, 0, 4, 2, 2, 0, 3, 0]]))
     labels = torch.zeros(1, dtype=torch.int64)
-    made = Beliefs(
+    made = Diagnostics(
         title="scene",
         cameras=list(cameras) or [camera()],
         grid=BEVGrid(x_range=(-20, 20), y_range=(-20, 20), cell=2.0),
@@ -45,23 +45,23 @@ def changed(first, second):
 
 @pytest.fixture(scope="module")
 def whole():
-    return belief_sheet(beliefs())
+    return diagnostics_sheet(diagnostics())
 
 
 def test_size_depends_on_what_is_told_alone(whole):
     assert whole.dtype == np.uint8 and whole.shape[1:] == (1980, 3)
     nothing = LabelledBoxes(Boxes3D(torch.zeros(0, 9)), torch.zeros(0, dtype=torch.int64))
-    other = belief_sheet(beliefs(camera(depth=30.0), detections=nothing, truth=None))
+    other = diagnostics_sheet(diagnostics(camera(depth=30.0), detections=nothing, truth=None))
     assert other.shape == whole.shape
-    assert belief_sheet(beliefs(camera(), camera())).shape[0] > whole.shape[0]
-    untold = belief_sheet(beliefs(camera(foreground=None), teacher_bev=None))
+    assert diagnostics_sheet(diagnostics(camera(), camera())).shape[0] > whole.shape[0]
+    untold = diagnostics_sheet(diagnostics(camera(foreground=None), teacher_bev=None))
     assert untold.shape[1] == 1980, "fewer columns, the same width"
 
 
 def test_depth_has_its_color_at_its_place(whole):
     depth = np.full((4, 8), 5.0)
     depth[:, 4:] = 55.0
-    step = belief_sheet(beliefs(camera(depth=depth)))
+    step = diagnostics_sheet(diagnostics(camera(depth=depth)))
     rows, columns = changed(whole, step)
     assert 0.375 - 0.01 < columns.min() < columns.max() < 0.5 + 0.01, "right half of column 2"
     spot = step[round(whole.shape[0] * np.median(rows)), round(1980 * 0.44)] / 255
@@ -72,7 +72,9 @@ def test_depth_has_its_color_at_its_place(whole):
 def test_heat_lets_the_picture_through_where_there_is_none(whole):
     heat = np.zeros((4, 8))
     heat[:2] = 1.0
-    rows, columns = changed(whole, belief_sheet(beliefs(camera(foreground=heat, attention=heat))))
+    rows, columns = changed(
+        whole, diagnostics_sheet(diagnostics(camera(foreground=heat, attention=heat)))
+    )
     for first in (0.5, 0.75):
         panel = (columns > first) & (columns < first + 0.25)
         in_map = panel & (columns > first + 0.005) & (columns < first + 0.24) & (rows > 0.09)
@@ -86,7 +88,7 @@ def test_maps_from_above_have_forward_up_and_left_left():
     spot[12, 17] = 1.0
     names = ("student_bev", "teacher_bev", "heatmap")  # from left to right
     blank, picture = (
-        belief_sheet(beliefs(**dict.fromkeys(names, values), truth=None))
+        diagnostics_sheet(diagnostics(**dict.fromkeys(names, values), truth=None))
         for values in (0 * spot, spot)
     )
     rows, columns = changed(blank, picture)
@@ -101,4 +103,4 @@ def test_maps_from_above_have_forward_up_and_left_left():
 
 def test_a_sheet_needs_a_camera():
     with pytest.raises(ValueError, match="at least one camera"):
-        belief_sheet(replace(beliefs(), cameras=[]))
+        diagnostics_sheet(replace(diagnostics(), cameras=[]))

@@ -248,7 +248,7 @@ def test_data_errors(prepared, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def small(prepared, tmp_path_factory):
-    """Arguments of mode 'beliefs' for a small model with weights."""
+    """Arguments of mode 'diagnostics' for a small model with weights."""
     overrides = ["model.grid.cell=7.0", "model.depth_bins.step=4.0", "train.device=cpu"]
     overrides += ["dataloader.image_size=[32,64]"]
     weights = tmp_path_factory.mktemp("weights") / "model.pth"
@@ -259,9 +259,9 @@ def small(prepared, tmp_path_factory):
 
 
 def test_belief_pictures(small, tmp_path, capsys):
-    arguments = ["beliefs", "--out", f"{tmp_path}/o", "--samples", "sample0", "sample2"]
+    arguments = ["diagnostics", "--out", f"{tmp_path}/o", "--samples", "sample0", "sample2"]
     assert visualize.main([*arguments, *small]) == 0, capsys.readouterr().err
-    names = ["scene-1_00000_sample0_beliefs.png", "scene-1_00002_sample2_beliefs.png"]
+    names = ["scene-1_00000_sample0_diagnostics.png", "scene-1_00002_sample2_diagnostics.png"]
     paths = capsys.readouterr().out.split()
     assert [Path(path).name for path in paths] == names
     shapes = [np.asarray(Image.open(path)).shape for path in paths]
@@ -270,7 +270,7 @@ def test_belief_pictures(small, tmp_path, capsys):
 
 
 def test_beliefs_need_weights(prepared, tmp_path, capsys):
-    assert visualize.main(["beliefs", "--out", str(tmp_path), *prepared]) == 1
+    assert visualize.main(["diagnostics", "--out", str(tmp_path), *prepared]) == 1
     assert "give --weights FILE" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

@@ -25,7 +25,7 @@ from fsdbev.layers import (
     splat_cells_reference,
 )
 from fsdbev.modeling.bev_paste import BEVPaste
-from fsdbev.modeling.view_transform import Splats
+from fsdbev.modeling.view_transform import ViewToBEV
 from fsdbev.structures import BEVGrid, Cameras
 
 from .turns import Case, Side, shapes_differ
@@ -94,27 +94,27 @@ def _scene(
     grid = BEVGrid(cell=102.4 / args.grid)
     step = (_DEPTHS[1] - _DEPTHS[0]) / args.bins
     frustum = Frustum(image_size, _DEPTHS[0], step, grid.lower, grid.size, grid.count)
-    splats, paste = Splats.of_frame(cameras, 0, image_size), None
+    view_to_bev, paste = ViewToBEV.of_frame(cameras, 0, image_size), None
     if pasted:
         paste = BEVPaste().sample_transforms(batch, generator)
-        splats = BEVPaste().paste_splats(splats, paste)
-    geometry = {"undo_image_aug": splats.undo_image_aug, "image2bev": splats.image2bev}
+        view_to_bev = BEVPaste().paste_views(view_to_bev, paste)
+    geometry = {"undo_image_aug": view_to_bev.undo_image_aug, "image2bev": view_to_bev.image2bev}
     points = {"num_bins": args.bins, "feature_size": feature_size}
     thresholds = {
         "depth_threshold": 1 / args.bins,
         "foreground_threshold": _FOREGROUND_THRESHOLD,
     }
-    cells = frustum_cells(**geometry, view=splats.view, **points, frustum=frustum)
+    cells = frustum_cells(**geometry, view=view_to_bev.view, **points, frustum=frustum)
     features = _features(args, (2 if pasted else 1, batch * args.views), kept, generator, device)
-    in_cells = (cells >= 0) & (features[0] >= 1 / args.bins)[:, splats.view]
+    in_cells = (cells >= 0) & (features[0] >= 1 / args.bins)[:, view_to_bev.view]
     return _Scene(
         name=f"B {batch}{', S 2, pasted' * pasted}, {in_cells.float().mean():.1%} kept",
         features=features,
         geometry=geometry,
         rest={
-            "view": splats.view,
-            "output": splats.sample,
-            "num_outputs": splats.num_samples,
+            "view": view_to_bev.view,
+            "output": view_to_bev.sample,
+            "num_outputs": view_to_bev.num_samples,
             **thresholds,
         },
         frustum=frustum,

@@ -51,10 +51,10 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
         group = dist.new_group(list(range(first, first + num_workers_per_machine)))
         if index == machine:
             _local_group = group
-    atexit.register(_let_go_of_groups)
+    atexit.register(_release_groups)
 
 
-def _let_go_of_groups() -> None:
+def _release_groups() -> None:
     """A group that was destroyed lives on, with its threads, as long as something refers to it; a
     thread of gloo that frees a tensor while the interpreter exits aborts the process."""
     global _local_group

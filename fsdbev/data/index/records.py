@@ -1,6 +1,6 @@
 """One sample of a data set as plain numpy data: what a row of the frame index holds.
 
-Letters: N cameras, M annotations. Frames of reference by name: ``cam2ego`` takes camera points (x
+Shapes: N cameras, M annotations. Frames of reference by name: ``cam2ego`` takes camera points (x
 right, y down, z forward) to the ego vehicle (x forward, y left, z up) at that camera's own time.
 Metres, rad, m/s, microseconds, pixels.
 """

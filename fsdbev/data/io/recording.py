@@ -22,7 +22,7 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class Moment:
+class RecordedFrame:
     """One picture of every camera, taken at about the same time.
 
     Attributes:
@@ -36,7 +36,7 @@ class Moment:
     images: dict[str, Path | NDArray[np.uint8]]
 
 
-def moments_of_images(arguments: Sequence[str], rig: Rig, rate: float) -> Iterator[Moment]:
+def frames_from_images(arguments: Sequence[str], rig: Rig, rate: float) -> Iterator[RecordedFrame]:
     """Moments ``1 / rate`` seconds apart.
 
     Args:
@@ -56,10 +56,12 @@ def moments_of_images(arguments: Sequence[str], rig: Rig, rate: float) -> Iterat
     if len(set(counts.values())) > 1 or not min(counts.values()):
         raise ValueError(f"every camera needs the same number of images, got {counts}")
     for k in range(min(counts.values())):
-        yield Moment(f"{k:06d}", k / rate, {name: images[k] for name, images in files.items()})
+        yield RecordedFrame(
+            f"{k:06d}", k / rate, {name: images[k] for name, images in files.items()}
+        )
 
 
-def moments_of_videos(arguments: Sequence[str], rig: Rig, rate: float) -> Iterator[Moment]:
+def frames_from_videos(arguments: Sequence[str], rig: Rig, rate: float) -> Iterator[RecordedFrame]:
     """Moments ``1 / rate`` seconds apart, until the first of the videos ends.
 
     Args:
@@ -79,7 +81,9 @@ def moments_of_videos(arguments: Sequence[str], rig: Rig, rate: float) -> Iterat
             if ended:
                 break
             seconds = next(iter(pictures.values()))[0]
-            yield Moment(f"{count:06d}", seconds, {name: p for name, (_, p) in pictures.items()})
+            yield RecordedFrame(
+                f"{count:06d}", seconds, {name: p for name, (_, p) in pictures.items()}
+            )
             count += 1
         if len(ended) < len(videos):
             logger.warning("After %d moments the video of %s ended first", count, ", ".join(ended))

@@ -4,7 +4,7 @@ the sweep of a sample meets too seldom.
 Frame combination adds the points that the sweeps of the neighbouring samples have on static
 objects. Pseudo point assignment gives one point to an object that is visible, but has none even so.
 
-Letters: P points, M annotations.
+Shapes: P points, M annotations.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Point labels of a row of an index: the sample's sweep, its neighbours' points, pseudo points.
 
-Letters: M annotations, N cameras, G groups of ``PointLabels``, C classes.
+Shapes: M annotations, N cameras, G groups of ``PointLabels``, C classes.
 """
 
 from __future__ import annotations

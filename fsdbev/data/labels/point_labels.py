@@ -4,7 +4,7 @@ A file holds a sample. A camera's points stand in four groups, so that a trainin
 either strategy of point cloud intensification (FSD-BEV, section 3.3) from one preparation. What
 they are made by is in ``labelling``.
 
-Letters: P points, N cameras.
+Shapes: P points, N cameras.
 """
 
 from __future__ import annotations

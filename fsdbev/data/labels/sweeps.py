@@ -1,7 +1,7 @@
 """A sample's LiDAR sweep in the world: reading, classes, the boxes its points are in, the cameras
 that see them.
 
-Letters: P points, M annotations, N cameras, K pairs of a point and a box it is in.
+Shapes: P points, M annotations, N cameras, K pairs of a point and a box it is in.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What a check found.
 
     Attributes:
@@ -81,7 +81,7 @@ def check_nuscenes(
     workers: int = 0,
     full: bool = False,
     progress: Progress = no_progress,
-) -> Report:
+) -> CheckReport:
     """Looks whether ``prepare_nuscenes`` with these arguments would have nothing to do, and whether
     what it made can be trained with.
 
@@ -120,7 +120,7 @@ def check_nuscenes(
         reports = list(progress(rows, len(index), f"check, {split}"))
         findings += [finding for report in reports for finding in report.findings]
         summaries.append(_summary(dataset, reports))
-    return Report(summaries, findings)
+    return CheckReport(summaries, findings)
 
 
 @dataclass(frozen=True)

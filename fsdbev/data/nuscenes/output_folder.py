@@ -37,7 +37,7 @@ def label_dir(output: str | os.PathLike) -> Path:
 
 
 @contextmanager
-def alone_in(output: str | os.PathLike) -> Iterator[None]:
+def exclusive_access(output: str | os.PathLike) -> Iterator[None]:
     """Makes the folder and keeps other runs out of it. What killed runs left unfinished is removed.
 
     Raises:

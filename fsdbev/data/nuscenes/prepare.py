@@ -19,7 +19,7 @@ from fsdbev.data.labels.labeller import LabelStatistics, PointLabeller
 from fsdbev.data.labels.point_labels import LABEL_FORMAT, label_path, write_point_labels
 from fsdbev.data.parallel import Progress, map_rows, no_progress
 
-from .output_folder import alone_in, default_output, index_path, label_dir
+from .output_folder import default_output, exclusive_access, index_path, label_dir
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def prepare_nuscenes(
     scenes = nuscenes.split_scenes(dataroot, version, splits)
     output = Path(output) if output else default_output(dataroot, version)
     prepared = {}
-    with alone_in(output):
+    with exclusive_access(output):
         indices = _prepare_indices(dataroot, version, scenes, output, background, progress)
         for split, index in indices.items():
             statistics = None

@@ -1,6 +1,6 @@
 """A 32-beam lidar by ray casting: one turn at one time, as after motion compensation.
 
-Letters: P parts, N points.
+Shapes: P parts, N points.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Oriented boxes, the one geometric primitive of the world, and a builder of shapes from them.
 
-Letters: P parts.
+Shapes: P parts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A camera image of the world by ray casting: exact occlusion through a depth buffer.
 
-Letters: P parts, A actors, n pixels. Pixel (column j, row i) covers [j, j + 1) x [i, i + 1).
+Shapes: P parts, A actors, n pixels. Pixel (column j, row i) covers [j, j + 1) x [i, i + 1).
 """
 
 from __future__ import annotations

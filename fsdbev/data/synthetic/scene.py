@@ -5,7 +5,7 @@ camera fires up to 44 ms earlier and shows the world, moving objects included, a
 its own ego pose; so the box of a moving object leads its picture by speed times that lead (0.4 m at
 10 m/s), as it does in nuScenes.
 
-Letters: A actors.
+Shapes: A actors.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Colours of boxes, ground and sky: Lambert's law with a sun, procedural patterns.
 
-Letters: n pixels, P parts.
+Shapes: n pixels, P parts.
 """
 
 from __future__ import annotations

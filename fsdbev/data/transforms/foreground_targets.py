@@ -1,6 +1,6 @@
 """Training targets in the network image: depth and foreground maps, 2D boxes, heatmaps.
 
-Letters: N cameras, V views (cameras of any frame), P points, M boxes, C classes, H x W network
+Shapes: N cameras, V views (cameras of any frame), P points, M boxes, C classes, H x W network
 image.
 """
 

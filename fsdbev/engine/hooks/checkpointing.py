@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 _NEVER_OLD = 2  # whole checkpoints that stay however old they are
 
 
-class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
+class CheckpointSaver(hooks.CheckpointSaver):
     """Saves every ``period`` iterations and at the end; removes old ones after that.
 
     A hook of all ranks: rank 0 saves, the others wait for it.
@@ -116,7 +116,7 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         if not leaving:
             return
         count = min(_NEVER_OLD, self.max_to_keep or _NEVER_OLD)
-        staying = {self.checkpointer.get_checkpoint_file(), *self._newest_whole(paths, count)}
+        staying = {self.checkpointer.get_checkpoint_file(), *self._newest_complete(paths, count)}
         for path in leaving:
             if path in staying:
                 continue
@@ -130,15 +130,15 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
             return False
         return time.time() - os.path.getmtime(path) > self._max_age_hours * 3600
 
-    def _newest_whole(self, paths: list[str], count: int) -> list[str]:
+    def _newest_complete(self, paths: list[str], count: int) -> list[str]:
         """The first ``count`` of the paths that are whole."""
         found = []
         for path in paths:
-            if len(found) < count and self._is_whole(path):
+            if len(found) < count and self._is_complete(path):
                 found.append(path)
         return found
 
-    def _is_whole(self, path: str) -> bool:
+    def _is_complete(self, path: str) -> bool:
         if path not in self._whole:
             try:
                 check_archive(path)

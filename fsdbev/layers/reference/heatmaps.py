@@ -25,7 +25,7 @@ def elliptical_heatmaps_reference(
 ) -> Tensor:
     """See :func:`fsdbev.layers.elliptical_heatmaps`.
 
-    Letters: M boxes, V views, C classes, h x w = 2 (H // stride) x 2 (W // stride) middle pixels.
+    Shapes: M boxes, V views, C classes, h x w = 2 (H // stride) x 2 (W // stride) middle pixels.
     """
     _check_elliptical_heatmaps(
         boxes, view, class_ids, image_aug, source_sizes, num_classes, image_size, stride

@@ -1,6 +1,6 @@
 """lift_splat and its entry with precomputed cells in plain PyTorch.
 
-Letters: S weight sets, V views, P splats, D depth bins, C channels, h x w feature map, Y x X BEV
+Shapes: S weight sets, V views, P splats, D depth bins, C channels, h x w feature map, Y x X BEV
 grid.
 """
 

@@ -1,4 +1,4 @@
-"""Rotated IoU and non-maximum suppression in plain PyTorch. Letters: G groups, M (and K) boxes."""
+"""Rotated IoU and non-maximum suppression in plain PyTorch. Shapes: G groups, M (and K) boxes."""
 
 from __future__ import annotations
 

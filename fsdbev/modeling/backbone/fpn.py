@@ -1,6 +1,6 @@
 """Feature pyramid: laterals on the backbone's maps C2..C5, outputs on all but the coarsest.
 
-Letters: V images, C channels, H, W image size.
+Shapes: V images, C channels, H, W image size.
 """
 
 from __future__ import annotations

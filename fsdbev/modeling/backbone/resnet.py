@@ -1,6 +1,6 @@
 """ResNet with torchvision's layout and parameter names (stride in the 3x3 convolution).
 
-Letters: V images, H, W their size.
+Shapes: V images, H, W their size.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From head maps to boxes: the best cells, their boxes, non-maximum suppression in BEV.
 
-Letters: B batch, T tasks, M candidates of a task, Y, X BEV cells.
+Shapes: B batch, T tasks, M candidates of a task, Y, X BEV cells.
 """
 
 from __future__ import annotations

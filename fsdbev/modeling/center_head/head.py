@@ -1,6 +1,6 @@
 """CenterHead: a center-based detection head on the BEV grid (CenterPoint; SPEC section 8).
 
-Letters: B batch, C channels, Y, X BEV cells, M boxes.
+Shapes: B batch, C channels, Y, X BEV cells, M boxes.
 """
 
 from __future__ import annotations

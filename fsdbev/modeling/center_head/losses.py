@@ -1,6 +1,6 @@
 """Losses of the center head, in float32.
 
-Letters: S stacked predictions (student, teacher), B batch, T tasks, K classes of a task, P boxes of
+Shapes: S stacked predictions (student, teacher), B batch, T tasks, K classes of a task, P boxes of
 the batch, Y, X BEV cells, R = 10 regression channels.
 """
 

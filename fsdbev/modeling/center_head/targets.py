@@ -1,6 +1,6 @@
 """Detection targets: center heatmaps and the box regression at each center cell.
 
-Letters: B batch, P boxes of the whole batch, T tasks, K classes (of a task, or of all), Y, X cells
+Shapes: B batch, P boxes of the whole batch, T tasks, K classes (of a task, or of all), Y, X cells
 of the BEV grid, R = 10 regression channels.
 """
 

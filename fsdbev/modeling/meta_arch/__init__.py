@@ -1,6 +1,6 @@
 """Meta-architectures: whole models, registered in Detectron2's META_ARCH_REGISTRY."""
 
 from .fsdbev import FSDBEV
-from .lift_splat_detector import Frame, LiftSplatDetector
+from .lift_splat_detector import FrameFeatures, LiftSplatDetector
 
-__all__ = ["FSDBEV", "Frame", "LiftSplatDetector"]
+__all__ = ["FSDBEV", "FrameFeatures", "LiftSplatDetector"]

@@ -1,6 +1,6 @@
 """FSDBEV: the meta-architecture of foreground self-distillation.
 
-Letters: B samples, T frames (0 is the key frame), N cameras, V = B N views, S weight sets (student,
+Shapes: B samples, T frames (0 is the key frame), N cameras, V = B N views, S weight sets (student,
 teacher), C context channels, D depth bins, (h, w) = (H, W) / 16, (Y, X) BEV grid.
 """
 
@@ -15,7 +15,7 @@ from fsdbev.d2.modeling import META_ARCH_REGISTRY
 from fsdbev.modeling.depth_labels import DepthLabels, depth_loss
 from fsdbev.modeling.distillation import TEACHER_FILLS, distillation_loss, teacher_weights
 
-from .lift_splat_detector import Frame, LiftSplatDetector
+from .lift_splat_detector import FrameFeatures, LiftSplatDetector
 
 
 @META_ARCH_REGISTRY.register()
@@ -59,7 +59,9 @@ class FSDBEV(LiftSplatDetector):
     def make_labels(self, batched_inputs: list[dict]) -> list[DepthLabels]:
         return [self.downsample_labels(batched_inputs, t) for t in range(self.num_frames)]
 
-    def pooling_weights(self, frame: Frame, labels: DepthLabels | None) -> tuple[Tensor, Tensor]:
+    def pooling_weights(
+        self, frame: FrameFeatures, labels: DepthLabels | None
+    ) -> tuple[Tensor, Tensor]:
         """The student's, then the teacher's if there are labels to teach by."""
         weights, foreground = super().pooling_weights(frame, labels)
         if labels is None or self.teacher_fill is None:
@@ -77,7 +79,7 @@ class FSDBEV(LiftSplatDetector):
         )
 
     def image_losses(
-        self, key_frame: Frame, labels: DepthLabels, batched_inputs: list[dict]
+        self, key_frame: FrameFeatures, labels: DepthLabels, batched_inputs: list[dict]
     ) -> dict[str, Tensor]:
         """Losses of depth and foreground, on the key frame."""
         gt_heatmap = self._stack(batched_inputs, "gt_heatmap").flatten(0, 1)

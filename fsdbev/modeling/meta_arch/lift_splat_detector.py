@@ -1,6 +1,6 @@
 """LiftSplatDetector: what all detectors that lift image features into BEV have in common.
 
-Letters: B samples, T frames (0 is the key frame), N cameras, V = B N views, S weight sets,
+Shapes: B samples, T frames (0 is the key frame), N cameras, V = B N views, S weight sets,
 C context channels, D depth bins, (H, W) image size, (h, w) = (H, W) / stride, (Y, X) BEV grid.
 """
 
@@ -17,12 +17,12 @@ from fsdbev.d2.structures import Instances
 from fsdbev.modeling.bev_paste import BEVPaste
 from fsdbev.modeling.depth_labels import DepthLabels, downsample_labels
 from fsdbev.modeling.image_features import ImageFeatures
-from fsdbev.modeling.view_transform import Splats
+from fsdbev.modeling.view_transform import ViewToBEV
 from fsdbev.structures import BEVGrid, Cameras, DepthBins
 
 
 @dataclass(frozen=True)
-class Frame:
+class FrameFeatures:
     """What the network says about one frame's views.
 
     Attributes:
@@ -39,7 +39,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Scene:
+class DetectorOutput:
     """What the network makes of its samples.
 
     Attributes:
@@ -49,8 +49,8 @@ class Scene:
         predictions: the head's maps of each task, of the same samples.
     """
 
-    key_frame: Frame
-    splats: Splats
+    key_frame: FrameFeatures
+    view_to_bev: ViewToBEV
     bev_feats: Tensor
     predictions: list[dict[str, Tensor]]
 
@@ -150,10 +150,14 @@ class LiftSplatDetector(nn.Module):
         batched_inputs: list[dict],
         image_features: Sequence[ImageFeatures] | None = None,
     ) -> dict[str, Tensor] | list[dict[str, Instances]]:
-        frames = self.see(batched_inputs) if image_features is None else iter(image_features)
+        frames = (
+            self.iter_image_features(batched_inputs)
+            if image_features is None
+            else iter(image_features)
+        )
         labels = self.make_labels(batched_inputs) if self.training else [None] * self.num_frames
         transforms = self.sample_paste_transforms(len(batched_inputs))
-        scene = self.look(batched_inputs, frames, labels, transforms)
+        scene = self.forward_bev(batched_inputs, frames, labels, transforms)
 
         if not self.training:
             return [{"instances": instances} for instances in self.head.decode(scene.predictions)]
@@ -161,36 +165,36 @@ class LiftSplatDetector(nn.Module):
         losses |= self.bev_losses(scene.bev_feats, scene.predictions, batched_inputs, transforms)
         return losses
 
-    def look(
+    def forward_bev(
         self,
         batched_inputs: list[dict],
         frames: Iterator[ImageFeatures],
         labels: Sequence[DepthLabels | None],
         transforms: Tensor | None = None,
-    ) -> Scene:
+    ) -> DetectorOutput:
         """From every frame's image features to the head's maps: lift, splat, put together, detect.
         Earlier frames take no gradient.
 
         Args:
             batched_inputs: for calibration and image size.
-            frames: what :meth:`see` gives.
+            frames: what :meth:`iter_image_features` gives.
             labels: what :meth:`make_labels` gives, or None for every frame.
             transforms: of BEV-paste.
         """
         cameras = Cameras.from_samples(batched_inputs)
         camera_vector = cameras.camera_vector().to(self.device)
-        splats = self.place_views(cameras, batched_inputs[0]["images"].shape[-2:], transforms)
+        view_to_bev = self.views_to_bev(cameras, batched_inputs[0]["images"].shape[-2:], transforms)
 
-        key_frame = self.perceive(next(frames), camera_vector)
-        bev_maps = [self.pool(key_frame, splats[0], labels[0])]
+        key_frame = self.predict_depth(next(frames), camera_vector)
+        bev_maps = [self.pool(key_frame, view_to_bev[0], labels[0])]
         with torch.no_grad():
             for t, image in enumerate(frames, start=1):
-                frame = self.perceive(image, camera_vector)
-                bev_maps.append(self.pool(frame, splats[t], labels[t]))
+                frame = self.predict_depth(image, camera_vector)
+                bev_maps.append(self.pool(frame, view_to_bev[t], labels[t]))
         bev_feats = self.bev_encoder(torch.cat(bev_maps, dim=1))
-        return Scene(key_frame, splats[0], bev_feats, self.head(bev_feats))
+        return DetectorOutput(key_frame, view_to_bev[0], bev_feats, self.head(bev_feats))
 
-    def see(self, batched_inputs: list[dict]) -> Iterator[ImageFeatures]:
+    def iter_image_features(self, batched_inputs: list[dict]) -> Iterator[ImageFeatures]:
         """Image features of one frame after the other. Each is computed when it is asked for, and
         has a gradient if gradients are on just then."""
         images = self.stack_images(batched_inputs)
@@ -207,22 +211,26 @@ class LiftSplatDetector(nn.Module):
         """(B, N, 3, H, W) RGB 0..255 -> (V, 3, H, W) as the backbone takes them."""
         return (images.flatten(0, 1).float() - self.pixel_mean) / self.pixel_std
 
-    def perceive(self, image: ImageFeatures, camera_vector: Tensor) -> Frame:
+    def predict_depth(self, image: ImageFeatures, camera_vector: Tensor) -> FrameFeatures:
         """Image features of one frame and the key frame's (B, N, 27) camera vector -> those, depth
         and context. All is foreground where the images do not say what is."""
         depth_prob, context = self.depth_net(image.features, camera_vector)
         foreground = image.foreground
         if foreground is None:
             foreground = torch.ones_like(depth_prob[:, 0])
-        return Frame(image, depth_prob, context, foreground)
+        return FrameFeatures(image, depth_prob, context, foreground)
 
-    def pool(self, frame: Frame, splats: Splats, labels: DepthLabels | None) -> Tensor:
+    def pool(
+        self, frame: FrameFeatures, view_to_bev: ViewToBEV, labels: DepthLabels | None
+    ) -> Tensor:
         """One frame -> (S B, C, Y, X) maps for the encoder."""
         weights, foreground = self.pooling_weights(frame, labels)
-        pooled = self.view_transform(weights, foreground, frame.context, splats).flatten(0, 1)
+        pooled = self.view_transform(weights, foreground, frame.context, view_to_bev).flatten(0, 1)
         return pooled if self.temporal_stage is None else self.temporal_stage(pooled)
 
-    def pooling_weights(self, frame: Frame, labels: DepthLabels | None) -> tuple[Tensor, Tensor]:
+    def pooling_weights(
+        self, frame: FrameFeatures, labels: DepthLabels | None
+    ) -> tuple[Tensor, Tensor]:
         """(S, V, D, h, w) depth weights and (S, V, h, w) foreground that a frame is pooled by."""
         return frame.depth_prob[None], frame.foreground[None]
 
@@ -231,7 +239,7 @@ class LiftSplatDetector(nn.Module):
         return [None] * self.num_frames
 
     def image_losses(
-        self, key_frame: Frame, labels: DepthLabels | None, batched_inputs: list[dict]
+        self, key_frame: FrameFeatures, labels: DepthLabels | None, batched_inputs: list[dict]
     ) -> dict[str, Tensor]:
         """Losses on what the key frame's images say."""
         return {}
@@ -273,17 +281,17 @@ class LiftSplatDetector(nn.Module):
             return None
         return self.bev_paste.sample_transforms(batch_size)
 
-    def place_views(
+    def views_to_bev(
         self, cameras: Cameras, image_size: tuple[int, int], transforms: Tensor | None
-    ) -> list[Splats]:
+    ) -> list[ViewToBEV]:
         """Where every frame's views go in BEV, pasted by ``transforms`` if given.
 
         Small float64 matrices, composed on the CPU: there the device need not wait for them.
         """
-        splats = [Splats.of_frame(cameras, t, image_size) for t in range(self.num_frames)]
+        view_to_bev = [ViewToBEV.of_frame(cameras, t, image_size) for t in range(self.num_frames)]
         if transforms is not None:
-            splats = [self.bev_paste.paste_splats(s, transforms) for s in splats]
-        return [s.to(self.device) for s in splats]
+            view_to_bev = [self.bev_paste.paste_views(s, transforms) for s in view_to_bev]
+        return [s.to(self.device) for s in view_to_bev]
 
     def _stack(self, batched_inputs: list[dict], key: str, frame: int | None = None) -> Tensor:
         """(B, ...) values of all samples, or of one frame of each, on the model's device."""

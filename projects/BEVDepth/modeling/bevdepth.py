@@ -1,6 +1,6 @@
 """BEVDepth (AAAI 2023, arXiv 2206.10092): depth learnt from LiDAR, refined before it is splat.
 
-Letters: B samples, T frames, N cameras, V = B N views, C context channels, D depth bins,
+Shapes: B samples, T frames, N cameras, V = B N views, C context channels, D depth bins,
 (h, w) = (H, W) / 16, (Y, X) BEV grid.
 """
 
@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsdbev.modeling import META_ARCH_REGISTRY, Frame, LiftSplatDetector
+from fsdbev.modeling import META_ARCH_REGISTRY, FrameFeatures, LiftSplatDetector
 from fsdbev.modeling.depth_labels import DepthLabels, depth_loss, downsample_labels
-from fsdbev.modeling.view_transform import Splats
+from fsdbev.modeling.view_transform import ViewToBEV
 
 from .refinement import DepthRefinement, splat_volume
 
@@ -41,11 +41,13 @@ class BEVDepth(LiftSplatDetector):
         self.depth_refinement = depth_refinement
         self.depth_loss_weight = depth_loss_weight
 
-    def pool(self, frame: Frame, splats: Splats, labels: DepthLabels | None) -> Tensor:
+    def pool(
+        self, frame: FrameFeatures, view_to_bev: ViewToBEV, labels: DepthLabels | None
+    ) -> Tensor:
         if self.depth_refinement is None:
-            return super().pool(frame, splats, labels)
+            return super().pool(frame, view_to_bev, labels)
         volume = self.depth_refinement(frame.depth_prob, frame.context)
-        pooled = splat_volume(self.view_transform, volume, splats)
+        pooled = splat_volume(self.view_transform, volume, view_to_bev)
         return pooled if self.temporal_stage is None else self.temporal_stage(pooled)
 
     def make_labels(self, batched_inputs: list[dict]) -> list[DepthLabels | None]:
@@ -56,7 +58,7 @@ class BEVDepth(LiftSplatDetector):
         return [labels] + [None] * (self.num_frames - 1)
 
     def image_losses(
-        self, key_frame: Frame, labels: DepthLabels, batched_inputs: list[dict]
+        self, key_frame: FrameFeatures, labels: DepthLabels, batched_inputs: list[dict]
     ) -> dict[str, Tensor]:
         """Binary cross-entropy of the depth distribution, mean over the cells with a point."""
         loss = depth_loss(

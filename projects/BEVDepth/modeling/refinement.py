@@ -1,6 +1,6 @@
 """Depth refinement: convolutions over each image row's plane of depth and width (BEVDepth, 3.4).
 
-Letters: V views, P splats, B samples, C channels, D depth bins, (h, w) = (H, W) / 16,
+Shapes: V views, P splats, B samples, C channels, D depth bins, (h, w) = (H, W) / 16,
 (Y, X) BEV grid.
 """
 
@@ -12,7 +12,7 @@ from fsdbev.layers import splat_cells
 from fsdbev.modeling import PART_REGISTRY, ViewTransform
 from fsdbev.modeling.blocks import conv3x3, conv_bn_relu, kaiming_init
 from fsdbev.modeling.precision import full_precision
-from fsdbev.modeling.view_transform import Splats
+from fsdbev.modeling.view_transform import ViewToBEV
 
 
 @PART_REGISTRY.register()
@@ -44,7 +44,7 @@ class DepthRefinement(nn.Module):
 
 
 @full_precision
-def splat_volume(view_transform: ViewTransform, volume: Tensor, splats: Splats) -> Tensor:
+def splat_volume(view_transform: ViewTransform, volume: Tensor, view_to_bev: ViewToBEV) -> Tensor:
     """Sums the features of all frustum points, which are no longer weight times context, into BEV.
 
     The pooling operator takes a weight for every depth and one context for all: each depth of a
@@ -57,19 +57,19 @@ def splat_volume(view_transform: ViewTransform, volume: Tensor, splats: Splats) 
         (B, C, Y, X) float32.
     """
     num_bins, *size = (int(n) for n in volume.shape[2:])  # no tensors, as tracing would have
-    cells = splats.cells
+    cells = view_to_bev.cells
     if cells is None:
-        cells = view_transform.with_cells(splats, size).cells
+        cells = view_transform.with_cells(view_to_bev, size).cells
     by_depth = volume.transpose(1, 2).flatten(0, 1)  # (V D, C, h, w)
-    view = splats.view[:, None] * num_bins + splats.view.new_tensor(range(num_bins))
+    view = view_to_bev.view[:, None] * num_bins + view_to_bev.view.new_tensor(range(num_bins))
     return splat_cells(
         by_depth.new_ones(1, len(by_depth), 1, *size),
         by_depth.new_ones(1, len(by_depth), *size),
         by_depth,
         cells.flatten(0, 1)[:, None],
         view=view.flatten(),
-        output=splats.sample.repeat_interleave(num_bins),
-        num_outputs=splats.num_samples,
+        output=view_to_bev.sample.repeat_interleave(num_bins),
+        num_outputs=view_to_bev.num_samples,
         grid_size=view_transform.grid.shape,
         depth_threshold=0.0,
         foreground_threshold=0.0,

@@ -11,8 +11,8 @@ from fsdbev.checkpoint import load_weights
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.modeling import Frame, ImageFeatures
-from fsdbev.modeling.view_transform import Splats
+from fsdbev.modeling import FrameFeatures, ImageFeatures
+from fsdbev.modeling.view_transform import ViewToBEV
 from fsdbev.structures import Cameras
 from projects.BEVDepth import BEVDepth, DepthRefinement
 from projects.BEVDepth.modeling.refinement import splat_volume
@@ -35,26 +35,26 @@ def model():
 def lifted(model, samples):
     """Depth and context of no meaning, and where they go."""
     cameras = Cameras.from_samples(samples)
-    splats = Splats.of_frame(cameras, 0, SIZES["image_size"])
+    view_to_bev = ViewToBEV.of_frame(cameras, 0, SIZES["image_size"])
     views, size = len(samples) * SIZES["num_cameras"], (2, 4)
     depth_prob = torch.randn(views, model.depth_bins.count, *size).softmax(dim=1)
-    return depth_prob, torch.randn(views, 16, *size), splats
+    return depth_prob, torch.randn(views, 16, *size), view_to_bev
 
 
 def test_volume_of_weight_times_context_is_splat_as_these_are(model):
-    depth_prob, context, splats = lifted(model, fake_samples(2, **SIZES))
+    depth_prob, context, view_to_bev = lifted(model, fake_samples(2, **SIZES))
     volume = depth_prob[:, None] * context[:, :, None]
-    found = splat_volume(model.view_transform, volume, splats)
+    found = splat_volume(model.view_transform, volume, view_to_bev)
     ones = torch.ones_like(depth_prob[None, :, 0])
-    (expected,) = model.view_transform(depth_prob[None], ones, context, splats)
+    (expected,) = model.view_transform(depth_prob[None], ones, context, view_to_bev)
     assert expected.abs().max() > 0
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_gradient_of_the_volume(model):
-    depth_prob, context, splats = lifted(model, fake_samples(1, **SIZES))
+    depth_prob, context, view_to_bev = lifted(model, fake_samples(1, **SIZES))
     volume = (depth_prob[:, None] * context[:, :, None]).requires_grad_()
-    splat_volume(model.view_transform, volume, splats).sum().backward()
+    splat_volume(model.view_transform, volume, view_to_bev).sum().backward()
     assert set(volume.grad.unique().tolist()) == {0.0, 1.0}  # on the grid or not
 
 
@@ -80,7 +80,7 @@ def test_labels_are_the_nearest_points_whatever_they_lie_on(model):
     assert none is None and labels.known.nonzero().tolist() == [[1, 0, 0]]
     assert labels.distribution[1, :, 0, 0].nonzero().tolist() == [[8 - 1]]  # bins of 1 m from 1 m
     depth_prob = torch.full((3, model.depth_bins.count, 2, 4), 0.5)
-    frame = Frame(ImageFeatures(torch.zeros(0)), depth_prob, torch.zeros(0), torch.zeros(0))
+    frame = FrameFeatures(ImageFeatures(torch.zeros(0)), depth_prob, torch.zeros(0), torch.zeros(0))
     (loss,) = model.image_losses(frame, labels, [sample]).values()
     assert loss.item() == pytest.approx(3 * model.depth_bins.count * math.log(2))
 

@@ -1,6 +1,6 @@
 """A BEV encoder that keeps every cell and sees far by dilation.
 
-Letters: B samples, T frames, C channels, (Y, X) BEV grid.
+Shapes: B samples, T frames, C channels, (Y, X) BEV grid.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def test_learns_from_detection_alone():
 def test_no_camera_is_known_and_no_point_left_out():
     model = build().eval()
     image = model.extract_image_features(torch.rand(1, 2, 3, 32, 64) * 255)
-    frames = [model.perceive(image, torch.randn(1, 2, 27)) for _ in range(2)]
+    frames = [model.predict_depth(image, torch.randn(1, 2, 27)) for _ in range(2)]
     assert torch.equal(frames[0].depth_prob, frames[1].depth_prob)
     assert torch.equal(frames[0].context, frames[1].context)
     assert frames[0].foreground.min() == 1 and model.view_transform.depth_threshold == 0

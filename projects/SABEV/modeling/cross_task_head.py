@@ -3,7 +3,7 @@
 Depth, semantics and context are worked out at stride 16, depth and semantics tell each other what
 they found, and all three go on at stride 8 with the backbone's finer features.
 
-Letters: V images, C context channels, D depth bins, (h, w) = (H, W) / 8, (h', w') any map.
+Shapes: V images, C context channels, D depth bins, (h, w) = (H, W) / 8, (h', w') any map.
 """
 
 from __future__ import annotations

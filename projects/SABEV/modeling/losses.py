@@ -1,6 +1,6 @@
 """Losses of depth and semantics, at every scale that predicts them (SA-BEV, sections 3.2, 3.4).
 
-Letters: V images, D depth bins, (h, w) map of the finest scale.
+Shapes: V images, D depth bins, (h, w) map of the finest scale.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the depth networks of SA-BEV say about a frame's views.
 
-Letters: V images, C context channels, D depth bins, (h, w) map of the finest scale.
+Shapes: V images, C context channels, D depth bins, (h, w) map of the finest scale.
 """
 
 from __future__ import annotations

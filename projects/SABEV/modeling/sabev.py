@@ -1,6 +1,6 @@
 """SABEV: the meta-architecture that pools what is foreground by its own account.
 
-Letters: B samples, N cameras, V = B N views, C context channels, D depth bins, (H, W) image size,
+Shapes: B samples, N cameras, V = B N views, C context channels, D depth bins, (H, W) image size,
 (h, w) = (H, W) / stride.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
-from fsdbev.modeling import Frame, ImageFeatures, LiftSplatDetector
+from fsdbev.modeling import FrameFeatures, ImageFeatures, LiftSplatDetector
 from fsdbev.modeling.depth_labels import DepthLabels
 
 from .losses import task_losses
@@ -31,8 +31,8 @@ class TwoScaleFeatures(ImageFeatures):
 
 
 @dataclass(frozen=True)
-class SemanticFrame(Frame):
-    """``Frame`` with what the losses are taken on.
+class SemanticFrame(FrameFeatures):
+    """``FrameFeatures`` with what the losses are taken on.
 
     Attributes:
         scales: logits of depth and semantics, coarse to fine.
@@ -86,7 +86,7 @@ class SABEV(LiftSplatDetector):
         features, fine = self.depth_net.embed(features, maps[level])
         return TwoScaleFeatures(features, fine=fine)
 
-    def perceive(self, image: TwoScaleFeatures, camera_vector: Tensor) -> SemanticFrame:
+    def predict_depth(self, image: TwoScaleFeatures, camera_vector: Tensor) -> SemanticFrame:
         """As of ``LiftSplatDetector``; what is foreground, the depth network says."""
         scales = [image.features] if image.fine is None else [image.features, image.fine]
         prediction = self.depth_net(*scales, camera_vector)

@@ -1,6 +1,6 @@
 """Camera-aware depth network that segments the foreground too (SA-BEV, section 3.2).
 
-Letters: V images, C context channels, D depth bins, (h, w) = (H, W) / 16.
+Shapes: V images, C context channels, D depth bins, (h, w) = (H, W) / 16.
 """
 
 from __future__ import annotations

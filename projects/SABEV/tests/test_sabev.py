@@ -28,7 +28,7 @@ def test_pools_at_the_depth_network_s_finest_scale(build, samples, name, network
     model = build(name)
     assert type(model.depth_net) is network
     image = model.extract_image_features(samples[0]["images"][None, 0])
-    frame = model.perceive(image, torch.randn(1, 2, 27))
+    frame = model.predict_depth(image, torch.randn(1, 2, 27))
     assert frame.depth_prob.shape == (2, model.depth_bins.count, *size)
     assert frame.foreground.shape == (2, *size) and frame.context.shape == (2, 16, *size)
     labels, none = model.make_labels(samples[:1])

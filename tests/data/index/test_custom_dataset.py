@@ -24,7 +24,7 @@ def example(tmp_path_factory):
     """Names the document's code leaves; ``recording`` and ``folder`` beside them."""
     folder = tmp_path_factory.mktemp("rig")
     shutil.copytree(ROOT / "configs", folder / "configs")
-    recording = runpy.run_path(str(ROOT / "docs/examples/made_up_recording.py"))
+    recording = runpy.run_path(str(ROOT / "docs/examples/fake_recording.py"))
     names = {"recording": recording, "folder": folder}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

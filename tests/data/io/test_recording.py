@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fsdbev.data.io.recording import moments_of_images, moments_of_videos
+from fsdbev.data.io.recording import frames_from_images, frames_from_videos
 from fsdbev.data.io.video_file import read_video
 from fsdbev.structures import Rig
 
@@ -71,16 +71,16 @@ def test_moments_of_videos_end_with_the_first(tmp_path, caplog):
     left = write_video(tmp_path / "l.mp4", [40] * 11)
     right = write_video(tmp_path / "r.mp4", [90] * 6)
     with caplog.at_level(logging.WARNING):
-        moments = list(moments_of_videos([f"right={right}", f"left={left}"], RIG, 2))
-    assert [(m.name, m.seconds) for m in moments] == [("000000", 0.0), ("000001", 0.5)]
-    assert [*moments[0].images] == ["left", "right"]
-    assert moments[0].images["right"].mean() == pytest.approx(90, abs=3)
+        frames = list(frames_from_videos([f"right={right}", f"left={left}"], RIG, 2))
+    assert [(m.name, m.seconds) for m in frames] == [("000000", 0.0), ("000001", 0.5)]
+    assert [*frames[0].images] == ["left", "right"]
+    assert frames[0].images["right"].mean() == pytest.approx(90, abs=3)
     assert "video of right ended first" in caplog.text
 
 
 def test_files_of_one_moment_come_by_name_or_in_order():
-    by_name = list(moments_of_images(["right=r.jpg", "left=l.jpg"], RIG, 2))
-    in_order = list(moments_of_images(["l.jpg", "r.jpg"], RIG, 2))
+    by_name = list(frames_from_images(["right=r.jpg", "left=l.jpg"], RIG, 2))
+    in_order = list(frames_from_images(["l.jpg", "r.jpg"], RIG, 2))
     assert by_name == in_order and len(by_name) == 1
     assert {name: str(path) for name, path in by_name[0].images.items()} == {
         "left": "l.jpg",
@@ -99,29 +99,29 @@ def folder(tmp_path):
 
 
 def test_a_folder_has_a_moment_for_each_image(folder):
-    moments = list(moments_of_images([str(folder)], RIG, 4))
-    assert [m.seconds for m in moments] == [0, 0.25, 0.5]
-    assert [m.images["left"].name for m in moments] == ["001.png", "002.png", "010.png"]
-    assert {path.parent.name for path in moments[0].images.values()} == {"left", "right"}
+    frames = list(frames_from_images([str(folder)], RIG, 4))
+    assert [m.seconds for m in frames] == [0, 0.25, 0.5]
+    assert [m.images["left"].name for m in frames] == ["001.png", "002.png", "010.png"]
+    assert {path.parent.name for path in frames[0].images.values()} == {"left", "right"}
 
 
 def test_a_pattern_has_a_moment_for_each_file_that_fits(folder):
     patterns = [f"{name}={folder / name}/00*.png" for name in RIG.channels]
-    moments = list(moments_of_images(patterns, RIG, 4))
-    assert [m.images["right"].name for m in moments] == ["001.png", "002.png"]
+    frames = list(frames_from_images(patterns, RIG, 4))
+    assert [m.images["right"].name for m in frames] == ["001.png", "002.png"]
     with pytest.raises(ValueError, match="'left': 2, 'right': 0"):
-        next(moments_of_images([patterns[0], "right=none*.png"], RIG, 4))
+        next(frames_from_images([patterns[0], "right=none*.png"], RIG, 4))
 
 
 def test_a_folder_that_lacks_images_is_named(folder):
     (folder / "right" / "002.png").unlink()
     with pytest.raises(ValueError, match="'left': 3, 'right': 2"):
-        next(moments_of_images([str(folder)], RIG, 2))
+        next(frames_from_images([str(folder)], RIG, 2))
     for path in (folder / "right").iterdir():
         path.unlink()
     (folder / "right").rmdir()
     with pytest.raises(FileNotFoundError, match="no folder 'right'"):
-        next(moments_of_images([str(folder)], RIG, 2))
+        next(frames_from_images([str(folder)], RIG, 2))
 
 
 @pytest.mark.parametrize(
@@ -130,4 +130,4 @@ def test_a_folder_that_lacks_images_is_named(folder):
 )
 def test_too_few_or_too_many_files_are_an_error(arguments):
     with pytest.raises(ValueError, match="left, right"):
-        next(moments_of_images(arguments, RIG, 2))
+        next(frames_from_images(arguments, RIG, 2))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.data.labels.point_labels import read_label_header, read_point_labels, write_point_labels
-from fsdbev.data.nuscenes.check import REMEDIES, Finding, Report, check_nuscenes
+from fsdbev.data.nuscenes.check import REMEDIES, CheckReport, Finding, check_nuscenes
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 
 VERSION = "v1.0-synth"
@@ -187,7 +187,9 @@ def test_sweeps(root, full):
 
 
 def test_findings_are_counted_and_the_first_ones_shown():
-    report = Report(["s"], [Finding("image", str(i)) for i in range(9)] + [Finding("index", "x")])
+    report = CheckReport(
+        ["s"], [Finding("image", str(i)) for i in range(9)] + [Finding("index", "x")]
+    )
     lines = list(report.lines(limit=2))
     assert lines[0] == "s" and lines[1] == f"index: 1 found; {REMEDIES['index']}"
     assert lines[2:] == [

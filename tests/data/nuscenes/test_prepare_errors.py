@@ -8,7 +8,7 @@ import pytest
 from data_root import SPLIT, VERSION, DataRoot
 
 from fsdbev.data.nuscenes import output_folder
-from fsdbev.data.nuscenes.output_folder import alone_in
+from fsdbev.data.nuscenes.output_folder import exclusive_access
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_output_that_can_not_be_written(root, monkeypatch):
 
 
 def test_second_run_at_the_same_time(root):
-    with alone_in(root.output):
+    with exclusive_access(root.output):
         with pytest.raises(BlockingIOError, match="another run writes there"):
             root.prepare()
         assert [path.name for path in root.output.iterdir()] == [".prepare.lock"]

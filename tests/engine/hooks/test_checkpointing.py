@@ -14,7 +14,7 @@ import torch
 
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights, read_checkpoint
 from fsdbev.engine import Trainer
-from fsdbev.engine.hooks.checkpointing import PeriodicCheckpointer
+from fsdbev.engine.hooks.checkpointing import CheckpointSaver
 from fsdbev.engine.main import evaluate_only
 
 MEGABYTE = 10**6
@@ -27,7 +27,7 @@ def training(tmp_path):
 
     def make(folder=tmp_path, start=0, max_iter=1000, **options):
         model = torch.nn.Linear(500, 1000)
-        hook = PeriodicCheckpointer(TrainingCheckpointer(model, str(folder)), 1, **options)
+        hook = CheckpointSaver(TrainingCheckpointer(model, str(folder)), 1, **options)
         hook.trainer = SimpleNamespace(start_iter=start, max_iter=max_iter, eval_model=model)
         hook.before_train()
         return hook
@@ -147,7 +147,7 @@ def assert_goes_on(hook, folder, caplog, fill, make_room):
         "last_checkpoint",
         "model_0000000.pth",
     ]
-    assert hook.checkpointer.newest_whole() == str(folder / "model_0000000.pth")
+    assert hook.checkpointer.newest_complete() == str(folder / "model_0000000.pth")
     make_room()
     hook.step(2)
     assert numbers(folder) == [2]
@@ -200,7 +200,7 @@ def test_last_checkpoint_of_a_training_must_be_written(training, tmp_path, file_
     with pytest.raises(OSError, match=r"model_final\.pth.*are free, it needs 2\.0 MB"):
         hook.step(1)
     file_limit(False)
-    assert hook.checkpointer.newest_whole() == str(tmp_path / "model_0000000.pth")
+    assert hook.checkpointer.newest_complete() == str(tmp_path / "model_0000000.pth")
 
 
 @pytest.mark.parametrize("averaged", ["true", "false"])

@@ -1,7 +1,7 @@
 """A made-up recording of a three-camera rig, in a format of its own: it stands in for your data in
 docs/custom_dataset.md.
 
-    python docs/examples/made_up_recording.py recording
+    python docs/examples/fake_recording.py recording
 
 ``rig.json`` has sizes, camera matrices and mounts; ``<drive>/log.json`` has a list of moments with
 files, vehicle poses and objects, everything in the world's frame. Two drives at 2 Hz; the second
@@ -139,19 +139,19 @@ def record(folder: Path) -> None:
         facts = {"size": (width, height), "matrix": matrix}
         rig["cameras"][name] = {**facts, "vehicle_T_camera": MOUNTS[name].tolist()}
     (folder / "rig.json").write_text(json.dumps(rig))
-    for drive, moments in DRIVES.items():
+    for drive, frames in DRIVES.items():
         (folder / drive).mkdir(exist_ok=True)
-        log = [_moment(folder, f"{drive}/{number}", number / 2, rng) for number in moments]
+        log = [_moment(folder, f"{drive}/{number}", number / 2, rng) for number in frames]
         (folder / drive / "log.json").write_text(json.dumps(log))
 
 
 def _moment(folder: Path, stem: str, time: float, rng: np.random.Generator) -> dict:
     images = {}
     for name in CAMERAS:
-        moment = time + SHUTTER[name]
+        frame = time + SHUTTER[name]
         file = f"{stem}_{name}.png"
-        paint(name, moment).save(folder / file)
-        images[name] = {"file": file, "time": moment, "world_T_vehicle": vehicle(moment).tolist()}
+        paint(name, frame).save(folder / file)
+        images[name] = {"file": file, "time": frame, "world_T_vehicle": vehicle(frame).tolist()}
     np.save(folder / f"{stem}.npy", scan(time, rng))
     sweep = {"file": f"{stem}.npy", "time": time, "world_T_vehicle": vehicle(time).tolist()}
     return {"time": time, "images": images, "sweep": sweep, "objects": objects_at(time)}
