@@ -17,6 +17,7 @@ from fsdbev.utils.plain_yaml import values_of
 
 from .overrides import apply_overrides
 from .plugins import load_plugins
+from .renamed import check_renamed
 from .yaml_file import check_plugins, check_targets, read_yaml_config
 
 #: By the name of what takes ``name`` from a registry: what looks for it there.
@@ -48,6 +49,7 @@ def read_config(path: str) -> DictConfig:
 
 def finish_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfig:
     """What :func:`load_config` does with a config that is loaded already."""
+    check_renamed(cfg)
     cfg = apply_overrides(cfg, overrides)
     load_plugins(_plugins(cfg))
     _check_names(cfg)

@@ -12,7 +12,6 @@ It sets no ``_target_`` and no reference: what is called is decided in config fi
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Sequence
 from typing import Any
@@ -20,9 +19,11 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fsdbev.utils.plain_yaml import values_of
+
+from .renamed import successor_of
 
 _NAMES = {DictConfig: "null or {key: value}", ListConfig: "list", str: "str (as '\"12\"' for 12)"}
 
@@ -34,15 +35,17 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         ValueError: an override is malformed, names an unknown key (the message has the nearest
             one), has a value of the wrong type, or is not allowed at all.
     """
-    cfg = copy.deepcopy(cfg)
+    # A new config, because nodes that were merged have a flag of their own against struct mode.
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg), flags={"allow_objects": True})
+    OmegaConf.set_struct(cfg, True)  # refuses unknown keys
     for text in overrides:
         try:
-            with flag_override(cfg, "struct", True):  # so that OmegaConf adds no key
-                _set(cfg, *_parse(text))
+            _set(cfg, *_parse(text))
         except HydraException as error:
             raise ValueError(f"override {text!r}: it must read key=value; {error}") from error
         except (ValueError, RecursionError) as error:
             raise ValueError(f"override {text!r}: {error}") from error
+    OmegaConf.set_struct(cfg, False)
     return cfg
 
 
@@ -69,9 +72,8 @@ def _set(cfg: DictConfig, place: str, value: Any) -> None:
     except (AttributeError, LookupError, TypeError) as error:  # of OmegaConf: there is no such key
         keys = [key for key, _ in values_of(OmegaConf.to_container(cfg)) if "_target_" not in key]
         nearest = difflib.get_close_matches(place, keys, n=1, cutoff=0.0)
-        raise ValueError(
-            f"unknown key {place!r}; the nearest key is {', '.join(nearest)!r}"
-        ) from error
+        hint = successor_of(place) or f"the nearest key is {', '.join(nearest)!r}"
+        raise ValueError(f"unknown key {place!r}; {hint}") from error
 
 
 def _converted(place: str, models: Sequence[Any], value: Any) -> Any:

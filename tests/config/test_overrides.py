@@ -34,7 +34,9 @@ def cfg():
         "anything": [],
         "model": L(nn.Linear)(in_features=2, out_features=3, bias=L(bool)()),
     }
-    return DictConfig(content, flags={"allow_objects": True})
+    cfg = DictConfig(content, flags={"allow_objects": True})
+    cfg.train.merge_with({"lr": 0.5})  # which leaves flags of its own on the node
+    return cfg
 
 
 def refused(cfg, override):
