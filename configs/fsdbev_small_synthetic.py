@@ -1,4 +1,7 @@
-"""FSD-BEV for the synthetic data set with the paper's cells and augmentation: an hour, or a GPU."""
+"""FSD-BEV at small size for the synthetic data set, with the paper's cell size and BEV rotation.
+
+A training takes about an hour on a CPU.
+"""
 
 from .fsdbev_tiny_synthetic import dataloader, lr_multiplier, model, optimizer, train
 

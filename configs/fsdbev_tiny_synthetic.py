@@ -1,4 +1,4 @@
-"""FSD-BEV small enough for a laptop's CPU: the quick start, minutes on the synthetic data set."""
+"""FSD-BEV at tiny size for the quick start: minutes on a CPU, with the synthetic data set."""
 
 from .common.models.fsdbev_r50 import model
 from .common.tiny_synthetic import dataloader, lr_multiplier, optimizer, train

@@ -1,6 +1,6 @@
 """FSD-BEV: multi-view 3D object detection with foreground self-distillation, on Detectron2.
 
-The public interface; what it names is imported when it is first used.
+This module is the public interface. Its names are imported at first use.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .config import load_config
-    from .data.io.rig_file import read_rig
-    from .engine import evaluate
-    from .inference import Predictor
-    from .model_zoo import get_config
-    from .structures import CLASS_NAMES, Boxes3D, LabelledBoxes, Rig
+    from fsdbev.config import load_config
+    from fsdbev.data.io.rig_file import read_rig
+    from fsdbev.engine import evaluate
+    from fsdbev.inference import Predictor
+    from fsdbev.model_zoo import get_config
+    from fsdbev.structures import CLASS_NAMES, Boxes3D, LabelledBoxes, Rig
 
 __all__ = [
     "CLASS_NAMES",
@@ -30,7 +30,8 @@ __all__ = [
     "read_rig",
 ]
 
-#: Where each name lives.
+#: Public name -> module that defines it. Importing lazily keeps ``import fsdbev`` fast and free of
+#: torch.
 _HOMES = {
     "CLASS_NAMES": "fsdbev.structures",
     "Boxes3D": "fsdbev.structures",

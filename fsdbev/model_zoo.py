@@ -1,4 +1,4 @@
-"""The configs of this project for who builds on them from elsewhere, as a plugin does."""
+"""Access to this project's configs from other projects, such as plugins."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from typing import Any
 
 from fsdbev.d2.config import LazyConfig
 
-#: ``configs/`` stands beside the package in a clone, and in what ``pip install -e`` points to.
+#: Folder next to the package in a clone, which ``pip install -e`` uses in place; wheels do not
+#: contain it.
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def get_config(path: str, keys: tuple[str, ...] | None = None) -> Any:
-    """What a file of ``configs/`` defines, as in ``get_config("common/train.py").train``.
+    """Loads a file of ``configs/``, as in ``get_config("common/train.py").train``.
 
     Args:
-        path: of the file, from ``configs/``.
-        keys: names to return the values of, as a tuple; None for a DictConfig of all.
+        path: path relative to ``configs/``.
+        keys: names of values to return as a tuple; None returns a DictConfig of all values.
 
     Raises:
-        FileNotFoundError: there is no such file; ``configs/`` comes with a clone, not with a wheel.
+        FileNotFoundError: the file does not exist, or the package was installed from a wheel.
     """
     file = CONFIGS / path
     if not file.is_file():
         known = sorted(str(f.relative_to(CONFIGS)) for f in CONFIGS.glob("**/*.py"))
         raise FileNotFoundError(
-            f"there is no config {path!r}; in {CONFIGS} there are {', '.join(known)}"
+            f"there is no config {path!r}; {CONFIGS} has {', '.join(known)}"
             if known
-            else f"there are no configs in {CONFIGS}: install from a clone, by pip install -e"
+            else f"there are no configs in {CONFIGS}: install from a clone with pip install -e"
         )
     return LazyConfig.load(str(file), keys)

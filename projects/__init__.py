@@ -1,1 +1,1 @@
-"""Plugins: models that add to fsdbev what it leaves open."""
+"""Plugins: models built on the parts of fsdbev, each in a package of its own."""

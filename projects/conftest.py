@@ -1,4 +1,4 @@
-"""Lets the projects' tests import the names and shapes of public weights in tests/parity."""
+"""Adds tests/parity to the path; the projects' tests import shapes of released weights from it."""
 
 import sys
 from pathlib import Path

@@ -160,7 +160,7 @@ def test_every_config_is_trained_with_every_seed(workplace):
     (workplace.out / "b" / "seed1" / "evaluation.json").unlink()
     workplace.run()
     assert [call[:2] for call in workplace.calls()[4:]] == [["b", 1]]
-    assert "4 runs, 0 of them to do" in workplace.run() and len(workplace.calls()) == 5
+    assert "4 runs, 0 to execute" in workplace.run() and len(workplace.calls()) == 5
 
 
 @pytest.mark.parametrize(("how", "processes"), [("alone", 1), ("together", 2)])
@@ -173,7 +173,7 @@ def test_as_many_runs_at_a_time_as_asked_for(workplace, how, processes):
 
 
 def test_a_run_that_fails_does_not_stop_the_others(workplace):
-    assert "no run is done" in workplace.fails("--only-report")
+    assert "no run is complete" in workplace.fails("--only-report")
     workplace.behave("fail-a-0", "fail-a-1", "vanish-b-1")
     complaint = workplace.fails()
     assert len(workplace.calls()) == 4 and not list(workplace.out.glob("comparison.*"))
@@ -283,7 +283,7 @@ def test_differences_of_the_method_are_reported(workplace):
     [
         (["{0}/a.py", "{0}/a.py"], "two configs are named 'a'"),
         (["../x={0}/a.py"], "neither FILE.py nor NAME=FILE.py"),
-        (["{0}/a.py", "train.max_iter=2"], "overrides stand behind"),
+        (["{0}/a.py", "train.max_iter=2"], "Overrides must follow"),
         (["{0}/nothing.py"], "nothing.py"),
     ],
 )
@@ -295,7 +295,7 @@ def test_configs_that_make_no_sense(workplace, configs, complaint):
     ("arguments", "complaint"),
     [
         (["--processes", 0], "--processes"),
-        (["--seeds", 1, 1], "each given once"),
+        (["--seeds", 1, 1], "different whole numbers"),
         (["--seeds", "one"], "whole numbers"),
         (["--doc", "no/such/folder/file.md"], "no folder"),
         (["train.seed=3"], "set by --seeds"),
@@ -372,7 +372,7 @@ def test_a_run_that_is_under_way_is_left_alone(workplace):
     console.parent.mkdir(parents=True)
     with open(console, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert "b, seed 0 is under way already" in workplace.fails(seeds=[0])
+        assert "b, seed 0 is already running" in workplace.fails(seeds=[0])
     assert [call[:2] for call in workplace.calls()] == [["a", 0]]
 
 
@@ -389,7 +389,7 @@ def test_ctrl_c_ends_the_runs(workplace, monkeypatch, capsys):
     clock = SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
     monkeypatch.setattr(runs, "time", clock)
     assert compare.main(workplace.arguments("--processes", 2)) == 130
-    assert "goes on from here" in capsys.readouterr().err
+    assert "again to continue" in capsys.readouterr().err
     assert all((workplace.out / name / "seed0" / "ended").exists() for name in ("a", "b"))
     assert len(workplace.calls()) == 2
 

@@ -28,7 +28,7 @@ def index(synthetic_root):
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory, index, synthetic_root):
-    """Folder with weights, rig.yaml, poses.json and images/<camera>/ of two moments."""
+    """Folder with weights, rig.yaml, poses.json and images/<camera>/ of two frames."""
     folder = tmp_path_factory.mktemp("demo")
     torch.manual_seed(0)
     model = instantiate(get_config(CONFIG).model)
@@ -66,7 +66,7 @@ def run(run_into, tmp_path):
 
 @pytest.fixture(scope="module")
 def driven(run_into, inputs, tmp_path_factory):
-    """Output of a run on both moments with their poses."""
+    """Output of a run on both frames with their poses."""
     out = tmp_path_factory.mktemp("driven") / "out"
     assert run_into(out, "--images", inputs / "images", "--poses", inputs / "poses.json")[0] == 0
     return out
@@ -80,7 +80,7 @@ def one_image_each(inputs):
     return {path.name: sorted(path.iterdir())[0] for path in (inputs / "images").iterdir()}
 
 
-def test_the_images_of_one_moment_become_a_picture_and_json(run, inputs):
+def test_the_images_of_one_frame_become_a_picture_and_json(run, inputs):
     images = [f"{name}={path}" for name, path in one_image_each(inputs).items()]
     status, out = run("--images", *images, "--diagnostics")
     assert status == 0
@@ -155,10 +155,10 @@ def test_poses_that_end_early_are_an_error_and_keep_what_was_there(
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "broken.json").write_text("[")
     for file, message in (
-        ("one.json", "no pose for moment 000001"),
-        ("short.json", "moment 000000: ego2global must be a rotation"),
+        ("one.json", "no pose for frame 000001"),
+        ("short.json", "frame 000000: ego2global must be a rotation"),
         ("none.json", "none.json"),
-        ("words.json", "moment 000000: ego2global must be a matrix of numbers"),
+        ("words.json", "frame 000000: ego2global must be a matrix of numbers"),
         ("object.json", "object.json: a list"),
         ("broken.json", "broken.json: not JSON"),
     ):
@@ -178,7 +178,7 @@ def test_options_that_make_no_sense_are_refused(arguments):
 def test_make_rig_names_what_is_wrong(index, tmp_path, capsys):
     options = ["--index", str(index.path), "--out", str(tmp_path / "rig.yaml")]
     assert make_rig.main([*options, "--sample", "none"]) == 1
-    assert "holds no samples ['none']" in capsys.readouterr().err
+    assert "has no samples ['none']" in capsys.readouterr().err
     assert make_rig.main([*options[:3], str(tmp_path / "rig.json")]) == 1
     assert "rig.json: a rig is written as .yaml" in capsys.readouterr().err
     assert make_rig.main([*options, "--sample", index[2].sample_token]) == 0

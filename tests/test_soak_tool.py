@@ -33,7 +33,7 @@ def test_growth_is_that_of_the_medians_after_warm_up(memory, percent):
 
 
 def test_too_few_samples_say_nothing():
-    with pytest.raises(ValueError, match="say nothing: at least 3 are needed"):
+    with pytest.raises(ValueError, match="too few: at least 3 are needed"):
         soak.growth(np.arange(9.0), np.ones(9))
 
 
@@ -97,10 +97,10 @@ def test_a_training_under_it_leaves_numbers_and_a_picture(monkeypatch, tmp_path,
     assert Image.open(out / "soak.png").size[0] > 800
     assert len(list((out / "train").glob("model_*.pth"))) == 3  # of 12, 24 and 36 iterations
     assert soak.main(options) == 1
-    assert "is there already: take another --out" in capsys.readouterr().err
+    assert "already exists: use another --out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--minutes=0", "--every=0", "--max-growth=-1"])
 def test_numbers_that_make_no_sense(tmp_path, capsys, option):
     assert soak.main(["--out", str(tmp_path / "x"), option]) == 1
-    assert "--minutes are positive" in capsys.readouterr().err
+    assert "--minutes must be positive" in capsys.readouterr().err

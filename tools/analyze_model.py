@@ -1,14 +1,14 @@
 #!/usr/bin/env python
-"""Counts the parameters, multiply-adds and memory of a config's model, by part.
+"""Counts parameters, multiply-adds and memory of a config's model for each part of the model.
 
     python tools/analyze_model.py --config-file configs/fsdbev_r50_cbgs.py [key=value ...]
     python tools/analyze_model.py --config-file configs/fsdbev_r101_cbgs.py --json r101.json
     python tools/analyze_model.py --config-file configs/fsdbev_tiny_synthetic.py --memory --batch 2
 
-One sample (all frames, all cameras) is evaluated with random weights on the CPU. On one core that
-takes half a minute and 2 GB for ResNet-50 at 256x704, four minutes and 4 GB for ResNet-101 at
-512x1408. With --memory a batch is also evaluated and trained on for a step, on train.device, which
-takes the memory that it then tells.
+The tool evaluates one sample (all frames, all cameras) with random weights on the CPU. On one core
+this takes half a minute and 2 GB for ResNet-50 at 256x704, and four minutes and 4 GB for ResNet-101
+at 512x1408. With --memory it also evaluates a batch and runs one training step on train.device,
+which needs as much memory as it then reports.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells when it starts and stops
+# Without this the profiler logs when it starts and stops. PyTorch reads the variable on import.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
-# ruff: noqa: E402  PyTorch reads the environment when it is imported
+# ruff: noqa: E402
 from command_line import exit_status, tool_parser
 from omegaconf import DictConfig
 
@@ -39,37 +41,36 @@ from fsdbev.utils.flops import ModelCost, analyze
 from fsdbev.utils.memory import WorkingMemory, working_memory
 
 CONVENTION = """\
-GMACs: 10^9 multiply-adds, half of what PyTorch's FlopCounterMode counts: convolutions and matrix
-products; as in fvcore 2 for each value of a batch norm, 4 for each value out of bilinear
-upsampling, 1 out of nearest upsampling and 1 into averaging. No other operator counts: activations,
-pooling, softmax, NMS, copies and so on.
-lift_splat: every frustum point counts, kept or not, which is the most that it can be.
-stream: the image features of earlier frames are kept, so that backbone, neck, msfe and what of the
-depth network knows no camera run on the key frame only; everything else runs as before.
-other: camera matrices."""
+GMACs: 10^9 multiply-adds, half of the operations that PyTorch's FlopCounterMode counts, of
+convolutions and matrix products. As in fvcore, batch norm counts 2 per value, bilinear upsampling 4
+and nearest upsampling 1 per output value, averaging 1 per input value. All other operators are not
+counted: activations, pooling, softmax, NMS, copies and so on.
+lift_splat: an upper bound that counts every frustum point, including masked points.
+stream: image features of earlier frames are cached. Backbone, neck, msfe and the layers of the
+depth network that do not depend on the camera run on the key frame only, everything else as before.
+other: products of camera matrices."""
 MEMORY_CONVENTION = """\
-kept for backward: storages, each counted once, by the part that kept it first. Peaks are what
-PyTorch's allocators gave: on a GPU its own count, on the CPU by torch.profiler. The optimizer's
-state is that after a step, the average (EMA) a copy of all weights. Batches that wait in the
-loader, CUDA itself and what PyTorch's allocator keeps in reserve come on top."""
+kept for backward: storages, each counted once for the part that saved it first. Peaks are those of
+PyTorch's allocator, on the CPU measured by torch.profiler. Optimizer is its state after one step,
+average a copy of all weights (EMA). Prefetched batches, the CUDA context and memory that the
+allocator reserves are not included."""
 MIB = 2**20
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
-    parser.add_argument("--config-file", required=True, help="LazyConfig file with a model")
-    parser.add_argument("--num-cameras", type=int, default=6, help="of the rig (default: 6)")
-    parser.add_argument(
-        "--memory", action="store_true", help="evaluate and train a batch, for the memory it takes"
-    )
-    parser.add_argument("--batch", type=int, default=1, help="samples for --memory (default: 1)")
-    parser.add_argument("--json", type=Path, help="file for the same numbers, unrounded")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+    add = parser.add_argument
+    add("--config-file", required=True, help="LazyConfig file with a model")
+    add("--num-cameras", type=int, default=6, help="number of cameras (default: 6)")
+    add("--memory", action="store_true", help="also measure the memory of evaluation and training")
+    add("--batch", type=int, default=1, help="samples for --memory (default: 1)")
+    add("--json", type=Path, help="file for the unrounded numbers")
+    add("overrides", nargs="*", metavar="key=value", help="changes to the config")
     return parser.parse_intermixed_args(arguments)
 
 
 def table(cost: ModelCost) -> str:
-    """One line a part: parameters in millions, GMACs, GMACs in a stream."""
+    """Formats one line per part: parameters in millions, GMACs, and GMACs in a stream."""
     stream = cost.stream_macs()
     rows = [(name, part, stream[name]) for name, part in cost.parts.items()]
     rows.append(("total", cost.total, sum(stream.values())))
@@ -81,15 +82,15 @@ def table(cost: ModelCost) -> str:
 
 
 def by_operator(cost: ModelCost) -> str:
-    """Share of each operator in the total."""
-    largest_first = sorted(cost.total.operators.items(), key=lambda item: -item[1])
+    """Formats the share of each operator in the multiply-adds."""
+    largest_first = sorted(cost.total.operators.items(), key=itemgetter(1), reverse=True)
     shares = [f"{name} {100 * n / cost.total.macs:.3g} %" for name, n in largest_first if n]
     text = "by operator: " + ", ".join(shares)
-    return text if EXTENSION_BUILT else f"{text}\nlift_splat is not counted: it is not compiled"
+    return text if EXTENSION_BUILT else f"{text}\nlift_splat is not counted, since it is not built"
 
 
 def memory_table(cost: ModelCost, memory: WorkingMemory | None) -> str:
-    """One line a part: MiB of parameters, of buffers, and kept for the backward pass."""
+    """Formats one line per part: MiB of parameters, buffers and tensors kept for backward."""
     saved = memory.saved if memory else {}
     rows = [
         (name, part.parameter_bytes, part.buffer_bytes, saved.get(name, 0))
@@ -105,7 +106,7 @@ def memory_table(cost: ModelCost, memory: WorkingMemory | None) -> str:
 
 
 def memory_sums(cost: ModelCost, memory: WorkingMemory, ema: bool) -> str:
-    """What evaluating and training the batch takes in all."""
+    """Formats the memory of evaluating and of training the batch."""
     model = cost.total.parameter_bytes + cost.total.buffer_bytes
     average = model if ema else 0
     training = model + average + memory.optimizer + memory.training
@@ -119,6 +120,7 @@ def memory_sums(cost: ModelCost, memory: WorkingMemory, ema: bool) -> str:
 
 
 def as_json(cost: ModelCost, memory: WorkingMemory | None, setting: dict) -> str:
+    """Returns all numbers as JSON."""
     stream = cost.stream_macs()
     parts = {
         name: {
@@ -143,7 +145,7 @@ def as_json(cost: ModelCost, memory: WorkingMemory | None, setting: dict) -> str
 
 
 def measure_memory(cfg: DictConfig, args: argparse.Namespace) -> WorkingMemory:
-    """Of the model as training builds it: its device, layout of weights and precision."""
+    """Measures the model as in training: with its device, memory layout and precision."""
     model = build_model(cfg)
     batch = fake_samples(
         args.batch,
@@ -161,7 +163,7 @@ def measure_memory(cfg: DictConfig, args: argparse.Namespace) -> WorkingMemory:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Builds, counts and prints."""
+    """Builds the model and prints all tables."""
     if args.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {args.batch}")
     cfg = load_config(args.config_file, args.overrides)

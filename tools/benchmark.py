@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Benchmarks, on the machine they run on.
+"""Benchmarks of this project on the current machine.
 
     python tools/benchmark.py ops [--device cpu|cuda] [--only lift_splat nms heatmaps] [--json F]
     python tools/benchmark.py train [key=value ...] --config-file configs/fsdbev_r50_cbgs.py
 
-A subject's own --help says what it measures. docs/performance.md explains the figures.
+The --help of a subject describes what it measures. docs/performance.md explains the results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 
 from command_line import ROOT, exit_status
 
-sys.path.append(str(ROOT / "tests"))  # the published algorithms are the tests' oracles too
+# The published algorithms are in tests/oracles, since tests compare with them too.
+sys.path.append(str(ROOT / "tests"))
 
 from benchmarks import eval, infer, loader, ops, train  # noqa: E402  after the path is set
 
@@ -42,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         subject.add_arguments(own)
-        own.add_argument("--json", type=Path, help="file for the same rows, unrounded")
+        own.add_argument("--json", type=Path, help="file for the unrounded results")
         own.set_defaults(run=subject.run)
     return parser.parse_args(arguments)
 

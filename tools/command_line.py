@@ -1,5 +1,8 @@
-"""What the tools' command lines share. Its import makes the package importable from its source, for
-use without installation: a tool imports it before anything of ``fsdbev``."""
+"""Helpers that the command lines of all tools share.
+
+Importing this module adds the project's root to ``sys.path``, so that the tools run without an
+installation. A tool imports it before any module of ``fsdbev``.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-#: Exit status after Ctrl-C, as of a shell's commands.
+#: Exit status after Ctrl-C: 128 + SIGINT, as in a shell.
 _INTERRUPTED = 130
 
 
 def tool_parser(description: str, **options) -> argparse.ArgumentParser:
-    """A parser whose ``--help`` shows the tool's docstring as it is written."""
+    """Returns a parser whose ``--help`` shows the tool's docstring without wrapping its lines."""
     raw = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(description=description, formatter_class=raw, **options)
 
@@ -30,10 +33,19 @@ def exit_status(
     *,
     interrupted: str = "interrupted",
 ) -> int:
-    """Exit status of ``run(args)``: what it returns or 0; 1 after printing what is wrong with a
-    file or value; 130 after Ctrl-C, with the text ``interrupted``."""
+    """Runs a tool and converts its result to an exit status.
+
+    Args:
+        run: the tool; returns an exit status, or None for 0.
+        args: its parsed arguments.
+        interrupted: text to print after Ctrl-C.
+
+    Returns:
+        The status that ``run`` returns, 1 after an OSError or ValueError, or 130 after Ctrl-C.
+    """
     try:
         return run(args) or 0
+    # Wrong files and values end with one line; any other error is a bug and keeps its traceback.
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -43,15 +55,15 @@ def exit_status(
 
 
 def interrupt_on_signals() -> None:
-    """Makes SIGTERM and SIGHUP, the end of the terminal, do what Ctrl-C does. Signals that are
-    ignored stay so: nohup ignores SIGHUP."""
+    """Makes SIGTERM and SIGHUP (end of the terminal) raise KeyboardInterrupt, as Ctrl-C does."""
+    # Ignored signals stay ignored: nohup ignores SIGHUP.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
 
 
 def cpu_count() -> int:
-    """CPUs that this process may use."""
+    """Returns the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

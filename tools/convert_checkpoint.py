@@ -1,23 +1,28 @@
 #!/usr/bin/env python
-"""Converts weights to this project's names and format, or back to the FSD-BEV release's names.
+"""Converts weights between the names of this project and those of the FSD-BEV release.
 
-IN is a checkpoint of the FSD-BEV release (the EMA files too), torchvision's ResNet weights, or a
-checkpoint of this project, of which the EMA weights are taken. It may be a .pth or a .safetensors
-file; code in it is never run. OUT is the format that its ending names, .pth or .safetensors, and
-holds weights alone. Nothing may be missing, left over or of another shape: the weights are checked
-against a model of configs/, the one they differ least from, or against that of --config-file.
-With --foreign-objects a file may hold more than tensors and numbers: the tensors by name are taken
-out in a process of their own, and classes and functions that the file names are not even imported.
+IN is a checkpoint of the FSD-BEV release (with or without EMA), ResNet weights of torchvision, or a
+checkpoint of this project, from which the EMA weights are taken. It is a .pth or .safetensors file;
+code in the file is never executed. OUT gets the format of its extension, .pth or .safetensors, and
+contains only weights.
 
-  release to ours:       convert_checkpoint.py epoch_24_ema.pth fsdbev_r50.safetensors
-  ours to the release:   convert_checkpoint.py output/model_final.pth release.pth --reverse
-  ImageNet backbone:     convert_checkpoint.py resnet50-0676ba61.pth backbone_r50.pth
-  with other objects:    convert_checkpoint.py theirs.pth out.pth --foreign-objects
-  another model:         convert_checkpoint.py in.pth out.pth \\
-                             --config-file configs/fsdbev_r50_cbgs.py model.depth_bins.step=0.25
+The weights must fit a model exactly: no name may be missing, unknown or of another shape. They are
+checked against the model of --config-file, or against the models of configs/ and the one with the
+fewest differences.
 
-Train and evaluate from OUT with train_net.py ... train.init_checkpoint=OUT; it reads each of these
-forms of IN as well.
+With --foreign-objects the file may contain objects other than tensors and numbers. The named
+tensors are extracted in a separate process, which does not import the classes and functions that
+the file refers to.
+
+  release to this project:   convert_checkpoint.py epoch_24_ema.pth fsdbev_r50.safetensors
+  this project to release:   convert_checkpoint.py output/model_final.pth release.pth --reverse
+  ImageNet backbone:         convert_checkpoint.py resnet50-0676ba61.pth backbone_r50.pth
+  file with other objects:   convert_checkpoint.py theirs.pth out.pth --foreign-objects
+  another model:             convert_checkpoint.py in.pth out.pth \\
+                                 --config-file configs/fsdbev_r50_cbgs.py model.depth_bins.step=0.25
+
+To train or evaluate from OUT, run train_net.py with train.init_checkpoint=OUT, which also accepts
+every form of IN.
 """
 
 from __future__ import annotations
@@ -54,13 +59,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = tool_parser(__doc__)
     parser.add_argument("input", metavar="IN", help="checkpoint to convert")
     parser.add_argument("output", metavar="OUT", help=".pth or .safetensors file to write")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for --config-file")
-    parser.add_argument("--reverse", action="store_true", help="OUT gets the release's names")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="changes to --config-file"
+    )
+    parser.add_argument("--reverse", action="store_true", help="write the names of the release")
     parser.add_argument("--config-file", help="config of the model that the weights are for")
     parser.add_argument(
-        "--foreign-objects", action="store_true", help="IN may hold other objects: leave them out"
+        "--foreign-objects", action="store_true", help="skip objects other than tensors in IN"
     )
-    parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     args = parser.parse_intermixed_args(arguments)
     if args.overrides and not args.config_file:
         parser.error(f"{args.overrides[0]!r}: overrides are for --config-file, which is not given")
@@ -68,12 +75,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def check_output(path: str, source: str, force: bool) -> None:
-    """ValueError unless ``path`` may be written."""
+    """Checks that OUT may be written.
+
+    Raises:
+        ValueError: OUT has an unknown extension, is the same file as IN, exists without --force, is
+            a folder, or is in a folder that does not exist.
+    """
     check_ending(path)
     if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
         raise ValueError(f"IN and OUT are the same file, {path!r}: give OUT another name")
     if os.path.exists(path) and not force:
-        raise ValueError(f"{path!r} is there already; --force replaces it")
+        raise ValueError(f"{path!r} already exists; --force replaces it")
     if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
         raise ValueError(
             f"{path!r} cannot be written: it is a folder, or its folder does not exist"
@@ -81,16 +93,16 @@ def check_output(path: str, source: str, force: bool) -> None:
 
 
 def config_model(path: str, overrides: Sequence[str] = ()) -> StateDict:
-    """Names and shapes of the model of a config; no memory is taken for its values."""
+    """Returns names and shapes of a config's model, as tensors without memory."""
     config = load_config(path, overrides)
     if "model" not in config:
-        raise ValueError(f"{path!r} is no config of a model: it has no 'model'")
+        raise ValueError(f"{path!r} is not a config of a model: it has no 'model'")
     with torch.device("meta"):
         return instantiate(config.model).state_dict()
 
 
 def candidates(args: argparse.Namespace, form: Form) -> Iterator[tuple[str, StateDict]]:
-    """What the weights may be for: names for people, and names and shapes of parameters."""
+    """Yields the models that the weights may be for: a title, and names and shapes of weights."""
     if args.config_file:
         own = config_model(args.config_file, args.overrides)
         if form is Form.TORCHVISION:
@@ -107,33 +119,40 @@ def candidates(args: argparse.Namespace, form: Form) -> Iterator[tuple[str, Stat
 
 
 def check(weights: StateDict, args: argparse.Namespace, form: Form) -> list[str]:
-    """The models that our ``weights`` fit exactly.
+    """Returns the titles of the models that the weights fit exactly.
+
+    Args:
+        weights: weights by names of this project.
+        args: arguments of the command line.
+        form: names in the file.
 
     Raises:
-        ValueError: there is none; lists what does not fit the nearest, in the names of the file.
+        ValueError: no model fits. The message lists the differences to the closest model, in the
+            names of the file.
     """
     reports = {name: compare(weights, own) for name, own in candidates(args, form)}
-    nearest = min(reports, key=lambda name: reports[name].num_problems())
-    report = reports[nearest]
+    problems = {name: report.num_problems() for name, report in reports.items()}
+    closest = min(problems, key=problems.get)
+    report = reports[closest]
     if not report.loaded:
         raise ValueError(
-            f"{args.input!r} holds no weights of FSD-BEV or of a ResNet by torchvision's names, "
+            f"{args.input!r} has no weights of FSD-BEV or of a ResNet by torchvision's names, "
             f"but {len(weights)} others: {', '.join(list(weights)[:5])}, ..."
         )
-    if report.num_problems():
+    if problems[closest]:
         hint = "" if args.config_file else "; if it is for another model, give --config-file"
         raise ValueError(
-            f"{args.input!r}, with names of {form.value}, does not fit {nearest}{hint}\n"
+            f"{args.input!r}, with names of {form.value}, does not fit {closest}{hint}\n"
             f"{report.listing(form.name_of)}"
         )
-    return [name for name, report in reports.items() if not report.num_problems()]
+    return [name for name, count in problems.items() if count == 0]
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Reads, checks and writes, and prints a summary."""
+    """Reads, checks and writes the weights, and prints a summary."""
     check_output(args.output, args.input, args.force)
     if args.foreign_objects:
-        weights, source = extract_weights(args.input), f"{args.input} (its tensors alone)"
+        weights, source = extract_weights(args.input), f"{args.input} (only its tensors)"
     else:
         weights, source = read_weights(args.input)
     form = form_of(weights)
@@ -147,7 +166,7 @@ def convert(args: argparse.Namespace) -> None:
         weights = to_release_names(weights)
     write_weights(weights, args.output, entry="state_dict" if args.reverse else "model")
     print(f"read {source}: names of {form.value}")
-    print("nothing missing, nothing left over for", " and ".join(models))
+    print("all names and shapes fit", " and ".join(models))
     print(f"{len(weights)} tensors:", ", ".join(f"{part} {n}" for part, n in sorted(parts.items())))
     print(f"wrote {args.output}: names of {target.value}")
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Runs a model on your own cameras: pictures, a video and JSON.
+"""Runs a model on images or videos of your own cameras and writes pictures, a video and JSON.
 
     python tools/demo.py --config-file configs/fsdbev_tiny_synthetic.py --weights model_final.pth \\
         --rig rig.yaml --images front=f.jpg left=l.jpg right=r.jpg --out output/demo
@@ -7,14 +7,20 @@
     python tools/demo.py ... --images FOLDER                          # FOLDER/<camera>/*.jpg
     python tools/demo.py ... --video front=f.mp4 left=l.mp4 right=r.mp4 --standing
 
-The rig file (JSON or YAML) has intrinsics, mount and image size of every camera;
-docs/own_cameras.md explains it. In --out: detections.json, pictures/<moment>.jpg, and, of several
-moments, detections.mp4; with --diagnostics also beliefs/<moment>.jpg, what the model believes. Those of
-an earlier run are replaced.
+The rig file (JSON or YAML) contains intrinsics, mounting pose and image size of every camera, see
+docs/own_cameras.md. The output folder gets
 
-A model of several frames looks back where the vehicle's poses are known: --poses, a JSON list with
-a 4 x 4 matrix ego2global for every moment (or one for every camera of it), or --standing for a rig
-that does not move. Without, every moment stands alone, and speeds are guesses.
+    detections.json          all detected boxes
+    pictures/<frame>.jpg     camera images and BEV view with the boxes
+    detections.mp4           the same pictures as a video, for several frames
+    diagnostics/<frame>.jpg  depth, foreground, attention and BEV features, with --diagnostics
+
+Files of an earlier run are replaced.
+
+A model of several frames uses earlier frames if the poses of the vehicle are known. --poses is a
+JSON list with a 4 x 4 matrix ego2global for each frame, or for each camera of each frame;
+--standing is for a rig that does not move. Without either option, each frame is processed on its
+own and velocities are unreliable.
 """
 
 from __future__ import annotations
@@ -40,8 +46,7 @@ from fsdbev.inference import Predictor, diagnose
 from fsdbev.inference.predictor import read_images
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
 from fsdbev.utils.atomic_write import atomic_write
-from fsdbev.visualization import CameraView, VideoWriter, mosaic
-from fsdbev.visualization import diagnostics_sheet as diagnostics_sheet
+from fsdbev.visualization import CameraView, VideoWriter, diagnostics_sheet, mosaic
 
 CONVENTIONS = (
     "ego of the reference camera's time: x forward, y left, z up; center of the box; size: length, "
@@ -53,21 +58,23 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = tool_parser(__doc__)
     add = parser.add_argument
     add("--config-file", required=True, help="config of the model")
-    add("--weights", required=True, help="its weights, as train.init_checkpoint takes them")
+    add("--weights", required=True, help="checkpoint, as for train.init_checkpoint")
     add("--rig", required=True, help="rig file (.json, .yaml)")
     source = parser.add_mutually_exclusive_group(required=True)
-    images = "a file or pattern a camera (camera=..., or in the rig's order), or a folder"
+    images = "file or pattern for each camera (camera=... or in the rig's order), or one folder"
     source.add_argument("--images", nargs="+", metavar="FILE", help=images)
-    source.add_argument("--video", nargs="+", metavar="FILE", help="a video a camera, likewise")
-    add("--out", default="output/demo", help="folder of the results (default: %(default)s)")
+    video = "video for each camera (camera=... or in the rig's order)"
+    source.add_argument("--video", nargs="+", metavar="FILE", help=video)
+    add("--out", default="output/demo", help="output folder (default: %(default)s)")
     poses = parser.add_mutually_exclusive_group()
-    poses.add_argument("--poses", help="JSON list of ego2global, one a moment")
+    poses.add_argument("--poses", help="JSON list of ego2global matrices, one per frame")
     poses.add_argument("--standing", action="store_true", help="the rig does not move")
-    rate = "moments a second that are taken of videos, and shown of the result (default: 2)"
+    rate = "frames per second to read from videos and to write to the result (default: 2)"
     add("--rate", type=float, default=2.0, help=rate)
-    shown = "pictures hide boxes that score lower; the JSON has all (default: 0.3)"
-    add("--score-threshold", type=float, default=0.3, help=shown)
-    add("--diagnostics", action="store_true", help="also draw depth, foreground, attention, BEV")
+    threshold = "least score of boxes in pictures; the JSON file has all boxes (default: 0.3)"
+    add("--score-threshold", type=float, default=0.3, help=threshold)
+    diagnostics = "also draw depth, foreground, attention and BEV features"
+    add("--diagnostics", action="store_true", help=diagnostics)
     add("--opts", nargs="+", default=[], metavar="key=value", help="changes to the config")
     result = parser.parse_args(arguments)
     if not 0 < result.rate < float("inf"):
@@ -76,7 +83,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def read_poses(args: argparse.Namespace) -> Iterator[Any]:
-    """ego2global of every moment; None where it is not known."""
+    """Returns the poses ego2global of all frames; None for frames without a pose."""
     if args.standing:
         return repeat(np.eye(4))
     if args.poses is None:
@@ -86,11 +93,12 @@ def read_poses(args: argparse.Namespace) -> Iterator[Any]:
     except ValueError as error:
         raise ValueError(f"{args.poses}: not JSON ({error})") from error
     if not isinstance(poses, list):
-        raise ValueError(f"{args.poses}: a list with a matrix for every moment is needed")
+        raise ValueError(f"{args.poses}: a list with one matrix per frame is needed")
     return iter(poses)
 
 
 def run(args: argparse.Namespace) -> None:
+    """Detects the boxes of all frames and writes the results."""
     rig, poses = read_rig(args.rig), read_poses(args)
     frames = (
         frames_from_videos(args.video, rig, args.rate)
@@ -98,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
         else frames_from_images(args.images, rig, args.rate)
     )
     predictor = Predictor(args.config_file, args.weights, overrides=args.opts)
-    found = []
+    detections = []
     with Results(Path(args.out), args.rate) as results:
         for frame in frames:
             pixels, sample = take(predictor, frame, rig, poses, args)
@@ -109,12 +117,12 @@ def run(args: argparse.Namespace) -> None:
                 options = {"camera_names": rig.channels, "score_threshold": args.score_threshold}
                 diagnostics = diagnose(predictor.model, sample, title=title_of(frame), **options)
                 results.add_diagnostics(frame.name, diagnostics_sheet(diagnostics))
-            found.append((frame, boxes))
+            detections.append((frame, boxes))
             print(f"{frame.name}: {len(shown)} objects")
     if args.poses and next(poses, None) is not None:
-        logging.warning("%s: there are more poses than moments", args.poses)
+        logging.warning("%s: there are more poses than frames", args.poses)
     path = results.folder / "detections.json"
-    write_json(content(found, args, rig, predictor.class_names), path)
+    write_json(content(detections, args, rig, predictor.class_names), path)
     print(path)
 
 
@@ -125,7 +133,7 @@ def take(
     poses: Iterator[Any],
     args: argparse.Namespace,
 ) -> tuple[list[np.ndarray], dict[str, Any]]:
-    """The images of a moment, and as the model takes them; an error names the moment."""
+    """Reads the images of a frame and makes its sample dict; errors name the frame."""
     try:
         ego2global = next(poses)
     except StopIteration:
@@ -145,7 +153,7 @@ def draw(
     sample: dict[str, Any],
     boxes: LabelledBoxes,
 ) -> np.ndarray:
-    """(H, W, 3) picture of a moment: the cameras with the boxes, and the view from above."""
+    """Draws the (H, W, 3) uint8 RGB mosaic of a frame: camera images and BEV view with boxes."""
     cam2keyego = Cameras.from_samples([sample]).cam2keyego[0, 0]
     views = [
         CameraView(name, pixels[i], cam2keyego[i], rig.intrinsics[i])
@@ -156,16 +164,25 @@ def draw(
 
 
 def title_of(frame: RecordedFrame) -> str:
+    """Returns name and time of a frame as one line."""
     return f"frame {frame.name}   t = {frame.seconds:.2f} s"
 
 
 class Results:
-    """Pictures and, of several, a video; what an earlier run left goes when this one is done."""
+    """Writer of pictures and, for several frames, a video.
+
+    Pictures of an earlier run are removed when the block ends without an error.
+
+    Args:
+        folder: output folder.
+        rate: frames per second of the video.
+    """
 
     def __init__(self, folder: Path, rate: float) -> None:
         self.folder = folder
         self._written: set[Path] = set()
         self._video = VideoWriter(folder / "detections.mp4", rate)
+        # The first picture waits here until a second one starts the video.
         self._first: np.ndarray | None = None
         self._stack = ExitStack()
 
@@ -175,7 +192,7 @@ class Results:
         return self
 
     def add(self, name: str, picture: np.ndarray) -> None:
-        """The next picture, of the video as well."""
+        """Writes the picture of the next frame, also to the video."""
         if not self._written:
             self._first = picture
         elif self._first is not None:
@@ -186,10 +203,11 @@ class Results:
         self._write(self.folder / "pictures" / f"{name}.jpg", picture)
 
     def add_diagnostics(self, name: str, sheet: np.ndarray) -> None:
-        """A picture that is not of the video."""
+        """Writes a diagnostics sheet."""
         self._write(self.folder / "diagnostics" / f"{name}.jpg", sheet)
 
     def _write(self, path: Path, picture: np.ndarray) -> None:
+        """Writes a JPEG file and notes its path."""
         path.parent.mkdir(exist_ok=True)
         with atomic_write(path) as file:
             Image.fromarray(picture).save(file, "JPEG", quality=90)
@@ -199,23 +217,24 @@ class Results:
         self._stack.__exit__(*error)
         if error[0] is not None:
             return
+        # Names of frames begin with a digit; other files in the folders belong to the user.
         for kind in ("pictures", "diagnostics"):
-            for left in set((self.folder / kind).glob("[0-9]*.jpg")) - self._written:
-                left.unlink()
+            for old in set((self.folder / kind).glob("[0-9]*.jpg")) - self._written:
+                old.unlink()
         if self._first is not None:
             self._video.path.unlink(missing_ok=True)
 
 
 def content(
-    found: Sequence[tuple[RecordedFrame, LabelledBoxes]],
+    detections: Sequence[tuple[RecordedFrame, LabelledBoxes]],
     args: argparse.Namespace,
     rig: Rig,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """What detections.json holds."""
+    """Returns the content of detections.json."""
     frames = [
         {"name": frame.name, "seconds": frame.seconds, "detections": boxes.records(class_names)}
-        for frame, boxes in found
+        for frame, boxes in detections
     ]
     model = {"config": args.config_file, "weights": args.weights, "overrides": args.opts}
     return {"frame": CONVENTIONS, "model": model, "rig": rig_content(rig), "moments": frames}

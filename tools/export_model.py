@@ -1,18 +1,21 @@
 #!/usr/bin/env python
-"""Exports a config's model to files that run without this project, and checks that they do.
+"""Exports the model of a config to files that run without this project, and checks their outputs.
 
     python tools/export_model.py --config-file configs/fsdbev_r50_cbgs.py \\
         --weights fsdbev_r50.safetensors --format both --output deploy/r50 [key=value ...]
 
-aoti writes model.pt2, a package compiled by AOTInductor for --device, and the library of our
-operators that it needs; it takes camera matrices, which may change from call to call, and gives
-detections. onnx writes model.onnx in standard operators, made on the CPU; it takes the BEV cells of
-all frustum points, and leaves NMS to its user. metadata.json says what goes in and comes out.
-docs/deployment.md shows how both are run.
+aoti  model.pt2, a package compiled by AOTInductor for --device, and the library of custom operators
+      that it needs. It takes camera matrices, which may change between calls, and returns
+      detections.
+onnx  model.onnx in standard operators, made on the CPU. It takes the BEV cells of all frustum
+      points and returns candidates; NMS is left to the caller.
 
-What they find in a batch of samples must be what the model finds, or nothing is written: in the
-first samples of the config's test data with --test-samples, otherwise in fake ones of
---num-cameras cameras. The number of samples and cameras is fixed in the files.
+metadata.json describes inputs and outputs; docs/deployment.md shows how to run both files. The
+numbers of samples and cameras are fixed in the files.
+
+The detections of each file in a batch of samples are compared with those of the model. If they
+differ, nothing is written. The samples are the first of the config's test data with
+--test-samples, otherwise fake samples of --num-cameras cameras.
 """
 
 from __future__ import annotations
@@ -39,35 +42,31 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = tool_parser(__doc__)
     add = parser.add_argument
     add("--config-file", required=True, help="LazyConfig file with a model")
-    add("--weights", help="checkpoint; the same as train.init_checkpoint=FILE")
+    add("--weights", help="checkpoint, same as train.init_checkpoint=FILE")
     add("--format", choices=(*FORMATS, "both"), default="both", help="(default: both)")
-    add("--output", required=True, type=Path, metavar="DIR", help="folder, empty or not yet there")
-    add("--batch-size", type=int, default=1, metavar="B", help="samples of a call (default: 1)")
-    add("--num-cameras", type=int, metavar="N", help="cameras of a fake rig (default: 6)")
-    add("--test-samples", action="store_true", help="compare on the config's test data")
-    add("--device", help="the same as train.device=DEVICE")
-    add("--cells", action="store_true", help="aoti takes cells too: for cameras that do not move")
-    add(
-        "--stream",
-        action="store_true",
-        help="take the images of the key frame alone, and features of the frames before it",
+    add("--output", required=True, type=Path, metavar="DIR", help="new or empty folder")
+    add("--batch-size", type=int, default=1, metavar="B", help="samples per call (default: 1)")
+    add("--num-cameras", type=int, metavar="N", help="cameras of the fake samples (default: 6)")
+    add("--test-samples", action="store_true", help="compare on test data of the config")
+    add("--device", help="same as train.device=DEVICE")
+    cells = "aoti takes BEV cells too, for a rig that does not change"
+    add("--cells", action="store_true", help=cells)
+    stream = "take images of the key frame only, and image features of earlier frames"
+    add("--stream", action="store_true", help=stream)
+    tolerance = (
+        f"largest difference of scores; values of boxes may differ by {BOX_FACTOR:g} times as much "
+        "(default: %(default)s)"
     )
-    add(
-        "--tolerance",
-        type=float,
-        default=TOLERANCE,
-        metavar="X",
-        help=f"by how much scores may differ, and values of boxes by {BOX_FACTOR:g} times as much "
-        "(default: %(default)s)",
-    )
+    add("--tolerance", type=float, default=TOLERANCE, metavar="X", help=tolerance)
     add("overrides", nargs="*", metavar="key=value", help="changes to the config")
     args = parser.parse_intermixed_args(arguments)
     if args.test_samples and args.num_cameras is not None:
-        parser.error("--num-cameras is for fake samples; those of --test-samples have their own")
+        parser.error("--num-cameras is for fake samples; --test-samples have their own cameras")
     return args
 
 
 def export_config(args: argparse.Namespace) -> DictConfig:
+    """Loads the config and applies --weights and --device."""
     cfg = load_config(args.config_file, args.overrides)
     if args.weights:
         cfg.train.init_checkpoint = args.weights
@@ -77,16 +76,16 @@ def export_config(args: argparse.Namespace) -> DictConfig:
 
 
 def load_samples(args: argparse.Namespace, cfg: DictConfig) -> list[dict]:
-    """As many as a call takes.
+    """Returns as many samples as a call of the exported graph takes.
 
     Raises:
-        ValueError: that is none, or more than there are.
+        ValueError: a number is less than 1, or the test data has too few samples.
     """
     count = args.batch_size
     num_cameras = 6 if args.num_cameras is None else args.num_cameras
     if count < 1 or num_cameras < 1:
         raise ValueError(
-            f"--batch-size and --num-cameras start at 1, got {count} and {num_cameras}"
+            f"--batch-size and --num-cameras must be at least 1, got {count} and {num_cameras}"
         )
     if not args.test_samples:
         return fake_samples(
@@ -95,6 +94,7 @@ def load_samples(args: argparse.Namespace, cfg: DictConfig) -> list[dict]:
             num_cameras=num_cameras,
             image_size=tuple(cfg.dataloader.image_size),
         )
+    # One sample at a time and no workers, so that no sample is loaded in vain.
     loader = cfg.dataloader.test
     loader.batch_size, loader.num_workers = 1, 0
     samples = [sample for batch in islice(instantiate(loader), count) for sample in batch]
@@ -104,6 +104,7 @@ def load_samples(args: argparse.Namespace, cfg: DictConfig) -> list[dict]:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Exports the model and prints a summary of each file."""
     cfg = export_config(args)
     samples = load_samples(args, cfg)
     model = build_model(cfg)
@@ -111,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
     if weights:
         load_weights(model, weights, strict=True)
     else:
-        print("no weights given (--weights): an untrained model is exported")
+        print("warning: no --weights, an untrained model is exported")
     files = export_model(
         model,
         samples,
@@ -131,7 +132,7 @@ def run(args: argparse.Namespace) -> None:
         d = file.differences
         print(
             f"{args.output / file.name}: {file.num_bytes / 1e6:.1f} MB, written in "
-            f"{file.seconds:.0f} s; of {d.num_detections} detections, its own and the model's, "
+            f"{file.seconds:.0f} s; of {d.num_detections} detections of file and model, "
             f"{d.num_unmatched} have no counterpart; largest difference of scores {d.score:.2g}, "
             f"of boxes {d.box:.2g}" + (f", of features {d.features:.2g}" if args.stream else "")
         )

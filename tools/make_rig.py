@@ -1,7 +1,9 @@
 #!/usr/bin/env python
-"""Writes the rig file of a sample of a frame index, for tools/demo.py and fsdbev.Predictor.
+"""Writes the camera rig of a sample as a rig file for tools/demo.py and fsdbev.Predictor.
 
-python tools/make_rig.py --index data/nuscenes/fsdbev/v1.0-trainval/val.arrow --out rig.yaml
+    python tools/make_rig.py --index data/nuscenes/fsdbev/v1.0-trainval/val.arrow --out rig.yaml
+
+docs/own_cameras.md describes the rig file.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from fsdbev.visualization import rows_of
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
     parser.add_argument("--index", required=True, help="frame index (.arrow)")
-    parser.add_argument("--sample", metavar="TOKEN", help="of which sample (default: the first)")
+    parser.add_argument("--sample", metavar="TOKEN", help="sample token (default: first sample)")
     parser.add_argument("--out", required=True, help="rig file to write (.yaml)")
     return parser.parse_args(arguments)
 
 
 def run(args: argparse.Namespace) -> None:
+    """Writes the rig file and prints its path."""
     index = FrameIndex(args.index)
     row = 0 if args.sample is None else rows_of(index, [args.sample])[0]
     write_rig(rig_of_frame(index[row]), args.out)

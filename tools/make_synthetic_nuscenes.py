@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""Writes a small synthetic data set in nuScenes' format (version ``v1.0-synth``).
+"""Writes a small synthetic data set in nuScenes format (version v1.0-synth).
 
     python tools/make_synthetic_nuscenes.py --out data/synth
 
-A street world with all ten classes, six cameras, a lidar with lidarseg labels and annotations, in
-the splits ``synth_train`` and ``synth_val``. The same options give the same files, byte for byte,
-whatever ``--workers`` says. The folder appears when the set is complete; run again, it is kept.
+The data set shows street scenes with all ten classes, recorded by six cameras and a LiDAR with
+lidarseg labels. It has annotations and the splits synth_train and synth_val. Equal options produce
+identical files for any number of workers. The folder appears when the data set is complete; an
+existing complete data set is kept.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fsdbev.data.synthetic import SyntheticOptions, generate
 
 
 def _image_size(text: str) -> tuple[int, int]:
+    """Parses WIDTHxHEIGHT."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 480x270, got {text!r}")
@@ -30,22 +32,21 @@ def _image_size(text: str) -> tuple[int, int]:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    default = SyntheticOptions()
+    default, shown = SyntheticOptions(), "(default: %(default)s)"
     parser = tool_parser(__doc__)
     add = parser.add_argument
-    add("--out", required=True, help="folder of the data set (nuScenes' data root)")
-    add("--scenes-train", type=int, default=default.scenes_train, help="default: %(default)s")
-    add("--scenes-val", type=int, default=default.scenes_val, help="default: %(default)s")
-    add("--frames", type=int, default=default.frames, help="key frames a scene: %(default)s")
-    size = "x".join(map(str, default.image_size))
-    add("--image-size", type=_image_size, default=default.image_size, help=f"default: {size}")
-    add("--density", type=float, default=default.density, help="factor on objects: %(default)s")
-    add("--lidar-azimuths", type=int, default=default.lidar_azimuths, help="default: %(default)s")
-    add("--seed", type=int, default=default.seed, help="default: %(default)s")
-    add(
-        "--workers", type=int, default=cpu_count(), help="processes, default: the CPUs, %(default)s"
-    )
-    add("--overwrite", action="store_true", help="replace a synthetic set that is already there")
+    add("--out", required=True, help="folder of the data set, the data root of nuScenes")
+    add("--scenes-train", type=int, default=default.scenes_train, help=f"training scenes {shown}")
+    add("--scenes-val", type=int, default=default.scenes_val, help=f"validation scenes {shown}")
+    add("--frames", type=int, default=default.frames, help=f"key frames per scene {shown}")
+    size = f"image size (default: {'x'.join(map(str, default.image_size))})"
+    add("--image-size", type=_image_size, default=default.image_size, metavar="WxH", help=size)
+    add("--density", type=float, default=default.density, help=f"factor on objects {shown}")
+    azimuths = f"azimuth steps of a LiDAR turn {shown}"
+    add("--lidar-azimuths", type=int, default=default.lidar_azimuths, help=azimuths)
+    add("--seed", type=int, default=default.seed, help=f"random seed {shown}")
+    add("--workers", type=int, default=cpu_count(), help="processes (default: number of CPUs)")
+    add("--overwrite", action="store_true", help="replace an existing synthetic data set")
     return parser.parse_args(arguments)
 
 

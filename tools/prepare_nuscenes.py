@@ -1,18 +1,24 @@
-"""Prepares a nuScenes-format data set for training and evaluation: index and point labels, at once.
+#!/usr/bin/env python
+"""Prepares a data set in nuScenes format for training and evaluation: frame index and point labels.
 
     python tools/prepare_nuscenes.py --dataroot data/nuscenes --version v1.0-trainval
     python tools/prepare_nuscenes.py --dataroot data/nuscenes --version v1.0-trainval --check
 
-Run it again after an interruption of any kind, or to be sure: what is done is skipped, unfinished
-files don't exist. The files depend on the data set only, not on interruptions or workers. A second
-run at the same time is refused. For a read-only data root give --output, and the same folder as
-dataloader.index_dir to train_net.py.
+Run the tool again after an interruption: it skips complete files, and files appear only when they
+are complete. Their content depends only on the data set, not on interruptions or the number of
+workers. A second run at the same time is refused. For a read-only data root use --output, and pass
+the same folder to train_net.py as dataloader.index_dir.
 
---check changes nothing, lists all that is wrong and says what to do; it exits with 1 if anything
-is. It covers: index and point labels whole, of this schema and made from the very tables; samples,
-objects and lidarseg categories as in the tables; images there, of the right size and with a whole
-end; sweeps there, with as many lidarseg labels as points. --check full also decodes every image and
-reads every sweep, which takes about as long as making the labels.
+--check changes nothing. It lists all problems with their remedies and exits with status 1 if there
+are any. It checks that
+
+- index and point labels are complete, have the current schema and were made from these tables;
+- samples, objects and lidarseg categories agree with the tables;
+- images exist, have the right size and are not cut short;
+- sweeps exist and have as many lidarseg labels as points.
+
+--check full also decodes every image and reads every sweep, which takes about as long as making the
+labels.
 """
 
 from __future__ import annotations
@@ -28,57 +34,63 @@ from tqdm import tqdm
 
 from fsdbev.data.labels.labeller import STAGES, LabelStatistics
 from fsdbev.data.labels.point_labels import GROUPS
+from fsdbev.data.nuscenes.check import check_nuscenes
 from fsdbev.data.nuscenes.output_folder import default_output
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 from fsdbev.structures import CLASS_NAMES
 
-#: More gain little, and each takes some 300 MB of memory.
-_MOST_WORKERS = 16
+#: More workers gain little, and each takes some 300 MB of memory.
+_MAX_WORKERS = 16
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    workers = min(cpu_count(), _MOST_WORKERS)
+    workers = min(cpu_count(), _MAX_WORKERS)
     parser = tool_parser(__doc__)
     add = parser.add_argument
-    add("--dataroot", required=True, help="folder that holds the version's folder")
-    add("--version", required=True, help="v1.0-trainval, v1.0-mini, v1.0-test, or one of your own")
+    add("--dataroot", required=True, help="folder with the folder of the version")
+    add("--version", required=True, help="v1.0-trainval, v1.0-mini, v1.0-test or your own")
     add(
         "--splits",
         nargs="+",
-        help="official ones or those of splits.json; default: all that have a scene in the version",
+        help="official splits or those of splits.json (default: all with a scene in the version)",
     )
     add(
         "--workers",
         type=int,
         default=workers,
-        help=f"processes; 0: this one only; default: the CPUs, at most {_MOST_WORKERS}: {workers}",
+        help=f"worker processes, 0 for none (default: number of CPUs, at most {_MAX_WORKERS})",
     )
-    add("--output", help="default: <dataroot>/fsdbev/<version>")
+    add("--output", help="output folder (default: <dataroot>/fsdbev/<version>)")
     add(
         "--background",
         nargs="+",
         default=[],
         metavar="CATEGORY",
-        help="categories that nuScenes doesn't have and that are background; others are refused",
+        help="unknown categories to treat as background; other unknown categories are refused",
     )
     add(
         "--check",
         nargs="?",
         const="fast",
         choices=["fast", "full"],
-        help="look at what is prepared instead; full: decode every image and read every sweep",
+        help="check prepared files only; full: decode every image and read every sweep too",
     )
     return parser.parse_args(arguments)
 
 
 def _progress(items: Iterable, total: int, what: str) -> Iterable:
-    seconds = 0.1 if sys.stderr.isatty() else 30  # a line each time in a log file
+    """Shows a progress bar."""
+    # In a log file each update is a new line.
+    seconds = 0.1 if sys.stderr.isatty() else 30
     return tqdm(items, total=total, desc=what, unit="sample", mininterval=seconds)
 
 
 def _table(statistics: LabelStatistics) -> str:
-    """Labelled pixels by where they come from, objects, and those of them that no camera has a
-    point of, a line a class; see ``LabelStatistics``."""
+    """Formats the label statistics, one line per class.
+
+    Columns are the labelled pixels by group, the objects, and the objects without a point in any
+    camera after each stage; see ``LabelStatistics``.
+    """
     rows = [["class", *GROUPS, "objects", *(f"no point: {stage}" for stage in STAGES)]]
     points, without = statistics.points, statistics.without_points
     for class_id, name in enumerate(CLASS_NAMES):
@@ -94,6 +106,7 @@ def _table(statistics: LabelStatistics) -> str:
 
 
 def _prepare(args: argparse.Namespace, output: Path) -> int:
+    """Prepares the data set and prints statistics; returns the exit status."""
     prepared = prepare_nuscenes(
         dataroot=args.dataroot,
         version=args.version,
@@ -112,8 +125,7 @@ def _prepare(args: argparse.Namespace, output: Path) -> int:
 
 
 def _check(args: argparse.Namespace, output: Path) -> int:
-    from fsdbev.data.nuscenes.check import check_nuscenes
-
+    """Checks prepared files and prints the findings; returns the exit status."""
     report = check_nuscenes(
         dataroot=args.dataroot,
         version=args.version,
@@ -128,12 +140,13 @@ def _check(args: argparse.Namespace, output: Path) -> int:
     if report.findings:
         print(f"findings in {output}: {len(report.findings)}")
         return 1
-    unseen = "" if args.check == "full" else "; images and sweeps were not read whole: --check full"
-    print(f"nothing is wrong with {output}{unseen}")
+    hint = "" if args.check == "full" else "; --check full also reads all images and sweeps"
+    print(f"no problems in {output}{hint}")
     return 0
 
 
 def run(args: argparse.Namespace) -> int:
+    """Prepares or checks; returns the exit status."""
     output = Path(args.output) if args.output else default_output(args.dataroot, args.version)
     return _check(args, output) if args.check else _prepare(args, output)
 
@@ -141,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
 def main() -> int:
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    return exit_status(run, args, interrupted="interrupted; run again to go on from here")
+    return exit_status(run, args, interrupted="interrupted; run again to continue")
 
 
 if __name__ == "__main__":

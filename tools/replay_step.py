@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Runs again the iteration that stopped a training because of a number that is not finite.
+"""Repeats the iteration at which a training stopped because of a NaN or infinite value.
 
-RECORD is the folder stopped_at_<iteration> in the output folder of the training. Prints the losses
-and the module whose output was the first that was not finite. Changes of the config show what mends
-it, as another precision: replay_step.py RECORD --rank 3 train.amp.enabled=false
+RECORD is the folder stopped_at_<iteration> in the output folder of the training. The tool prints
+the losses and the first module with an output that is not finite. Overrides show whether another
+config avoids the problem, for example full precision:
+
+    python tools/replay_step.py RECORD --rank 3 train.amp.enabled=false
 """
 
 import argparse
@@ -17,6 +19,7 @@ from fsdbev.engine.trainer import replay
 
 
 def run(args: argparse.Namespace) -> None:
+    """Repeats the iteration and prints its losses."""
     cfg = load_config(args.config_file or str(args.record.parent / "config.yaml"), args.opts)
     saved, losses, not_finite = replay(str(args.record / f"rank{args.rank}.pth"), cfg)
     print(f"iteration {saved['iteration']}, rank {saved['rank']}")
@@ -27,10 +30,17 @@ def run(args: argparse.Namespace) -> None:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
-    parser.add_argument("record", type=Path, metavar="RECORD", help="folder of the iteration")
-    parser.add_argument("--rank", type=int, default=0, help="whose batch; the error names the rank")
-    parser.add_argument("--config-file", metavar="FILE", help="default: the training's config.yaml")
-    parser.add_argument("opts", nargs="*", help="changes to the config, as path.key=value")
+    parser.add_argument("record", type=Path, metavar="RECORD", help="folder stopped_at_<iteration>")
+    parser.add_argument(
+        "--rank",
+        type=int,
+        default=0,
+        help="rank to repeat, named in the error message (default: 0)",
+    )
+    parser.add_argument(
+        "--config-file", metavar="FILE", help="config file (default: config.yaml of the training)"
+    )
+    parser.add_argument("opts", nargs="*", metavar="key=value", help="changes to the config")
     return parser.parse_intermixed_args(arguments)
 
 

@@ -1,22 +1,22 @@
 #!/usr/bin/env python
-"""Trains for some time and tells whether the memory stays flat.
+"""Soak test: trains for some time and checks that memory, open files and threads do not grow.
 
     python tools/soak.py --out DIR --minutes 30 dataloader.dataroot=data/synthetic
 
-It is the trainer of train_net.py, with the loader's workers, writers, averaged weights, rotating
+The tool runs the trainer of train_net.py with loader workers, writers, averaged weights, rotating
 checkpoints, and an evaluation at the start and every 500 iterations; key=value changes the config.
-After every --every iterations it notes the memory of the training and of the loader's workers (on
-Linux what is no part of a file, and what they share counts once; elsewhere what nobody shares),
-open files and threads.
+Every --every iterations it samples open files, threads and the memory of the training process and
+the loader's workers. On Linux this is memory that belongs to no file, with shared memory counted
+once; on other systems it is memory that is not shared.
 
-The first fifth of the time is warm-up: caches fill, and so do the histories of the scalars (1000
-iterations). Of the rest, the medians of the first and the last quarter are compared. Exit status 1:
-the memory grew by more than --max-growth percent, or the files or threads became more. "allocated"
-is without the gaps that malloc keeps between what is in use: a leak shows there, gaps do not.
+The first fifth of the time is warm-up, in which caches and the histories of scalars (1000
+iterations) fill up. The medians of the first and the last quarter of the remaining time are
+compared. The exit status is 1 if memory grew by more than --max-growth percent, or if the number
+of files or threads grew. "allocated" excludes free gaps in malloc's heap: leaks appear there,
+fragmentation does not.
 
-DIR gets samples.csv, a line for each as it is taken, at the end soak.json and soak.png, and the
-training's own output in DIR/train, which must not be there before. On a busy machine take more
-minutes.
+DIR gets samples.csv, written during the training, soak.json and soak.png at the end, and the output
+of the training in DIR/train, which must not exist before. On a busy machine, use more minutes.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from fsdbev.d2.engine import HookBase, default_argument_parser, default_setup
 from fsdbev.engine import Trainer
 from fsdbev.utils.atomic_write import atomic_write
 
-#: Share of the time that does not count.
+#: Warm-up as a fraction of the time.
 WARM_UP = 0.2
-#: Samples that a quarter has at least.
-_LEAST = 3
+#: Least number of samples in a quarter.
+_MIN_SAMPLES = 3
 MIB = 2**20
 
-#: What a soak changes in a config: it never ends by itself, and often does what may leave traces.
+#: Changes to the config: no end by itself, and frequent operations that could leak.
 OVERRIDES = (
     "train.max_iter=1000000",
     "train.eval_period=500",
@@ -56,22 +56,31 @@ OVERRIDES = (
     "train.checkpointer.max_to_keep=3",
     "dataloader.train.num_workers=2",
 )
-#: Lines of the picture: quantity, and its label.
+#: Lines of the plot: label by quantity.
 _LINES = {"memory": "all", "main": "training process", "workers": "loader's workers"}
 
-#: A sample: seconds and iteration; bytes of all processes (memory, rss, uss), of the training's
-#: process (main, allocated) and of the others (workers); files and threads of the training's.
+#: One sample: seconds and iteration; bytes of all processes (memory, rss, uss), of the training
+#: process (main, allocated) and of its workers; files and threads of the training process.
 Sample = dict[str, float]
-#: The samples by quantity.
+#: Values of all samples by quantity.
 Series = Mapping[str, np.ndarray]
 
 
 class TimeIsUp(BaseException):
-    """Ends a training from inside of it; no error, so that the trainer does not log one."""
+    """Ends a training from a hook.
+
+    Not an Exception, because the trainer logs those as errors.
+    """
 
 
 class Watcher(HookBase):
-    """Takes samples after every few iterations, into a file too, and ends the training in time."""
+    """Hook that samples every few iterations and ends the training when its time is up.
+
+    Args:
+        path: CSV file for the samples.
+        every: iterations between two samples.
+        seconds: duration of the training.
+    """
 
     def __init__(self, path: Path, *, every: int, seconds: float) -> None:
         self._path = path
@@ -81,7 +90,7 @@ class Watcher(HookBase):
 
     def before_train(self) -> None:
         self._start = time.monotonic()
-        # the first evaluation imports much, and its tables are the largest thing there is
+        # The first evaluation imports modules and reads tables, which would look like a leak later.
         self.trainer.test(self.trainer.cfg, self.trainer.eval_model)
         self._file = open(self._path, "w", newline="", encoding="utf-8")
         self._rows = csv.DictWriter(self._file, take_sample(0.0, 0))
@@ -102,12 +111,14 @@ class Watcher(HookBase):
 
 
 def take_sample(seconds: float, iteration: int) -> Sample:
-    """Memory, files and threads now, of this process once its garbage is collected."""
+    """Measures memory, files and threads of this process and its children."""
+    # Uncollected garbage would make samples noisy.
     gc.collect()
     process, heap = psutil.Process(), psutil.heap_info()
     main, workers = _memory(process), []
     for child in process.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):  # it has just ended
+        # A child may end between the listing and the measurement.
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             workers.append(_memory(child))
     return {
         "seconds": seconds,
@@ -124,12 +135,13 @@ def take_sample(seconds: float, iteration: int) -> Sample:
 
 
 def _memory(process: psutil.Process) -> dict[str, int]:
-    """Bytes of a process: resident ones, those that nobody shares (USS), and ``memory``.
+    """Measures the bytes of a process: ``rss`` (resident), ``uss`` (unshared) and ``memory``.
 
-    That is the part of PSS, which counts what n processes share as 1/n in each, that belongs to no
-    file: pages of libraries and data files come and go with other programs that read them. psutil
-    does not tell this part; where Linux does not tell it either, ``memory`` is USS.
+    ``memory`` is the part of PSS that belongs to no file, or USS where Linux does not report it.
+    PSS counts memory shared by n processes as 1/n in each.
     """
+    # Pages of files are excluded, since they come and go with other programs that read the files.
+    # psutil reports only the whole PSS, so the parts are read from /proc.
     info = process.memory_full_info()
     rollup = Path(f"/proc/{process.pid}/smaps_rollup")
     text = rollup.read_text() if rollup.exists() else ""
@@ -141,33 +153,35 @@ def _memory(process: psutil.Process) -> dict[str, int]:
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
     add = parser.add_argument
-    add("--config-file", default="configs/fsdbev_tiny_synthetic.py")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for what it finds")
-    add("--minutes", type=float, default=30, help="of training (default: 30)")
-    add("--every", type=int, default=1, help="iterations from sample to sample (default: 1)")
-    add("--max-growth", type=float, default=1.0, help="percent (default: 1)")
+    config = "configs/fsdbev_tiny_synthetic.py"
+    add("--config-file", default=config, help="config file (default: %(default)s)")
+    add("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    add("--minutes", type=float, default=30, help="minutes of training (default: 30)")
+    add("--every", type=int, default=1, help="iterations between samples (default: 1)")
+    limit = "largest growth of memory in percent (default: 1)"
+    add("--max-growth", type=float, default=1.0, help=limit)
     add("overrides", nargs="*", metavar="key=value", help="changes to the config")
     return parser.parse_intermixed_args(arguments)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trains, writes the files and prints the statement.
+    """Trains, writes the files and prints the result.
 
     Raises:
         FileNotFoundError: the config or its data is missing.
-        ValueError: an argument makes no sense, there are too few samples, or something grew.
+        ValueError: an argument is invalid, there are too few samples, or a quantity grew.
     """
     output = args.out / "train"
     if args.minutes <= 0 or args.every < 1 or args.max_growth < 0:
         raise ValueError(
-            "--minutes are positive, --every starts at 1 and --max-growth at 0, got "
+            "--minutes must be positive, --every at least 1 and --max-growth at least 0, got "
             f"{args.minutes}, {args.every} and {args.max_growth}"
         )
     if output.exists():
-        raise ValueError(f"{output} is there already: take another --out, or move it away")
+        raise ValueError(f"{output} already exists: use another --out, or move it away")
     samples = train(args, output)
     if not samples:
-        raise ValueError(f"no {args.every} iterations in {args.minutes} minutes: take more minutes")
+        raise ValueError(f"no {args.every} iterations in {args.minutes} minutes: use more minutes")
     series = {name: np.array([sample[name] for sample in samples]) for name in samples[0]}
     found = write(args, series)
     print("\n".join(lines(series, found)))
@@ -176,7 +190,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace, output: Path) -> list[Sample]:
-    """The samples of a training that ends when its time is up."""
+    """Trains until the time is up and returns the samples."""
     overrides = [*OVERRIDES, f"train.output_dir={json.dumps(str(output))}", *args.overrides]
     cfg = load_config(args.config_file, overrides)
     options = ["--config-file", args.config_file, *overrides]
@@ -190,7 +204,14 @@ def train(args: argparse.Namespace, output: Path) -> list[Sample]:
 
 
 def growth(seconds: np.ndarray, values: np.ndarray) -> dict[str, float]:
-    """Medians of the first and the last quarter of the time after warm-up, and the percent between.
+    """Compares the first and the last quarter of the time after warm-up.
+
+    Args:
+        seconds: times of the samples.
+        values: values of the samples.
+
+    Returns:
+        Medians ``first`` and ``last`` of the quarters, and the growth in ``percent``.
 
     Raises:
         ValueError: a quarter has too few samples.
@@ -199,10 +220,10 @@ def growth(seconds: np.ndarray, values: np.ndarray) -> dict[str, float]:
     quarter = (end - begin) / 4
     first = values[(seconds >= begin) & (seconds < begin + quarter)]
     last = values[seconds >= end - quarter]
-    if min(len(first), len(last)) < _LEAST:
+    if min(len(first), len(last)) < _MIN_SAMPLES:
         raise ValueError(
-            f"{len(first)} and {len(last)} samples in the first and last quarter after warm-up say "
-            f"nothing: at least {_LEAST} are needed, with more --minutes or a smaller --every"
+            f"{len(first)} and {len(last)} samples in the first and last quarter after warm-up are "
+            f"too few: at least {_MIN_SAMPLES} are needed; use more --minutes or a smaller --every"
         )
     before, after = float(np.median(first)), float(np.median(last))
     percent = 100 * (after / before - 1) if before else 0.0
@@ -210,7 +231,7 @@ def growth(seconds: np.ndarray, values: np.ndarray) -> dict[str, float]:
 
 
 def write(args: argparse.Namespace, series: Series) -> dict[str, dict[str, float]]:
-    """Writes picture and numbers; returns first, last and percent by quantity."""
+    """Writes plot and numbers; returns the :func:`growth` of each quantity."""
     seconds = series["seconds"]
     quantities = [name for name in series if name not in ("seconds", "iteration")]
     found = {name: growth(seconds, series[name]) for name in quantities}
@@ -226,7 +247,7 @@ def write(args: argparse.Namespace, series: Series) -> dict[str, dict[str, float
 
 
 def draw(series: Series, found: Mapping[str, Mapping[str, float]], title: str) -> Figure:
-    """Memory over time: above all of it, below its change since the first quarter."""
+    """Draws memory over time at the top, and its change since the first quarter at the bottom."""
     figure = Figure(figsize=(9.0, 5.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     minutes = series["seconds"] / 60
@@ -235,7 +256,7 @@ def draw(series: Series, found: Mapping[str, Mapping[str, float]], title: str) -
     for name, label in _LINES.items():
         above.plot(minutes, series[name] / MIB, linewidth=1.4, label=label)
         below.plot(minutes, changes[name], linewidth=1.0, alpha=0.85)
-    # without single peaks and the warm-up's rise, which would flatten the rest
+    # Single peaks and the rise during warm-up would flatten the curves.
     counted = np.concatenate([values[minutes >= start] for values in changes.values()])
     lowest, highest = np.quantile(counted, (0.002, 0.998))
     room = 0.1 * (highest - lowest) or 1.0
@@ -243,7 +264,7 @@ def draw(series: Series, found: Mapping[str, Mapping[str, float]], title: str) -
     above.set_ylim(bottom=0)
     above.set_ylabel("memory (MiB)")
     below.set_ylabel("change (MiB) since\nthe first quarter's median")
-    below.set_xlabel("minutes; grey: warm-up, does not count")
+    below.set_xlabel("minutes; grey: warm-up, not evaluated")
     for axes in (above, below):
         axes.axvspan(0, start, color="#F1F3F5", zorder=0)
         axes.set_xlim(left=0)
@@ -255,7 +276,7 @@ def draw(series: Series, found: Mapping[str, Mapping[str, float]], title: str) -
 
 
 def lines(series: Series, found: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The statement, a line a quantity."""
+    """Formats the result with one line per quantity."""
     minutes = series["seconds"][-1] / 60
     text = [
         f"{series['iteration'][-1]} iterations in {minutes:.1f} minutes, "
@@ -270,7 +291,7 @@ def lines(series: Series, found: Mapping[str, Mapping[str, float]]) -> list[str]
 
 
 def too_much(found: Mapping[str, Mapping[str, float]], max_growth: float) -> list[str]:
-    """Quantities that grew more than they may."""
+    """Returns the quantities that grew more than allowed."""
     limits = {"memory": max_growth, "files": 0.0, "threads": 0.0}
     return [name for name, most in limits.items() if found[name]["percent"] > most]
 

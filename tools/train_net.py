@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains or evaluates what a config file describes; --help has examples."""
+"""Trains or evaluates the model of a config file; --help shows examples."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draws samples, one PNG a sample, or a scene as a video.
+"""Draws samples as PNG files, or a scene as a video.
 
     python tools/visualize.py truth --index F.arrow --dataroot D --out DIR
     python tools/visualize.py results --index F.arrow --dataroot D --out DIR --results R.json
@@ -10,20 +10,21 @@
     python tools/visualize.py scene --index F.arrow --dataroot D --scene NAME --out FILE.mp4 \\
         [--results R.json] [--fps 2]
 
-``truth`` draws the annotations on all cameras and from above, ``results`` the predictions of a
-submission file over them; ``scene`` draws either of every sample of a scene, with the ways that
-things came. ``data`` draws what training sees: depth and foreground labels, heatmaps and boxes on
-the stored images, and with --augmented also on the images that the network gets. ``diagnostics`` draws
-what a model makes of a sample: depth, foreground and what its boxes come from in every camera;
-from above its BEV features, those of its teacher where the sample has labels, and where it takes
-objects' centres to be.
+truth        annotations on all camera images and in the BEV view
+results      predictions of a submission file, drawn over the annotations
+data         training targets: depth and foreground labels, heatmaps and boxes on the stored
+             images; with --augmented also on the augmented network images
+diagnostics  outputs of a model: detections, depth, foreground and the attention of the boxes in
+             each camera; in BEV the features of the student, those of the teacher if the sample
+             has labels, and the center heatmap
+scene        truth or results for all samples of a scene, with past trajectories, as a video
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,12 @@ from fsdbev.data.index.records import Frame
 from fsdbev.evaluation import read_submission
 from fsdbev.evaluation.submission import predictions_of
 from fsdbev.inference import diagnose, load_model
-from fsdbev.structures import LabelledBoxes
 from fsdbev.visualization import (
     REACH,
     VideoWriter,
     augmented_sample,
     choose_rows,
+    diagnostics_sheet,
     draw_sample,
     labelled_sample,
     rows_of,
@@ -52,7 +53,6 @@ from fsdbev.visualization import (
     target_sheet,
     title_of,
 )
-from fsdbev.visualization import diagnostics_sheet as diagnostics_sheet
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -63,29 +63,31 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         mode_parser.set_defaults(results=None)
         add = mode_parser.add_argument
         if mode == "scene":
-            add("--scene", required=True, metavar="NAME", help="scene of the index")
-            add("--out", required=True, help="video file (.mp4)")
-            add("--fps", type=float, default=2.0, help="samples a second (default: 2)")
+            add("--scene", required=True, metavar="NAME", help="name of a scene of the index")
+            add("--out", required=True, help="video file (.mp4, .mkv or .mov)")
+            add("--fps", type=float, default=2.0, help="samples per second (default: 2)")
         else:
             add("--out", required=True, help="folder for the pictures")
-            samples = "how many, spread evenly over the index, or their tokens (default: 6)"
+            samples = (
+                "number of samples, spread evenly over the index, or sample tokens (default: 6)"
+            )
             add("--samples", nargs="+", default=["6"], help=samples)
         if mode in ("data", "diagnostics"):
             add_config_arguments(add, mode)
         else:
             add("--index", required=True, help="frame index of the split (.arrow)")
-            add("--dataroot", required=True, help="folder the index' image paths start from")
-            reach = "metres from the ego to the view from above's sides (default: %(default)g)"
+            add("--dataroot", required=True, help="folder that image paths are relative to")
+            reach = "half the side of the BEV view in metres (default: %(default)g)"
             add("--reach", type=float, default=REACH, metavar="M", help=reach)
         if mode in ("results", "scene"):
-            add("--results", required=mode == "results", help="submission file")
+            add("--results", required=mode == "results", help="nuScenes submission file")
         if mode in ("results", "diagnostics", "scene"):
-            add("--score-threshold", type=float, default=0.2, help="hide lower ones (default: 0.2)")
+            threshold = "least score of the boxes to draw (default: 0.2)"
+            add("--score-threshold", type=float, default=0.2, help=threshold)
     result, rest = parser.parse_known_args(arguments)
-    if result.mode in (
-        "data",
-        "diagnostics",
-    ):  # overrides that stand between or behind other arguments
+    if result.mode in ("data", "diagnostics"):
+        # argparse cannot intermix positional arguments with the options of a subcommand: overrides
+        # between or after the options end up in --samples or in the rest.
         texts = [*result.samples, *rest]
         result.overrides += [text for text in texts if "=" in text and text[0] != "-"]
         result.samples = [text for text in result.samples if "=" not in text]
@@ -96,62 +98,65 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def add_config_arguments(add: Callable[..., Any], mode: str) -> None:
-    add("--config-file", required=True, help="its dataloader has data set and mapper")
+    """Adds the options of modes that read a config."""
+    add("--config-file", required=True, help="config file with a dataloader")
     split = "train" if mode == "data" else "test"
-    add("--split", choices=["train", "test"], default=split, help=f"default: {split}")
+    add("--split", choices=["train", "test"], default=split, help=f"split (default: {split})")
     if mode == "data":
-        add("--augmented", type=int, metavar="SEED", help="also as the network gets them")
+        augmented = "also draw augmented network images, with this seed"
+        add("--augmented", type=int, metavar="SEED", help=augmented)
     else:
-        add("--weights", help="checkpoint; the same as train.init_checkpoint=FILE")
+        add("--weights", help="checkpoint, same as train.init_checkpoint=FILE")
     add("overrides", nargs="*", metavar="key=value", help="changes to the config")
 
 
 def chosen_rows(index: FrameIndex, samples: Sequence[str]) -> list[int]:
-    """Rows that --samples means."""
+    """Returns the rows that --samples selects."""
+    # Longer strings of digits are tokens.
     is_count = len(samples) == 1 and samples[0].isdigit() and len(samples[0]) < 9
     return choose_rows(index, int(samples[0])) if is_count else rows_of(index, samples)
 
 
-def predictions_by_row(
-    args: argparse.Namespace, index: FrameIndex
-) -> Callable[[int], LabelledBoxes | None]:
-    """A row of the index -> its predictions, or None where there are no --results."""
-    if args.results is None:
-        return lambda row: None
-    submission = read_submission(args.results)
-    return lambda row: predictions_of(index[row], submission, args.score_threshold)
+def draw_rows(
+    args: argparse.Namespace, index: FrameIndex, rows: Sequence[int], *, trails: bool = False
+) -> Iterator[np.ndarray]:
+    """Reads --results, if given, and returns an iterator over the pictures of the rows."""
+    submission = None if args.results is None else read_submission(args.results)
+
+    def draw(row: int) -> np.ndarray:
+        boxes = None
+        if submission is not None:
+            boxes = predictions_of(index[row], submission, args.score_threshold)
+        return draw_sample(index, row, args.dataroot, boxes, trails=trails, reach=args.reach)
+
+    return map(draw, rows)
 
 
 def draw_boxes(args: argparse.Namespace) -> None:
-    """Modes 'truth' and 'results'."""
+    """Runs the modes 'truth' and 'results'."""
     index = FrameIndex(args.index)
     rows = chosen_rows(index, args.samples)
-    predictions = predictions_by_row(args, index)
-    for row in rows:
-        picture = draw_sample(index, row, args.dataroot, predictions(row), reach=args.reach)
+    for row, picture in zip(rows, draw_rows(args, index, rows)):
         save(picture, args.out, index[row], row)
 
 
 def draw_scene(args: argparse.Namespace) -> None:
-    """Mode 'scene'."""
+    """Runs the mode 'scene'."""
     index = FrameIndex(args.index)
     rows = rows_of_scene(index, args.scene)
-    predictions = predictions_by_row(args, index)
+    pictures = draw_rows(args, index, rows, trails=True)
     with VideoWriter(args.out, args.fps) as video:
-        for row in rows:
-            picture = draw_sample(
-                index, row, args.dataroot, predictions(row), trails=True, reach=args.reach
-            )
+        for picture in pictures:
             video.add(picture)
     print(args.out)
 
 
 def draw_diagnostics(args: argparse.Namespace) -> None:
-    """Mode 'diagnostics'."""
+    """Runs the mode 'diagnostics'."""
     cfg = load_config(args.config_file, args.overrides)
     weights = args.weights or cfg.train.init_checkpoint
     if not weights:
-        raise ValueError("an untrained model believes nothing; give --weights FILE")
+        raise ValueError("diagnostics need a trained model; give --weights FILE")
     model = load_model(cfg, weights)
     loader = cfg.dataloader[args.split]
     dataset, mapper = instantiate(loader.dataset), instantiate(cfg.dataloader.test.mapper)
@@ -169,7 +174,8 @@ def draw_diagnostics(args: argparse.Namespace) -> None:
 
 
 def draw_data(args: argparse.Namespace) -> None:
-    """Mode 'data'. Targets are those of training, in the test split as well."""
+    """Runs the mode 'data'."""
+    # The mapper of training makes the targets, for the test split too.
     loaders = load_config(args.config_file, args.overrides).dataloader
     dataset = instantiate(loaders[args.split].dataset)
     mapper = instantiate(loaders.train.mapper)
@@ -183,7 +189,7 @@ def draw_data(args: argparse.Namespace) -> None:
 
 
 def save(picture: np.ndarray, folder: str, frame: Frame, row: int, kind: str = "") -> None:
-    """Writes the picture of a sample and prints its path."""
+    """Writes the picture of a sample as PNG and prints the path."""
     path = Path(folder) / f"{frame.scene_name}_{row:05d}_{frame.sample_token}{kind}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)

@@ -1,21 +1,24 @@
-"""What a row of the paper's ablation lacks of the row below it, for any size of the model."""
+"""Differences between the rows of the ablation in FSD-BEV (arXiv:2407.10135), for any model size.
+
+Each function turns the config of a row into that of the row above it.
+"""
 
 from fsdbev.d2.config import LazyCall as L
 from fsdbev.modeling import build_part
 
 
 def without_msfe(model):
-    """F16 alone feeds the depth network, and a branch of its own gives the foreground mask."""
+    """Removes MSFE: F16 is the depth network's input, and ForegroundBranch predicts the mask."""
     model.neck.skip_finest = 2
     model.msfe = L(build_part)(name="ForegroundBranch", in_channels="${..neck.out_channels}")
 
 
 def without_pci(dataloader):
-    """The labels are of the sweep's own points."""
+    """Removes point cloud intensification: labels come only from the points of the sweep."""
     dataloader.frame_combination = False
     dataloader.pseudo_points = False
 
 
 def without_fsd(model):
-    """The student alone."""
+    """Removes foreground self-distillation: only the student is trained."""
     model.teacher_fill = None

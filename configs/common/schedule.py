@@ -1,4 +1,7 @@
-"""Learning rate over the iterations, as multiples of the optimizer's lr."""
+"""Learning rate schedules, as multiples of the optimizer's ``lr``.
+
+The published schedule is ``constant`` (docs/model.md, "Training data").
+"""
 
 from fsdbev.d2.config import LazyCall as L
 from fsdbev.engine.optim import constant_with_warmup, cosine_with_warmup

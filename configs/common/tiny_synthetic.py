@@ -1,13 +1,15 @@
-"""A training on the synthetic data set that a laptop's CPU does in minutes: all but the model, and
-the sizes of models that fit it."""
+"""Tiny training on the synthetic data set, for minutes on a CPU: everything except the model.
+
+``sizes`` and ``depth_net_sizes`` reduce a model to match.
+"""
 
 from .data.synthetic import dataloader
 from .optim import AdamW as optimizer
 from .schedule import cosine as lr_multiplier
 from .train import train
 
-# For any model: model.merge_with(sizes). The synthetic street is small: nearly nine in ten objects
-# stand within 28 m.
+# For any model: model.merge_with(sizes). The synthetic street is small: nearly 90 % of the objects
+# are within 28 m.
 sizes = dict(
     grid=dict(x_range=[-28.0, 28.0], y_range=[-28.0, 28.0], cell=1.0),
     depth_bins=dict(stop=41.0, step=1.0),
@@ -17,7 +19,7 @@ sizes = dict(
     bev_encoder=dict(out_channels=32),
     head=dict(shared_channels=16, branch_channels=16, score_threshold=0.03),
 )
-# For a camera-aware depth network. A few hundred steps have no time for dropout or strong
+# For a camera-aware depth network. A few hundred steps are too few for dropout or strong
 # augmentation.
 depth_net_sizes = dict(mid_channels=32, aspp_channels=16, dropout=0.0)
 

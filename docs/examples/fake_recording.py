@@ -1,11 +1,10 @@
-"""A made-up recording of a three-camera rig, in a format of its own: it stands in for your data in
-docs/custom_dataset.md.
+"""Generates a fake recording of a three-camera rig, the example data of docs/custom_dataset.md.
 
     python docs/examples/fake_recording.py recording
 
-``rig.json`` has sizes, camera matrices and mounts; ``<drive>/log.json`` has a list of moments with
-files, vehicle poses and objects, everything in the world's frame. Two drives at 2 Hz; the second
-lost its third moment.
+``rig.json`` has image sizes, camera matrices and mounts. ``<drive>/log.json`` is a list of entries
+with files, vehicle poses and objects in world coordinates. There are two drives at 2 Hz; the third
+entry of the second drive is missing.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-#: Name -> (width, height), focal length in pixels, direction of view in degrees to the left.
+#: Name -> (width, height), focal length in pixels, viewing direction in degrees to the left.
 CAMERAS = {
     "left": ((640, 480), 400.0, 60.0),
     "front": ((800, 600), 560.0, 0.0),
     "right": ((512, 512), 320.0, -60.0),
 }
 SHUTTER = {"left": -0.03, "front": 0.0, "right": 0.03}  # seconds
-DRIVES = {"north": (0, 1, 2, 3), "south": (0, 1, 3, 4)}  # moments, two a second
-#: Kind, length, width, height, where at the start, heading in degrees, m/s, LiDAR points.
+DRIVES = {"north": (0, 1, 2, 3), "south": (0, 1, 3, 4)}  # entries, two per second
+#: Kind, (length, width, height), position at the start, heading in degrees, m/s, LiDAR points.
 OBJECTS = (
     ("sedan", (4.4, 1.8, 1.5), (18.0, 2.0), 10.0, 0.0, 80),
     ("lorry", (8.0, 2.6, 3.2), (30.0, -7.0), 0.0, 4.0, 80),
@@ -46,7 +45,7 @@ SIGNS = np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)]) - (0.5, 0.
 
 
 def pose(yaw: float, position: tuple[float, ...], pitch: float = 0.0) -> np.ndarray:
-    """(4, 4) from angles in degrees (pitch: nose down) and a position."""
+    """Returns a (4, 4) pose from angles in degrees (positive pitch: nose down) and a position."""
     a, b = math.radians(yaw), math.radians(pitch)
     turn = np.array([[math.cos(a), -math.sin(a), 0], [math.sin(a), math.cos(a), 0], [0, 0, 1]])
     tilt = np.array([[math.cos(b), 0, math.sin(b)], [0, 1, 0], [-math.sin(b), 0, math.cos(b)]])
@@ -62,14 +61,14 @@ LIDAR_MOUNT = pose(90.0, (0.5, 0.0, 2.0))
 
 
 def vehicle(time: float) -> np.ndarray:
-    """world_T_vehicle: 3 m/s along a heading of 30 degrees, its nose a little down."""
+    """Returns world_T_vehicle: 3 m/s along a heading of 30 degrees, pitched down by 1 degree."""
     heading = math.radians(30.0)
     place = (500 + 3 * time * math.cos(heading), 200 + 3 * time * math.sin(heading), 0.0)
     return pose(30.0, place, pitch=1.0)
 
 
 def objects_at(time: float) -> list[dict]:
-    """Objects in the world; ``position`` is the middle of their bottom."""
+    """Returns the objects in world coordinates; ``position`` is the centre of the bottom."""
     found = []
     for number, (kind, size, start, heading, speed, points) in enumerate(OBJECTS):
         world = vehicle(0.0) @ [*start, 0.0, 1.0]
@@ -95,7 +94,7 @@ def object_pose(thing: dict) -> np.ndarray:
 
 
 def paint(camera: str, time: float) -> Image.Image:
-    """Flat boxes before sky and ground, the far ones first."""
+    """Draws the objects as plain boxes in front of sky and ground, the farthest first."""
     (width, height), focal, _ = CAMERAS[camera]
     image = Image.new("RGB", (width, height), SKY)
     draw = ImageDraw.Draw(image)
@@ -115,7 +114,7 @@ def paint(camera: str, time: float) -> Image.Image:
 
 
 def scan(time: float, rng: np.random.Generator) -> np.ndarray:
-    """(P, 4) float32 x, y, z, reflectivity in the LiDAR's frame."""
+    """Returns (P, 4) float32 x, y, z, reflectivity in the LiDAR frame."""
     around = rng.uniform(-40, 40, (500, 2))
     parts = [np.c_[around, np.zeros(500)] + vehicle(time)[:3, 3]]
     for thing in objects_at(time):
@@ -130,7 +129,7 @@ def scan(time: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def record(folder: Path) -> None:
-    """Writes the recording."""
+    """Writes the recording into ``folder``."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     rig = {"cameras": {}, "vehicle_T_lidar": LIDAR_MOUNT.tolist()}
@@ -141,11 +140,11 @@ def record(folder: Path) -> None:
     (folder / "rig.json").write_text(json.dumps(rig))
     for drive, frames in DRIVES.items():
         (folder / drive).mkdir(exist_ok=True)
-        log = [_moment(folder, f"{drive}/{number}", number / 2, rng) for number in frames]
+        log = [_entry(folder, f"{drive}/{number}", number / 2, rng) for number in frames]
         (folder / drive / "log.json").write_text(json.dumps(log))
 
 
-def _moment(folder: Path, stem: str, time: float, rng: np.random.Generator) -> dict:
+def _entry(folder: Path, stem: str, time: float, rng: np.random.Generator) -> dict:
     images = {}
     for name in CAMERAS:
         frame = time + SHUTTER[name]

@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, read safely, loaded with a report of what did not fit."""
+"""Checkpoints: atomic writing, safe reading, and loading with a report of mismatches."""
 
 from .checkpointer import TrainingCheckpointer
 from .convert import Form, form_of, to_our_names, to_release_names

@@ -1,4 +1,4 @@
-"""Saving and resuming a training."""
+"""Checkpointer of a training: saves it and resumes from the newest complete checkpoint."""
 
 from __future__ import annotations
 
@@ -20,28 +20,38 @@ from .weights import load_state
 
 logger = logging.getLogger(__name__)
 
-#: The file that names the last checkpoint, beside the checkpoints.
+#: File in the folder of the checkpoints that names the last one.
 LAST = "last_checkpoint"
-#: The name of the checkpoint at the end of a training, without its ending.
+#: Name of the checkpoint at the end of a training, without the file ending.
 FINAL = "model_final"
 
 _ENDING = ".pth"
 _NUMBERED = re.compile(r".+_(\d+)\.pth")
-_LONGEST_NAME = 255  # bytes that file systems allow
+_MAX_NAME_BYTES = 255  # limit of common file systems
 
 
 class TrainingCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer with files that survive a crash, tell damage and hold no code.
+    """Detectron2's checkpointer with atomic writes, detection of damage and files without code.
 
-    A checkpoint is a dict: ``model`` and one entry for each checkpointable (``trainer``, ``ema``),
-    plus ``iteration``. Loading one is strict: a training goes on with the same model or not at all.
+    A checkpoint is a dict: ``model``, one entry for each checkpointable (``trainer``, ``ema``), and
+    ``iteration``. Loading is strict: names and shapes of the weights must equal the model's.
     """
 
+    #: Content of the file that ``load`` is about to read, if it has been read already.
+    _preloaded: dict[str, Any] | None = None
+    #: Reason why this rank could not read the checkpoint that rank 0 chose.
+    _read_error: str | None = None
+
     def save(self, name: str, **extra: Any) -> None:
-        """Writes ``<save_dir>/<name>.pth`` and makes it the last checkpoint; rank 0 only.
+        """Writes ``<save_dir>/<name>.pth`` and tags it as the last checkpoint, on rank 0 only.
+
+        Args:
+            name: file name without ending.
+            extra: further entries of the checkpoint, such as ``iteration``.
 
         Raises:
-            OSError: it cannot be written. What is there, and which is the last, stays as it was.
+            OSError: the file cannot be written. Existing checkpoints and the tag are unchanged.
+            ValueError: an entry is of a type that :func:`.write_checkpoint` does not accept.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -49,78 +59,92 @@ class TrainingCheckpointer(DetectionCheckpointer):
         data |= {key: part.state_dict() for key, part in self.checkpointables.items()}
         path = os.path.join(self.save_dir, f"{name}{_ENDING}")
         self.logger.info("Saving checkpoint to %s", path)
-        self._remove_unfinished()
+        self._remove_partial_files()
         try:
             write_checkpoint(data | extra, path)
             self.tag_last_checkpoint(os.path.basename(path))
         except OSError as error:
-            room = f"{_free(self.save_dir)} are free, it needs {_size(_bytes_of(data))}"
-            raise type(error)(error.errno, f"{error}; {room}") from error
+            free, needed = _free_space(self.save_dir), _megabytes(_tensor_bytes(data))
+            message = f"{error}; {free} are free, {needed} are needed"
+            raise type(error)(error.errno, message) from error
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Writes the name of the last checkpoint atomically; fvcore's method writes in place."""
         with atomic_write(os.path.join(self.save_dir, LAST)) as file:
             file.write(last_filename_basename.encode())
 
     def get_checkpoint_file(self) -> str:
-        """The checkpoint that ``last_checkpoint`` names, whole or not; "" if it names none here."""
-        name = self._tagged()
+        """Returns the path of the checkpoint that ``last_checkpoint`` names, complete or not; "" if
+        there is none in this folder."""
+        name = self._tagged_name()
         return os.path.join(self.save_dir, name) if name else ""
 
     def has_checkpoint(self) -> bool:
-        """Whether there is a checkpoint to resume from, whole or not. All ranks must ask; the
-        answer is what rank 0 sees."""
+        """Returns whether rank 0 finds a checkpoint to resume from, complete or not.
+
+        A collective operation: all ranks must call it.
+        """
+        # Rank 0 decides for all: ranks that disagree would wait for each other forever.
         found = comm.is_main_process() and any(True for _ in self._candidates())
         return comm.all_gather(found)[0]
 
     def newest_complete(self) -> str:
-        """The last checkpoint; where it is damaged or missing, the newest before it that is whole.
+        """Returns the path of the last checkpoint or, if that is damaged or missing, of the newest
+        complete one before it; "" if there are no checkpoints.
 
-        All ranks must ask. Rank 0 chooses and says what it passed over.
-
-        Returns:
-            its path, or "" where there never was one.
+        A collective operation: all ranks must call it. Rank 0 chooses and logs skipped checkpoints.
 
         Raises:
-            ValueError: there are some, but none is whole.
+            ValueError: there are checkpoints, but none is complete.
         """
         return self._choose()[0]
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Goes on from ``newest_complete`` if there is one and ``resume`` is set, with all that is
-        kept; else loads the weights of ``path`` alone. All ranks must ask.
+        """Resumes model and checkpointables from :meth:`newest_complete` if ``resume`` is set and
+        there is a checkpoint; otherwise loads only the weights of ``path``.
+
+        A collective operation: all ranks must call it.
+
+        Args:
+            path: file of initial weights; "" for none.
+            resume: whether to look for a checkpoint in ``save_dir``.
+
+        Returns:
+            The remaining entries of the checkpoint, such as ``iteration``.
 
         Raises:
-            ValueError: see ``newest_complete``; another rank cannot read what rank 0 has; or the
-                checkpoint is of another model.
+            ValueError: see :meth:`newest_complete`; a rank cannot read the file that rank 0 chose;
+                or the checkpoint does not fit the model.
         """
         chosen, content = self._choose() if resume else ("", None)
         if not chosen:
             return super().resume_or_load(path, resume=False)
-        self._content = content if content is not None else self._read_as_rank_0(chosen)
-        problems = [problem for problem in comm.all_gather(self._problem) if problem]
+        # Rank 0 has read the file to check it; load() would read it a second time.
+        self._preloaded = content if content is not None else self._read_chosen(chosen)
+        # All ranks raise the error of any rank, so that none waits for a rank that has ended.
+        problems = [problem for problem in comm.all_gather(self._read_error) if problem]
         if problems:
             raise ValueError("; ".join(problems))
         return self.load(chosen)
 
-    _content: dict[str, Any] | None = None  # of the file that is about to be loaded
-    _problem: str | None = None  # why this rank has none
-
-    def _read_as_rank_0(self, path: str) -> dict[str, Any] | None:
+    def _read_chosen(self, path: str) -> dict[str, Any] | None:
+        """Reads the checkpoint that rank 0 chose; returns None and sets ``_read_error`` if this
+        rank cannot read it."""
         try:
             return read_checkpoint(path)
         except (OSError, ValueError) as error:
-            self._problem = (
+            self._read_error = (
                 f"rank {comm.get_rank()} cannot read {path!r}, which rank 0 has read: {error}. Is "
                 "train.output_dir on a file system that all machines share?"
             )
             return None
 
     def _choose(self) -> tuple[str, dict[str, Any] | None]:
-        """What ``newest_complete`` returns, the same on all ranks; on rank 0 also what is in it."""
+        """Returns the path of :meth:`newest_complete` on all ranks, and its content on rank 0."""
         path, content, error = "", None, None
         if comm.is_main_process():
             try:
-                path, content = self._newest_complete()
+                path, content = self._find_newest_complete()
             except ValueError as caught:
                 error = str(caught)
         path, error = comm.all_gather((path, error))[0]
@@ -128,107 +152,118 @@ class TrainingCheckpointer(DetectionCheckpointer):
             raise ValueError(error)
         return path, content
 
-    def _newest_complete(self) -> tuple[str, dict[str, Any] | None]:
+    def _find_newest_complete(self) -> tuple[str, dict[str, Any] | None]:
+        """Returns path and content of the first candidate that can be read, ("", None) without
+        candidates.
+
+        Raises:
+            ValueError: no candidate can be read.
+        """
         damaged = []
         for path in self._candidates():
             try:
                 content = read_checkpoint(path)
             except (OSError, ValueError) as error:
                 damaged.append(str(error))
-                logger.error("Checkpoint %s is passed over, it cannot be used: %s", path, error)
+                logger.error("Checkpoint %s is skipped, as it cannot be read: %s", path, error)
                 continue
-            if damaged or not self._tagged():
-                logger.warning("Going on from %s, the newest checkpoint that is whole", path)
+            if damaged or not self._tagged_name():
+                logger.warning("Resuming from %s, the newest complete checkpoint", path)
             return path, content
         if damaged:
             raise ValueError(
-                f"none of the checkpoints in {self.save_dir!r} is whole: {'; '.join(damaged)}. Put "
-                "a copy there, or start anew in another train.output_dir"
+                f"none of the checkpoints in {self.save_dir!r} is complete: {'; '.join(damaged)}. "
+                "Restore one from a copy, or start a new training in another train.output_dir"
             )
         return "", None
 
     def _candidates(self) -> Iterator[str]:
-        """Paths of what may be gone on from: what is tagged, and then the newest before it."""
+        """Yields paths to resume from: the tagged checkpoint, then older ones, newest first."""
         numbered = sorted(self.numbered(), reverse=True)
-        tagged = self._tagged()
+        tagged = self._tagged_name()
         if tagged:
             yield os.path.join(self.save_dir, tagged)
-            limit = _number(tagged)
+            limit = _iteration_of(tagged)
             numbered = [(n, path) for n, path in numbered if limit is None or n < limit]
         paths = [path for _, path in numbered]
         final = os.path.join(self.save_dir, f"{FINAL}{_ENDING}")
         if os.path.isfile(final) and os.path.basename(final) != tagged:
-            # it ended a shorter training where others are newer
-            last = all(os.path.getmtime(path) <= os.path.getmtime(final) for path in paths)
-            paths.insert(0 if last and not tagged else len(paths), final)
+            # If others are newer, this is the end of a shorter training that was continued.
+            is_newest = all(os.path.getmtime(path) <= os.path.getmtime(final) for path in paths)
+            paths.insert(0 if is_newest and not tagged else len(paths), final)
         yield from paths
 
     def numbered(self) -> list[tuple[int, str]]:
-        """Iteration and path of all checkpoints that have the iteration in their names."""
+        """Returns iteration and path of all checkpoints with the iteration in their names."""
         if not os.path.isdir(self.save_dir):
             return []
-        numbers = {name: _number(name) for name in os.listdir(self.save_dir)}
+        numbers = {name: _iteration_of(name) for name in os.listdir(self.save_dir)}
         found = [(n, os.path.join(self.save_dir, name)) for name, n in numbers.items()]
         return [(n, path) for n, path in found if n is not None and os.path.isfile(path)]
 
-    def _tagged(self) -> str:
-        """The name in ``last_checkpoint``, if it is one of a checkpoint in this folder."""
+    def _tagged_name(self) -> str:
+        """Returns the name in ``last_checkpoint``; "" if it is not the name of a checkpoint file in
+        this folder."""
         try:
             with open(os.path.join(self.save_dir, LAST), "rb") as file:
-                name = file.read(_LONGEST_NAME + 1).decode(errors="replace").strip()
+                name = file.read(_MAX_NAME_BYTES + 1).decode(errors="replace").strip()
         except FileNotFoundError:
             return ""
         except OSError as error:
             logger.error("%s cannot be read: %s", LAST, error)
             return ""
+        # A damaged or foreign tag must not lead to a file outside of this folder.
         is_plain = os.path.basename(name) == name and name.isprintable() and "\\" not in name
         if not is_plain or not name.endswith(_ENDING):
-            logger.error("%s in %s names no checkpoint there: %r", LAST, self.save_dir, name)
+            logger.error("%s in %s is not the name of a checkpoint: %r", LAST, self.save_dir, name)
             return ""
         return name
 
-    def _remove_unfinished(self) -> None:
-        """What earlier, killed processes were writing."""
+    def _remove_partial_files(self) -> None:
+        """Removes the temporary files of killed processes."""
         for names in (f"*{_ENDING}", LAST):
             for path in leftovers(self.save_dir, names):
                 path.unlink(missing_ok=True)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        content, self._content = self._content, None
+        content, self._preloaded = self._preloaded, None  # release the memory after loading
         return read_checkpoint(filename) if content is None else content
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:
         missing = [key for key in self.checkpointables if key not in checkpoint]
         if missing:
             raise ValueError(
-                f"the checkpoint has no {' and no '.join(missing)}: this training cannot resume "
-                "from it. Start a new one from its weights, by train.init_checkpoint"
+                f"the checkpoint has no {' and no '.join(missing)}, so this training cannot resume "
+                "from it. Start a new one from its weights with train.init_checkpoint"
             )
         load_state(self.model, checkpoint.pop("model"), strict=True, source="the checkpoint")
 
 
-def _number(name: str) -> int | None:
+def _iteration_of(name: str) -> int | None:
+    """Returns the iteration in the name of a checkpoint, None if there is none."""
     match = _NUMBERED.fullmatch(name)
     return int(match[1]) if match else None
 
 
-def _bytes_of(value: Any) -> int:
-    """Of all tensors in containers."""
+def _tensor_bytes(value: Any) -> int:
+    """Returns the size of all tensors in nested dicts, lists and tuples, bytes."""
     if isinstance(value, torch.Tensor):
         return value.nbytes
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list | tuple):
         return 0
-    return sum(_bytes_of(item) for item in value)
+    return sum(_tensor_bytes(item) for item in value)
 
 
-def _free(folder: str) -> str:
+def _free_space(folder: str) -> str:
+    """Formats the free space of a folder's disk."""
     try:
-        return _size(shutil.disk_usage(folder).free)
-    except OSError:
+        return _megabytes(shutil.disk_usage(folder).free)
+    except OSError:  # part of an error message, which must not fail itself
         return "an unknown number of MB"
 
 
-def _size(number: int) -> str:
+def _megabytes(number: int) -> str:
+    """Formats a number of bytes."""
     return f"{number / 1e6:.1f} MB"

@@ -1,5 +1,4 @@
-"""Checkpoint files: written so that a crash leaves the old one whole, read without running code,
-and only if no byte that matters has changed since."""
+"""Checkpoint files: atomic writing, and reading that runs no code and detects damage."""
 
 from __future__ import annotations
 
@@ -18,32 +17,39 @@ from fsdbev.utils.atomic_write import atomic_write
 
 from .safetensors_file import read_safetensors, write_safetensors
 
-_ARCHIVE = b"PK\x03\x04"
-_IS_FOLDER = 0x10  # of the attributes of a record; torch leaves such a one out
-_DAMAGED = "it is damaged, cut short or no PyTorch file"
+_ZIP_MAGIC = b"PK\x03\x04"
+#: Directory attribute of a zip record. torch skips such a record without an error, and its tensor
+#: would contain uninitialised memory.
+_IS_FOLDER = 0x10
+_DAMAGED = "it is damaged, cut short or not a PyTorch file"
 _SAFETENSORS = ".safetensors"
-#: What a file of weights may end in.
+#: Possible endings of a file of weights.
 WEIGHT_FILES = (".pth", _SAFETENSORS)
 
 
 def write_checkpoint(data: Mapping[str, Any], path: str) -> None:
-    """Writes ``data`` atomically, as something that ``torch.load(weights_only=True)`` reads.
+    """Writes a checkpoint atomically, in a form that ``torch.load(weights_only=True)`` reads.
+
+    Args:
+        data: tensors, numbers, text and containers of these by name.
+        path: the file.
 
     Raises:
-        ValueError: an entry is neither a tensor nor a number, text, or container of these.
-        OSError: the disk is full, or the folder can't be written to.
+        ValueError: an entry is of another type; the message names it.
+        OSError: the disk is full, or the folder is not writable.
     """
-    plain = _plain(data, ())
+    plain = _to_builtins(data, ())
     with atomic_write(path) as file:
-        noted = _ErrorNote(file)
+        recorder = _ErrorRecorder(file)
         try:
-            torch.save(plain, noted)
+            torch.save(plain, recorder)
         except RuntimeError as error:
-            raise noted.error or error from None
+            raise recorder.error or error from None
 
 
-class _ErrorNote:
-    """A file that notes why it could not be written: ``torch.save`` says something else then."""
+class _ErrorRecorder:
+    """File object that keeps its OSError, which ``torch.save`` replaces by a RuntimeError without
+    the reason."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -61,16 +67,20 @@ class _ErrorNote:
 
 
 def write_weights(weights: Mapping[str, torch.Tensor], path: str, *, entry: str) -> None:
-    """Writes weights alone atomically, in the format that the ending of ``path`` names.
+    """Writes a file of weights atomically, in the format of the ending of ``path``.
 
     Args:
-        entry: what a ``.pth`` file has them under: ``model``, or ``state_dict`` for mmcv.
+        weights: tensors by name.
+        path: the file.
+        entry: key of the weights in a ``.pth`` file: ``model``, or ``state_dict`` for mmcv.
 
     Raises:
-        ValueError: the ending is none of ``WEIGHT_FILES``.
+        ValueError: the ending is not in ``WEIGHT_FILES``.
+        OSError: the disk is full, or the folder is not writable.
     """
     check_ending(path)
-    # each tensor for itself: neither strided nor with all of the memory that it is a view of
+    # Copies: torch.save would write the whole memory behind a view, and safetensors accepts only
+    # contiguous tensors that share no memory.
     weights = {
         k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in weights.items()
     }
@@ -81,39 +91,54 @@ def write_weights(weights: Mapping[str, torch.Tensor], path: str, *, entry: str)
 
 
 def check_ending(path: str) -> None:
-    """ValueError unless ``write_weights`` knows the ending of ``path``."""
+    """Checks that :func:`write_weights` supports the ending of ``path``.
+
+    Raises:
+        ValueError: it does not.
+    """
     if not path.endswith(WEIGHT_FILES):
         raise ValueError(f"{path!r} must end in {' or '.join(WEIGHT_FILES)}")
 
 
-def _plain(value: Any, place: tuple[str, ...]) -> Any:
-    """The same content in builtin containers and numbers, and tensors."""
+def _to_builtins(value: Any, place: tuple[str, ...]) -> Any:
+    """Converts containers and NumPy scalars to builtin types; tensors stay as they are.
+
+    Args:
+        value: an entry of a checkpoint.
+        place: keys that lead to the entry, for the message.
+
+    Raises:
+        ValueError: the entry is of a type that ``weights_only`` loading refuses.
+    """
     if isinstance(value, DictConfig | ListConfig):
         value = OmegaConf.to_container(value, resolve=True)
     if isinstance(value, Mapping):
-        return {key: _plain(item, (*place, str(key))) for key, item in value.items()}
+        return {key: _to_builtins(item, (*place, str(key))) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        items = [_plain(item, (*place, str(i))) for i, item in enumerate(value)]
+        items = [_to_builtins(item, (*place, str(i))) for i, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, torch.Tensor | bool | int | float | str):
         return value
     raise ValueError(
-        f"checkpoint entry {'.'.join(place)} is a {type(value).__name__}: only tensors, numbers, "
-        "text and containers of these can be read back safely"
+        f"checkpoint entry {'.'.join(place)} is a {type(value).__name__}; only tensors, numbers, "
+        "text and containers of these can be loaded safely"
     )
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """Reads a ``.pth``, ``.pt`` or ``.safetensors`` file onto the CPU; code in it is refused.
+    """Reads a ``.pth``, ``.pt`` or ``.safetensors`` file onto the CPU without running code in it.
 
     Returns:
-        The file's dict; bare weights and those under ``state_dict`` come as ``{"model": weights}``.
+        The file's dict. Weights at the top level or under ``state_dict`` are returned as
+        ``{"model": weights}``.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, it is none of these formats, or it is
-            damaged. Files of torch before 1.6 and others' ``.safetensors`` have no sums to tell.
+        FileNotFoundError: there is no such file.
+        ValueError: the file has another format, contains code, or is damaged. Files of torch before
+            1.6 and ``.safetensors`` files of other programs have no checksums, so changed numbers
+            in them are not detected.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint {path!r} does not exist")
@@ -121,74 +146,85 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         return {"model": read_safetensors(path)}
     data = _read_pickle(path)
     if not isinstance(data, dict):
-        raise ValueError(f"{path!r} holds a {type(data).__name__}, not a dict of weights")
+        raise ValueError(f"{path!r} contains a {type(data).__name__}, not a dict of weights")
     if "model" in data:
         return data
     return {"model": data.get("state_dict", data)}
 
 
 def is_archive(path: str) -> bool:
-    """Whether a file is in the format of torch 1.6 and later, which has sums to check."""
+    """Returns whether a file is a zip archive, the format of torch 1.6 and later, which has
+    checksums."""
     with open(path, "rb") as file:
-        return file.read(len(_ARCHIVE)) == _ARCHIVE
+        return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
 
 
 def check_archive(path: str) -> None:
-    """Checks the sums of all records of a ``.pth`` file. ``torch.load`` does not.
+    """Checks the CRC-32 of all records of a ``.pth`` file, which ``torch.load`` does not check.
 
     Raises:
-        ValueError: it is no such file, is cut short, or a byte of it has changed.
+        ValueError: the file is not a zip archive, is cut short, or has changed bytes.
+        OSError: the file cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            problem = _problem_of(archive, os.path.getsize(path))
-    except Exception as error:  # zipfile has no one error for a file that is damaged
-        if _is_os_error(error):
+            problem = _archive_problem(archive, os.path.getsize(path))
+    except Exception as error:  # zipfile raises many kinds of errors for damaged files
+        if _is_system_error(error):
             raise
         problem = f"{_DAMAGED} ({type(error).__name__}: {error})"
     if problem:
-        raise ValueError(f"{path!r} is not a checkpoint that is whole: {problem}")
+        raise ValueError(f"{path!r} is not an intact checkpoint: {problem}")
 
 
-def _problem_of(archive: zipfile.ZipFile, size: int) -> str | None:
+def _archive_problem(archive: zipfile.ZipFile, size: int) -> str | None:
+    """Returns the first problem of a zip archive of ``size`` bytes, None for an intact one."""
     records = archive.infolist()
-    # torch stores records as they are; others would be a way to fill the memory from a small file
+    # torch stores records uncompressed. A small file with compressed or overlapping records could
+    # unpack to more than the memory.
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):
         return "its records are compressed"
     if sum(record.file_size for record in records) > size:
         return "its records are larger than the file"
     if any(record.external_attr & _IS_FOLDER for record in records):
-        return "a record of numbers says it is a folder"
+        return "a data record is marked as a folder"
     damaged = archive.testzip()
     return f"record {damaged!r} has changed since it was written" if damaged else None
 
 
 def _read_pickle(path: str) -> Any:
+    """Reads a file of ``torch.save`` onto the CPU.
+
+    Raises:
+        ValueError: the file is damaged or contains other objects than tensors and plain data.
+    """
     if is_archive(path):
         check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load has no one error for a file that is damaged
-        if _is_os_error(error):
+    except Exception as error:  # torch.load raises many kinds of errors for damaged files
+        if _is_system_error(error):
             raise
         raise ValueError(
-            f"{path!r} is not a checkpoint that can be read safely: {_reason(error)}"
+            f"{path!r} is not a checkpoint that can be read safely: {_failure_reason(error)}"
         ) from error
 
 
-def _is_os_error(error: Exception) -> bool:
-    """Whether it is no fault of the file's content. EINVAL is one: a negative place in it."""
+def _is_system_error(error: Exception) -> bool:
+    """Returns whether an error comes from the system rather than from the content of a file."""
+    # EINVAL comes from the content: a damaged file can lead to a seek to a negative position.
     is_system = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
     return is_system or isinstance(error, MemoryError)
 
 
-def _reason(error: Exception) -> str:
-    """Why ``torch.load(weights_only=True)`` failed. Its own message advises to turn safety off."""
+def _failure_reason(error: Exception) -> str:
+    """Returns the reason why ``torch.load(weights_only=True)`` failed. torch's own message, which
+    recommends ``weights_only=False``, is not passed on."""
     foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
     if foreign:
         return (
-            f"it holds a {foreign[1]}, and only tensors, numbers, text and containers of these are "
-            "read. tools/convert_checkpoint.py --foreign-objects takes its weights out without "
-            "running what else is in it"
+            f"it contains a {foreign[1]}; only tensors, numbers, text and containers of these are "
+            "read. tools/convert_checkpoint.py --foreign-objects extracts the weights without "
+            "running code of the file"
         )
     return f"{_DAMAGED} ({type(error).__name__})"

@@ -1,7 +1,7 @@
-"""The weights of a ``.pth`` file that holds other objects as well, without running its code.
+"""Extraction of weights from a ``.pth`` file that contains other objects, without running its code.
 
-Every class and function that the file names, and that torch does not know as harmless, is replaced
-by an inert stand-in: none is imported, none is called. It is done in a process of its own.
+Every class and function that the file refers to and that torch does not list as safe is replaced by
+an inert placeholder; none is imported or called. The extraction runs in a subprocess.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from torch.serialization import safe_globals
 from .files import check_archive, is_archive
 from .safetensors_file import read_safetensors, write_safetensors
 
-_MOST_NAMES = 200  # of classes and functions in one file
+#: Largest number of classes and functions in one file. Each costs another attempt to load it.
+_MAX_NAMES = 200
+#: Entries that are searched for weights, from the outside to the inside.
 _ENTRIES = ("state_dict", "model")
 
 
 class _Placeholder:
-    """Takes the place of any class or function; takes anything and does nothing."""
+    """Inert replacement of a class or function, which accepts any arguments and state."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Placeholder:
         return super().__new__(cls)
@@ -39,23 +41,25 @@ class _Placeholder:
 
 
 def extract_weights(path: str) -> dict[str, torch.Tensor]:
-    """The tensors by name of a file, at its top or under ``state_dict`` or ``model``; all else in
-    it is left out.
+    """Returns the tensors by name of a file, at the top level, under ``state_dict`` or under
+    ``model``; other content is dropped.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, cannot be read like this, or holds no tensors by name.
+        ValueError: the file is damaged, contains something that torch refuses, or has no tensors by
+            name.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint {path!r} does not exist")
     if is_archive(path):
         check_archive(path)
     with tempfile.TemporaryDirectory() as folder:
+        # The result comes back as safetensors, a format that cannot contain objects.
         output = os.path.join(folder, "weights.safetensors")
         root = str(Path(__file__).parents[2])
         done = subprocess.run(
             [sys.executable, "-m", __name__, os.path.abspath(path), output],
-            cwd=folder,
+            cwd=folder,  # "python -m" imports from the working directory first; this one is empty
             env=os.environ | {"PYTHONPATH": root},
             capture_output=True,
             text=True,
@@ -63,26 +67,34 @@ def extract_weights(path: str) -> dict[str, torch.Tensor]:
         if done.returncode:
             reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise ValueError(f"{path!r}: {reason[-1]}")
-        # copies, as the file is gone afterwards
+        # Copies, because the tensors may be backed by the file, which is removed here.
         return {name: value.clone() for name, value in read_safetensors(output).items()}
 
 
 def weights_beside_placeholders(path: str) -> dict[str, torch.Tensor]:
-    """What :func:`extract_weights` does, in this process."""
-    return _tensors(_load_with_placeholders(path))
+    """Returns the tensors of :func:`extract_weights`, but reads the file in this process."""
+    return _tensors_by_name(_load_with_placeholders(path))
 
 
 def _load_with_placeholders(path: str) -> Any:
+    """Loads a file, with a placeholder for each name that torch refuses.
+
+    torch reports one refused name at a time, so the file is loaded again after each.
+
+    Raises:
+        ValueError: torch refuses the file for another reason, or there are too many names.
+    """
     names: list[str] = []
     while True:
         try:
             with safe_globals([(_Placeholder, name) for name in names]):
                 return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load has no one error for what it refuses
+        except Exception as error:  # torch.load raises many kinds of errors
             found = re.search(r"Unsupported global: GLOBAL (\S+) ", str(error))
-            # torch leaves out "builtins."
+            # torch omits "builtins." from names, so both forms are allowed. A name that is refused
+            # a second time would be refused forever.
             new = [found[1], f"builtins.{found[1]}"] if found else []
-            if not found or found[1] in names or len(names) > 2 * _MOST_NAMES:
+            if not found or found[1] in names or len(names) > 2 * _MAX_NAMES:
                 line = str(error).partition("Check the documentation")[0].strip().splitlines()
                 raise ValueError(
                     f"refused: {line[-1] if line else type(error).__name__}"
@@ -90,13 +102,18 @@ def _load_with_placeholders(path: str) -> Any:
             names += new
 
 
-def _tensors(content: Any) -> dict[str, torch.Tensor]:
+def _tensors_by_name(content: Any) -> dict[str, torch.Tensor]:
+    """Returns contiguous copies of the tensors of a loaded file.
+
+    Raises:
+        ValueError: there are none.
+    """
     for entry in _ENTRIES:
         if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
             content = content[entry]
     if not isinstance(content, Mapping):
         raise ValueError(
-            "holds no tensors by name, but an object. Ask who made it for its state_dict"
+            "contains no tensors by name, but an object. Ask its author for the state_dict"
         )
     tensors = {
         name: value.detach().clone(memory_format=torch.contiguous_format)
@@ -104,11 +121,12 @@ def _tensors(content: Any) -> dict[str, torch.Tensor]:
         if isinstance(name, str) and isinstance(value, torch.Tensor)
     }
     if not tensors:
-        raise ValueError("holds no tensors by name, at its top or under state_dict or model")
+        raise ValueError("contains no tensors by name at the top, in state_dict or in model")
     return tensors
 
 
 def _main(path: str, output: str) -> None:
+    """Runs in the subprocess; the last line of stderr is the reason of a failure."""
     try:
         write_safetensors(weights_beside_placeholders(path), output)
     except ValueError as error:

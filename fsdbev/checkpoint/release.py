@@ -1,6 +1,6 @@
-"""Parameter names of the public FSD-BEV release (mmdetection3d) and ours, in one table.
+"""Table of parameter names: the public FSD-BEV release (mmdetection3d) and this project.
 
-BEVDet, BEVDepth and SA-BEV share the release's code base, and so its names.
+BEVDet, BEVDepth and SA-BEV share the release's code base and therefore its names.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 _DEPTH = "img_view_transformer.depth_net"
 _ASPP = f"{_DEPTH}.depth_conv.3"
 
-#: (start of a name in the release, what stands there in ours), read in both directions. ``<level>``
-#: stands for any text that ``FIELDS`` allows, the same on both sides.
+#: (prefix of a name in the release, prefix of our name), used in both directions. A field such as
+#: ``<level>`` matches the pattern in ``FIELDS`` and is equal on both sides.
 TABLE: tuple[tuple[str, str], ...] = (
     # image branch
     ("img_backbone.", "backbone."),
@@ -39,14 +39,14 @@ TABLE: tuple[tuple[str, str], ...] = (
     (f"{_ASPP}.conv1.", "depth_net.aspp.project.0."),
     (f"{_ASPP}.bn1.", "depth_net.aspp.project.1."),
     (f"{_DEPTH}.depth_conv.4.", "depth_net.depth_conv."),
-    # BEVDet's depth network is one convolution
+    # BEVDet's depth network is a single convolution
     (f"{_DEPTH}.weight", "depth_net.conv.weight"),
     (f"{_DEPTH}.bias", "depth_net.conv.bias"),
     # BEV branch
     ("pre_process_net.layers.0.", "temporal_stage.stage."),
     ("img_bev_encoder_backbone.layers.", "bev_encoder.stages."),
     ("img_bev_encoder_neck.conv.", "bev_encoder.neck.merge."),
-    # the release counts its upsampling as the first module of up2
+    # the first module of the release's up2 is the upsampling, which has no parameters
     ("img_bev_encoder_neck.up2.1.", "bev_encoder.neck.refine.0."),
     ("img_bev_encoder_neck.up2.2.", "bev_encoder.neck.refine.1."),
     ("img_bev_encoder_neck.up2.4.", "bev_encoder.neck.refine.3."),
@@ -54,8 +54,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("pts_bbox_head.", "head."),
 )
 
-#: (start of a name in BEVDepth's own release, what stands there in mmdetection3d's code), for the
-#: parts that it builds alike: not its necks and BEV encoder.
+#: (prefix in BEVDepth's own release, prefix in the mmdetection3d code) of the parts that are equal;
+#: its necks and BEV encoder differ.
 BEVDEPTH_RELEASE = (
     ("model.backbone.img_backbone.", "img_backbone."),
     ("model.backbone.depth_net.", f"{_DEPTH}."),
@@ -63,25 +63,26 @@ BEVDEPTH_RELEASE = (
     ("model.head.task_heads.", "pts_bbox_head.task_heads."),
 )
 
-#: What a field of ``TABLE`` stands for, as a regular expression.
+#: Regular expression of each field of ``TABLE``.
 FIELDS = {"level": r"\d+", "use": "context|depth", "step": "reduce|expand", "block": "[012]"}
 
 
 def our_name(release: str) -> str | None:
-    """Our name of a parameter of the release, or of BEVDepth's; None where the tables have no such
-    name."""
-    for own, common in BEVDEPTH_RELEASE:
-        if release.startswith(own):
-            release = common + release.removeprefix(own)
+    """Returns our name of a parameter of the FSD-BEV or BEVDepth release, None if the tables have
+    no entry for it."""
+    for bevdepth, common in BEVDEPTH_RELEASE:
+        if release.startswith(bevdepth):
+            release = common + release.removeprefix(bevdepth)
     return _renamed(release, _TO_OURS)
 
 
 def release_name(ours: str) -> str | None:
-    """The release's name of one of our parameters; None where the table has no such name."""
+    """Returns the release's name of our parameter, None if the table has no entry for it."""
     return _renamed(ours, _TO_RELEASE)
 
 
 def _renamed(name: str, rules: list[tuple[re.Pattern[str], str]]) -> str | None:
+    """Replaces the prefix of a name by the first rule that matches."""
     for pattern, replacement in rules:
         if match := pattern.match(name):
             return match.expand(replacement) + name[match.end() :]
@@ -89,8 +90,10 @@ def _renamed(name: str, rules: list[tuple[re.Pattern[str], str]]) -> str | None:
 
 
 def _rule(old: str, new: str) -> tuple[re.Pattern[str], str]:
-    """The pattern of a template, and the other template as ``Match.expand`` takes it."""
-    pattern = re.sub(r"<(\w+)>", lambda field: f"(?P{field[0]}{FIELDS[field[1]]})", re.escape(old))
+    """Compiles the prefix ``old`` to a pattern and ``new`` to a template of ``Match.expand``."""
+    pattern = re.escape(old)
+    for field, expression in FIELDS.items():
+        pattern = pattern.replace(f"<{field}>", f"(?P<{field}>{expression})")
     return re.compile(pattern), new.replace("<", r"\g<")
 
 

@@ -1,4 +1,4 @@
-"""Loading weights into a model, with a report of what did not fit."""
+"""Loading of weights into a model, with a report of mismatches."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from .files import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
-_OPTIONAL = "num_batches_tracked"  # a counter that old weights lack and nothing here reads
+#: BatchNorm's counter, which old files lack; only a BatchNorm without momentum needs it.
+_OPTIONAL = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the names of a model and of a file.
+    """Comparison of the weights of a file with those of a model.
 
     Attributes:
-        loaded: names that fit.
+        loaded: names with the same shape in both.
         missing: names of the model that the file lacks.
         unexpected: names of the file that the model lacks.
-        mismatched: name -> ``shape in the file, not shape in the model``.
+        mismatched: name -> "<shape in the file>, not <shape in the model>".
     """
 
     loaded: tuple[str, ...]
@@ -33,20 +34,20 @@ class LoadReport:
     mismatched: Mapping[str, str] = field(default_factory=dict)
 
     def num_problems(self) -> int:
-        """How many names did not fit."""
+        """Returns the number of names that do not fit."""
         return len(self.missing) + len(self.unexpected) + len(self.mismatched)
 
     def problems(self) -> list[str]:
-        """One line for each kind of thing that did not fit, with names by the part of the model."""
+        """Returns one line for each kind of mismatch, with the names grouped by model part."""
         shapes = "; ".join(f"{name}: {shapes}" for name, shapes in self.mismatched.items())
         found = (_by_part(self.missing), shapes, _by_part(self.unexpected))
         return [f"{kind}: {names}" for kind, names in zip(_KINDS, found) if names]
 
     def listing(self, name_of: Callable[[str], str] = str) -> str:
-        """Every name that did not fit, one a line below its kind.
+        """Returns a text with every mismatched name on its own line, below the kind of mismatch.
 
         Args:
-            name_of: the name to show for one of the model's.
+            name_of: converts a name of the model to the name to show.
         """
         shapes = [f"{name_of(name)}: {shapes}" for name, shapes in self.mismatched.items()]
         found = (map(name_of, self.missing), shapes, map(name_of, self.unexpected))
@@ -60,7 +61,7 @@ _KINDS = ("not in the file", "of another shape", "in the file but not in the mod
 
 
 def _by_part(names: Iterable[str]) -> str:
-    """``neck 18 (neck.lateral3.weight, ...), head 2 (...)``: names by the part of the model."""
+    """Summarises names by model part, as ``neck 18 (neck.lateral3.weight, ...), head 2 (...)``."""
     parts: dict[str, list[str]] = {}
     for name in names:
         parts.setdefault(name.split(".")[0], []).append(name)
@@ -71,7 +72,12 @@ def _by_part(names: Iterable[str]) -> str:
 
 
 def compare(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> LoadReport:
-    """What of ``weights`` fits ``own``, a model's ``state_dict()``, by name and shape."""
+    """Compares weights with a model by name and shape.
+
+    Args:
+        weights: tensors of a file under the model's names.
+        own: the model's ``state_dict()``.
+    """
     mismatched = {
         name: f"{tuple(weights[name].shape)}, not {tuple(value.shape)}"
         for name, value in own.items()
@@ -86,22 +92,22 @@ def compare(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> LoadRep
 
 
 def read_weights(path: str) -> tuple[dict[str, Tensor], str]:
-    """The weights of a checkpoint file, under the names they have there.
-
-    The averaged (EMA) weights are taken where the file has them beside others.
+    """Reads the weights of a checkpoint file, under the names in the file. If the file also has
+    averaged (EMA) weights, these are returned.
 
     Returns:
-        the weights, and what to call them in messages.
+        The weights by name, and a description of them for messages.
 
     Raises:
-        FileNotFoundError, ValueError: ``read_checkpoint`` cannot read it, or it has no weights.
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read (see :func:`.read_checkpoint`) or has no weights.
     """
     checkpoint = read_checkpoint(path)
     averaged = checkpoint.get("ema")
     has_average = isinstance(averaged, Mapping) and "model" in averaged
     weights = averaged["model"] if has_average else checkpoint["model"]
     if not isinstance(weights, Mapping) or not weights:
-        raise ValueError(f"{path!r} holds no weights, but {weights!r:.100}")
+        raise ValueError(f"{path!r} contains no weights, but {weights!r:.100}")
     others = [
         f"{name!r} ({type(value).__name__})"
         for name, value in weights.items()
@@ -109,8 +115,8 @@ def read_weights(path: str) -> tuple[dict[str, Tensor], str]:
     ]
     if others:
         raise ValueError(
-            f"{path!r} holds no weights: at the top, under 'state_dict' or under 'model' there are "
-            f"to be tensors by name, and these are none: {', '.join(others)}"
+            f"{path!r} contains no weights: at the top level, under 'state_dict' or under 'model' "
+            f"there must be only tensors by name, but there are {', '.join(others)}"
         )
     return dict(weights), f"{path} ({'EMA weights' if has_average else 'weights'})"
 
@@ -118,16 +124,19 @@ def read_weights(path: str) -> tuple[dict[str, Tensor], str]:
 def load_weights(model: nn.Module, path: str, *, strict: bool) -> LoadReport:
     """Loads the weights of a file into a model.
 
-    What ``read_weights`` reads, under names that ``to_our_names`` knows: a checkpoint of ours or of
-    the FSD-BEV release, or torchvision's ResNet, which goes into ``model.backbone``.
+    The file is a checkpoint of this project or of the FSD-BEV release, or a torchvision ResNet,
+    whose weights go into ``model.backbone`` (see :func:`.to_our_names`).
 
     Args:
-        strict: whether the file must hold what the model has and nothing else. If not, what is
-            missing or has another shape keeps its initial values, with a warning.
+        model: the model.
+        path: the file.
+        strict: whether names and shapes must equal the model's. Otherwise parameters that are
+            missing or have another shape keep their values, with a warning.
 
     Raises:
-        FileNotFoundError, ValueError: the file cannot be read, does not hold what ``strict``
-            demands, or has nothing in common with the model.
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read, violates ``strict``, or has no weight that fits the
+            model.
     """
     weights, source = read_weights(path)
     return load_state(model, to_our_names(weights), strict=strict, source=source)
@@ -136,12 +145,23 @@ def load_weights(model: nn.Module, path: str, *, strict: bool) -> LoadReport:
 def load_state(
     model: nn.Module, weights: Mapping[str, Tensor], *, strict: bool, source: str
 ) -> LoadReport:
-    """As ``load_weights`` with the weights themselves; ``source`` names them in messages."""
+    """Loads weights into a model.
+
+    Args:
+        model: the model.
+        weights: tensors under the model's names.
+        strict: see :func:`load_weights`.
+        source: description of the weights for messages.
+
+    Raises:
+        ValueError: the weights violate ``strict``, or none of them fits the model.
+    """
     own = model.state_dict()
     report = compare(weights, own)
     problems = report.problems()
     if not report.loaded or (strict and problems):
         raise ValueError(f"{source} does not fit the model. " + ". ".join(problems))
+    # strict=False, as only the weights that fit are passed; strictness has been checked above.
     model.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
     logger.info("Loaded %d of %d tensors from %s", len(report.loaded), len(own), source)
     for problem in problems:

@@ -1,4 +1,4 @@
-"""LazyConfig files: loading, overrides, YAML, plugins, the difference to a base."""
+"""Config files: loading, overrides, YAML rules, plugins and differences from a base."""
 
 from .difference import Change, difference
 from .loading import config_text, finish_config, load_config, read_config, resolved

@@ -1,4 +1,4 @@
-"""The difference of two configs."""
+"""Differences between two configs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fsdbev.utils.plain_yaml import values_of
 
 from .loading import config_text
 
-_NONE = "(not there)"
+_ABSENT = "(not there)"
 
 
 class Change(NamedTuple):
-    """A dotted key whose values differ, with both as text: as JSON, or ``(not there)``."""
+    """Dotted key with two different values, both as JSON or ``(not there)``."""
 
     key: str
     base: str
@@ -27,15 +27,15 @@ class Change(NamedTuple):
 
 
 def difference(base: DictConfig, cfg: DictConfig) -> list[Change]:
-    """The values that differ, references resolved; in alphabetical order of their keys."""
+    """Returns the values that differ after references are resolved, sorted by key."""
     before, after = _texts(base), _texts(cfg)
     keys = sorted({*after, *before})
-    changes = [Change(key, before.get(key, _NONE), after.get(key, _NONE)) for key in keys]
+    changes = [Change(key, before.get(key, _ABSENT), after.get(key, _ABSENT)) for key in keys]
     return [change for change in changes if change.base != change.value]
 
 
 def _texts(cfg: DictConfig) -> dict[str, str]:
-    """Values by their places; of lists and mappings, the empty ones count as values."""
+    """Returns dotted key -> JSON text of each leaf value; empty lists and mappings are leaves."""
     texts = {}
     for key, value in values_of(yaml.safe_load(config_text(cfg))):
         if not value or not isinstance(value, dict | list):

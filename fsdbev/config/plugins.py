@@ -1,4 +1,4 @@
-"""Plugins: modules and installed packages that register models and parts of their own."""
+"""Plugins: modules and installed packages that register additional models and parts."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from importlib.metadata import entry_points
 
 logger = logging.getLogger(__name__)
 
-#: Entry points of this group are plugins of installed packages, and are always loaded.
+#: Group of the entry points with which installed packages declare plugins; all are loaded.
 ENTRY_POINT_GROUP = "fsdbev.plugins"
 
 
 def load_plugins(names: Sequence[str] = ()) -> None:
-    """Imports plugins, so that what they register can be found by its name.
+    """Imports plugins, which register their models and parts.
 
     Args:
-        names: of modules, as ``projects.BEVDepth``, which are looked for in the working directory
-            too; or of entry points. Entry points that are not named are loaded as well.
+        names: modules on the Python path or in the working directory, e.g. ``projects.BEVDepth``,
+            or entry points. All entry points are loaded, also those not in ``names``.
 
     Raises:
-        ValueError: there is no such plugin, or it fails.
+        ValueError: a plugin does not exist, or its import fails.
     """
     installed = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    if names and os.getcwd() not in sys.path:  # python -m has it there, scripts their own folder
+    if names and os.getcwd() not in sys.path:  # missing if Python runs a script of another folder
         sys.path.append(os.getcwd())
     for name in dict.fromkeys([*installed, *names]):
         try:
@@ -34,7 +34,7 @@ def load_plugins(names: Sequence[str] = ()) -> None:
                 installed[name].load()
             else:
                 importlib.import_module(name)
-        except Exception as error:
+        except Exception as error:  # a plugin's code may raise anything
             logger.error("plugin %s failed", name, exc_info=True)
             raise ValueError(
                 f"plugin {name!r} cannot be loaded: {type(error).__name__}: {error}. A plugin is a "

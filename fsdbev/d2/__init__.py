@@ -1,10 +1,11 @@
-"""The only door to Detectron2.
+"""Single point of import of Detectron2's API, with a built-in replacement.
 
-``from fsdbev.d2.engine import hooks``: the modules of this package are named as Detectron2's own
-(config, engine, data, evaluation, checkpoint, modeling, structures, utils). With Detectron2
-installed their names *are* its objects; without it ``_builtin`` supplies the part of them that is
-used here, with the same behaviour. The environment variable ``FSDBEV_D2`` (``builtin`` or
-``detectron2``) forces one side; an installed but broken Detectron2 is an error, never a fallback.
+The modules of this package have the names of Detectron2's (config, engine, data, evaluation,
+checkpoint, modeling, solver, structures, utils): ``from fsdbev.d2.engine import hooks``. If
+Detectron2 is installed, they re-export its objects; otherwise they re-export ``_builtin``, which
+implements the part of the API that this project uses. The environment variable ``FSDBEV_D2``
+(``builtin`` or ``detectron2``) selects the backend. An installed Detectron2 that cannot be imported
+raises an error: a silent switch of the backend would change how a training runs.
 """
 
 import importlib
@@ -15,14 +16,21 @@ _VARIABLE = "FSDBEV_D2"
 
 
 def _is_installed() -> bool:
-    """True where ``import detectron2`` finds a package. A folder of that name without an
-    ``__init__.py``, such as a clone of its repository in the working directory, is none."""
+    """Returns whether ``import detectron2`` finds a package."""
     spec = importlib.util.find_spec("detectron2")
+    # A folder without __init__.py, such as a clone of the repository in the working directory, is
+    # found as a namespace package, which has no origin.
     return spec is not None and spec.origin is not None
 
 
 def _choose_backend() -> str:
-    """``"builtin"`` or ``"detectron2"``, with Detectron2 already imported in the latter case."""
+    """Returns ``"builtin"`` or ``"detectron2"``; imports Detectron2 in the latter case.
+
+    Raises:
+        ValueError: if ``FSDBEV_D2`` has another value.
+        ImportError: if ``FSDBEV_D2`` selects a Detectron2 that is not installed, or if the
+            installed one cannot be imported.
+    """
     choice = os.environ.get(_VARIABLE) or None
     if choice not in (None, "builtin", "detectron2"):
         raise ValueError(f"{_VARIABLE}={choice!r}: it must be 'builtin', 'detectron2' or unset")
@@ -43,5 +51,5 @@ def _choose_backend() -> str:
     return "detectron2"
 
 
-#: Which side of the door is open: ``"builtin"`` or ``"detectron2"``.
+#: Backend of all modules of this package: ``"builtin"`` or ``"detectron2"``.
 BACKEND = _choose_backend()

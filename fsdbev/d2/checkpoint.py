@@ -1,4 +1,4 @@
-"""Names of ``detectron2.checkpoint``."""
+"""``detectron2.checkpoint``, or its built-in replacement."""
 
 from . import BACKEND
 

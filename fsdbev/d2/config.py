@@ -1,4 +1,4 @@
-"""Names of ``detectron2.config``."""
+"""``detectron2.config``, or its built-in replacement."""
 
 from . import BACKEND
 

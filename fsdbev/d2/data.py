@@ -1,4 +1,4 @@
-"""Names of ``detectron2.data`` and of its loaders' parts."""
+"""``detectron2.data``, or its built-in replacement."""
 
 from . import BACKEND
 

@@ -1,4 +1,4 @@
-"""Names of ``detectron2.engine``."""
+"""``detectron2.engine``, or its built-in replacement."""
 
 from . import BACKEND
 

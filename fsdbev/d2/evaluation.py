@@ -1,4 +1,4 @@
-"""Names of ``detectron2.evaluation``."""
+"""``detectron2.evaluation``, or its built-in replacement."""
 
 from . import BACKEND
 

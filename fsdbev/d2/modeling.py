@@ -1,4 +1,4 @@
-"""Names of ``detectron2.modeling``."""
+"""``detectron2.modeling``, or its built-in replacement."""
 
 from . import BACKEND
 

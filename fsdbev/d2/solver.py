@@ -1,4 +1,4 @@
-"""Names of ``detectron2.solver``."""
+"""``detectron2.solver``, or its built-in replacement."""
 
 from . import BACKEND
 

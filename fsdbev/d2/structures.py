@@ -1,4 +1,4 @@
-"""Names of ``detectron2.structures``."""
+"""``detectron2.structures``, or its built-in replacement."""
 
 from . import BACKEND
 

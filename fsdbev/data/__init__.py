@@ -1,4 +1,5 @@
-"""Data: frame index, point labels, augmentations, targets, mapper, samplers, loaders.
+"""Data: frame index, point labels, augmentation, targets, mapper, samplers, loaders.
 
-Import from the modules; nothing is loaded here, so that the synthetic world needs no PyTorch.
+This package imports none of its modules, so that the synthetic data set can be generated without
+PyTorch. Import from the modules directly.
 """

@@ -1,4 +1,4 @@
-"""Data sets in Detectron2's catalogs, and loaders of lists of sample dicts."""
+"""Registers data sets in Detectron2's catalogs and builds data loaders of sample dicts."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from .mapper import MultiViewMapper
 from .nuscenes import output_folder
 from .samplers import ClassBalancedSampler, Draw, EpochSampler, SceneSampler
 
-#: So many samples are tried in place of one that can't be loaded.
-_ATTEMPTS = 5
+#: Number of random samples that are tried as a replacement for a sample that can't be loaded.
+_REPLACEMENT_ATTEMPTS = 5
 
 
 def register_frames(
@@ -38,20 +38,20 @@ def register_frames(
     dataroot: str | os.PathLike,
     label_dir: str | os.PathLike | None = None,
     remedy: str = "write it with write_index, see docs/custom_dataset.md",
-    **facts: Any,
+    **metadata: Any,
 ) -> str:
-    """Registers a data set in Detectron2's catalogs; a registration of that name is replaced.
+    """Registers a data set in Detectron2's catalogs; replaces a registration of the same name.
 
     Args:
-        name: in the catalogs.
-        index: its index file.
-        dataroot: folder that the index's paths start from.
-        label_dir: folder of its point labels; None: it has none.
-        remedy: what to do where the index is missing.
-        facts: further metadata.
+        name: name of the data set in the catalogs.
+        index: path of its index file.
+        dataroot: folder that the paths in the index are relative to.
+        label_dir: folder of its point labels; None for a data set without point labels.
+        remedy: last part of the error message when the index file is missing.
+        metadata: further entries of the data set's metadata.
 
     Returns:
-        the name. ``DatasetCatalog.get(name)`` opens it as a :class:`FrameDataset`.
+        ``name``. ``DatasetCatalog.get(name)`` opens the data set as a :class:`FrameDataset`.
     """
 
     def open_dataset() -> FrameDataset:
@@ -60,11 +60,13 @@ def register_frames(
         labels = None if label_dir is None else Path(label_dir)
         return FrameDataset(name, FrameIndex(index), Path(dataroot), labels)
 
+    # Detectron2's catalogs refuse a second registration and a changed metadata entry, but one
+    # process may build several configs that name the same data set.
     DatasetCatalog.pop(name, None)
     MetadataCatalog.pop(name, None)
     DatasetCatalog.register(name, open_dataset)
-    facts = {"thing_classes": list(CLASS_NAMES), "dataroot": str(dataroot), **facts}
-    MetadataCatalog.get(name).set(**facts)
+    metadata = {"thing_classes": list(CLASS_NAMES), "dataroot": str(dataroot), **metadata}
+    MetadataCatalog.get(name).set(**metadata)
     return name
 
 
@@ -75,11 +77,11 @@ def open_frames(
     dataroot: str | os.PathLike,
     label_dir: str | os.PathLike | None = None,
 ) -> FrameDataset:
-    """Registers a data set (see :func:`register_frames`) and opens it.
+    """Registers a data set and opens it; arguments as for :func:`register_frames`.
 
     Raises:
-        FileNotFoundError: there is no such index.
-        ValueError: it is not whole, or of another schema or convention.
+        FileNotFoundError: the index file does not exist.
+        ValueError: the index file is damaged, or has another schema version or convention.
     """
     return DatasetCatalog.get(
         register_frames(name=name, index=index, dataroot=dataroot, label_dir=label_dir)
@@ -89,13 +91,17 @@ def open_frames(
 def register_nuscenes(
     *, dataroot: str | os.PathLike, version: str, split: str, index_dir: str | os.PathLike | None
 ) -> str:
-    """Registers a prepared split (see :func:`register_frames`) as ``nuscenes_<version>_<split>``.
+    """Registers a prepared nuScenes split under the name ``nuscenes_<version>_<split>``.
 
     Args:
-        dataroot: nuScenes folder, which holds the folder ``version``.
-        version: e.g. ``v1.0-trainval``.
-        split: an official split or one of the version's ``splits.json``.
-        index_dir: what tools/prepare_nuscenes.py wrote; None: ``<dataroot>/fsdbev/<version>``.
+        dataroot: nuScenes folder, which contains the folder ``version``.
+        version: nuScenes version, e.g. ``v1.0-trainval``.
+        split: an official split, or one from the version's ``splits.json``.
+        index_dir: output folder of tools/prepare_nuscenes.py; None for
+            ``<dataroot>/fsdbev/<version>``.
+
+    Returns:
+        The name, see :func:`register_frames`.
     """
     output = Path(index_dir) if index_dir else output_folder.default_output(dataroot, version)
     return register_frames(
@@ -121,34 +127,42 @@ def open_nuscenes(
     split: str,
     index_dir: str | os.PathLike | None = None,
 ) -> FrameDataset:
-    """Registers a prepared split (see :func:`register_nuscenes`) and opens it.
+    """Registers a prepared nuScenes split and opens it; arguments as for
+    :func:`register_nuscenes`.
 
     Raises:
-        FileNotFoundError: not prepared yet; the message says how.
-        ValueError: prepared for another schema or convention.
+        FileNotFoundError: the split is not prepared; the message contains the command to run.
+        ValueError: the index file is damaged, or has another schema version or convention.
     """
     name = register_nuscenes(dataroot=dataroot, version=version, split=split, index_dir=index_dir)
     return DatasetCatalog.get(name)
 
 
 class SampleError(ValueError):
-    """A sample can't be loaded; the message names it and the file. One argument, so that it reaches
-    the main process from a loader's worker as it is."""
+    """A sample can't be loaded; the message names the sample and the file.
+
+    It takes the message as its only argument, so that PyTorch can raise it again in the main
+    process when it occurs in a loader worker.
+    """
 
 
 class MappedDataset(Dataset):
-    """Samples of a data set by row, or by :class:`Draw` with augmentation seeded by its number.
+    """Map-style data set of sample dicts.
+
+    An item is a row of ``dataset``, or a :class:`Draw`, whose augmentation is seeded by the draw's
+    number.
 
     Args:
         dataset: a prepared data set.
-        mapper: loads its rows.
-        seed: of the augmentation.
-        max_bad_samples: 0: a sample that can't be loaded is an error. More: another one takes its
-            place in a training, and says so under the key ``replaced``. Counting them, and ending
-            the training where there are more, is the training loop's.
+        mapper: maps a row of ``dataset`` to a sample dict.
+        seed: seed of the augmentation.
+        max_bad_samples: 0 makes a sample that can't be loaded an error. Above 0, another sample
+            replaces it in training and has the original error message under the key ``replaced``;
+            the training loop counts the replacements and stops if there are more.
 
     Raises:
-        SampleError: a sample can't be loaded, and no other may take its place or could.
+        SampleError: a sample can't be loaded and ``max_bad_samples`` is 0, or the replacements
+            can't be loaded either.
     """
 
     def __init__(
@@ -159,7 +173,7 @@ class MappedDataset(Dataset):
         max_bad_samples: int = 0,
     ) -> None:
         if max_bad_samples < 0:
-            raise ValueError(f"max_bad_samples starts at 0, got {max_bad_samples}")
+            raise ValueError(f"max_bad_samples must be at least 0, got {max_bad_samples}")
         self.dataset = dataset
         self.mapper = mapper
         self.seed = seed
@@ -176,12 +190,14 @@ class MappedDataset(Dataset):
         except SampleError as error:
             if not self.max_bad_samples:
                 raise
-            return self._another(item.number, error)
+            return self._load_replacement(item.number, error)
 
-    def _another(self, number: int, bad: SampleError) -> dict[str, Any]:
-        """In place of a draw's sample: one that depends on nothing but the draw's number."""
+    def _load_replacement(self, number: int, bad: SampleError) -> dict[str, Any]:
+        """Loads a random sample in place of the one of draw ``number``."""
         error = bad
-        for attempt in range(1, 1 + _ATTEMPTS):
+        for attempt in range(1, 1 + _REPLACEMENT_ATTEMPTS):
+            # Seeded by draw and attempt only: the replacement is the same for any number of
+            # workers and after a resume.
             generator = self._generator(number, attempt)
             try:
                 sample = self._load(int(generator.integers(len(self))), generator)
@@ -189,7 +205,9 @@ class MappedDataset(Dataset):
                 error = next_error
                 continue
             return {**sample, "replaced": str(bad)}
-        raise SampleError(f"{bad}; {_ATTEMPTS} others in its place neither, the last: {error}")
+        raise SampleError(
+            f"{bad}; {_REPLACEMENT_ATTEMPTS} replacements can't be loaded either, the last: {error}"
+        )
 
     def _generator(self, *number: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, *number))
@@ -213,20 +231,25 @@ def build_train_loader(
     seed: int | None = None,
     max_bad_samples: int = 0,
 ) -> DataLoader:
-    """Endless loader of this rank's part of each batch, a list of sample dicts.
+    """Builds an endless loader of this rank's share of each batch, a list of sample dicts.
 
     Args:
         dataset: a prepared data set.
-        mapper: with ``training=True``.
-        total_batch_size: over all ranks.
-        class_balanced: draw by CBGS; else every sample once an epoch.
-        num_workers: of this rank; 0 loads in the main process.
-        prefetch_factor: batches a worker loads ahead.
-        seed: of order and augmentation, the same on all ranks; None or a negative one draws a
-            shared one.
+        mapper: a mapper with ``training=True``.
+        total_batch_size: samples per batch over all ranks.
+        class_balanced: draws samples by CBGS, see :class:`ClassBalancedSampler`; otherwise every
+            sample is drawn once per epoch.
+        num_workers: worker processes of this rank; 0 loads in the main process.
+        prefetch_factor: batches that each worker loads ahead.
+        seed: seed of order and augmentation, the same on all ranks; None or a negative number
+            draws a random seed and shares it among the ranks.
         max_bad_samples: see :class:`MappedDataset`, which is ``loader.dataset``.
 
-    ``loader.sampler`` is the sampler; set its ``start`` before iterating to continue a run.
+    Returns:
+        The loader. To resume a run, set ``loader.sampler.start`` before iterating.
+
+    Raises:
+        ValueError: ``total_batch_size`` is not a positive multiple of the number of ranks.
     """
     world_size = comm.get_world_size()
     if total_batch_size < 1 or total_batch_size % world_size:
@@ -243,6 +266,8 @@ def build_train_loader(
         batch_size=total_batch_size // world_size,
         sampler=sampler,
         drop_last=True,
+        # Without its own generator, the loader draws the worker seeds from torch's global generator
+        # and so changes the random numbers that the model draws.
         generator=torch.Generator().manual_seed(sampler.seed),
         **_worker_options(num_workers, prefetch_factor),
     )
@@ -257,15 +282,17 @@ def build_test_loader(
     num_workers: int = 4,
     prefetch_factor: int = 2,
 ) -> DataLoader:
-    """Loader of every sample once, in order; each rank gets a contiguous part, or whole scenes.
-    None is ever skipped: one that can't be loaded is a :class:`SampleError`.
+    """Builds a loader that returns every sample once and in order.
+
+    Each rank gets a contiguous part of the data set, or complete scenes. Evaluation never replaces
+    a sample: one that can't be loaded raises :class:`SampleError`.
 
     Args:
         dataset: a prepared data set.
-        mapper: with ``training=False``.
-        batch_size: of this rank.
-        by_scene: each rank gets whole scenes, see :class:`SceneSampler`. A model that carries
-            features from a sample to the next sees where a scene begins by ``scene_token``.
+        mapper: a mapper with ``training=False``.
+        batch_size: samples per batch of this rank.
+        by_scene: gives each rank complete scenes, see :class:`SceneSampler`. A model that carries
+            features from one sample to the next detects the start of a scene by ``scene_token``.
         num_workers, prefetch_factor: as for :func:`build_train_loader`.
     """
     index = dataset.index
@@ -275,7 +302,8 @@ def build_test_loader(
         batch_size=batch_size,
         sampler=sampler,
         drop_last=False,
-        persistent_workers=num_workers > 0,  # for the next time that it is iterated over
+        # Periodic evaluation iterates over this loader many times; training iterates once.
+        persistent_workers=num_workers > 0,
         **_worker_options(num_workers, prefetch_factor),
     )
 
@@ -284,14 +312,15 @@ def _worker_options(num_workers: int, prefetch_factor: int) -> dict[str, Any]:
     return {
         "num_workers": num_workers,
         "collate_fn": trivial_batch_collator,
-        "worker_init_fn": _start_worker,
+        "worker_init_fn": _init_worker,
         "pin_memory": torch.cuda.is_available(),
         "prefetch_factor": prefetch_factor if num_workers > 0 else None,
     }
 
 
-def _start_worker(worker_id: int) -> None:
-    """Seeds a worker, and keeps what it was started with out of its garbage collections: one writes
-    to every object that it looks at, and a page that is written to is no longer shared."""
+def _init_worker(worker_id: int) -> None:
+    """Seeds a loader worker and excludes inherited objects from its garbage collection."""
+    # A collection writes to the header of every object that it visits. The kernel then copies the
+    # memory pages that the worker shares with its parent since the fork.
     gc.freeze()
     worker_init_reset_seed(worker_id)

@@ -1,4 +1,4 @@
-"""A data set on disk: its index and where its files are."""
+"""A data set on disk: its frame index, images and point labels."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from .labels.point_labels import PointLabels, label_path, read_point_labels
 
 @dataclass(frozen=True)
 class FrameDataset:
-    """What the catalog holds for a data set. Pickles as paths.
+    """A data set as the catalog returns it.
+
+    Pickles as a few paths, so that passing it to a loader worker is cheap.
 
     Attributes:
-        name: in the catalogs.
-        index: its samples.
-        dataroot: folder that the index's paths start from.
-        label_dir: folder of the point labels; None if the data set has none.
+        name: name in the catalogs.
+        index: its samples, one row per sample.
+        dataroot: folder that the paths in the index are relative to.
+        label_dir: folder of the point labels; None for a data set without point labels.
     """
 
     name: str
@@ -34,24 +36,39 @@ class FrameDataset:
         return len(self.index)
 
     def image(self, frame: Frame, camera: int) -> NDArray[np.uint8]:
-        """A camera's image, (height, width, 3) RGB.
+        """Reads the image of one camera.
+
+        Args:
+            frame: a sample of the index.
+            camera: index of the camera, 0 .. N - 1.
+
+        Returns:
+            (height, width, 3) uint8 RGB.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: it can't be decoded, or its size is not the index's.
+            FileNotFoundError: the image file does not exist.
+            ValueError: the file can't be decoded, or its size differs from the index.
         """
         path = self.dataroot / frame.image_paths[camera]
         image = ImageFile(path)
         expected = tuple(frame.image_sizes[camera].tolist())
-        if image.size != expected:  # before it is decoded: its header may claim gigabytes
+        # Compared before decoding: a damaged or hostile header can declare gigabytes of pixels.
+        if image.size != expected:
             raise ValueError(
-                f"{path}: {image.size} px, but the index says {expected}; fetch it again, or make "
-                "an index of these images"
+                f"{path}: size {image.size} px differs from {expected} in the index; fetch it "
+                "again, or write an index of these images"
             )
         return image.decode()
 
     def point_labels(self, frame: Frame) -> list[PointLabels]:
-        """Point labels of a sample, an entry a camera; none where the data set has no labels."""
+        """Reads the point labels of a sample, one entry per camera.
+
+        The entries are empty if the data set has no point labels.
+
+        Raises:
+            FileNotFoundError, ValueError: as :func:`read_point_labels`; also ValueError if the file
+                has another number of cameras than the index.
+        """
         if self.label_dir is None:
             return [PointLabels.empty() for _ in frame.channels]
         path = label_path(self.label_dir, frame.sample_token)

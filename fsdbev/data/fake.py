@@ -1,6 +1,8 @@
-"""Fake samples in the mapper's format, and fake rows of a frame index, without a data set.
+"""Fake samples in the format of :class:`MultiViewMapper`, and fake rows of a frame index.
 
-Shapes: T frames (0 is the key frame), N cameras, M boxes, (H, W) image size.
+Tests, benchmarks and authors of plugins use them in place of a data set.
+
+Shapes: T frames (0 is the key frame), N cameras, M boxes, H x W network image.
 """
 
 from __future__ import annotations
@@ -35,24 +37,26 @@ from .transforms.image_aug import ImageAugmentation
 # Lengths and angles are not round numbers, so that no frustum point lies on the border of a grid
 # cell, where rounding would choose the cell.
 
-#: Of the original images: width and height, focal length and principal point, pixels.
+#: Original images: (width, height), focal length and principal point, pixels.
 _SOURCE_SIZE, _FOCAL, _CENTER = (1600, 900), 1263.71, (803.93, 457.37)
-#: Columns: right, down and forward of a camera that faces along x.
+#: Rotation camera -> ego of a camera that faces along x; columns are right, down and forward.
 _CAMERA_AXES = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
-#: Center of the ring of cameras in ego, metres, and yaw of the first camera, rad.
+#: Center of the camera ring, ego frame, metres; yaw of the first camera, rad.
 _RIG_CENTER, _FIRST_YAW = (0.2131, 0.0173, 1.5137), 0.0137
-#: The vehicle's start in global, its step (metres) and its turn (rad) from one frame to the next.
+#: Vehicle: position in frame 0 (global, metres), step (metres) and turn (rad) per frame.
 _START, _STEP, _TURN = (613.71, 1604.37, 0.0), (2.17, -0.13, 0.0), 0.021
-#: Delay from one camera to the next, as a share of the time between frames.
+#: Delay from one camera to the next, as a fraction of the time between frames.
 _CAMERA_DELAY = 0.017
 _FRAME_INTERVAL = 500_000  # microseconds
 
-_BOXES = 40
+_NUM_BOXES = 40
+#: Range of the random boxes: x, y, z, l, w, h, yaw, vx, vy in m, rad and m/s.
 _LOWEST = torch.tensor([-45.0, -45, -1, 0.6, 0.6, 1, -3.1, -3, -3])
 _HIGHEST = torch.tensor([45.0, 45, 1, 8, 2.5, 3, 3.1, 3, 3])
-#: Share of pixels with a depth, and of those on foreground objects, much as in nuScenes.
-_WITH_DEPTH, _ON_FOREGROUND = 0.02, 0.15
-_NEAREST, _FARTHEST = 1.0, 59.0
+#: Fraction of pixels with a depth, and of these on foreground objects; similar to nuScenes.
+_DEPTH_FRACTION, _FOREGROUND_FRACTION = 0.02, 0.15
+#: Range of the random depths in metres, inside the default depth bins.
+_MIN_DEPTH, _MAX_DEPTH = 1.0, 59.0
 
 
 def fake_samples(
@@ -64,9 +68,9 @@ def fake_samples(
     training: bool = False,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The first samples of :func:`fake_drive`: a batch to try a model on without a data set.
+    """Returns the first samples of :func:`fake_drive`, a batch to run a model without a data set.
 
-    ::
+    Example::
 
         sizes = dict(num_frames=model.num_frames, num_cameras=6, image_size=(256, 704))
         losses = model.train()(fake_samples(2, **sizes, training=True))
@@ -74,10 +78,10 @@ def fake_samples(
 
     Args:
         batch_size: number of samples.
-        num_frames, num_cameras, image_size, training, seed: see ``fake_drive``.
+        num_frames, num_cameras, image_size, training, seed: see :func:`fake_drive`.
 
     Raises:
-        ValueError: as ``fake_drive`` does.
+        ValueError: a number of frames, cameras or pixels is below 1.
     """
     drive = fake_drive(
         num_frames=num_frames,
@@ -97,33 +101,34 @@ def fake_drive(
     training: bool = False,
     seed: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """An endless sequence of samples of a vehicle that drives on with a ring of cameras; the same
-    arguments always give the same samples.
+    """Yields an endless sequence of samples of a moving vehicle with a ring of cameras.
 
-    Every sample has the entries of a ``MultiViewMapper`` sample in the same shapes and dtypes, and
-    its calibration is consistent: level cameras of 1600 x 900 pixels fire one after the other in a
-    vehicle that moves and turns; images are resized and cropped as at test time; there is no BEV
-    augmentation. The frames after the key frame are the key frames of the samples before, half a
-    second apart, so that the drive can be streamed; the first sample has them too.
+    The same arguments always yield the same samples. Every sample has the entries of a
+    ``MultiViewMapper`` sample with the same shapes and dtypes.
 
-    The content is random: images are clouds of colour, smooth as photographs are; in training,
-    depth and foreground are scattered points. Boxes of all classes are drawn anew for every sample,
-    and ``gt_heatmap`` is drawn from them. The samples show that a model runs, not that it learns:
-    nothing in an image points to a box.
+    The calibration is consistent: level cameras of 1600 x 900 pixels fire one after the other on a
+    vehicle that moves and turns. Images are resized and cropped as at test time, without BEV
+    augmentation. Frame t of a sample is the key frame of the sample t positions earlier, t half
+    seconds before, so that the sequence can be streamed. The first sample has all T frames, too.
+
+    The content is random. Images are smooth clouds of colour. In training, depth and foreground are
+    scattered points, and every sample has new boxes of all classes, from which ``gt_heatmap`` is
+    drawn. The samples can show that a model runs but not that it learns, because images and boxes
+    are unrelated.
 
     Args:
         num_frames: T.
         num_cameras: N.
         image_size: (H, W) of the network image, pixels.
-        training: with ``gt_depth``, ``gt_foreground``, ``gt_heatmap`` and ``instances``.
-        seed: of images, points and boxes; the cameras are the same for every seed.
+        training: adds ``gt_depth``, ``gt_foreground``, ``gt_heatmap`` and ``instances``.
+        seed: seed of images, points and boxes; the cameras are the same for every seed.
 
     Raises:
         ValueError: a number of frames, cameras or pixels is below 1.
     """
     if num_frames < 1 or num_cameras < 1:
         raise ValueError(
-            f"num_frames and num_cameras start at 1, got {num_frames} and {num_cameras}"
+            f"num_frames and num_cameras must be at least 1, got {num_frames} and {num_cameras}"
         )
     generator = torch.Generator().manual_seed(seed)
     image_aug = ImageAugmentation(image_size=image_size)
@@ -137,32 +142,38 @@ def camera_ring(
     radius: float = 1.0,
     first_yaw: float = _FIRST_YAW,
 ) -> Tensor:
-    """(N, 4, 4) float64 cam2ego of level cameras on a circle, facing outward at equal angles.
+    """Returns the poses of level cameras on a circle, facing outward at equal angles.
 
     Args:
         num_cameras: N.
-        center: of the circle in ego, metres.
-        radius: of the circle, metres.
-        first_yaw: of the first camera, rad; the next ones stand counter-clockwise.
+        center: center of the circle, ego frame, metres.
+        radius: radius of the circle, metres.
+        first_yaw: yaw of the first camera, rad; the others follow counter-clockwise.
+
+    Returns:
+        (N, 4, 4) float64 cam2ego.
     """
     number = torch.arange(num_cameras, dtype=torch.float64)
     yaw = 2 * math.pi / num_cameras * number + first_yaw
     rotation = rotation_z(yaw) @ yaw.new_tensor(_CAMERA_AXES)
+    # The last column of the rotation is the viewing direction, which points outward.
     return make_transform(rotation, radius * rotation[..., 2] + yaw.new_tensor(center))
 
 
 def fake_frame(
     row: int, count: int, *, image_sizes: Sequence[tuple[int, int]], reference_camera: int = 0
 ) -> Frame:
-    """Sample ``row`` of a scene of ``count`` samples, half a second and five metres apart, as a row
-    of a frame index. It names image files that do not exist and has no LiDAR sweep.
+    """Returns a row of a frame index: one sample of a scene whose samples are half a second and
+    five metres apart.
+
+    Its image files do not exist, and it has no LiDAR sweep. The cameras form a ring, have a
+    horizontal field of view of 53 degrees and fire at different times.
 
     Args:
-        row: 0 .. count - 1.
-        count: samples of the scene.
-        image_sizes: (width, height) of each of the N cameras, which form a ring; each has a field
-            of view of 53 degrees and fires at its own time.
-        reference_camera: index of a camera.
+        row: row of the sample, 0 .. count - 1.
+        count: number of samples of the scene.
+        image_sizes: (width, height) of the images of each of the N cameras, pixels.
+        reference_camera: index of the reference camera.
     """
     cameras = len(image_sizes)
     ego2global = np.tile(np.eye(4), (cameras, 1, 1))
@@ -189,6 +200,12 @@ def fake_frame(
 
 @dataclass(frozen=True)
 class _Drive:
+    """Generator of the samples of :func:`fake_drive`.
+
+    The order of the random draws (images, depth, hits, foreground, boxes) defines the samples of a
+    seed.
+    """
+
     num_cameras: int
     image_aug: ImageAugmentation
     training: bool
@@ -197,6 +214,7 @@ class _Drive:
 
     def samples(self, num_frames: int) -> Iterator[dict[str, Any]]:
         frames = deque(maxlen=num_frames)
+        # Yields nothing until the window is full, so that the first sample has T frames, too.
         for number in count():
             frames.appendleft(self._frame(number))
             if len(frames) == num_frames:
@@ -223,51 +241,54 @@ class _Drive:
         return sample
 
     def _frame(self, number: int) -> dict[str, Tensor]:
-        """The entries that a sample has for every frame, (N, ...) each."""
+        """Returns the per-frame entries of a sample, each (N, ...)."""
         time = number + _CAMERA_DELAY * torch.arange(self.num_cameras, dtype=torch.float64)
         place = time.new_tensor(_START) + time[:, None] * time.new_tensor(_STEP)
         (u, v), focal = _CENTER, _FOCAL
         intrinsics = time.new_tensor([[focal, 0, u], [0, focal, v], [0, 0, 1]])
         frame = {
-            "images": self._clouds(),
+            "images": self._random_images(),
             "cam2ego": camera_ring(self.num_cameras),
             "ego2global": make_transform(rotation_z(_TURN * time), place),
             "intrinsics": intrinsics.repeat(self.num_cameras, 1, 1),
         }
-        return frame | self._points() if self.training else frame
+        return frame | self._random_depth() if self.training else frame
 
-    def _clouds(self) -> Tensor:
+    def _random_images(self) -> Tensor:
         height, width = self.image_aug.image_size
+        # Upsampled from a coarse grid, so that neighbouring pixels are similar as in photographs.
         coarse = self._rand(self.num_cameras, 3, math.ceil(height / 8), math.ceil(width / 8))
         return (255 * F.interpolate(coarse, (height, width), mode="bilinear")).byte()
 
-    def _points(self) -> dict[str, Tensor]:
+    def _random_depth(self) -> dict[str, Tensor]:
         pixels = (self.num_cameras, *self.image_aug.image_size)
-        depth = _NEAREST + (_FARTHEST - _NEAREST) * self._rand(*pixels)
-        hit = self._rand(*pixels) < _WITH_DEPTH
+        depth = _MIN_DEPTH + (_MAX_DEPTH - _MIN_DEPTH) * self._rand(*pixels)
+        hit = self._rand(*pixels) < _DEPTH_FRACTION
         return {
             "gt_depth": torch.where(hit, depth, 0.0),
-            "gt_foreground": hit & (self._rand(*pixels) < _ON_FOREGROUND),
+            "gt_foreground": hit & (self._rand(*pixels) < _FOREGROUND_FRACTION),
         }
 
     def _instances(self) -> Instances:
         instances = Instances(self.image_aug.image_size)
-        boxes = _LOWEST + self._rand(_BOXES, len(_LOWEST)) * (_HIGHEST - _LOWEST)
+        boxes = _LOWEST + self._rand(_NUM_BOXES, len(_LOWEST)) * (_HIGHEST - _LOWEST)
         instances.gt_boxes_3d = Boxes3D(boxes)
-        instances.gt_classes = torch.arange(_BOXES) % len(CLASS_NAMES)
+        instances.gt_classes = torch.arange(_NUM_BOXES) % len(CLASS_NAMES)
         return instances
 
     def _heatmaps(self, sample: dict[str, Any]) -> Tensor:
+        # Each camera has its own ego pose, because the cameras fire at different times: boxes move
+        # from key ego to a camera through the global frame.
         cam2global = sample["ego2global"][0] @ sample["cam2ego"][0]
         keyego2cam = invert(cam2global) @ key_ego2global(sample)
         corners = sample["instances"].gt_boxes_3d.corners().double().flatten(0, 1)
         in_cameras = transform_points(corners, keyego2cam).unflatten(1, (-1, 8)).numpy()
         intrinsics = sample["intrinsics"][0].numpy()
-        seen = [image_boxes(c, k, _SOURCE_SIZE) for c, k in zip(in_cameras, intrinsics)]
+        boxes_2d = [image_boxes(c, k, _SOURCE_SIZE) for c, k in zip(in_cameras, intrinsics)]
         classes = sample["instances"].gt_classes.numpy()
         return heatmaps(
-            [boxes for boxes, _ in seen],
-            [classes[owners] for _, owners in seen],
+            [boxes for boxes, _ in boxes_2d],
+            [classes[owners] for _, owners in boxes_2d],
             sample["image_aug"].double().numpy(),
             np.tile(_SOURCE_SIZE, (self.num_cameras, 1)),
             num_classes=len(CLASS_NAMES),

@@ -1,6 +1,6 @@
-"""One row of a data set -> the sample dict that the model takes.
+"""Maps a row of a data set to the sample dict that the model takes.
 
-Shapes: T frames (0 is the key frame), N cameras, M boxes, H x W network image.
+Shapes: T frames (0 is the key frame), N cameras, C classes, M boxes, H x W network image.
 """
 
 from __future__ import annotations
@@ -24,26 +24,37 @@ from .transforms.image_aug import ImageAugmentation, ImageTransform
 
 
 class MultiViewMapper:
-    """Loads and augments the images of a sample and the samples before it, and makes targets.
+    """Loads and augments the T frames of a sample and computes its training targets.
 
-    The result holds ``images`` (T, N, 3, H, W) uint8 RGB; ``cam2ego``, ``ego2global`` (T, N, 4, 4)
-    and ``intrinsics`` (T, N, 3, 3) float64; ``image_aug`` (N, 4, 4) and ``bev_aug`` (4, 4) float32;
-    ``reference_camera``, ``sample_token``, ``scene_token``, ``timestamp``, and ``frame_tokens``,
-    the sample tokens of the T frames. In training also
-    ``gt_depth`` (T, N, H, W) float32, ``gt_foreground`` (T, N, H, W) bool, ``gt_heatmap``
-    (N, C, H/4, W/4) float32 and ``instances`` with ``gt_boxes_3d``, ``gt_classes``.
+    The sample dict (docs/model.md, "Inputs and outputs") has these entries:
+
+    - ``images``: (T, N, 3, H, W) uint8 RGB.
+    - ``cam2ego``, ``ego2global``: (T, N, 4, 4) float64; ``intrinsics``: (T, N, 3, 3) float64.
+    - ``image_aug``: (N, 4, 4) float32; ``bev_aug``: (4, 4) float32.
+    - ``reference_camera``, ``sample_token``, ``scene_token``, ``timestamp`` of the key frame.
+    - ``frame_tokens``: the sample tokens of the T frames.
+
+    In training also these targets (docs/model.md, "Training data"):
+
+    - ``gt_depth``: (T, N, H, W) float32, metres times the depth scale; 0 without a point.
+    - ``gt_foreground``: (T, N, H, W) bool.
+    - ``gt_heatmap``: (N, C, H/4, W/4) float32, of the key frame.
+    - ``instances``: ``gt_boxes_3d`` in the augmented key ego frame, and ``gt_classes``.
 
     Args:
-        image_aug: draws the image transforms and knows the network image's size.
+        image_aug: draws the image transforms and defines the network image size.
         bev_aug: draws the BEV transforms.
-        grid: boxes whose centre leaves its x or y range are dropped in training.
+        grid: in training, boxes whose centre is outside its x or y range are dropped.
         num_frames: T.
-        frame_spacing: samples from one frame to the next.
-        training: random augmentation and targets; else the fixed transforms and no targets.
-        frame_combination, pseudo_points: which strategies of point cloud intensification the depth
-            and foreground targets are made with.
-        with_boxes: ``instances`` also when not training, to be drawn.
-        with_labels: all other targets also when not training, to be drawn.
+        frame_spacing: distance between two consecutive frames, in samples.
+        training: random augmentation and targets; otherwise the fixed transforms and no targets.
+        frame_combination, pseudo_points: the strategies of point cloud intensification (FSD-BEV,
+            arXiv:2407.10135, section 3.3) that depth and foreground targets use.
+        with_boxes: adds ``instances`` outside of training, for visualization.
+        with_labels: adds all other targets outside of training, for visualization.
+
+    Raises:
+        ValueError: ``num_frames`` or ``frame_spacing`` is below 1.
     """
 
     def __init__(
@@ -62,7 +73,8 @@ class MultiViewMapper:
     ) -> None:
         if num_frames < 1 or frame_spacing < 1:
             raise ValueError(
-                f"num_frames and frame_spacing start at 1, got {num_frames} and {frame_spacing}"
+                f"num_frames and frame_spacing must be at least 1, got {num_frames} and "
+                f"{frame_spacing}"
             )
         self.image_aug = image_aug
         self.bev_aug = bev_aug
@@ -78,7 +90,17 @@ class MultiViewMapper:
     def __call__(
         self, dataset: FrameDataset, row: int, generator: np.random.Generator | None = None
     ) -> dict[str, Any]:
-        """The sample of ``row``; in training all randomness comes from ``generator``."""
+        """Returns the sample dict of a row.
+
+        Args:
+            dataset: a prepared data set.
+            row: row of the key frame in the index.
+            generator: source of all random numbers; needed in training only.
+
+        Raises:
+            FileNotFoundError, ValueError: an image or label file is missing or damaged; also
+                ValueError if the frames have different cameras, or training lacks a generator.
+        """
         if self.training and generator is None:
             raise ValueError("a training sample needs a random generator")
         rows = dataset.index.frame_rows(row, self.num_frames, self.frame_spacing)
@@ -90,6 +112,8 @@ class MultiViewMapper:
                     f"sample {frame.sample_token} has cameras {frame.channels}, but its scene's "
                     f"sample {key.sample_token} has {key.channels}"
                 )
+        # The order of the draws (cameras in turn, then BEV) defines the augmentation of a seed. The
+        # model takes one image_aug per camera, so that all frames share it.
         transforms = self._image_transforms(key, generator)
         image_aug = np.stack([transform.matrix() for transform in transforms])
         bev_aug = self.bev_aug.sample(generator) if self.training else np.eye(4)
@@ -108,6 +132,7 @@ class MultiViewMapper:
         bev_aug: Tensor,
     ) -> dict[str, Any]:
         annotations = dataset.index.annotations(row)
+        # Same rule as nuScenes' metrics, which ignore objects without LiDAR and radar points.
         annotations = annotations.select(annotations.has_points)
         targets = {}
         if self.training or self.with_boxes:
@@ -119,7 +144,7 @@ class MultiViewMapper:
 
     @property
     def strategies(self) -> dict[str, bool]:
-        """Strategies of intensification, as ``PointLabels.select`` takes them."""
+        """Keyword arguments for ``PointLabels.select``."""
         return {"frame_combination": self.frame_combination, "pseudo_points": self.pseudo_points}
 
     @property
@@ -140,7 +165,8 @@ class MultiViewMapper:
         images = np.empty((len(frames), len(transforms), 3, *self.image_size), np.uint8)
         for time, frame in enumerate(frames):
             if time and frame.sample_token == frames[0].sample_token:
-                images[time] = images[0]  # the key frame stands in
+                # At a scene's start the key frame replaces missing frames; it is decoded once.
+                images[time] = images[0]
                 continue
             for camera, transform in enumerate(transforms):
                 images[time, camera] = transform.apply(dataset.image(frame, camera))
@@ -154,7 +180,7 @@ class MultiViewMapper:
         ]
         matrices = np.tile(image_aug, (len(frames), 1, 1))
         maps = depth_maps(points, matrices, self.image_size)
-        depth, foreground = (of_all.unflatten(0, (len(frames), -1)) for of_all in maps)
+        depth, foreground = (views.unflatten(0, (len(frames), -1)) for views in maps)
         return depth, foreground
 
     def _heatmaps(
@@ -171,7 +197,7 @@ class MultiViewMapper:
         )
 
     def _instances(self, annotations: Annotations, bev_aug: Tensor) -> Instances:
-        """Boxes through the BEV transform; in training only those with their centre on the grid."""
+        """Transforms the boxes by ``bev_aug``; training drops those centred outside the grid."""
         boxes = Boxes3D(torch.from_numpy(annotations.boxes)).transformed(bev_aug)
         classes = torch.from_numpy(annotations.class_ids.astype(np.int64))
         if self.training:
@@ -193,16 +219,18 @@ def sample_of(
     image_aug: NDArray[np.float64],
     bev_aug: NDArray[np.float64],
 ) -> dict[str, Any]:
-    """The sample dict of T frames, the key frame first, without labels.
+    """Returns the sample dict of T frames without targets, see :class:`MultiViewMapper`.
 
     Args:
+        frames: the T frames, key frame first.
         images: (T, N, 3, H, W) network images.
-        image_aug: (N, 4, 4), what made them of the cameras' images.
-        bev_aug: (4, 4), of key ego.
+        image_aug: (N, 4, 4), original image (u, v, depth) -> network image.
+        bev_aug: (4, 4), key ego -> augmented key ego.
     """
     key = frames[0]
     return {
         "images": images,
+        # float64, in which the model composes cam2keyego (docs/model.md, "Frames of reference").
         "cam2ego": _stacked(frame.cam2ego for frame in frames),
         "ego2global": _stacked(frame.ego2global for frame in frames),
         "intrinsics": _stacked(frame.intrinsics for frame in frames),
@@ -217,5 +245,5 @@ def sample_of(
 
 
 def _stacked(matrices) -> Tensor:
-    """(T, N, ...) float64 tensor of a (N, ...) array a frame."""
+    """Stacks a (N, ...) array per frame into a (T, N, ...) float64 tensor."""
     return torch.from_numpy(np.stack(list(matrices)))

@@ -1,9 +1,11 @@
-"""Samplers. Those of training are endless, the same for a seed, split over ranks as Detectron2's.
+"""Samplers for training and evaluation.
 
-Every draw has a number that counts the draws of all ranks. Its random augmentation is seeded by
-that number, so a run is the same for any number of loader workers and can start again at any draw.
+Training samplers are endless, depend on the seed only, and are split over ranks as in Detectron2.
+Every draw has a number, counted over all ranks, which seeds its augmentation. A run is therefore
+the same for any number of loader workers and can resume at any draw.
 
-For evaluation there is Detectron2's InferenceSampler, and one that keeps scenes whole.
+Evaluation uses Detectron2's InferenceSampler, or :class:`SceneSampler`, which keeps the samples of
+a scene on one rank.
 """
 
 from __future__ import annotations
@@ -19,20 +21,30 @@ from fsdbev.d2.utils import comm
 
 
 class Draw(NamedTuple):
-    """One training sample to load: its row, and the number of the draw since training began."""
+    """A training sample to load.
+
+    Attributes:
+        row: row in the index.
+        number: number of the draw since the start of training, counted over all ranks.
+    """
 
     row: int
     number: int
 
 
 class EpochSampler(Sampler):
-    """Draws of all rows, shuffled anew each epoch, without end. Rank r of R gets every R-th draw
-    from the r-th on, as with Detectron2's TrainingSampler.
+    """Endless sampler that draws every row once per epoch, shuffled.
+
+    Rank r of R gets the draws r, r + R, r + 2R, ..., as with Detectron2's TrainingSampler.
 
     Args:
         size: number of rows.
-        seed: the same on all ranks; None or a negative one draws a shared one.
-        start: number of the first draw, to go on where a run stopped.
+        seed: seed of the order, the same on all ranks; None or a negative number draws a random
+            seed and shares it among the ranks.
+        start: number of the first draw, to resume a run.
+
+    Raises:
+        ValueError: ``size`` is below 1.
     """
 
     def __init__(self, size: int, *, seed: int | None = None, start: int = 0) -> None:
@@ -46,35 +58,41 @@ class EpochSampler(Sampler):
 
     @property
     def epoch_size(self) -> int:
-        """Draws in an epoch, over all ranks."""
+        """Number of draws per epoch over all ranks."""
         return self.size
 
     def epoch_rows(self, epoch: int) -> NDArray[np.int64]:
-        """(epoch_size,) rows of an epoch in order."""
+        """Returns the rows of an epoch in the order of the draws, (epoch_size,)."""
         return self._generator(epoch).permutation(self.size)
 
     def __iter__(self) -> Iterator[Draw]:
         number, current, rows = self.start + self.rank, None, None
         while True:
-            epoch, place = divmod(number, self.epoch_size)
+            epoch, position = divmod(number, self.epoch_size)
             if epoch != current:
                 current, rows = epoch, self.epoch_rows(epoch)
-            yield Draw(int(rows[place]), number)
+            yield Draw(int(rows[position]), number)
             number += self.world_size
 
     def _generator(self, epoch: int) -> np.random.Generator:
+        # A generator per epoch: a resumed run computes its epoch without replaying earlier ones.
         return np.random.default_rng((self.seed, epoch))
 
 
 class ClassBalancedSampler(EpochSampler):
-    """Class-balanced grouping and sampling (CBGS, Zhu et al. 2019).
+    """Endless sampler with class-balanced grouping and sampling (CBGS, Zhu et al., "Class-balanced
+    Grouping and Sampling for Point Cloud 3D Object Detection", arXiv:1908.09492).
 
-    A sample counts once for every class in it. Of the sum of these counts, each class that occurs
-    at all gets an equal share of draws, with replacement, among the samples it is in.
+    A sample is counted once for each class in it. The sum of these counts over all classes is the
+    length of an epoch, which is shared evenly (rounded down) among the classes that occur in the
+    data set. Each class draws its share with replacement from the samples that contain it.
 
     Args:
-        classes: (rows, classes) bool, which classes are in which row.
-        seed, start: as for EpochSampler.
+        classes: (rows, classes) bool, True where a row has an object of the class.
+        seed, start: as for :class:`EpochSampler`.
+
+    Raises:
+        ValueError: no row has an object of any class.
     """
 
     def __init__(
@@ -83,7 +101,7 @@ class ClassBalancedSampler(EpochSampler):
         super().__init__(len(classes), seed=seed, start=start)
         self._rows = [np.flatnonzero(column) for column in classes.T if column.any()]
         if not self._rows:
-            raise ValueError("no object of any class to balance by; set class_balanced=False")
+            raise ValueError("class balancing needs annotated objects; set class_balanced=False")
         self._share = sum(len(rows) for rows in self._rows) // len(self._rows)
 
     @property
@@ -92,32 +110,34 @@ class ClassBalancedSampler(EpochSampler):
 
     def epoch_rows(self, epoch: int) -> NDArray[np.int64]:
         generator = self._generator(epoch)
+        # Classes in ascending order, then the shuffle: this order of draws defines an epoch.
         drawn = [generator.choice(rows, self._share) for rows in self._rows]
         return generator.permutation(np.concatenate(drawn))
 
 
 class SceneSampler(Sampler):
-    """Every row once over all ranks, each rank whole scenes, one after the other, a scene's rows in
-    their order: for models that carry features from a sample to the next.
+    """Sampler of every row once, with all rows of a scene on one rank and in order.
 
-    The longest scenes are dealt first, each to the rank with the fewest rows, so that ranks differ
-    by one scene at most. With more ranks than scenes some ranks get none.
+    It serves models that carry features from one sample to the next. Scenes are assigned in order
+    of decreasing length, each to the rank with the fewest rows, so that the ranks' numbers of rows
+    differ by at most one scene. If there are more ranks than scenes, some ranks get no rows.
 
     Args:
         scene_ids: (rows,) number of the scene of every row.
     """
 
     def __init__(self, scene_ids: NDArray[np.int64]) -> None:
+        # Stable, so that the rows of a scene keep their order in time.
         by_scene = np.argsort(scene_ids, kind="stable")
         ends = np.flatnonzero(np.diff(scene_ids[by_scene])) + 1
         rows_of_rank = [0] * comm.get_world_size()
-        mine = []
+        assigned = []
         for scene in sorted(np.split(by_scene, ends), key=len, reverse=True):
             rank = rows_of_rank.index(min(rows_of_rank))
             rows_of_rank[rank] += len(scene)
             if rank == comm.get_rank():
-                mine.append(scene.tolist())
-        self._rows = [row for scene in sorted(mine) for row in scene]
+                assigned.append(scene.tolist())
+        self._rows = [row for scene in sorted(assigned) for row in scene]
 
     def __len__(self) -> int:
         return len(self._rows)

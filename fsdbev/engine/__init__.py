@@ -1,4 +1,4 @@
-"""Training and evaluation of what a LazyConfig describes."""
+"""Training and evaluation of models that are described by a LazyConfig."""
 
 from .ema import ModelEMA
 from .evaluate import evaluate

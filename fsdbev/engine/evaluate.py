@@ -1,4 +1,4 @@
-"""Evaluating a model by what a config says."""
+"""Evaluation of a model on the test data of a config."""
 
 from __future__ import annotations
 
@@ -34,23 +34,28 @@ def evaluate(
     report: ReportSource | None = None,
     in_training: bool = False,
 ) -> dict[str, Any]:
-    """Runs the model over ``cfg.dataloader.test`` into ``cfg.dataloader.evaluator``, as a stream if
-    ``cfg.train.eval_streaming`` is set and the model can be streamed.
+    """Evaluates the model on ``cfg.dataloader.test`` with ``cfg.dataloader.evaluator``.
 
-    Logs the metrics and writes them to ``<output_dir>/evaluation.json``, a number that is not
-    finite as null. All ranks call it; only the first one gets the metrics, the others {}.
+    Logs the metrics and writes them to ``<output_dir>/evaluation.json``, with null for a value that
+    is not finite. All ranks must call it.
 
     Args:
-        report: what ``report.html`` names as the source of config and weights, which is then
-            written if ``cfg.train.report`` asks for it (see ``report.write_report``); None: no
-            report.
-        in_training: false where the evaluation stands alone, as with ``--eval-only``: an evaluator
-            with ``official="auto"`` then computes the official metrics too.
+        cfg: has ``dataloader`` and ``train``. With ``train.eval_streaming`` a model that supports
+            it runs as a stream (see :class:`StreamingPredictor`).
+        model: the model, on its device.
+        report: source of config and weights, as named in ``report.html``, which is written if
+            ``cfg.train.report`` enables it (see ``report.writer.write_report``); None: no report.
+        in_training: whether the evaluation is part of a training. If not, as with ``--eval-only``,
+            an evaluator with ``official="auto"`` also computes the official metrics.
+
+    Returns:
+        metrics by task on rank 0; {} on the other ranks, or without an evaluator.
     """
     if cfg.dataloader.get("evaluator") is None:
-        logger.warning("dataloader.evaluator is not set: nothing is evaluated")
+        logger.warning("dataloader.evaluator is not set: the evaluation is skipped")
         return {}
     loader = instantiate(cfg.dataloader.test)
+    # Read before the model is wrapped: the wrapper does not have the attribute.
     grid = getattr(model, "grid", None)
     if cfg.train.get("eval_streaming", True) and can_stream(model):
         model = StreamingPredictor(model, frame_spacing=cfg.dataloader.get("frame_spacing", 1))
@@ -59,29 +64,31 @@ def evaluate(
     for each in evaluators:
         if getattr(each, "official", None) == "auto":
             each.official = not in_training
-    timed = TimedLoader(loader, ThreadDump(cfg.train.output_dir))
-    results = inference_on_dataset(model, timed, evaluator)
+    timed_loader = TimedLoader(loader, ThreadDump(cfg.train.output_dir))
+    results = inference_on_dataset(model, timed_loader, evaluator)
     if comm.is_main_process():
         print_csv_format(results)
         with atomic_write(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
-            file.write(json.dumps(_finite(results), indent=2).encode())
+            file.write(json.dumps(_null_non_finite(results), indent=2).encode())
         if report is not None:
-            evaluated = Evaluated(results, evaluators, _frames_of(loader), grid)
-            from fsdbev.report.writer import write_report  # imports the devkit
+            evaluated = Evaluated(results, evaluators, _frame_dataset(loader), grid)
+            # A local import: the writer imports nuScenes' devkit, which takes a second.
+            from fsdbev.report.writer import write_report
 
             write_report(cfg, report, evaluated)
     wait_for_rank0()
     return results
 
 
-def _frames_of(loader: DataLoader) -> FrameDataset | None:
-    """What the loader reads, where that is a frame index."""
+def _frame_dataset(loader: DataLoader) -> FrameDataset | None:
+    """Returns the loader's data set of a frame index, or None for a loader of other data."""
     dataset = getattr(loader, "dataset", None)
     return dataset.dataset if isinstance(dataset, MappedDataset) else None
 
 
-def _finite(value: Any) -> Any:
+def _null_non_finite(value: Any) -> Any:
+    """Replaces values that are not finite by None: JSON has no NaN and no infinity."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _null_non_finite(item) for key, item in value.items()}
     number = float(value)
     return number if math.isfinite(number) else None

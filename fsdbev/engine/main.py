@@ -1,4 +1,4 @@
-"""The training command: what ``tools/train_net.py`` runs."""
+"""The training command behind ``tools/train_net.py``."""
 
 from __future__ import annotations
 
@@ -33,30 +33,37 @@ logger = logging.getLogger(__name__)
 _EXAMPLES = """
 Examples:
   train:       train_net.py --config-file configs/fsdbev_tiny_synthetic.py
-  go on:       train_net.py --config-file configs/fsdbev_tiny_synthetic.py --resume
+  resume:      train_net.py --config-file configs/fsdbev_tiny_synthetic.py --resume
   evaluate:    train_net.py --config-file configs/fsdbev_tiny_synthetic.py --eval-only \\
                    train.init_checkpoint=output/model_final.pth
   change:      train_net.py --config-file configs/fsdbev_tiny_synthetic.py train.max_iter=100
   compare:     train_net.py --config-file configs/fsdbev_r50_cbgs_bev256.py \\
                    --diff-config configs/fsdbev_r50_cbgs.py
   two GPUs:    train_net.py --config-file configs/fsdbev_r50_cbgs.py --num-gpus 2
-Without a GPU it runs on the CPU, --num-gpus N in N processes. torchrun works as well.
+Without a GPU it runs on the CPU; --num-gpus N then starts N processes. torchrun works as well.
 """
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Reads the command line, checks the config, and runs ``main`` in every process of the job."""
+    """Parses the command line, checks the config and runs ``main`` in every process of the job.
+
+    Args:
+        argv: arguments without the program's name; None: those of the process.
+
+    Raises:
+        SystemExit: status 2 for a wrong command line or config; otherwise see ``launch``.
+    """
     parser = default_argument_parser(epilog=_EXAMPLES)
     parser.set_defaults(dist_url="auto")
-    shown = parser.add_mutually_exclusive_group()
-    shown.add_argument(
-        "--print-config", action="store_true", help="write the config as it would be used, and end"
+    print_options = parser.add_mutually_exclusive_group()
+    print_options.add_argument(
+        "--print-config", action="store_true", help="print the resolved config and exit"
     )
-    shown.add_argument(
+    print_options.add_argument(
         "--diff-config",
         metavar="BASE",
-        help="write what differs from the config file BASE, and end; with --eval-only: evaluate, "
-        "and write it into the report",
+        help="print the differences from the config file BASE and exit; with --eval-only, evaluate "
+        "and add them to the report",
     )
     args = parser.parse_args(argv)
     if not args.config_file:
@@ -75,7 +82,7 @@ def run(argv: Sequence[str] | None = None) -> None:
             return
         timeouts = DistributedTimeouts(**cfg.train.get("distributed", {}))
         if not args.eval_only:
-            wants_wandb(cfg.train)
+            wants_wandb(cfg.train)  # reports a missing package before any process starts
         set_determinism(cfg.train)  # before CUDA starts, for all processes of the job
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
@@ -83,19 +90,26 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 def _changes(args: argparse.Namespace, cfg: DictConfig) -> list[Change] | None:
-    """Of the config that the command line gives as the base; None without one."""
+    """Returns the differences from the config of ``--diff-config``; None without that option."""
     return difference(read_config(args.diff_config), cfg) if args.diff_config else None
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    """Trains or evaluates, as one process of a job. Returns the metrics on the first rank."""
+    """Trains or evaluates, as one process of a job.
+
+    Args:
+        args: parsed command line, see ``run``.
+
+    Returns:
+        metrics by task on rank 0, {} on the other ranks.
+    """
     cfg = load_config(args.config_file, args.opts)
-    default_setup(resolved(cfg), args)  # which writes config.yaml
-    if not logging.getLogger("fsdbev").handlers:  # Detectron2 sets up its own loggers only
+    default_setup(resolved(cfg), args)  # writes a config.yaml without references
+    if not logging.getLogger("fsdbev").handlers:  # Detectron2 configures only its own loggers
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="fsdbev")
     set_determinism(cfg.train)
     logger.info("Environment:\n%s", as_table(environment()))
-    # now, not at the end of a training, when the file may have been edited
+    # Computed now: the base's file may be edited before the training ends.
     source = ReportSource(args.config_file, tuple(args.opts), _changes(args, cfg), args.diff_config)
     if args.eval_only:
         return evaluate_only(cfg, last=args.resume, source=source)
@@ -107,10 +121,18 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 def evaluate_only(
     cfg: DictConfig, *, last: bool, source: ReportSource | None = None
 ) -> dict[str, Any]:
-    """Evaluates ``train.init_checkpoint``, or the output folder's last checkpoint with ``last``.
+    """Evaluates weights from a file.
 
     Args:
-        source: of the config, for the report.
+        cfg: the config; ``train.init_checkpoint`` names the file.
+        last: evaluate the last complete checkpoint of the output folder instead, if there is one.
+        source: source of the config, for the report.
+
+    Returns:
+        metrics by task on rank 0, {} on the other ranks.
+
+    Raises:
+        ValueError: the file's weights do not match the model, or it is damaged.
     """
     model = build_model(cfg)
     path = cfg.train.init_checkpoint
@@ -119,6 +141,6 @@ def evaluate_only(
     if path:
         load_weights(model, path, strict=True)
     else:
-        logger.warning("train.init_checkpoint is empty: an untrained model is evaluated")
+        logger.warning("train.init_checkpoint is empty: evaluating an untrained model")
     source = replace(source or ReportSource(), weights=path or "none: an untrained model")
     return evaluate(cfg, model, report=source)

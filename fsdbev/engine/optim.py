@@ -1,4 +1,4 @@
-"""Optimizers from configs."""
+"""Optimizers and learning rate schedules that configs use."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ from fsdbev.d2.solver import WarmupParamScheduler
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """All parameters that require gradients, as one group: weight decay is the same for all."""
+    """Returns all parameters that require gradients, as one group with one weight decay."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer that ``cfg`` describes; ``model`` becomes the argument ``cfg.params.model``."""
+    """Builds the optimizer that ``cfg`` describes for the parameters of ``model``.
+
+    Args:
+        cfg: a lazy call; ``model`` becomes its ``params.model``.
+        model: the model, on its final device.
+    """
+    # A copy, so that the caller's config does not get the model as a value.
     cfg = copy.deepcopy(cfg)
     cfg.params.model = model
     return instantiate(cfg)
@@ -32,8 +38,14 @@ def build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
 def constant_with_warmup(
     *, max_iter: int, warmup_iters: int = 200, warmup_factor: float = 1e-3
 ) -> ParamScheduler:
-    """``warmup_factor`` to 1 in ``warmup_iters`` linear steps, then 1 (SPEC section 10)."""
-    # fvcore's ConstantParamScheduler refuses the end of training, which the trainer asks for.
+    """Returns a schedule of a linear warm-up and a constant rate (docs/model.md, "Training data").
+
+    Args:
+        max_iter: iterations of the training.
+        warmup_iters: iterations of the warm-up.
+        warmup_factor: first multiple of the optimizer's learning rate; 1 after the warm-up.
+    """
+    # fvcore's ConstantParamScheduler raises at the end of training, where the trainer reads it too.
     constant = LinearParamScheduler(1.0, 1.0)
     return _with_warmup(constant, max_iter, warmup_iters, warmup_factor)
 
@@ -45,8 +57,14 @@ def cosine_with_warmup(
     warmup_factor: float = 1e-3,
     end_factor: float = 0.0,
 ) -> ParamScheduler:
-    """Half a cosine from 1 at the start to ``end_factor`` at the end, its first ``warmup_iters``
-    steps replaced by a linear rise from ``warmup_factor``."""
+    """Returns a schedule of half a cosine whose first steps are replaced by a linear warm-up.
+
+    Args:
+        max_iter: iterations of the training.
+        warmup_iters: iterations of the warm-up.
+        warmup_factor: first multiple of the optimizer's learning rate.
+        end_factor: last multiple; without a warm-up the cosine starts at 1.
+    """
     cosine = CosineParamScheduler(1.0, end_factor)
     return _with_warmup(cosine, max_iter, warmup_iters, warmup_factor)
 
@@ -54,7 +72,7 @@ def cosine_with_warmup(
 def _with_warmup(
     scheduler: ParamScheduler, max_iter: int, warmup_iters: int, warmup_factor: float
 ) -> ParamScheduler:
-    """In a training shorter than the warm-up, the warm-up is as long as the training."""
+    """Adds a warm-up, limited to the length of the training."""
     if warmup_iters <= 0:
         return scheduler
     return WarmupParamScheduler(scheduler, warmup_factor, min(1.0, warmup_iters / max_iter))

@@ -1,8 +1,9 @@
-"""What a training must be the same in to go on exactly as it would have, and where its data is.
+"""Conditions under which a resumed training reproduces the uninterrupted one bit by bit.
 
-Weights, optimizer, scaler and average are in the checkpoint. The schedule follows from the
-iteration, and every random number from (seed, rank, iteration) or (seed, number of the draw): so
-seed and position are all that is left to keep.
+A checkpoint contains weights, optimizer, gradient scaler and averaged weights. The learning rate
+depends only on the iteration, and each random number only on (seed, rank, iteration) or (seed,
+number of the draw). A checkpoint therefore needs the seed and the number of draws in addition, but
+no state of a random generator.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from fsdbev.utils.collect_env import cpu_model
 
 @dataclass(frozen=True)
 class RunFacts:
-    """How a training runs.
+    """Properties of a run that influence the bits of its results.
 
     Attributes:
-        world_size: processes.
-        batch_size: samples of an iteration, over all processes.
-        precision: type of autocast; "" without.
-        device: type, as ``cpu``.
-        processor: what of that type the main process runs on; for a CPU with the instructions that
+        world_size: number of processes.
+        batch_size: samples per iteration over all processes.
+        precision: dtype of autocast, e.g. ``bfloat16``; "" without autocast.
+        device: device type, e.g. ``cpu``.
+        processor: name of the main process's GPU, or of its CPU with the instruction set that
             PyTorch uses.
-        torch: its version.
-        threads: of a process on the CPU.
+        torch: version of PyTorch.
+        threads: CPU threads per process; 0 on other devices.
     """
 
     world_size: int
@@ -43,7 +44,7 @@ class RunFacts:
     def now(
         cls, *, world_size: int, batch_size: int, precision: torch.dtype | None, device: str
     ) -> RunFacts:
-        """Of this process."""
+        """Returns the facts of this process."""
         return cls(
             world_size,
             batch_size,
@@ -55,7 +56,8 @@ class RunFacts:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """In plain values."""
+        """Returns a dict of plain values, as a checkpoint stores it."""
+        # torch.__version__ is a subclass of str, which weights_only loading does not accept.
         return {**asdict(self), "torch": str(self.torch)}
 
 
@@ -65,28 +67,30 @@ def _processor(device: str) -> str:
     return f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
+#: Field of ``RunFacts`` -> consequence of a change, for the log.
 _CONSEQUENCES = {
     "world_size": (
-        "batches are of the same samples, but BatchNorm normalises over other shares of them, "
-        "random numbers are drawn for other ranks, and sums are rounded otherwise"
+        "batches have the same samples, but BatchNorm normalises over different shares of them, "
+        "random numbers are drawn for different ranks, and sums round differently"
     ),
     "batch_size": (
-        "the data goes on after the last sample drawn; learning rate, schedule and average still "
-        "count iterations, so set them for the new batch"
+        "the data continues after the last sample drawn; learning rate, schedule and EMA still "
+        "count iterations, so adapt them to the new batch size"
     ),
-    "precision": "numbers are rounded otherwise; a loss scale that there was none of starts anew",
-    "device": "numbers are rounded otherwise",
-    "processor": "numbers may be rounded otherwise",
-    "torch": "numbers may be rounded otherwise",
-    "threads": "sums may be rounded otherwise",
+    "precision": "values round differently; a loss scale starts from its initial value",
+    "device": "values round differently",
+    "processor": "values may round differently",
+    "torch": "values may round differently",
+    "threads": "sums may round differently",
 }
 
 
 def differences(before: Mapping[str, Any], now: RunFacts) -> list[str]:
-    """One sentence for each fact that is not as it was, with what follows from it.
+    """Returns one sentence for each changed fact, with the consequence.
 
     Args:
-        before: ``to_dict`` of the run that left the checkpoint; what it lacks is not compared.
+        before: ``to_dict`` of the run that wrote the checkpoint; missing entries are not compared.
+        now: facts of the resumed run.
     """
     current = now.to_dict()
     return [

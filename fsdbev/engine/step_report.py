@@ -1,4 +1,7 @@
-"""What the ranks tell each other of an iteration, and what in it is no number."""
+"""Losses and gradient norms of an iteration on all ranks, and values that are not finite.
+
+Shapes: R ranks.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ from fsdbev.d2.utils import comm
 
 @dataclass(frozen=True)
 class StepReport:
-    """One iteration on R ranks; the same on every one of them.
+    """Results of one iteration on all ranks; identical on each rank.
 
     Attributes:
-        losses: by name, R values.
-        grad_norms: R times the norm of the gradients, which are the same everywhere.
-        waits: R times the seconds that the rank waited for its batch.
-        replaced: samples, over all ranks, that stand in for one that could not be read.
+        losses: name -> R values.
+        grad_norms: R norms of the gradients, equal because DDP averages the gradients.
+        waits: R times (s) for which the ranks waited for their batches.
+        replaced: number of samples, over all ranks, that replace an unreadable one.
     """
 
     losses: dict[str, list[float]]
@@ -31,7 +34,7 @@ class StepReport:
     replaced: int
 
     def bad_losses(self) -> dict[int, dict[str, float]]:
-        """Rank -> its losses that are not finite, by name; only ranks that have some."""
+        """Returns rank -> name -> value of the losses that are not finite, sorted by rank."""
         bad: dict[int, dict[str, float]] = {}
         for name, per_rank in self.losses.items():
             for rank, value in enumerate(per_rank):
@@ -40,27 +43,29 @@ class StepReport:
         return dict(sorted(bad.items()))
 
     def has_finite_gradients(self) -> bool:
+        """Returns whether the gradient norm is finite on all ranks."""
         return all(map(math.isfinite, self.grad_norms))
 
     def means(self) -> dict[str, float]:
-        """Each loss averaged over the ranks."""
+        """Returns each loss averaged over the ranks."""
         return {name: sum(values) / len(values) for name, values in self.losses.items()}
 
 
 def exchange(
     losses: dict[str, Tensor], grad_norm: Tensor, *, data_time: float, replaced: int
 ) -> StepReport:
-    """This rank's values to all ranks, theirs to this one: one collective, one wait for the device.
+    """Gathers the values of all ranks, with one collective and one synchronisation of the device.
 
     Args:
-        losses: scalars.
-        grad_norm: scalar.
-        data_time: seconds.
-        replaced: samples of this rank.
+        losses: name -> () loss of this rank.
+        grad_norm: () norm of the gradients before clipping.
+        data_time: time (s) for which this rank waited for its batch.
+        replaced: number of this rank's samples that replace an unreadable one.
     """
     values = torch.stack([*(loss.detach().float() for loss in losses.values()), grad_norm])
-    own = torch.tensor([data_time, replaced]).to(values, non_blocking=True)
-    values = torch.cat([values, own])
+    host_values = torch.tensor([data_time, replaced]).to(values, non_blocking=True)
+    # All values travel in one tensor: each further .tolist() or all_gather would wait again.
+    values = torch.cat([values, host_values])
     ranks = [torch.empty_like(values) for _ in range(comm.get_world_size())]
     if len(ranks) > 1:
         dist.all_gather(ranks, values)
@@ -72,32 +77,36 @@ def exchange(
 
 
 def sample_names(batch: Sequence[Any]) -> list[str]:
-    """The samples of a batch by token, or by their place where they have none."""
+    """Returns the tokens of a batch's samples, or ``number <position>`` for one without a token."""
     return [
-        str(sample["sample_token"] if "sample_token" in sample else f"number {place}")
-        for place, sample in enumerate(batch)
+        str(sample["sample_token"] if "sample_token" in sample else f"number {position}")
+        for position, sample in enumerate(batch)
     ]
 
 
 def describe_problem(
     report: StepReport, batch: Sequence[Any], *, scaled: bool, iteration: int
 ) -> str | None:
-    """What of an iteration is not finite, with the samples it was computed from; None if all is.
+    """Describes the losses or gradients of an iteration that are not finite; None if all are.
 
-    All ranks call it; the first names the samples of every rank, the others their own.
+    All ranks must call it. Rank 0 names the samples of all ranks, the others only their own.
 
     Args:
-        scaled: gradients are scaled for float16, so that infinite ones are nothing unusual.
+        report: the iteration's report.
+        batch: this rank's samples.
+        scaled: whether the loss is scaled for float16, where infinite gradients are expected.
+        iteration: number of the iteration, from 0.
     """
     bad = report.bad_losses()
     if not bad and (scaled or report.has_finite_gradients()):
         return None
+    # Every rank has the same report, so all of them reach this collective or none does.
     names = comm.gather(sample_names(batch))
-    if not names:  # not the first rank
+    if not names:  # gather returns [] on ranks other than 0
         names = [[] for _ in report.grad_norms]
         names[comm.get_rank()] = sample_names(batch)
     if not bad:
-        samples = ", ".join(name for of_rank in names for name in of_rank)
+        samples = ", ".join(name for rank_names in names for name in rank_names)
         return (
             f"the gradient norm is {max(report.grad_norms)} at iteration {iteration}; the losses "
             f"are finite, so look for an operation with an infinite derivative. Samples: {samples}"
@@ -105,10 +114,10 @@ def describe_problem(
     texts = []
     for rank, losses in bad.items():
         terms = " and ".join(f"{name} is {value}" for name, value in losses.items())
-        of_rank = {name: values[rank] for name, values in report.losses.items()}
+        all_losses = {name: values[rank] for name, values in report.losses.items()}
         samples = ", ".join(names[rank]) or "named in the log of rank 0"
         texts.append(
             f"{terms} at iteration {iteration} on rank {rank}. Samples there: {samples}. "
-            f"All losses there: {of_rank}"
+            f"All losses there: {all_losses}"
         )
     return "; ".join(texts)

@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class BadNumbersError(FloatingPointError):
-    """More iterations with a number that is not finite than a training may skip.
+    """More iterations had to be skipped than a training allows, for values that are not finite.
 
     Attributes:
-        batch: this rank's, of the iteration.
-        losses: this rank's, by name.
+        batch: this rank's samples of the iteration that exceeded the limit.
+        losses: name -> this rank's loss in that iteration.
     """
 
     def __init__(self, message: str, batch: Sequence[Any], losses: dict[str, float]) -> None:
@@ -36,27 +36,33 @@ class BadNumbersError(FloatingPointError):
 
 
 class TrainStep(AMPTrainer):
-    """Forward, backward and optimizer step, on any device, in full or mixed precision.
+    """Forward pass, backward pass and optimizer step, on any device, in full or mixed precision.
 
-    Detectron2's own asks for a GPU in mixed precision, and finds a loss that is not finite on rank
-    0 alone, which leaves the other ranks waiting. The host waits for the device once an iteration:
-    for the losses and the norm of the gradients, which are stored as ``grad_norm``.
+    Detectron2's ``AMPTrainer`` requires a GPU for mixed precision, and detects a loss that is not
+    finite only on rank 0, which leaves the other ranks waiting. Here the host waits for the device
+    once per iteration, for the losses and the norm of the gradients (logged as ``grad_norm``).
 
-    An iteration with a loss or, but for float16, a gradient that is not finite on some rank is
-    skipped on all of them: weights, buffers, optimizer and scaler stay as they were.
+    If a loss is not finite on any rank, all ranks skip the iteration: weights, buffers, optimizer
+    and scaler keep their state. The same applies to gradients, except for those that a smaller
+    float16 loss scale can repair.
 
     Args:
-        model: takes a batch of the loader, returns a dict of scalar losses.
-        data_loader: one whose dataset has ``max_bad_samples`` may give samples with the key
-            ``replaced``, which says what they stand in for.
-        device: of the model.
-        precision: of autocast; None trains in full precision. float16 scales the loss.
-        max_grad_norm: gradients are scaled down to this norm over all parameters together; None
-            leaves them as they are.
-        max_skipped_steps: so many iterations may be skipped in the whole training.
+        model: returns a dict of () losses for a batch.
+        data_loader: yields lists of samples. A sample with the key ``replaced`` replaces an
+            unreadable one, which the value describes; ``data_loader.dataset.max_bad_samples``
+            limits their number in the whole training.
+        optimizer: optimizer of the model's parameters.
+        device: device of the model.
+        precision: dtype of autocast; None trains in full precision. float16 scales the loss.
+        max_grad_norm: limit of the L2 norm of all gradients together; None: no clipping.
+        max_skipped_steps: limit of skipped iterations in the whole training.
 
     Attributes:
+        precision: see above.
         skipped: whether the last iteration was skipped.
+
+    Raises:
+        ValueError: ``max_grad_norm`` is not positive, or ``max_skipped_steps`` is negative.
     """
 
     def __init__(
@@ -85,71 +91,75 @@ class TrainStep(AMPTrainer):
         self._bad_samples = 0
 
     def start_loading(self) -> None:
-        """Makes the loader's iterator. That may draw a random number, which would otherwise happen
-        in whatever iteration is the first after a start or a resume."""
+        """Creates the loader's iterator, before the first iteration."""
+        # Creating it may draw a random number. Inside the first iteration after a start or a
+        # resume, that draw would change the iteration's other random numbers.
         _ = self._data_loader_iter
 
     def stop_loading(self) -> None:
-        """Lets go of the iterator, whose workers end with it. Left to the garbage collector, it
-        would wait 5 s for each: that takes the worker's queue away first."""
+        """Releases the loader's iterator, which ends its workers."""
+        # The garbage collector would delete the workers' queues first and then wait 5 s for each.
         self._data_loader_iter_obj = None
 
     def run_step(self) -> None:
-        """One iteration.
+        """Runs one iteration. All ranks raise the same error.
 
         Raises:
-            BadNumbersError: more iterations than ``max_skipped_steps`` had to be skipped; on all
-                ranks, with the samples and what was not finite.
-            ValueError: more samples than ``max_bad_samples`` could not be read; on all ranks.
+            BadNumbersError: more iterations than ``max_skipped_steps`` had to be skipped; the
+                message names the samples and the values that are not finite.
+            ValueError: more samples than ``max_bad_samples`` could not be read.
         """
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
-        replaced = _note_replaced(batch)
+        replaced = _pop_replaced(batch)
+        # The forward pass updates BatchNorm's statistics before the losses are known to be finite.
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         with torch.autocast(self._device.type, self.precision, enabled=self.precision is not None):
             losses = self.model(batch)
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
-        self.grad_scaler.unscale_(self.optimizer)
+        self.grad_scaler.unscale_(self.optimizer)  # clipping needs the true gradients
         norm = self._clip_gradients()
         report = exchange(losses, norm, data_time=data_time, replaced=replaced)
         self._count_bad_samples(report.replaced)
-        scaled = not report.has_finite_gradients() and self._is_scaled()
+        scaled = not report.has_finite_gradients() and self._can_reduce_scale()
         problem = describe_problem(report, batch, scaled=scaled, iteration=self.iter)
         self.skipped = problem is not None
         if problem is not None:
             self._skip(problem, buffers, batch, report)
             return
-        self._store(report)
+        self._log_metrics(report)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
-    def _is_scaled(self) -> bool:
-        """Whether infinite gradients are the scaler's to mend: by a smaller scale, down to 1."""
+    def _can_reduce_scale(self) -> bool:
+        """Returns whether a smaller loss scale, at least 1, can repair infinite gradients."""
         return self.grad_scaler.is_enabled() and self.grad_scaler.get_scale() > 1
 
     def _clip_gradients(self) -> Tensor:
-        """The norm that the gradients had."""
+        """Clips the gradients and returns their () norm before clipping."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         max_norm = math.inf if self._max_grad_norm is None else self._max_grad_norm
         return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
-    def _store(self, report: StepReport) -> None:
-        """Losses averaged over ranks, the gradients' norm, and the longest wait for data."""
+    def _log_metrics(self, report: StepReport) -> None:
+        """Logs the losses averaged over ranks, the gradients' norm and the longest data time."""
         means, storage = report.means(), get_event_storage()
-        if report.has_finite_gradients():  # else the scaler skips the step and scales less
+        if report.has_finite_gradients():  # otherwise the scaler skips the step
             storage.put_scalar("grad_norm", max(report.grad_norms))
         storage.put_scalars(data_time=max(report.waits), total_loss=sum(means.values()), **means)
 
     def _skip(
         self, problem: str, buffers: list[Tensor], batch: Sequence[Any], report: StepReport
     ) -> None:
-        with torch.no_grad():  # BatchNorm has seen the numbers
+        """Restores the state from before the iteration; raises if no further skip is allowed."""
+        with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
         self.optimizer.zero_grad()
-        self.grad_scaler.update(self.grad_scaler.get_scale())  # the same; forgets this iteration
+        # Setting the current scale again clears what unscale_ recorded for this iteration.
+        self.grad_scaler.update(self.grad_scaler.get_scale())
         if self._skipped_steps == self._max_skipped_steps:
             losses = {name: values[comm.get_rank()] for name, values in report.losses.items()}
             raise BadNumbersError(problem, batch, losses)
@@ -164,37 +174,43 @@ class TrainStep(AMPTrainer):
         if not number:
             return
         self._bad_samples += number
-        most = getattr(getattr(self.data_loader, "dataset", None), "max_bad_samples", 0)
+        limit = getattr(getattr(self.data_loader, "dataset", None), "max_bad_samples", 0)
         get_event_storage().put_scalar("bad_samples", self._bad_samples, smoothing_hint=False)
-        if self._bad_samples > most:
+        if self._bad_samples > limit:
             raise ValueError(
                 f"{self._bad_samples} samples of this training could not be read and were replaced "
-                f"by others, more than the {most} of train.max_bad_samples; the warnings above, on "
-                "each rank, name them"
+                f"by others, more than the {limit} of train.max_bad_samples. Warnings in the logs "
+                "of the ranks name the samples: repair their files or raise the limit"
             )
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns the state of optimizer and scaler, and the counts that the limits apply to."""
         counts = {"skipped_steps": self._skipped_steps, "bad_samples": self._bad_samples}
         return {**super().state_dict(), **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # A training in another precision left no state of a scaler: then this one starts anew.
+        """Restores a state of :meth:`state_dict`, also one of a training in another precision."""
+        # Without float16 the scaler's state is empty, which GradScaler refuses to load.
         scaler = state_dict.get("grad_scaler") or self.grad_scaler.state_dict()
         super().load_state_dict({**state_dict, "grad_scaler": scaler})
         self._skipped_steps = state_dict.get("skipped_steps", 0)
         self._bad_samples = state_dict.get("bad_samples", 0)
 
 
-def _note_replaced(batch: Sequence[Any]) -> int:
-    """How many samples stand in for one that could not be read; takes the note off them."""
-    notes = [sample.pop("replaced") for sample in batch if "replaced" in sample]
-    for note in notes:
-        logger.warning("Another sample stands in for one that could not be read: %s", note)
-    return len(notes)
+def _pop_replaced(batch: Sequence[Any]) -> int:
+    """Removes the key ``replaced`` from the samples, logs its values and returns their number."""
+    errors = [sample.pop("replaced") for sample in batch if "replaced" in sample]
+    for error in errors:
+        logger.warning("Another sample replaces one that could not be read: %s", error)
+    return len(errors)
 
 
 def autocast_dtype(cfg: DictConfig) -> torch.dtype | None:
-    """``train.amp`` as the type of autocast; None where it is off."""
+    """Returns the dtype of autocast that ``train.amp`` selects; None if it is disabled.
+
+    Raises:
+        ValueError: ``train.amp.dtype`` is neither ``bfloat16`` nor ``float16``.
+    """
     if not cfg.enabled:
         return None
     if cfg.dtype not in ("bfloat16", "float16"):

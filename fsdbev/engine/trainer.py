@@ -1,4 +1,4 @@
-"""The trainer of a LazyConfig."""
+"""Trainer for models described by a LazyConfig."""
 
 from __future__ import annotations
 
@@ -49,12 +49,19 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """Detectron2's ``DefaultTrainer``, built from a LazyConfig.
+    """Detectron2's ``DefaultTrainer`` built from a LazyConfig.
 
     Args:
         cfg: has ``model``, ``optimizer``, ``lr_multiplier``, ``dataloader.{train, test,
-            evaluator}`` and ``train``, as described in ``configs/common/train.py``.
-        source: of the config, for the report at the end.
+            evaluator}`` and ``train``; ``configs/common/train.py`` documents the latter.
+        source: source of the config, for the report at the end.
+
+    Attributes:
+        ema: average of the weights; None if ``train.ema`` is disabled.
+        results: metrics of the last evaluation on rank 0.
+
+    Raises:
+        ValueError: a setting is out of range, or a package that the config needs is missing.
     """
 
     def __init__(self, cfg: DictConfig, source: ReportSource | None = None) -> None:
@@ -62,14 +69,16 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.source = source or ReportSource()
         train = cfg.train
-        wants_wandb(train)  # before anything is built
+        wants_wandb(train)  # reports a missing package before anything is built
         self._seed = IterationSeed(train.seed if train.seed >= 0 else comm.shared_random_seed())
         model = build_model(cfg)
         device = next(model.parameters()).device
-        distributed = _distributed(model, device, train.ddp)
-        self.ema = _build_ema(train.ema, model)  # after all ranks have got the same weights
+        # DDP broadcasts the weights of rank 0. The average is built afterwards, so that all ranks
+        # start from the same weights.
+        ddp_model = _wrap_in_ddp(model, device, train.ddp)
+        self.ema = _build_ema(train.ema, model)
         self._trainer = TrainStep(
-            distributed,
+            ddp_model,
             instantiate(cfg.dataloader.train),
             build_optimizer(cfg.optimizer, model),
             device=device,
@@ -78,11 +87,13 @@ class Trainer(DefaultTrainer):
             max_skipped_steps=train.max_skipped_steps,
         )
         self.scheduler = instantiate(cfg.lr_multiplier)
-        parts = {"trainer": weakref.proxy(self)} | ({"ema": self.ema} if self.ema else {})
-        self.checkpointer = TrainingCheckpointer(model, train.output_dir, **parts)
+        # A proxy, as in Detectron2: checkpointer and trainer would otherwise refer to each other.
+        checkpointables = {"trainer": weakref.proxy(self)} | ({"ema": self.ema} if self.ema else {})
+        self.checkpointer = TrainingCheckpointer(model, train.output_dir, **checkpointables)
         self._preemption = Preemption(self.checkpointer)
-        age = {"max_age_hours": train.checkpoint_max_age_hours}
-        self._saving = CheckpointSaver(self.checkpointer, **train.checkpointer, **age)
+        self._saver = CheckpointSaver(
+            self.checkpointer, **train.checkpointer, max_age_hours=train.checkpoint_max_age_hours
+        )
         self._first_draw = 0
         self._seed_data()
         self.start_iter, self.max_iter = 0, train.max_iter
@@ -91,25 +102,29 @@ class Trainer(DefaultTrainer):
 
     @property
     def eval_model(self) -> nn.Module:
-        """What is evaluated: the average of the weights, or the model where there is none."""
+        """The evaluated model: the one with averaged weights, or the trained one without EMA."""
         return self.ema.model if self.ema else self.checkpointer.model
 
     @property
     def skipped_step(self) -> bool:
-        """Whether the last iteration was skipped, for a number that is not finite."""
+        """Whether the last iteration was skipped because of a value that is not finite."""
         return self._trainer.skipped
 
     def build_hooks(self) -> list[HookBase | None]:
+        """Returns the hooks in the order of their calls; None is left out."""
         train = self.cfg.train
         is_main = comm.is_main_process()
         write = hooks.PeriodicWriter(self.build_writers(), train.log_period) if is_main else None
+        # The average is updated before it is saved, and an iteration is saved before a signal or an
+        # evaluation can end the process. Writers follow the evaluation, whose metrics they write;
+        # TrainingCurves and ShortHistories follow the writers.
         return [
             ThreadDump(train.output_dir),
             hooks.IterationTimer(),
             self._seed,
             hooks.LRScheduler(),
             EMAUpdate(self.ema) if self.ema else None,
-            self._saving,
+            self._saver,
             self._preemption,
             hooks.EvalHook(train.eval_period, self._evaluate),
             write,
@@ -118,8 +133,8 @@ class Trainer(DefaultTrainer):
         ]
 
     def build_writers(self) -> list[EventWriter]:
-        """Console, ``metrics.json``, TensorBoard where it is installed, and Weights & Biases where
-        ``train.wandb`` asks for it."""
+        """Returns writers to the console and ``metrics.json``, to TensorBoard if it is installed,
+        and to Weights & Biases if ``train.wandb`` is enabled."""
         train = self.cfg.train
         writers = default_writers(train.output_dir, self.max_iter)
         if importlib.util.find_spec("tensorboard") is None:
@@ -130,20 +145,27 @@ class Trainer(DefaultTrainer):
         return writers
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Goes on from the last checkpoint of the output folder if there is one and ``resume`` is
-        set; else starts from the weights of ``train.init_checkpoint``, or from scratch if that is
-        empty."""
+        """Resumes from the last checkpoint, or loads initial weights.
+
+        Args:
+            resume: continue from the last checkpoint of the output folder if there is one.
+                Otherwise the training starts from ``train.init_checkpoint``; "": from scratch.
+
+        Raises:
+            ValueError: no checkpoint is complete, or it belongs to another model.
+        """
         path = self.cfg.train.init_checkpoint
-        is_there = self.checkpointer.has_checkpoint()
-        if resume and is_there:
+        has_checkpoint = self.checkpointer.has_checkpoint()
+        if resume and has_checkpoint:
             self.checkpointer.resume_or_load("", resume=True)
-            self.start_iter = self.iter + 1  # the checkpoint has the iteration that was finished
-            self._start_data()
+            self.start_iter = self.iter + 1  # the checkpoint has the number of a finished iteration
+            self._resume_data_order()
             return
-        if is_there:
+        if has_checkpoint:
             logger.warning(
-                "%s has checkpoints of another training, and this one starts anew: --resume may "
-                "go on from those. Better give each training a train.output_dir of its own",
+                "%s has checkpoints of another training, and this one starts from iteration 0: a "
+                "later --resume may load the old ones. Use a separate train.output_dir for each "
+                "training",
                 self.cfg.train.output_dir,
             )
         if path:
@@ -152,7 +174,7 @@ class Trainer(DefaultTrainer):
                 self.ema.reset()
 
     def train(self) -> dict[str, Any]:
-        """Trains and evaluates; returns the metrics of the last evaluation."""
+        """Trains and evaluates; returns the metrics of the last evaluation on rank 0, else {}."""
         with self._preemption.listening():
             try:
                 TrainerBase.train(self, self.start_iter, self.max_iter)
@@ -161,13 +183,23 @@ class Trainer(DefaultTrainer):
         return self.results
 
     def run_step(self) -> None:
+        """Runs one iteration.
+
+        Raises:
+            FloatingPointError: too many iterations had to be skipped; this one was saved for
+                ``tools/replay_step.py``.
+        """
         try:
             super().run_step()
         except BadNumbersError as error:
-            raise FloatingPointError(self._save_stopped(error)) from error
+            raise FloatingPointError(self._save_failed_iteration(error)) from error
 
-    def _save_stopped(self, error: BadNumbersError) -> str:
-        """Saves this iteration for ``replay`` and a checkpoint from before it; returns the text."""
+    def _save_failed_iteration(self, error: BadNumbersError) -> str:
+        """Saves this iteration for ``replay``, and a checkpoint from before it.
+
+        Returns:
+            the message of the error that ends the training.
+        """
         folder = Path(self.cfg.train.output_dir) / f"stopped_at_{self.iter:07d}"
         model, rank = self.checkpointer.model.state_dict(), comm.get_rank()
         saved = {"seed": self._seed.seed, "rank": rank, "iteration": self.iter}
@@ -175,40 +207,45 @@ class Trainer(DefaultTrainer):
         with atomic_write(folder / f"rank{rank}.pth") as file:
             torch.save(saved, file)
         if self.iter > self.start_iter:
-            self.iter -= 1  # the last one that was finished
+            # state_dict derives the number of draws from self.iter, which must be the number of the
+            # last finished iteration.
+            self.iter -= 1
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
             self.iter += 1
-        wait_for_rank0()  # nobody leaves before all is written
+        wait_for_rank0()  # the first exit makes the launcher kill ranks that are still writing
         return (
-            f"{error}. So many iterations had to be skipped that the training stops; no weight has "
-            f"changed in this one. Run it again with: python tools/replay_step.py {folder}"
+            f"{error}. The training stops because train.max_skipped_steps is exceeded; this "
+            "iteration did not change the weights. Replay it with: python tools/replay_step.py "
+            f"{folder}"
         )
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns the trainer's state, with the facts that an exact resumption depends on."""
         draws = self._first_draw + (self.iter + 1 - self.start_iter) * self._batch_size()
-        run = {"seed": self._seed.seed, "draws": draws, "facts": self._facts().to_dict()}
+        run = {"seed": self._seed.seed, "draws": draws, "facts": self._run_facts().to_dict()}
         return {**super().state_dict(), "run": run}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the state and logs what prevents an exact resumption."""
         super().load_state_dict(state_dict)
-        run = state_dict.get("run", {})  # a checkpoint of an older version has none
+        run = state_dict.get("run", {})  # checkpoints of older versions have no such entry
         self._first_draw = run.get("draws", (self.iter + 1) * self._batch_size())
         seed = run.get("seed", self._seed.seed)
-        changes = differences(run.get("facts", {}), self._facts())
-        if self.cfg.train.seed < 0:
+        changes = differences(run.get("facts", {}), self._run_facts())
+        if self.cfg.train.seed < 0:  # drawn, not configured: the resumed run keeps the first draw
             self._seed.seed = seed
         elif self._seed.seed != seed:
             changes.append(
-                f"seed was {seed} and is {self._seed.seed}: order of the data, augmentation and "
-                "dropout are others from here on"
+                f"seed was {seed} and is {self._seed.seed}: the order of the data, augmentation "
+                "and dropout differ from here on"
             )
         if changes:
             logger.warning(
-                "The training goes on, but not exactly as it would have:\n  %s",
+                "The training continues, but not exactly as it would have:\n  %s",
                 "\n  ".join(changes),
             )
 
-    def _facts(self) -> RunFacts:
+    def _run_facts(self) -> RunFacts:
         step = self._trainer
         return RunFacts.now(
             world_size=comm.get_world_size(),
@@ -218,7 +255,7 @@ class Trainer(DefaultTrainer):
         )
 
     def _batch_size(self) -> int:
-        """Samples of an iteration over all ranks; 0 for a loader that doesn't tell."""
+        """Returns the samples per iteration over all ranks; 0 for a loader without batch size."""
         return (getattr(self.data_loader, "batch_size", 0) or 0) * comm.get_world_size()
 
     def before_train(self) -> None:
@@ -226,37 +263,43 @@ class Trainer(DefaultTrainer):
         self._trainer.start_loading()
 
     def _evaluate(self) -> dict[str, Any]:
+        # A signal ends an evaluation at once, which must not lose iterations.
         if self.iter < self.max_iter:
-            self._saving.save_unless_saved(self.iter)  # evaluating takes a while
+            self._saver.save_unless_saved(self.iter)
         with self._preemption.evaluation():
             self.results = self._evaluate_now()
         return self.results
 
     def _evaluate_now(self) -> dict[str, Any]:
         model = self.eval_model
-        if comm.get_world_size() > 1:  # BatchNorm statistics are each rank's own
+        if comm.get_world_size() > 1:
+            # Ranks compute BatchNorm statistics of their own samples (ddp.broadcast_buffers=False),
+            # but must evaluate the same model.
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
         report = None
-        if self.iter >= self.max_iter:  # the last evaluation, after the loop
+        if self.iter >= self.max_iter:  # only the evaluation after the loop writes a report
             kind = "averaged weights" if self.ema else "weights"
             done = f"after iteration {self.max_iter} of training"
             report = replace(self.source, weights=f"{kind} {done}")
         return self.test(self.cfg, model, report=report)
 
-    def _start_data(self) -> None:
-        """Lets the training's loader begin with the first draw that no iteration has had, loading
-        none before it. Samplers of ``fsdbev.data`` can: ``start`` is their first draw, counted
-        over all ranks."""
+    def _resume_data_order(self) -> None:
+        """Starts the training loader at the first draw that no finished iteration has used.
+
+        Samplers of ``fsdbev.data`` support this without loading the earlier draws: ``start`` is the
+        number of their first draw over all ranks.
+        """
         sampler = getattr(self.data_loader, "sampler", None)
         if not hasattr(sampler, "start"):
-            logger.warning("The order of the data starts anew: the loader's sampler has no `start`")
+            logger.warning("The data order starts from the beginning: the sampler has no `start`")
             return
         sampler.start = self._first_draw
         self._seed_data()
 
     def _seed_data(self) -> None:
-        """Where the run's seed was drawn, not configured, it is the data's too."""
+        """Seeds the training loader with the run's seed if that was drawn (``train.seed < 0``)."""
+        # The loader was built with a seed that it drew itself, which no checkpoint has.
         loader, seed = self.data_loader, self._seed.seed
         if self.cfg.train.seed < 0 and hasattr(getattr(loader, "dataset", None), "seed"):
             loader.sampler.seed = loader.dataset.seed = seed
@@ -266,6 +309,7 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: DictConfig, model: nn.Module, *, report: ReportSource | None = None
     ) -> dict[str, Any]:
+        """Evaluates ``model`` during a training, see ``evaluate``."""
         return evaluate(cfg, model, report=report, in_training=True)
 
 
@@ -274,18 +318,27 @@ def _build_ema(cfg: DictConfig, model: nn.Module) -> ModelEMA | None:
     return ModelEMA(model, **options) if cfg.enabled else None
 
 
-def _distributed(model: nn.Module, device: torch.device, cfg: DictConfig) -> nn.Module:
-    """The model in DistributedDataParallel where there are several processes."""
+def _wrap_in_ddp(model: nn.Module, device: torch.device, cfg: DictConfig) -> nn.Module:
+    """Returns the model in DistributedDataParallel, or itself in a job with one process."""
     device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
     return create_ddp_model(model, device_ids=device_ids, **cfg)
 
 
 def replay(path: str, cfg: DictConfig) -> tuple[dict[str, Any], dict[str, float], list[str]]:
-    """Runs the forward pass of an iteration again that ``Trainer`` saved on stopping.
+    """Repeats the forward pass of an iteration that ``Trainer`` saved when it stopped.
+
+    Args:
+        path: file of one rank, ``<output_dir>/stopped_at_<iteration>/rank<rank>.pth``.
+        cfg: config of the training.
 
     Returns:
-        what was saved, the losses, and the modules whose output was not finite, first one first.
+        the saved content, name -> loss, and the names of the modules whose output is not finite, in
+        the order of their computation.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, damaged or belongs to another model.
     """
+    # The saved batch contains these two classes, which torch.load(weights_only=True) must accept.
     with torch.serialization.safe_globals([Instances, Boxes3D]):
         saved = read_checkpoint(path)
         model = build_model(cfg).train()
@@ -300,6 +353,7 @@ def replay(path: str, cfg: DictConfig) -> tuple[dict[str, Any], dict[str, float]
     for module in names:
         module.register_forward_hook(check)
     device, precision = next(model.parameters()).device, autocast_dtype(cfg.train.amp)
+    # Random draws, such as dropout and BEV-paste, are those of the saved iteration.
     seed_iteration(saved["seed"], saved["rank"], saved["iteration"])
     with torch.autocast(device.type, precision, enabled=precision is not None):
         losses = model(saved["batch"])

@@ -1,4 +1,4 @@
-"""Scalars of a training to Weights & Biases, where that is installed and asked for."""
+"""Event writer for Weights & Biases, an optional package."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ from omegaconf import DictConfig, OmegaConf
 
 from fsdbev.d2.utils.events import EventWriter, get_event_storage
 
-#: Holds the run's identifier in the output folder, so that a resumed training goes on with it.
+#: File in the output folder with the run's identifier. A resumed training continues that run.
 RUN_FILE = "wandb_run.txt"
 
 
 def wants_wandb(train: DictConfig) -> bool:
-    """Whether ``train.wandb`` asks for it.
+    """Returns whether ``train.wandb`` is enabled.
+
+    Args:
+        train: the section ``train`` of a config.
 
     Raises:
-        ValueError: it does, and wandb is not installed.
+        ValueError: it is enabled, but wandb is not installed.
     """
     options = train.get("wandb") or {}
     if not options.get("enabled", False):
         return False
-    _wandb()
+    _import_wandb()
     return True
 
 
-def _wandb() -> ModuleType:
+def _import_wandb() -> ModuleType:
+    # The import is local because the package is optional.
     try:
         module = importlib.import_module("wandb")
     except ImportError:
         module = None
-    # Without the package, a folder of that name in the working directory, which runs leave behind,
-    # can be imported too.
+    # Runs leave a folder "wandb" in the working directory. Without the package, Python imports that
+    # folder as a namespace package.
     if not hasattr(module, "init"):
         raise ValueError(
             "train.wandb.enabled is set, but wandb is not installed: pip install wandb, or set "
@@ -47,9 +51,10 @@ def _wandb() -> ModuleType:
 
 
 class WandbWriter(EventWriter):
-    """Logs what is new in the event storage to one run of Weights & Biases an output folder.
+    """Writer that logs new scalars of the event storage to Weights & Biases.
 
-    The run begins with the first scalars; its config is the folder's ``config.yaml``.
+    Each output folder has one run. It starts with the first scalars, and its config is the folder's
+    ``config.yaml``.
     """
 
     def __init__(
@@ -57,11 +62,11 @@ class WandbWriter(EventWriter):
     ) -> None:
         """
         Args:
-            output_dir: holds wandb's own files as well.
-            project: in Weights & Biases.
-            name: of the run; "": that of the output folder.
-            mode: ``online``, ``offline`` (``wandb sync`` sends it later) or ``disabled``.
-            window_size: iterations over which smoothed scalars are a median.
+            output_dir: output folder of the training; wandb writes its own files there, too.
+            project: project in Weights & Biases.
+            name: name of the run; "": name of the output folder.
+            mode: ``online``, ``offline`` (``wandb sync`` uploads it later) or ``disabled``.
+            window_size: number of iterations over which the median of a smoothed scalar is taken.
         """
         self._folder = Path(output_dir)
         self._options = {
@@ -74,12 +79,13 @@ class WandbWriter(EventWriter):
 
     @cached_property
     def _run(self) -> Any:
+        """The run, started at the first use."""
         file, config = self._folder / RUN_FILE, self._folder / "config.yaml"
-        known = file.read_text().strip() if file.is_file() else None
-        run = _wandb().init(
+        run_id = file.read_text().strip() if file.is_file() else None
+        run = _import_wandb().init(
             dir=os.fspath(self._folder),
             config=OmegaConf.to_container(OmegaConf.load(config)) if config.is_file() else {},
-            id=known,
+            id=run_id,
             resume="allow",
             **self._options,
         )
@@ -87,6 +93,7 @@ class WandbWriter(EventWriter):
         return run
 
     def write(self) -> None:
+        """Logs the scalars that are newer than the last call, by iteration."""
         lines: dict[int, dict[str, float]] = defaultdict(dict)
         latest = get_event_storage().latest_with_smoothing_hint(self._window_size)
         for name, (value, iteration) in latest.items():
@@ -97,5 +104,5 @@ class WandbWriter(EventWriter):
         self._last_write = max([self._last_write, *lines])
 
     def close(self) -> None:
-        if "_run" in self.__dict__:
+        if "_run" in self.__dict__:  # a training that logged nothing has no run to finish
             self._run.finish()

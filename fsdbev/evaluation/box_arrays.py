@@ -1,11 +1,10 @@
-"""Boxes of many samples as arrays, for metrics that handle all of them at once.
+"""Boxes of many samples as flat arrays, so that metrics process all boxes at once.
 
 Shapes: N boxes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,28 +15,30 @@ import numpy as np
 from numpy.typing import NDArray
 from nuscenes.eval.detection.constants import ATTRIBUTE_NAMES, DETECTION_NAMES
 
+from fsdbev.structures import Columns
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: What ``BoxArrays.attribute`` indexes; "" is none.
+#: Attribute names, indexed by ``BoxArrays.attribute``; "" means no attribute.
 ATTRIBUTES = ("", *ATTRIBUTE_NAMES)
-#: What ``BoxArrays.class_id`` indexes.
+#: Detection classes in the devkit's order, indexed by ``BoxArrays.class_id``.
 CLASSES = tuple(DETECTION_NAMES)
 
 
 @dataclass(frozen=True)
-class BoxArrays:
-    """N boxes in the global frame, as nuScenes writes them.
+class BoxArrays(Columns):
+    """N boxes in the global frame, with nuScenes' conventions.
 
     Attributes:
-        sample: (N,) which sample each is of, as a position in a list of samples.
+        sample: (N,) position of each box's sample in a list of samples.
         class_id: (N,) index into ``CLASSES``.
-        center: (N, 3) metres.
-        size: (N, 3) width, length, height in metres.
+        center: (N, 3) box centres, metres.
+        size: (N, 3) width, length, height, metres.
         rotation: (N, 4) quaternions w, x, y, z.
-        velocity: (N, 2) m/s; NaN where it is not known.
+        velocity: (N, 2) vx, vy, m/s; NaN where unknown.
         attribute: (N,) index into ``ATTRIBUTES``.
-        score: (N,) confidences; -1 for true boxes.
+        score: (N,) confidences; -1 for ground truth.
     """
 
     sample: Ints
@@ -49,16 +50,20 @@ class BoxArrays:
     attribute: Ints
     score: Floats
 
-    def __len__(self) -> int:
-        return len(self.sample)
-
     def select(self, rows: NDArray) -> BoxArrays:
-        """The boxes of a mask or of indices."""
-        return BoxArrays(**{f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)})
+        """Returns the boxes that a boolean mask or an index array selects."""
+        return self[rows]
 
 
 def arrays_of_submission(results: Mapping[str, Sequence[dict[str, Any]]]) -> BoxArrays:
-    """Checked submission boxes by sample (see ``submission.py``), in the submission's order."""
+    """Converts submission boxes to arrays, in the order of the submission.
+
+    Args:
+        results: checked boxes by sample token (see ``submission.py``).
+
+    Raises:
+        ValueError: a class or attribute name is not one of nuScenes' detection task.
+    """
     boxes = list(chain.from_iterable(results.values()))
     counts = np.array([len(sample) for sample in results.values()], np.int64)
 
@@ -78,18 +83,21 @@ def arrays_of_submission(results: Mapping[str, Sequence[dict[str, Any]]]) -> Box
 
 
 def rows(vectors: Iterable[Sequence[float]], length: int) -> Floats:
-    """(N, length) of N vectors of that length."""
+    """Stacks N vectors of ``length`` numbers each into an (N, length) array."""
+    # fromiter fills the array directly: no list of millions of numbers is built in between.
     return np.fromiter(chain.from_iterable(vectors), np.float64).reshape(-1, length)
 
 
 def positions(names: Iterable[str], known: Sequence[str]) -> Ints:
-    """(N,) where each name stands in ``known``.
+    """Returns the (N,) index of each name in ``known``.
 
     Raises:
-        ValueError: a name is not in it.
+        ValueError: a name is not in ``known``.
     """
     index = {name: position for position, name in enumerate(known)}
     try:
         return np.fromiter(map(index.__getitem__, names), np.int64)
     except KeyError as error:
-        raise ValueError(f"{error} is none of nuScenes' {[n for n in known if n]}") from error
+        raise ValueError(
+            f"unknown name {error}; nuScenes has {[name for name in known if name]}"
+        ) from error

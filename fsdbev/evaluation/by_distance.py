@@ -1,11 +1,12 @@
-"""Detection metrics by how far from the ego vehicle the objects are.
+"""Detection metrics by the distance of the objects from the ego vehicle.
 
-Matching is the official one, over all distances at once. A true box counts in the band of its own
-distance; a prediction in that of the true box it found, or of its own distance if it found none.
-So no match is lost at a band's edge, and the bands' recalls, weighted by their numbers of true
-boxes, make the recall over all.
+Predictions are matched once, over all distances, by nuScenes' rule. A ground-truth box belongs to
+the band of its own distance; a matched prediction to the band of its ground-truth box; an
+unmatched prediction to the band of its own distance. Matches across a band's edge are therefore
+kept, and the bands' recalls, weighted by their numbers of ground-truth boxes, average to the
+overall recall.
 
-Shapes: C classes, those of ``CLASSES``, B bands, N boxes.
+Shapes: C classes (``CLASSES``), B bands, N boxes.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ from nuscenes.eval.detection.data_classes import DetectionConfig
 from .box_arrays import CLASSES, BoxArrays, Floats, Ints
 from .metrics import Matches
 
-#: Where the bands begin, metres; the last one has no end but the range that evaluation has.
+#: Lower edges of the bands, metres. The last band ends at the class's evaluation range.
 BAND_STARTS = (0.0, 10.0, 20.0, 30.0, 40.0)
 
 
 @dataclass(frozen=True)
 class DistanceBands:
-    """Metrics of the B bands that start at ``BAND_STARTS``.
+    """Metrics of the B distance bands that start at ``BAND_STARTS``.
 
     Attributes:
-        num_truth: (C, B) true boxes.
-        found: (C, B) how many of them predictions of any score found, at the errors' threshold.
-        found_above: (C, B) the same by predictions that score at least the given score.
-        average_precision: (C, B) mean over the distance thresholds; NaN without true boxes.
+        num_truth: (C, B) number of ground-truth boxes.
+        found: (C, B) number of true positives at any score, at the threshold of the TP errors.
+        found_above: (C, B) number of true positives at or above a given score.
+        average_precision: (C, B) AP averaged over the distance thresholds; NaN without ground
+            truth.
     """
 
     num_truth: Ints
@@ -43,42 +45,45 @@ class DistanceBands:
 def measure_bands(
     matches: Matches, ego: Floats, config: DetectionConfig, score: float
 ) -> DistanceBands:
-    """Metrics by distance.
+    """Computes the metrics of every distance band.
 
     Args:
-        ego: (samples, 2) positions of the ego vehicle in the global frame, metres.
-        score: what ``found_above`` counts from.
+        matches: predictions matched with the ground truth.
+        ego: (S, 2) positions of the ego vehicle in the global frame by sample, metres.
+        config: the devkit's thresholds.
+        score: lowest score of the predictions in ``found_above``.
     """
     shape = (len(CLASSES), len(BAND_STARTS))
 
-    def count(places: Ints) -> Ints:
-        return np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
+    def count(class_and_band: Ints) -> Ints:
+        return np.bincount(class_and_band, minlength=shape[0] * shape[1]).reshape(shape)
 
     predictions = matches.predictions
-    own_band, true_band = (_bands(boxes, ego) for boxes in (predictions, matches.truth))
-    true_place = matches.truth.class_id * shape[1] + true_band
+    own_band, truth_band = (_band_index(boxes, ego) for boxes in (predictions, matches.truth))
+    # Flat index of (class, band), so that one bincount fills the whole table.
+    class_and_band = matches.truth.class_id * shape[1] + truth_band
     match_of = matches.match_of[config.dist_th_tp]
     is_match = match_of >= 0
-    found_place = true_place[matches.true_box[match_of[is_match]]]
-    num_truth = count(true_place)
+    found = class_and_band[matches.true_box[match_of[is_match]]]
+    num_truth = count(class_and_band)
     precisions = np.full((len(config.dist_ths), *shape), np.nan)
     for t, threshold in enumerate(config.dist_ths):
         match_at = matches.match_of[threshold]
-        band = own_band.copy()
-        band[match_at >= 0] = true_band[matches.true_box[match_at[match_at >= 0]]]
+        band = own_band.copy()  # a copy, as each threshold has other matches
+        band[match_at >= 0] = truth_band[matches.true_box[match_at[match_at >= 0]]]
         for c, b in np.argwhere(num_truth):
             chosen = np.flatnonzero((predictions.class_id == c) & (band == b))
             curves = matches.curves(threshold, chosen, num_truth[c, b])
             precisions[t, c, b] = calc_ap(curves, config.min_recall, config.min_precision)
     return DistanceBands(
         num_truth=num_truth,
-        found=count(found_place),
-        found_above=count(found_place[predictions.score[is_match] >= score]),
+        found=count(found),
+        found_above=count(found[predictions.score[is_match] >= score]),
         average_precision=precisions.mean(axis=0),
     )
 
 
-def _bands(boxes: BoxArrays, ego: Floats) -> Ints:
-    """(N,) number of the band of each box's distance from the ego vehicle, seen from above."""
+def _band_index(boxes: BoxArrays, ego: Floats) -> Ints:
+    """Returns the (N,) band of each box's distance from the ego vehicle on the ground plane."""
     distance = np.linalg.norm(boxes.center[:, :2] - ego[boxes.sample], axis=1)
     return np.searchsorted(BAND_STARTS, distance, side="right") - 1

@@ -1,4 +1,4 @@
-"""Submission boxes as the text that they are written as."""
+"""Submission boxes kept as the JSON text of the submission file."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from typing import Any
 
 
 class EncodedSubmission(Mapping[str, list[dict[str, Any]]]):
-    """Submission boxes by sample token (see ``submission.py``), kept as JSON.
+    """Mapping of sample token -> submission boxes (see ``submission.py``) that stores JSON text.
 
-    A box as a dict is some thirty objects, and an evaluation has millions of boxes; as text those
-    of a sample are one object. They are decoded each time they are asked for.
+    A box as a dict is about thirty Python objects and an evaluation has millions of boxes; as text
+    all boxes of a sample are one object. Every access decodes the text again.
 
     Attributes:
-        texts: the JSON list of a sample's boxes by sample token.
+        texts: sample token -> JSON list of the sample's boxes.
     """
 
     def __init__(self, texts: Mapping[str, bytes] | None = None) -> None:
         self.texts = dict(texts or {})
 
     def add(self, sample_token: str, boxes: Sequence[dict[str, Any]]) -> None:
-        """Adds the boxes of a sample, unless it has some already."""
+        """Adds the boxes of a sample; keeps the earlier ones where the sample is present."""
         if sample_token not in self.texts:
             self.texts[sample_token] = json.dumps(boxes).encode()
 
     def in_order(self, sample_tokens: Sequence[str]) -> EncodedSubmission:
-        """The same with these samples, in this order."""
+        """Returns the boxes of ``sample_tokens``, in this order."""
         return EncodedSubmission({token: self.texts[token] for token in sample_tokens})
 
     def __getitem__(self, sample_token: str) -> list[dict[str, Any]]:
         return json.loads(self.texts[sample_token])
 
+    # Mapping's own __contains__ would decode the boxes to find out whether they exist.
     def __contains__(self, sample_token: object) -> bool:
         return sample_token in self.texts
 

@@ -1,8 +1,8 @@
-"""A closer look at detections than their metrics: where precision is lost, and to what.
+"""Analysis of detections beyond their metrics: where precision is lost, and to which errors.
 
-Made of the metrics' own boxes and matches; only the confusion of classes is matched anew.
+It uses the boxes and matches of the metrics; only the confusion of classes is matched again.
 
-Shapes: C classes, those of ``CLASSES``, T distance thresholds, R recalls, B score bins.
+Shapes: C classes (``CLASSES``), S samples, T distance thresholds, R recalls, B score bins.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from .matching import by_score, close_pairs, match
 from .metrics import NO_SUCH_ERROR, Matches, Scores
 
 SCORE_BINS = 20
-#: Digits of the operating point's score, so that what is stated is what was used.
+#: Decimals of the operating point's score. The report prints as many, so that the printed score
+#: selects exactly the predictions that were used.
 _SCORE_DIGITS = 3
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """The score from which on predictions are taken, where their F1 over all classes is best.
+    """The score threshold of best F1 over all classes.
 
     Attributes:
-        score: 0 where nothing was predicted.
-        precision: share of the predictions taken that found a true box.
-        recall: share of the true boxes that were found.
+        score: the threshold; 0 without predictions.
+        precision: true positives / predictions at or above the threshold.
+        recall: true positives / ground-truth boxes.
     """
 
     score: float
@@ -42,29 +43,32 @@ class OperatingPoint:
 
     @property
     def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total else 0.0
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What ``analyse`` finds.
+    """Result of :func:`analyse`.
 
     Attributes:
-        thresholds: T distances up to which a prediction finds a true box, metres.
-        error_threshold: the one of them that errors, scores, samples and confusion are taken at.
-        num_truth: (C,) true boxes that count.
-        num_predictions: (C,) predictions that count.
-        precision: (C, T, R) over ``recall`` (R,), as the metrics' average precision takes it.
-        errors: metric of ``TP_METRICS`` -> errors of all matches that have it, in its own unit.
-        found_scores, false_scores: (B,) number of predictions with and without a true box in equal
-            bins of scores from 0 to 1.
-        point: the operating point, of which the following are.
+        thresholds: T distance thresholds of a match, metres.
+        error_threshold: the one that errors, scores, samples and confusion use (the devkit's
+            ``dist_th_tp``), metres.
+        num_truth: (C,) evaluated ground-truth boxes.
+        num_predictions: (C,) evaluated predictions.
+        recall: (R,) recalls of ``precision``.
+        precision: (C, T, R) precision over recall, as average precision uses it.
+        errors: metric of ``TP_METRICS`` -> errors of all matches that have it, in the metric's unit
+            (m, 1 - IoU, rad, m/s, 0 or 1).
+        found_scores: (B,) number of true positives in equal bins of scores from 0 to 1.
+        false_scores: (B,) number of false positives in the same bins.
+        point: the operating point, which ``bands``, ``samples`` and ``confusion`` use.
         bands: metrics by distance.
         samples: counts by sample.
         confusion: (C + 1, C + 1) boxes by true class (row) and predicted class (column), matched
-            by distance alone; last row: predictions without a true box, last column: true boxes
-            without a prediction.
+            by distance only; last row: false positives, last column: false negatives.
     """
 
     thresholds: tuple[float, ...]
@@ -83,22 +87,24 @@ class Analysis:
 
 
 def analyse(scores: Scores, ego: Floats, config: DetectionConfig) -> Analysis:
-    """Takes a closer look at predictions that were scored.
+    """Analyses scored predictions.
 
     Args:
-        ego: (samples, 2) positions of the ego vehicle in the global frame, metres.
+        scores: result of :func:`.metrics.score`.
+        ego: (S, 2) positions of the ego vehicle in the global frame by sample, metres.
+        config: the devkit's thresholds.
     """
     matches, threshold = scores.matches, config.dist_th_tp
     point = operating_point(matches, threshold)
     is_match = matches.match_of[threshold] >= 0
     confidences = matches.predictions.score
-    taken = matches.predictions.select(confidences >= point.score)
+    above = matches.predictions.select(confidences >= point.score)
     precision = [[scores.curves[name, t].precision for t in config.dist_ths] for name in CLASSES]
     return Analysis(
         thresholds=tuple(config.dist_ths),
         error_threshold=threshold,
-        num_truth=_by_class(matches.truth),
-        num_predictions=_by_class(matches.predictions),
+        num_truth=_count_by_class(matches.truth),
+        num_predictions=_count_by_class(matches.predictions),
         recall=np.linspace(0, 1, DetectionMetricData.nelem),
         precision=np.array(precision),
         errors=_errors(matches, threshold),
@@ -107,56 +113,74 @@ def analyse(scores: Scores, ego: Floats, config: DetectionConfig) -> Analysis:
         point=point,
         bands=measure_bands(matches, ego, config, point.score),
         samples=count_by_sample(matches, len(ego), threshold, point.score),
-        confusion=confusion(taken, matches.truth, threshold),
+        confusion=confusion(above, matches.truth, threshold),
     )
 
 
 def operating_point(matches: Matches, threshold: float) -> OperatingPoint:
-    """The score of best F1 over all classes and samples, rounded down to three digits.
+    """Finds the score of best F1 over all classes and samples, rounded down to three decimals.
 
-    Predictions are matched by falling score, so that those above a score have the same matches
-    with and without the rest: one matching serves all scores.
+    Args:
+        matches: predictions matched with the ground truth.
+        threshold: distance threshold of the matches, metres.
     """
     scores, count = matches.predictions.score, len(matches.predictions)
     if not count:
         return OperatingPoint(0.0, 0.0, 0.0)
-    hits = np.cumsum(matches.match_of[threshold] >= 0)
-    is_last = np.append(scores[1:] < scores[:-1], True)  # equal scores are taken together
-    f1 = np.where(is_last, 2 * hits / (np.arange(1, count + 1) + len(matches.truth)), -1.0)
+    # Matching visits predictions by descending score, so removing those below a score leaves the
+    # matches of the others as they are: one matching serves all scores.
+    true_positives = np.cumsum(matches.match_of[threshold] >= 0)
+    # A threshold cannot separate equal scores, so F1 is taken at the last of them.
+    is_last = np.append(scores[1:] < scores[:-1], True)
+    num_boxes = np.arange(1, count + 1) + len(matches.truth)
+    f1 = np.where(is_last, 2 * true_positives / num_boxes, -1.0)
     scale = 10**_SCORE_DIGITS
     score = float(np.floor(scores[np.argmax(f1)] * scale) / scale)
-    taken = np.count_nonzero(scores >= score)
-    found = hits[taken - 1]
-    return OperatingPoint(score, found / taken, found / max(1, len(matches.truth)))
+    # Rounding down may admit more predictions, so precision and recall are those of the rounded
+    # score.
+    num_above = np.count_nonzero(scores >= score)
+    found = true_positives[num_above - 1]
+    return OperatingPoint(score, found / num_above, found / max(1, len(matches.truth)))
 
 
 def confusion(predictions: BoxArrays, truth: BoxArrays, threshold: float) -> Ints:
-    """(C + 1, C + 1) table as in ``Analysis``: the predictions, best first, each take the nearest
-    true box of their sample that is free and nearer than ``threshold`` metres, of whatever class.
+    """Computes the (C + 1, C + 1) confusion table of ``Analysis``.
+
+    Matches by nuScenes' rule (:mod:`.matching`), but across classes: each prediction, best first,
+    matches the nearest unmatched ground-truth box of its sample, whatever the class.
+
+    Args:
+        predictions: evaluated predictions.
+        truth: evaluated ground-truth boxes.
+        threshold: matches are nearer than this, metres.
     """
     predictions = by_score(predictions)
-    pairs = close_pairs(_without_class(predictions), _without_class(truth), threshold)
+    pairs = close_pairs(_as_one_class(predictions), _as_one_class(truth), threshold)
     found = match(pairs, len(truth), threshold)
-    nothing = len(CLASSES)
-    true_class = np.full(len(predictions), nothing)
+    background = len(CLASSES)
+    true_class = np.full(len(predictions), background)
     true_class[pairs.prediction[found]] = truth.class_id[pairs.truth[found]]
     missed = np.delete(truth.class_id, pairs.truth[found])
-    table = np.zeros((nothing + 1, nothing + 1), np.int64)
+    table = np.zeros((background + 1, background + 1), np.int64)
+    # table[rows, columns] += 1 would count repeated cells once; add.at counts each.
     np.add.at(table, (true_class, predictions.class_id), 1)
-    np.add.at(table, (missed, nothing), 1)
+    np.add.at(table, (missed, background), 1)
     return table
 
 
-def _without_class(boxes: BoxArrays) -> BoxArrays:
+def _as_one_class(boxes: BoxArrays) -> BoxArrays:
+    """Gives all boxes the same class, so that matching ignores classes."""
     return dataclasses.replace(boxes, class_id=np.zeros_like(boxes.class_id))
 
 
-def _by_class(boxes: BoxArrays) -> Ints:
+def _count_by_class(boxes: BoxArrays) -> Ints:
+    """Returns the (C,) number of boxes."""
     return np.bincount(boxes.class_id, minlength=len(CLASSES))
 
 
 def _errors(matches: Matches, threshold: float) -> dict[str, Floats]:
-    """By metric, those of the matches at ``threshold`` whose class and true box have the error."""
+    """Returns metric -> errors of the matches at ``threshold``, without classes and ground-truth
+    boxes for which the metric is undefined."""
     match_of = matches.match_of[threshold]
     used = match_of[match_of >= 0]
     classes = matches.truth.class_id[matches.true_box[used]]
@@ -169,4 +193,5 @@ def _errors(matches: Matches, threshold: float) -> dict[str, Floats]:
 
 
 def _score_histogram(scores: Floats) -> Ints:
+    """Returns (B,) counts; scores outside of [0, 1] count in the first or last bin."""
     return np.histogram(np.clip(scores, 0, 1), SCORE_BINS, (0, 1))[0]

@@ -1,10 +1,10 @@
-"""Predictions matched to true boxes as nuScenes does, for all samples and classes at once.
+"""nuScenes' matching of predictions with ground-truth boxes, for all samples and classes at once.
 
-The rule (nuScenes, detection task, "Matching function"; the paper, section 3.1): predictions in
-order of falling score each take the nearest true box of their sample and class that is still free,
-if its centre is nearer than the threshold.
+The rule (nuScenes, arXiv:1903.11027, section 3.1; the devkit's ``detection.algo.accumulate``):
+predictions are visited by descending score; each matches the nearest unmatched ground-truth box of
+its sample and class if the distance of their centres on the ground plane is below a threshold.
 
-Shapes: K pairs of a prediction and a true box.
+Shapes: K pairs of a prediction and a ground-truth box.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from numpy.typing import NDArray
 
 from .box_arrays import CLASSES, BoxArrays, Floats, Ints
 
-#: Predictions that are paired at once, which bounds the memory needed.
+#: Number of predictions that are paired at once; bounds the memory of the candidate pairs.
 _CHUNK = 2**15
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """K predictions and true boxes that may match, best prediction first and, of one prediction,
-    nearest true box first.
+    """K candidate matches, sorted by prediction (best first) and then by distance (nearest first).
 
     Attributes:
-        prediction: (K,) positions, not falling.
-        truth: (K,) positions.
-        distance: (K,) metres between the centres, seen from above.
+        prediction: (K,) indices of predictions, ascending.
+        truth: (K,) indices of ground-truth boxes.
+        distance: (K,) distances of the centres on the ground plane, metres.
     """
 
     prediction: Ints
@@ -38,12 +37,19 @@ class Pairs:
 
 
 def by_score(boxes: BoxArrays) -> BoxArrays:
-    """Falling scores; of equal ones the last comes first, as in the devkit."""
+    """Sorts boxes by descending score; equal scores in reversed order, as the devkit does."""
     return boxes.select(np.argsort(boxes.score, kind="stable")[::-1])
 
 
 def close_pairs(predictions: BoxArrays, truth: BoxArrays, reach: float) -> Pairs:
-    """Pairs of one sample and class, all that are nearer than ``reach`` metres and a few more."""
+    """Finds the pairs of equal sample and class within ``reach``.
+
+    Args:
+        predictions: sorted by :func:`by_score`.
+        truth: ground-truth boxes.
+        reach: half the side of a square around the prediction, metres. All pairs with a distance
+            below ``reach`` are included, and those of the square's corners as well.
+    """
     chunks = [np.zeros((0, 2), np.int64)]
     for prediction, true in equal_pairs(_sample_and_class(predictions), _sample_and_class(truth)):
         offset = np.abs(predictions.center[prediction, :2] - truth.center[true, :2])
@@ -52,45 +58,59 @@ def close_pairs(predictions: BoxArrays, truth: BoxArrays, reach: float) -> Pairs
     prediction, true = np.concatenate(chunks).T
     offset = predictions.center[prediction, :2] - truth.center[true, :2]
     distance = np.linalg.norm(offset, axis=1)
-    # Stable: of true boxes at one distance, the first in the sample comes first.
+    # lexsort is stable: among ground-truth boxes at equal distance the first one of the sample
+    # stays first, which is the one that the devkit's strict comparison picks.
     order = np.lexsort((distance, prediction))
     return Pairs(prediction[order], true[order], distance[order])
 
 
 def match(pairs: Pairs, num_truth: int, threshold: float) -> Ints:
-    """Positions in ``pairs`` of the matches nearer than ``threshold``, best prediction first.
+    """Matches predictions with ground-truth boxes.
 
-    Predictions that take their pick one after the other are the one stable matching in which every
-    true box prefers the better prediction. So all may ask at once (Gale and Shapley, 1962): each
-    for the nearest true box that has not refused it; every true box keeps the best that asked, and
-    who was refused asks for the next.
+    The devkit's greedy matching is the unique stable matching in which each prediction prefers the
+    nearest ground-truth box and each ground-truth box the prediction of highest score. Deferred
+    acceptance (Gale and Shapley, 1962) finds it with array operations: in each round every
+    unmatched prediction proposes to its nearest box that has not rejected it, and every box keeps
+    the best proposal and rejects the others.
+
+    Args:
+        pairs: candidates of :func:`close_pairs`.
+        num_truth: number of ground-truth boxes.
+        threshold: matches are nearer than this, metres.
+
+    Returns:
+        Indices of the matches in ``pairs``, ascending (best prediction first).
     """
     near = np.flatnonzero(pairs.distance < threshold)
     prediction, truth = pairs.prediction[near], pairs.truth[near]
     is_first = np.diff(prediction, prepend=-1) > 0
     is_last = np.append(is_first[1:], True)[: len(near)]
-    kept = np.full(num_truth, -1)  # pair that each true box keeps, the lower the better
-    asking = np.flatnonzero(is_first)
-    while len(asking):
-        rivals = kept[truth[asking]]
-        ranked = np.unique(np.concatenate([asking, rivals[rivals >= 0]]))[::-1]
-        kept[truth[ranked]] = ranked  # of several values for one place the last stays: the best
-        refused = ranked[kept[truth[ranked]] != ranked]
-        asking = refused[~is_last[refused]] + 1
+    # Pair that each ground-truth box keeps. Pairs are sorted, so a lower index is a better one.
+    kept = np.full(num_truth, -1)
+    proposing = np.flatnonzero(is_first)
+    while len(proposing):
+        rivals = kept[truth[proposing]]
+        ranked = np.unique(np.concatenate([proposing, rivals[rivals >= 0]]))[::-1]
+        # With repeated indices NumPy keeps the last assignment, here the best proposal.
+        kept[truth[ranked]] = ranked
+        rejected = ranked[kept[truth[ranked]] != ranked]
+        proposing = rejected[~is_last[rejected]] + 1
     return near[np.sort(kept[kept >= 0])]
 
 
 def equal_pairs(left: Ints, right: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """All (i, j) with ``left[i] == right[j]``, in chunks, ordered by i and then j."""
+    """Yields all (i, j) with ``left[i] == right[j]`` in chunks, sorted by i and then j."""
     order = np.argsort(right, kind="stable")
     ordered = right[order]
     begin, end = np.searchsorted(ordered, left), np.searchsorted(ordered, left, side="right")
     for start in range(0, len(left), _CHUNK):
         count = (end - begin)[start : start + _CHUNK]
         one = np.repeat(np.arange(start, start + len(count)), count)
+        # 0, 1, ... within each run of equal i: the global count minus the count at the run's start.
         place = np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count)
         yield one, order[begin[one] + place]
 
 
 def _sample_and_class(boxes: BoxArrays) -> NDArray[np.int64]:
+    """Returns one key for each pair of sample and class."""
     return boxes.sample * len(CLASSES) + boxes.class_id

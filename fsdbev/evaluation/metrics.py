@@ -1,11 +1,12 @@
 """nuScenes' detection metrics, computed on arrays of all boxes at once.
 
-The definitions (nuScenes, detection task, "Evaluation metrics"): average precision over recall for
-four distance thresholds, and errors of translation, scale, orientation, velocity and attribute of
-the matches at one of them. The devkit computes them box by box. Here all boxes are matched and
-measured together; the curves of 101 points that result are left to the devkit's own functions.
+Average precision (AP) over recall for four distance thresholds, and the true positive (TP) errors
+of translation, scale, orientation, velocity and attribute at one of the thresholds (nuScenes,
+arXiv:1903.11027, section 3.1; devkit, ``eval/detection/README.md``, "Evaluation metrics"). The
+devkit's loops over boxes are replaced by array operations; the resulting curves of 101 points are
+reduced by the devkit's own functions.
 
-Shapes: N predictions, K matches, E errors (``TP_METRICS``).
+Shapes: N predictions, K matches, E errors (``TP_METRICS``), R recalls (101).
 """
 
 from __future__ import annotations
@@ -29,25 +30,26 @@ from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, Ints
 from .matching import by_score, close_pairs, match
 from .truth import GroundTruth
 
-#: Errors that a class does not have: cones look alike from all sides, neither moves.
+#: Class -> TP errors that nuScenes leaves undefined (devkit README, "True Positive errors"): a cone
+#: has no heading, and neither cones nor barriers move or have attributes.
 NO_SUCH_ERROR = {
     "traffic_cone": ("orient_err", "vel_err", "attr_err"),
     "barrier": ("vel_err", "attr_err"),
 }
-#: Front and back of a barrier look alike.
-_HALF_TURN = CLASSES.index("barrier")
+#: nuScenes compares the headings of barriers up to half a turn.
+_BARRIER = CLASSES.index("barrier")
 
 
 @dataclass(frozen=True)
 class Matches:
-    """N predictions, best first, and which of K matches each has at each distance threshold.
+    """N predictions, best first, and their K matches over all distance thresholds.
 
     Attributes:
-        predictions: those that count, falling scores.
-        truth: the true boxes that count.
-        match_of: threshold in metres -> (N,) which match each prediction is of, -1 for none.
-        true_box: (K,) positions in ``truth``.
-        errors: (E, K) errors of the matches.
+        predictions: evaluated predictions, by descending score.
+        truth: evaluated ground-truth boxes.
+        match_of: threshold in metres -> (N,) index of each prediction's match, -1 for none.
+        true_box: (K,) index of each match's ground-truth box in ``truth``.
+        errors: (E, K) TP errors of the matches.
     """
 
     predictions: BoxArrays
@@ -57,7 +59,13 @@ class Matches:
     errors: Floats
 
     def curves(self, threshold: float, chosen: Ints, positives: int) -> DetectionMetricData:
-        """Curves of the predictions ``chosen``, rising positions, of ``positives`` true boxes."""
+        """Computes the curves of a subset of the predictions.
+
+        Args:
+            threshold: distance threshold, metres.
+            chosen: ascending indices of the predictions.
+            positives: number of ground-truth boxes that recall refers to.
+        """
         match_of = self.match_of[threshold][chosen]
         is_match = match_of >= 0
         scores = self.predictions.score[chosen]
@@ -66,12 +74,13 @@ class Matches:
 
 @dataclass(frozen=True)
 class Scores:
-    """What ``score`` computes.
+    """Result of :func:`score`.
 
     Attributes:
-        matches: what it computes from.
-        metrics, curves: as the devkit's ``DetectionEval.evaluate`` returns them: the summary, and
-            precision, confidence and errors over recall by class and distance threshold.
+        matches: the matches behind the metrics.
+        metrics: summary, as the devkit's ``DetectionEval.evaluate`` returns it.
+        curves: precision, confidence and TP errors over recall by class and distance threshold, as
+            the devkit returns them.
     """
 
     matches: Matches
@@ -80,35 +89,42 @@ class Scores:
 
 
 def score(predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig) -> Scores:
-    """Matches predictions with true boxes and computes the metrics."""
+    """Matches predictions with the ground truth and computes the metrics.
+
+    Args:
+        predictions: boxes of the submission in the global frame.
+        truth: evaluated ground truth of the same samples.
+        config: the devkit's classes, ranges and thresholds.
+    """
     begin = time.time()
     matches = find_matches(predictions, truth, config)
     curves = DetectionMetricDataList()
     metrics = DetectionMetrics(config)
     for name in config.class_names:
         class_id = CLASSES.index(name)
-        own = np.flatnonzero(matches.predictions.class_id == class_id)
+        chosen = np.flatnonzero(matches.predictions.class_id == class_id)
         positives = np.count_nonzero(matches.truth.class_id == class_id)
         for threshold in config.dist_ths:
-            curve = matches.curves(threshold, own, positives)
+            curve = matches.curves(threshold, chosen, positives)
             curves.set(name, threshold, curve)
             precision = calc_ap(curve, config.min_recall, config.min_precision)
             metrics.add_label_ap(name, threshold, precision)
         for error in TP_METRICS:
-            known = error not in NO_SUCH_ERROR.get(name, ())
+            is_defined = error not in NO_SUCH_ERROR.get(name, ())
             curve = curves[name, config.dist_th_tp]
-            value = calc_tp(curve, config.min_recall, error) if known else np.nan
+            value = calc_tp(curve, config.min_recall, error) if is_defined else np.nan
             metrics.add_label_tp(name, error, value)
     metrics.add_runtime(time.time() - begin)
     return Scores(matches, metrics, curves)
 
 
 def find_matches(predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig) -> Matches:
-    """Matches predictions with true boxes of their sample and class at all of ``config``'s
-    thresholds, by the distance of centres."""
+    """Matches predictions with ground-truth boxes of their sample and class, at every distance
+    threshold of ``config``. Predictions outside of the evaluation's scope are dropped."""
     predictions = by_score(truth.scope.select(predictions))
     pairs = close_pairs(predictions, truth.boxes, max(config.dist_ths))
     found = {t: match(pairs, len(truth.boxes), t) for t in config.dist_ths}
+    # Thresholds share most of their matches: the errors of each pair are computed once.
     used = np.unique(np.concatenate(list(found.values())))
     match_of = {t: np.full(len(predictions), -1) for t in config.dist_ths}
     for threshold, of in match_of.items():
@@ -122,12 +138,21 @@ def find_matches(predictions: BoxArrays, truth: GroundTruth, config: DetectionCo
 
 
 def match_errors(found: BoxArrays, true: BoxArrays, distance: Floats) -> Floats:
-    """(E, K) errors of K predictions against their true boxes, in the order of ``TP_METRICS``;
-    NaN where the true box has no such property."""
+    """Computes the TP errors of K matches (devkit README, "True Positive errors").
+
+    Args:
+        found: K predictions.
+        true: their ground-truth boxes.
+        distance: (K,) distances of the centres on the ground plane, metres.
+
+    Returns:
+        (E, K) errors in the order of ``TP_METRICS``: m, 1 - IoU, rad, m/s, and 0 or 1 for the
+        attribute. NaN where the ground-truth box has no velocity or no attribute.
+    """
     errors = {
         "trans_err": distance,
-        "scale_err": 1 - _size_overlap(true.size, found.size),
-        "orient_err": _turn(true, found),
+        "scale_err": 1 - _scale_iou(true.size, found.size),
+        "orient_err": _yaw_difference(true, found),
         "vel_err": np.linalg.norm(found.velocity - true.velocity, axis=1),
         "attr_err": np.where(
             true.attribute == ATTRIBUTES.index(""), np.nan, true.attribute != found.attribute
@@ -136,21 +161,22 @@ def match_errors(found: BoxArrays, true: BoxArrays, distance: Floats) -> Floats:
     return np.stack([errors[name] for name in TP_METRICS])
 
 
-def _size_overlap(one: Floats, other: Floats) -> Floats:
-    """(K,) intersection over union of boxes laid into each other."""
+def _scale_iou(one: Floats, other: Floats) -> Floats:
+    """Returns (K,) 3D IoU of boxes after alignment of centre and heading, from (K, 3) sizes."""
     shared = np.minimum(one, other).prod(axis=1)
     return shared / (one.prod(axis=1) + other.prod(axis=1) - shared)
 
 
-def _turn(true: BoxArrays, found: BoxArrays) -> Floats:
-    """(K,) angles between headings in radians, at most half the period."""
-    period = np.where(true.class_id == _HALF_TURN, np.pi, 2 * np.pi)
-    turn = _yaws(true.rotation) - _yaws(found.rotation)
-    return np.abs((turn + period / 2) % period - period / 2)
+def _yaw_difference(true: BoxArrays, found: BoxArrays) -> Floats:
+    """Returns (K,) absolute differences of yaw in [0, period / 2], rad."""
+    period = np.where(true.class_id == _BARRIER, np.pi, 2 * np.pi)
+    difference = _yaws(true.rotation) - _yaws(found.rotation)
+    return np.abs((difference + period / 2) % period - period / 2)
 
 
 def _yaws(quaternions: Floats) -> Floats:
-    """(K,) headings in the plane of (K, 4) rotations of any norm, radians."""
+    """Returns (K,) yaws of the rotated x axis on the ground plane, rad; (K, 4) quaternions of any
+    norm, since the norm scales both arguments of the arc tangent alike."""
     w, x, y, z = quaternions.T
     return np.arctan2(2 * (x * y + w * z), w * w + x * x - y * y - z * z)
 
@@ -158,36 +184,40 @@ def _yaws(quaternions: Floats) -> Floats:
 def _curves(
     scores: Floats, is_match: NDArray[np.bool_], errors: Floats, positives: int
 ) -> DetectionMetricData:
-    """Curves of one class and threshold at 101 recalls.
+    """Computes the curves of one class and threshold at R recalls, as ``detection.algo.accumulate``
+    of the devkit does.
 
     Args:
-        scores: of the predictions, falling.
-        is_match: which of them found a true box.
-        errors: (E, K) of those.
-        positives: number of true boxes.
+        scores: (N,) scores of the predictions, descending.
+        is_match: (N,) true positives among them.
+        errors: (E, K) errors of the true positives.
+        positives: number of ground-truth boxes.
     """
     if not is_match.any():
         return DetectionMetricData.no_predictions()
-    hits = np.cumsum(is_match).astype(np.float64)
-    misses = np.cumsum(~is_match).astype(np.float64)
+    true_positives = np.cumsum(is_match).astype(np.float64)
+    false_positives = np.cumsum(~is_match).astype(np.float64)
     recall = np.linspace(0, 1, DetectionMetricData.nelem)
-    reached = hits / positives
+    reached = true_positives / positives
+    precision = true_positives / (false_positives + true_positives)
+    # right=0: recalls that no score reaches have precision and confidence 0.
     confidence = np.interp(recall, reached, scores, right=0)
-    # Errors over confidence, whose order must rise for the interpolation.
-    rising, own = confidence[::-1], scores[is_match][::-1]
+    # The errors are interpolated over confidence, reversed because np.interp needs ascending x.
+    ascending, match_scores = confidence[::-1], scores[is_match][::-1]
     return DetectionMetricData(
         recall=recall,
-        precision=np.interp(recall, reached, hits / (misses + hits), right=0),
+        precision=np.interp(recall, reached, precision, right=0),
         confidence=confidence,
         **{
-            name: np.interp(rising, own, _running_mean(values)[::-1])[::-1]
+            name: np.interp(ascending, match_scores, _cumulative_mean(values)[::-1])[::-1]
             for name, values in zip(TP_METRICS, errors, strict=True)
         },
     )
 
 
-def _running_mean(values: Floats) -> Floats:
-    """(K,) means of the values up to each place but NaN; 0 before the first, 1 if all are NaN."""
+def _cumulative_mean(values: Floats) -> Floats:
+    """Returns the (K,) cumulative mean that ignores NaN, with the devkit's conventions
+    (``eval.common.utils.cummean``): 0 before the first number, 1 everywhere if all are NaN."""
     known = ~np.isnan(values)
     if not known.any():
         return np.ones(len(values))

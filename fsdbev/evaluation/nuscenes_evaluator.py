@@ -1,4 +1,4 @@
-"""Detectron2's DatasetEvaluator for nuScenes: predictions in key ego -> nuScenes' metrics."""
+"""DatasetEvaluator for nuScenes' detection task: predictions in key ego -> mAP, NDS, TP errors."""
 
 from __future__ import annotations
 
@@ -28,25 +28,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Rounding makes the metrics differ from the devkit's by less than a thousandth of this.
+#: Largest difference from the devkit's metrics that counts as agreement. Rounding accounts for less
+#: than a thousandth of it.
 _TOLERANCE = 1e-6
 
 
 class NuScenesEvaluator(DatasetEvaluator):
     """Collects predictions, writes the submission file and computes nuScenes' detection metrics.
 
-    Predictions are kept as the text that is written; the data set's tables and the metrics, which
-    take gigabytes in small pieces for the full set, are left to a process of their own, so that a
-    training that evaluates now and then does not keep that memory.
+    Predictions are kept as the text of the submission file. The data set's tables and the metrics
+    need gigabytes of small objects for the full set; a subprocess handles them, so that a training
+    process that evaluates from time to time does not retain the memory.
 
-    The metrics are computed on arrays of all boxes. With ``official`` the devkit computes them too,
-    in about twenty times the time: its table is logged, and each metric that differs is a warning.
+    The metrics are computed on arrays of all boxes. With ``official`` the devkit computes them as
+    well, in about twenty times the time: its table is logged, and every metric that differs causes
+    a warning.
 
     Files in ``output_dir``: ``results_nusc.json``, the submission; ``metrics_summary.json``, the
     metrics as the devkit writes them. ``evaluate`` returns ``{"nuscenes": {"mAP", "NDS", "mATE",
     "mASE", "mAOE", "mAVE", "mAAE", "AP_<class>"...}}``, precisions as fractions of 1, errors in the
-    devkit's units (m, 1 - IoU, rad, m/s, 1 - accuracy); without annotations (the test split)
-    ``{}``.
+    devkit's units (m, 1 - IoU, rad, m/s, 1 - accuracy), or ``{}`` without annotations (the test
+    split).
     """
 
     def __init__(
@@ -62,15 +64,20 @@ class NuScenesEvaluator(DatasetEvaluator):
     ) -> None:
         """
         Args:
-            dataroot: nuScenes folder, which holds the folder ``version``.
+            dataroot: nuScenes folder, which contains the folder ``version``.
             version: e.g. ``v1.0-trainval``.
             split: an official split or one of the version's ``splits.json``.
-            output_dir: where the files go; made when missing.
-            class_names: what ``pred_classes`` indexes.
-            distributed: gather the predictions of all ranks; else each rank evaluates its own.
-            official: let the devkit compute the metrics too. "auto" leaves that to the caller of
-                ``evaluate``, who sets the attribute: ``fsdbev.engine.evaluate`` makes it False in a
-                training, else True. Where nobody sets it, the devkit does not run.
+            output_dir: folder of the written files; created if missing.
+            class_names: names of the class indices in ``pred_classes``.
+            distributed: whether to gather the predictions of all ranks; otherwise each rank
+                evaluates its own.
+            official: whether the devkit computes the metrics as well. With "auto" the caller of
+                ``evaluate`` sets the attribute: ``fsdbev.engine.evaluate`` sets False during
+                training and True otherwise. The devkit does not run while it is "auto".
+
+        Raises:
+            ValueError: ``official`` is none of these, ``split`` is an official split of another
+                version, or a class is not one of nuScenes' detection task.
         """
         if not isinstance(official, bool) and official != "auto":
             raise ValueError(f"official must be true, false or 'auto', got {official!r}")
@@ -82,7 +89,7 @@ class NuScenesEvaluator(DatasetEvaluator):
         unknown = set(class_names) - set(ATTRIBUTE_RULES)
         if unknown:
             raise ValueError(
-                f"class_names has {sorted(unknown)}, which nuScenes' detection task does not know"
+                f"class_names has {sorted(unknown)}, which are not nuScenes' detection classes"
             )
         self.dataroot = str(dataroot)
         self.version = version
@@ -96,26 +103,27 @@ class NuScenesEvaluator(DatasetEvaluator):
 
     @property
     def submission_path(self) -> Path:
-        """The submission file that ``evaluate`` writes."""
+        """Path of the submission file that ``evaluate`` writes."""
         return self.output_dir / "results_nusc.json"
 
     @property
     def summary_path(self) -> Path:
-        """The metrics as the devkit writes them, which ``evaluate`` writes too."""
+        """Path of the metrics file that ``evaluate`` writes, in the devkit's format."""
         return self.output_dir / "metrics_summary.json"
 
     def reset(self) -> None:
+        """Discards predictions and metrics."""
         self._results = EncodedSubmission()
         self._scored = None
 
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
-        """Keeps the predictions of some samples; of a sample seen twice, the first.
+        """Adds the predictions of a batch; for a repeated sample the first predictions are kept.
 
         Args:
-            inputs: sample dicts; ``sample_token``, ``ego2global``, ``reference_camera`` and
-                ``bev_aug`` (identity where it is missing) matter.
-            outputs: ``{"instances": Instances}`` a sample, with ``pred_boxes_3d`` in key ego as
-                seen through ``bev_aug``, ``scores`` and ``pred_classes``.
+            inputs: sample dicts, of which ``sample_token``, ``ego2global``, ``reference_camera``
+                and ``bev_aug`` (default: identity) are used.
+            outputs: ``{"instances": Instances}`` for each sample, with ``pred_boxes_3d`` in the key
+                ego frame after ``bev_aug``, ``scores`` and ``pred_classes``.
 
         Raises:
             ValueError: a prediction is malformed; the message names the sample.
@@ -134,10 +142,14 @@ class NuScenesEvaluator(DatasetEvaluator):
             self._results.add(token, boxes)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
-        """Gathers, checks, writes and scores. Ranks other than the main one return ``{}``.
+        """Gathers, checks, writes and scores the predictions.
+
+        Returns:
+            ``{"nuscenes": metrics}`` on the main rank (see the class); ``{}`` on other ranks and
+            without annotations.
 
         Raises:
-            ValueError: samples of the split are missing, or others are there.
+            ValueError: the predictions do not have exactly the samples of the split.
             ChildProcessError: the process that computes the metrics was killed.
         """
         gathered = comm.gather(self._results) if self.distributed else [self._results]
@@ -147,18 +159,24 @@ class NuScenesEvaluator(DatasetEvaluator):
         scored = self._write_and_score(results)
         logger.info("Wrote the submission of %d samples to %s", len(results), self.submission_path)
         if scored is None:
-            logger.info("%s has no annotations: nothing to score against", self.version)
+            logger.info("%s has no annotations, so there are no metrics", self.version)
             return OrderedDict()
+        # Added here: the subprocess does not send back the predictions that it was given.
         self._scored = replace(scored, results=results)
         _log(scored)
         return OrderedDict(nuscenes=summarize(scored.summary))
 
     def scored_detections(self) -> ScoredDetections | None:
-        """A closer look at what the last ``evaluate`` scored since the reset; None where it scored
-        nothing: without annotations, or on a rank other than the main one."""
+        """Returns metrics and analysis of the last ``evaluate`` since the reset; None without
+        annotations and on ranks other than the main one."""
         return self._scored
 
     def _write_and_score(self, results: EncodedSubmission) -> ScoredDetections | None:
+        """Runs :func:`write_and_score` in a subprocess.
+
+        Raises:
+            ChildProcessError: the subprocess was killed.
+        """
         official = self.official is True
         try:
             with tempfile.TemporaryDirectory() as scratch:
@@ -175,29 +193,30 @@ class NuScenesEvaluator(DatasetEvaluator):
                 )
         except ChildProcessError as error:
             remedy = (
-                "; with official=False they take a fraction of it"
+                "; official=False needs a fraction of the memory"
                 if official
-                else "; give the job more, or evaluate the checkpoint alone where there is more"
+                else "; give the job more memory, or evaluate alone on a larger machine"
             )
             raise ChildProcessError(
                 f"the metrics of split {self.split!r} could not be computed: {error}{remedy}"
             ) from error
         finally:
-            self._remove_unfinished()
+            self._remove_partial_files()
 
-    def _remove_unfinished(self) -> None:
-        """What a process leaves that was killed while it wrote."""
+    def _remove_partial_files(self) -> None:
+        """Removes the temporary files of a subprocess that was killed while it wrote."""
         for path in (self.submission_path, self.summary_path):
-            for unfinished in leftovers(self.output_dir, path.name):
-                unfinished.unlink(missing_ok=True)
+            for partial in leftovers(self.output_dir, path.name):
+                partial.unlink(missing_ok=True)
 
 
 def _log(scored: ScoredDetections) -> None:
-    """Logs the table, the devkit's where it ran, and where the devkit's numbers differ."""
+    """Logs the table of metrics (the devkit's if it ran) and differences from the devkit."""
     analysis, official = scored.analysis, scored.official
     if not analysis.num_predictions.any() or not analysis.num_truth.any():
         logger.warning(
-            "There are no predicted or no true boxes that count in split %s", scored.split
+            "There are no predictions or no ground-truth boxes to evaluate in split %s",
+            scored.split,
         )
     logger.info(
         "nuScenes %s, split %s%s:\n%s",
@@ -209,13 +228,16 @@ def _log(scored: ScoredDetections) -> None:
     if official:
         differing = differences(scored.summary, official, _TOLERANCE)
         if not differing:
-            logger.info("The metrics computed here agree with these within %g", _TOLERANCE)
+            logger.info("This project's metrics agree with the devkit's within %g", _TOLERANCE)
         for name, values in differing.items():
             logger.warning("%s is %r here, but %r by the devkit", name, *values)
 
 
 def _in_key_ego(boxes: Boxes3D, sample: dict) -> Boxes3D:
-    """Undoes the sample's BEV augmentation; float64 on the CPU."""
+    """Undoes the sample's BEV augmentation; returns float64 boxes on the CPU.
+
+    float64, because global coordinates, the next step, can be thousands of metres.
+    """
     boxes = boxes.to("cpu", torch.float64)
     if "bev_aug" not in sample:
         return boxes
@@ -223,11 +245,15 @@ def _in_key_ego(boxes: Boxes3D, sample: dict) -> Boxes3D:
 
 
 def _merge(gathered: Sequence[EncodedSubmission]) -> EncodedSubmission:
-    """Predictions of all ranks; of a sample that several have (padded sampler), the first."""
+    """Merges the predictions of all ranks.
+
+    Samplers pad their ranks to equal length, so several ranks can have the same sample; the lowest
+    rank's predictions are kept.
+    """
     merged: dict[str, bytes] = {}
     for results in gathered:
         merged = {**results.texts, **merged}
     duplicates = sum(map(len, gathered)) - len(merged)
     if duplicates:
-        logger.info("%d samples were predicted by several ranks; kept the first", duplicates)
+        logger.info("%d samples are repeated on several ranks; the first is kept", duplicates)
     return EncodedSubmission(merged)

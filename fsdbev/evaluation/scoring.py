@@ -1,7 +1,7 @@
-"""A split's submission, checked, written and scored.
+"""Checks, writes and scores the submission of a split.
 
-The devkit's tables take gigabytes in small pieces for the full set: the evaluator leaves this to a
-process of its own.
+For the full data set the devkit's tables are gigabytes of small objects, so the evaluator runs
+:func:`write_and_score` in a subprocess.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from .submission import META, check_sample_tokens, write_json, write_submission
 from .truth import read_truth
 
 DEVKIT_CONFIG = "detection_cvpr_2019"
-#: What the devkit's summary holds beside numbers that say how good the detections are.
-_NO_METRICS = ("meta", "cfg", "eval_time")
+#: Entries of the devkit's summary that are not metrics.
+_NOT_METRICS = ("meta", "cfg", "eval_time")
 
 
 @dataclass(frozen=True)
 class ScoredDetections:
-    """What an evaluation scored, and a closer look at it.
+    """Metrics of an evaluation and their analysis.
 
     Attributes:
-        version, split: of the data set.
-        sample_tokens: of its samples, S.
-        scene_names: (S,) the scene of each.
+        version: nuScenes version, e.g. ``v1.0-trainval``.
+        split: name of the split.
+        sample_tokens: S tokens of the split's samples.
+        scene_names: S names of their scenes.
         summary: the metrics, as in ``metrics_summary.json``.
-        official: the devkit's own summary; None where it did not run.
-        analysis: the closer look; its samples are these.
-        results: submission boxes by sample token, decoded when asked for; empty where
-            ``write_and_score`` returns this to their owner.
+        official: the devkit's own summary; None if the devkit did not run.
+        analysis: analysis of the same samples.
+        results: submission boxes by sample token, decoded at each access. Empty in the result of
+            :func:`write_and_score`, whose caller has them already.
     """
 
     version: str
@@ -68,22 +69,28 @@ def write_and_score(
     """Checks, writes and scores the predictions of a split.
 
     Args:
-        dataroot, version, split: as of :class:`.nuscenes.NuScenesEvaluator`.
-        submission, summary: files to write.
-        scratch: a folder for what the devkit leaves.
-        official: let the devkit score the submission too, if there is anything to match.
+        results: submission boxes by sample token.
+        dataroot: nuScenes folder.
+        version: nuScenes version, e.g. ``v1.0-trainval``.
+        split: an official split or one of the version's ``splits.json``.
+        submission: path of the submission file to write.
+        summary: path of the metrics file to write.
+        scratch: temporary folder for the devkit's output.
+        official: also score the submission with the devkit, unless predictions or ground truth
+            are empty.
 
     Returns:
-        None where there are no annotations to score against.
+        The metrics; None for a version without annotations (the test split).
 
     Raises:
-        ValueError: samples of the split are missing, or others are there.
+        ValueError: ``results`` does not have exactly the samples of the split, or the split has no
+            samples in this version.
     """
     nusc = NuScenes(version=version, dataroot=dataroot, verbose=False)
     scene_of = _scenes_of_samples(nusc, split)
     tokens = list(scene_of)
     check_sample_tokens(results, tokens, split)
-    # In the split's order, so that the file does not depend on the number of ranks.
+    # Sorted by the split's order, so that the file does not depend on the number of ranks.
     results = results.in_order(tokens)
     write_submission(results, submission)
     if not nusc.sample_annotation:
@@ -93,18 +100,18 @@ def write_and_score(
     scores = score(arrays_of_submission(results), truth, config)
     content = {**scores.metrics.serialize(), "meta": META}
     write_json(content, summary, indent=2)
-    theirs = None
-    # The devkit fails on an empty set of boxes.
+    devkit_summary = None
+    # DetectionEval raises an error for an empty set of boxes.
     if official and len(scores.matches.predictions) and len(truth.boxes):
         devkit = DetectionEval(nusc, config, str(submission), split, scratch, verbose=False)
-        theirs = _plain(devkit.evaluate()[0].serialize())
+        devkit_summary = _plain_dicts(devkit.evaluate()[0].serialize())
     return ScoredDetections(
         version=version,
         split=split,
         sample_tokens=tokens,
         scene_names=list(scene_of.values()),
-        summary=_plain(content),
-        official=theirs,
+        summary=_plain_dicts(content),
+        official=devkit_summary,
         analysis=analyse(scores, truth.scope.ego, config),
     )
 
@@ -112,35 +119,52 @@ def write_and_score(
 def differences(
     summary: Mapping[str, Any], official: Mapping[str, Any], tolerance: float
 ) -> dict[str, tuple[float, float]]:
-    """Metrics of two summaries that differ by more than ``tolerance``: name -> both values."""
-    ours, theirs = (dict(_numbers(each)) for each in (summary, official))
+    """Compares two metrics summaries.
+
+    Args:
+        summary: metrics of this project.
+        official: metrics of the devkit.
+        tolerance: largest absolute difference that counts as agreement.
+
+    Returns:
+        Metric -> (value in ``summary``, value in ``official``) of the metrics that differ; a metric
+        that ``summary`` lacks has the value NaN. Two NaN agree.
+    """
+    ours, theirs = dict(_flat_metrics(summary)), dict(_flat_metrics(official))
     pairs = {name: (ours.get(name, math.nan), theirs[name]) for name in theirs}
     return {
         name: (one, other)
         for name, (one, other) in pairs.items()
+        # "not <=" rather than ">": a NaN on one side only is a difference.
         if not abs(one - other) <= tolerance and not (math.isnan(one) and math.isnan(other))
     }
 
 
-def _numbers(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def _flat_metrics(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yields names and values of the metrics; nested names are joined with slashes."""
     for key, value in summary.items():
-        if key in _NO_METRICS:
+        if key in _NOT_METRICS:
             continue
         if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{key}/")
+            yield from _flat_metrics(value, f"{prefix}{key}/")
         else:
             yield f"{prefix}{key}", float(value)
 
 
-def _plain(value: Any) -> Any:
-    """Plain dicts for the devkit's, whose factories of defaults other processes can't be sent."""
+def _plain_dicts(value: Any) -> Any:
+    """Converts the devkit's nested default dicts to plain dicts. Their factories are local
+    functions, which cannot be pickled for another process."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain_dicts(item) for key, item in value.items()}
     return value
 
 
 def _scenes_of_samples(nusc: NuScenes, split: str) -> dict[str, str]:
-    """Sample token -> scene of the split's samples that this version holds."""
+    """Returns sample token -> scene name of the split's samples in this version.
+
+    Raises:
+        ValueError: this version has no sample of the split.
+    """
     scenes = set(get_scenes_of_split(split, nusc))
     names = {scene["token"]: scene["name"] for scene in nusc.scene}
     found = {
@@ -150,7 +174,7 @@ def _scenes_of_samples(nusc: NuScenes, split: str) -> dict[str, str]:
     }
     if not found:
         raise ValueError(
-            f"split {split!r} has no sample in {nusc.version} at {nusc.dataroot}; scenes there: "
-            f"{[scene['name'] for scene in nusc.scene[:5]]}"
+            f"split {split!r} has no sample in {nusc.version} at {nusc.dataroot}; its first scenes "
+            f"are {[scene['name'] for scene in nusc.scene[:5]]}"
         )
     return found

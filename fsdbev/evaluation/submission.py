@@ -1,8 +1,11 @@
-"""The nuScenes detection submission: from and to Boxes3D, its checks, reading and writing.
+"""nuScenes detection submissions: conversion from and to Boxes3D, checks, reading and writing.
 
-A submission is ``{"meta": {...}, "results": {sample_token: [box, ...]}}``; a box is a dict in the
+Shapes: M boxes.
+
+A submission is ``{"meta": {...}, "results": {sample_token: [box, ...]}}``. A box is a dict in the
 global frame: translation (centre), size (width, length, height), rotation (quaternion w, x, y, z),
-velocity (x, y), detection_name, detection_score, attribute_name. Shapes: M boxes.
+velocity (x, y), detection_name, detection_score, attribute_name (devkit,
+``eval/detection/README.md``, "Results format").
 """
 
 from __future__ import annotations
@@ -27,10 +30,10 @@ from fsdbev.utils.atomic_write import atomic_write
 
 from .encoded import EncodedSubmission
 
-#: nuScenes refuses more boxes than this in one sample.
+#: nuScenes rejects a submission that has more boxes than this in one sample.
 MAX_BOXES_PER_SAMPLE = 500
 
-#: What the boxes were made from, as nuScenes asks to declare it.
+#: Declaration of the input modalities, which nuScenes requires.
 META = {
     "use_camera": True,
     "use_lidar": False,
@@ -48,12 +51,14 @@ _KEYS = {
     *_VECTOR_LENGTHS,
 }
 _QUATERNION_TOLERANCE = 1e-4
-_NUMBERS = frozenset((float, int))
+#: Exact types: bool, a subclass of int, is not a number here.
+_NUMBER_TYPES = frozenset((float, int))
 
 
-#: Above this speed (m/s) an object counts as moving (SPEC section 8).
+#: An object faster than this (m/s) is moving (docs/model.md, "Head, targets, decoding").
 MOVING_SPEED = 0.2
-#: class -> (attribute when slower, attribute when moving); "" where the class has no attributes.
+#: Class -> (attribute of a slower object, attribute of a moving object); "" for classes without
+#: attributes (docs/model.md, "Head, targets, decoding").
 ATTRIBUTE_RULES = {
     "car": ("vehicle.parked", "vehicle.moving"),
     "truck": ("vehicle.parked", "vehicle.moving"),
@@ -78,31 +83,35 @@ def boxes_to_submission(
     class_names: Sequence[str],
     max_boxes: int = MAX_BOXES_PER_SAMPLE,
 ) -> list[dict[str, Any]]:
-    """Detections of one sample as submission boxes, best score first, at most ``max_boxes``.
+    """Converts the detections of one sample to submission boxes, sorted by descending score.
 
     Args:
-        boxes: M boxes in key ego; the submitted z is the centre's.
+        sample_token: the sample.
+        boxes: M boxes in key ego. The submitted z is that of the centre, as nuScenes defines it
+            (docs/model.md, "Paper and release").
         scores: (M,) confidences.
         labels: (M,) integer indices into ``class_names``.
-        key_ego2global: (4, 4) rigid transform; its full rotation turns the box, so the box stays
+        key_ego2global: (4, 4) rigid transform. Its full rotation applies to the boxes, so they stay
             upright in the ego frame.
+        class_names: nuScenes' detection classes in the order of ``labels``.
+        max_boxes: number of boxes to keep, by score.
 
     Raises:
-        ValueError: names the sample where a value is not finite, a size not positive, a label out
-            of range or the pose no rotation.
+        ValueError: a value is not finite, a size is not positive, a label is out of range, or the
+            pose is not rigid; the message names the sample.
     """
-    boxes, scores, labels = _on_cpu(sample_token, boxes, scores, labels, len(class_names))
+    boxes, scores, labels = _checked_on_cpu(sample_token, boxes, scores, labels, len(class_names))
     best = torch.sort(scores, descending=True, stable=True).indices[:max_boxes]
     boxes, scores, labels = boxes[best], scores[best], labels[best]
 
     ego2global = key_ego2global.double().cpu()
-    rotations = _turned(_quaternion(sample_token, ego2global), boxes.yaw)
+    rotations = _box_rotations(_quaternion(sample_token, ego2global), boxes.yaw)
     velocity = boxes.velocity @ ego2global[:2, :2].mT
     speeds = boxes.velocity.norm(dim=-1).tolist()
     names = [class_names[i] for i in labels.tolist()]
     columns = zip(
         transform_points(boxes.centers, ego2global).tolist(),
-        boxes.dims[:, [1, 0, 2]].tolist(),
+        boxes.dims[:, [1, 0, 2]].tolist(),  # nuScenes writes width before length
         rotations.tolist(),
         velocity.tolist(),
         names,
@@ -130,10 +139,19 @@ def boxes_to_submission(
 def boxes_from_submission(
     submitted: Sequence[dict[str, Any]], *, key_ego2global: Tensor, class_names: Sequence[str]
 ) -> tuple[Boxes3D, Tensor, Tensor]:
-    """Inverse of :func:`boxes_to_submission`: submitted boxes of one sample in key ego.
+    """Converts the submission boxes of one sample to key ego, the inverse of
+    :func:`boxes_to_submission`.
+
+    Args:
+        submitted: M checked boxes.
+        key_ego2global: (4, 4) rigid transform.
+        class_names: class names that the labels index.
 
     Returns:
-        M boxes in key ego (float32), (M,) scores, (M,) labels into ``class_names``.
+        M boxes in key ego (float32), (M,) scores (float32), (M,) labels (int64).
+
+    Raises:
+        ValueError: a class is not in ``class_names``.
     """
     unknown = {box["detection_name"] for box in submitted} - set(class_names)
     if unknown:
@@ -144,6 +162,8 @@ def boxes_from_submission(
         key: torch.tensor([box[key] for box in submitted], dtype=torch.float64).reshape(-1, length)
         for key, length in _VECTOR_LENGTHS.items()
     }
+    # The box's x axis in the global frame. Its direction on the ego's ground plane is the yaw, also
+    # for a rotation with pitch or roll.
     headings = [Quaternion(box["rotation"]).rotation_matrix[:, 0] for box in submitted]
     heading = torch.tensor(np.array(headings)).reshape(-1, 3) @ global2keyego[:3, :3].mT
     rows = torch.cat(
@@ -163,17 +183,19 @@ def boxes_from_submission(
 def predictions_of(
     frame: Frame, results: Mapping[str, Sequence[dict[str, Any]]], score: float
 ) -> LabelledBoxes:
-    """The submitted boxes of one sample that score ``score`` or more, in key ego.
+    """Returns the submission boxes of one sample in key ego.
 
     Args:
+        frame: the sample's row of the frame index.
         results: submission boxes by sample token.
+        score: lowest score of the returned boxes.
 
     Raises:
-        ValueError: the sample is not among them.
+        ValueError: ``results`` does not have the sample.
     """
     if frame.sample_token not in results:
         raise ValueError(
-            f"the submission has no sample {frame.sample_token}; it must be of the index' split"
+            f"the submission has no sample {frame.sample_token}; is it of the index's split?"
         )
     boxes, scores, labels = boxes_from_submission(
         results[frame.sample_token],
@@ -184,22 +206,35 @@ def predictions_of(
 
 
 def check_boxes(sample_token: str, boxes: Sequence[dict[str, Any]]) -> None:
-    """Raises ValueError, naming the sample and the box, where a box breaks nuScenes' format."""
+    """Checks the boxes of one sample against nuScenes' format.
+
+    Raises:
+        ValueError: a box violates the format; the message names the sample and the box.
+    """
     if not isinstance(boxes, Sequence):
         raise ValueError(f"sample {sample_token} has no list of boxes, but {reprlib.repr(boxes)}")
     if len(boxes) > MAX_BOXES_PER_SAMPLE:
         raise ValueError(
-            f"sample {sample_token} has {len(boxes)} boxes; nuScenes takes at most "
-            f"{MAX_BOXES_PER_SAMPLE}: keep the best by score"
+            f"sample {sample_token} has {len(boxes)} boxes; nuScenes accepts at most "
+            f"{MAX_BOXES_PER_SAMPLE}: keep those of highest score"
         )
     for number, box in enumerate(boxes):
-        problem = _problem_of(sample_token, box)
+        problem = _format_problem(sample_token, box)
         if problem:
             raise ValueError(f"sample {sample_token}, box {number}: {problem}")
 
 
 def check_sample_tokens(submitted: Collection[str], expected: Collection[str], split: str) -> None:
-    """Raises ValueError unless exactly the samples of the split are there."""
+    """Checks that predictions cover exactly the samples of a split.
+
+    Args:
+        submitted: sample tokens that have predictions.
+        expected: sample tokens of the split.
+        split: name of the split, for the message.
+
+    Raises:
+        ValueError: samples are missing, or are not in the split.
+    """
     missing = sorted(set(expected) - set(submitted))
     if missing:
         raise ValueError(
@@ -217,11 +252,19 @@ def check_sample_tokens(submitted: Collection[str], expected: Collection[str], s
 def write_submission(
     results: Mapping[str, Sequence[dict[str, Any]]], path: str | os.PathLike
 ) -> None:
-    """Writes ``{"meta", "results"}`` atomically."""
+    """Writes a submission file atomically.
+
+    Args:
+        results: checked submission boxes by sample token.
+        path: the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     is_encoded = isinstance(results, EncodedSubmission)
     with atomic_write(path) as file:
         file.write(f'{{"meta": {json.dumps(META)}, "results": {{'.encode())
-        # A sample at a time: the quick encoder makes one string of what it is given.
+        # One sample at a time: json.dumps of all results would hold the whole file in memory.
         for number, token in enumerate(results):
             text = results.texts[token] if is_encoded else json.dumps(results[token]).encode()
             file.write(f"{', ' if number else ''}{json.dumps(token)}: ".encode() + text)
@@ -229,37 +272,54 @@ def write_submission(
 
 
 def read_submission(path: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
-    """The results of a submission file, boxes by sample token, checked."""
+    """Reads and checks a submission file.
+
+    Returns:
+        Submission boxes by sample token.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a submission or a box violates nuScenes' format.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        content = json.loads(text, object_pairs_hook=_without_duplicates)
+        content = json.loads(text, object_pairs_hook=_unique_keys)
         if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
             raise ValueError("it has no dict under 'results'")
         for sample_token, boxes in content["results"].items():
             check_boxes(sample_token, boxes)
-    except (RecursionError, ValueError) as error:
-        raise ValueError(f"{path} is no nuScenes submission: {error}") from error
+    except (RecursionError, ValueError) as error:  # RecursionError: JSON nested too deep
+        raise ValueError(f"{path} is not a nuScenes submission: {error}") from error
     return content["results"]
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Builds the dict of a JSON object. ``json`` silently keeps the last of repeated names.
+
+    Raises:
+        ValueError: a name is repeated.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
-        raise ValueError(f"{twice!r} is there twice")
+        repeated = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
+        raise ValueError(f"{repeated!r} appears twice")
     return found
 
 
 def write_json(content: Any, path: str | os.PathLike, indent: int | None = None) -> None:
-    """Writes JSON atomically."""
+    """Writes a JSON file atomically."""
     with atomic_write(path) as file:
         file.write(json.dumps(content, indent=indent).encode())
 
 
-def _on_cpu(
+def _checked_on_cpu(
     sample_token: str, boxes: Boxes3D, scores: Tensor, labels: Tensor, num_classes: int
 ) -> tuple[Boxes3D, Tensor, Tensor]:
-    """The three on the CPU, boxes and scores in float64, with matching lengths and valid labels."""
+    """Moves detections to the CPU, boxes and scores in float64, and checks lengths and labels.
+
+    Raises:
+        ValueError: the lengths differ or a label is out of range; the message names the sample.
+    """
     if not len(boxes) == len(scores) == len(labels):
         raise ValueError(
             f"sample {sample_token}: {len(boxes)} boxes, {len(scores)} scores and "
@@ -275,7 +335,11 @@ def _on_cpu(
 
 
 def _quaternion(sample_token: str, a2b: Tensor) -> Quaternion:
-    """Rotation of a rigid (4, 4) transform."""
+    """Returns the rotation of a rigid (4, 4) transform.
+
+    Raises:
+        ValueError: the transform's linear part is not a rotation.
+    """
     try:
         return Quaternion(matrix=a2b[:3, :3].numpy(), rtol=1e-4, atol=1e-4)
     except ValueError as error:
@@ -285,35 +349,40 @@ def _quaternion(sample_token: str, a2b: Tensor) -> Quaternion:
         ) from error
 
 
-def _turned(rotation: Quaternion, yaw: Tensor) -> Tensor:
-    """(M, 4) quaternions w, x, y, z: first a turn by each yaw about z, then the rotation."""
+def _box_rotations(rotation: Quaternion, yaw: Tensor) -> Tensor:
+    """Returns (M, 4) quaternions w, x, y, z: ``rotation`` times the rotation by each yaw about z.
+
+    Args:
+        rotation: ego -> global.
+        yaw: (M,) headings in the ego frame, rad.
+    """
     w, x, y, z = rotation.elements.tolist()
     cos, sin = torch.cos(yaw / 2), torch.sin(yaw / 2)
     columns = (w * cos - z * sin, x * cos + y * sin, y * cos - x * sin, z * cos + w * sin)
     return torch.stack(columns, dim=1)
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
-    """Finite ones, and no truth values; whole numbers too if they fit a float."""
+def _are_finite_numbers(values: Sequence[Any]) -> bool:
+    """Whether all values are finite floats or integers within the range of a float."""
     try:
-        return _NUMBERS.issuperset(map(type, values)) and all(map(math.isfinite, values))
-    except OverflowError:
+        return _NUMBER_TYPES.issuperset(map(type, values)) and all(map(math.isfinite, values))
+    except OverflowError:  # an integer beyond the range of a float
         return False
 
 
-def _problem_of(sample_token: str, box: dict[str, Any]) -> str | None:
-    """What is wrong with one submission box, or None."""
+def _format_problem(sample_token: str, box: dict[str, Any]) -> str | None:
+    """Returns the first violation of nuScenes' format in a box, or None."""
     if not isinstance(box, dict):
-        return f"it is no dict: {reprlib.repr(box)}"
+        return f"it is not a dict: {reprlib.repr(box)}"
     missing = sorted(_KEYS - box.keys())
     if missing:
         return f"it lacks {missing}"
     if box["sample_token"] != sample_token:
-        return f"it carries sample_token {box['sample_token']}"
+        return f"it has sample_token {box['sample_token']}"
     for key, length in _VECTOR_LENGTHS.items():
         vector = box[key]
-        numbers = isinstance(vector, list | tuple) and len(vector) == length
-        if not (numbers and _are_numbers(vector)):
+        is_vector = isinstance(vector, list | tuple) and len(vector) == length
+        if not (is_vector and _are_finite_numbers(vector)):
             return f"{key} must be {length} finite numbers, got {reprlib.repr(vector)}"
     if min(box["size"]) <= 0:
         return f"size must be positive, got {box['size']}"
@@ -321,7 +390,7 @@ def _problem_of(sample_token: str, box: dict[str, Any]) -> str | None:
     if abs(norm - 1) > _QUATERNION_TOLERANCE:
         return f"rotation must be a unit quaternion, got {box['rotation']} of norm {norm}"
     name, attribute = box["detection_name"], box["attribute_name"]
-    if not _are_numbers([box["detection_score"]]):
+    if not _are_finite_numbers([box["detection_score"]]):
         return f"detection_score must be finite, got {reprlib.repr(box['detection_score'])}"
     if not isinstance(name, str) or name not in ATTRIBUTE_RULES:
         return f"detection_name must be one of {list(ATTRIBUTE_RULES)}, got {name!r}"
@@ -332,8 +401,19 @@ def _problem_of(sample_token: str, box: dict[str, Any]) -> str | None:
 
 
 def attribute_of(class_name: str, speed: float) -> str:
-    """Attribute name of one detection; ``speed`` in m/s. "" for classes without attributes."""
+    """Returns nuScenes' attribute of a detection, derived from its speed (``ATTRIBUTE_RULES``).
+
+    Args:
+        class_name: a detection class.
+        speed: m/s.
+
+    Returns:
+        Attribute name; "" for classes without attributes.
+
+    Raises:
+        ValueError: ``class_name`` is not a detection class.
+    """
     if class_name not in ATTRIBUTE_RULES:
         known = ", ".join(ATTRIBUTE_RULES)
-        raise ValueError(f"no attribute rule for class {class_name!r}; there are some for {known}")
+        raise ValueError(f"no attribute rule for class {class_name!r}; the classes are {known}")
     return ATTRIBUTE_RULES[class_name][speed > MOVING_SPEED]

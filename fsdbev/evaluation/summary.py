@@ -1,10 +1,11 @@
-"""The devkit's metrics summary as numbers for the trainer and as one table for the log."""
+"""Formats of the devkit's metrics summary: named numbers for the trainer, a table for the log."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-#: Key in the devkit's summary -> name in nuScenes' tables.
+#: Key of a TP error in the devkit's summary -> name of its mean in nuScenes' result tables.
 TP_ERROR_NAMES = {
     "trans_err": "mATE",
     "scale_err": "mASE",
@@ -15,14 +16,18 @@ TP_ERROR_NAMES = {
 
 
 def summarize(metrics: dict[str, Any]) -> dict[str, float]:
-    """mAP, NDS, the five mean errors and ``AP_<class>`` from the devkit's summary."""
+    """Returns mAP, NDS, the five mean TP errors and ``AP_<class>`` from the devkit's summary."""
     summary = {"mAP": float(metrics["mean_ap"]), "NDS": float(metrics["nd_score"])}
     summary |= {name: float(metrics["tp_errors"][key]) for key, name in TP_ERROR_NAMES.items()}
     return summary | {f"AP_{name}": float(ap) for name, ap in metrics["mean_dist_aps"].items()}
 
 
 def format_table(metrics: dict[str, Any]) -> str:
-    """Average precision and errors a class, their means in the last row, NDS below."""
+    """Formats AP and TP errors by class as a text table, with means in the last row and NDS below.
+
+    Args:
+        metrics: the devkit's summary.
+    """
     head = ["class", "AP", *(name[1:] for name in TP_ERROR_NAMES.values())]
     rows = [
         [name, ap, *(metrics["label_tp_errors"][name][key] for key in TP_ERROR_NAMES)]
@@ -43,6 +48,12 @@ def format_table(metrics: dict[str, Any]) -> str:
 
 
 def _line(cells: list[Any], width: int) -> str:
-    """First cell left-aligned, the others right-aligned; NaN (no such error) is a dash."""
-    texts = [c if isinstance(c, str) else "-" if c != c else f"{c:.4f}" for c in cells[1:]]
-    return f"{cells[0]:<{width}}" + "".join(f"{text:>8}" for text in texts)
+    """Formats a row: first cell left-aligned, the others right-aligned."""
+    return f"{cells[0]:<{width}}" + "".join(f"{_text(cell):>8}" for cell in cells[1:])
+
+
+def _text(cell: str | float) -> str:
+    """Formats a cell; NaN, an error that the class does not have, is a dash."""
+    if isinstance(cell, str):
+        return cell
+    return "-" if math.isnan(cell) else f"{cell:.4f}"

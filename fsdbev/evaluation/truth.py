@@ -1,7 +1,8 @@
-"""nuScenes' true boxes as arrays, and which boxes the detection metrics count.
+"""nuScenes' ground-truth boxes as arrays, and the filter for evaluated boxes.
 
-The rules (nuScenes, detection task, "Preprocessing"): boxes within their class's range of the ego
-vehicle; of the true ones those with a lidar or radar point; no two-wheelers in bicycle racks.
+The rules (devkit, ``eval/detection/README.md``, "Preprocessing"; ``eval.common.loaders``): a box
+must be within its class's range of the ego vehicle; a ground-truth box needs at least one lidar or
+radar point; bicycles and motorcycles inside bicycle racks are dropped.
 
 Shapes: S samples, N boxes.
 """
@@ -24,18 +25,18 @@ from pyquaternion import Quaternion
 from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, Ints, positions, rows
 
 _RACK = "static_object.bicycle_rack"
-_KEPT_IN_RACKS = [CLASSES.index(name) for name in ("bicycle", "motorcycle")]
+_TWO_WHEELERS = [CLASSES.index(name) for name in ("bicycle", "motorcycle")]
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What the predictions of some samples are measured by.
+    """Ground truth of S samples.
 
     Attributes:
-        boxes: the true boxes that count.
-        scope: what decides which boxes count.
+        boxes: evaluated ground-truth boxes.
+        scope: filter for evaluated boxes, which applies to predictions as well.
     """
 
     boxes: BoxArrays
@@ -44,12 +45,12 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Scope:
-    """Which boxes count.
+    """Filter for evaluated boxes.
 
     Attributes:
         ego: (S, 2) positions of the ego vehicle in the global frame, metres.
-        ranges: (number of ``CLASSES``,) distances from it within which a class counts, metres.
-        racks: bicycle racks, each behind the position of its sample.
+        ranges: (len(CLASSES),) evaluation range of each class, metres from the ego vehicle.
+        racks: bicycle racks in the global frame, as pairs of sample index and box.
     """
 
     ego: Floats
@@ -57,27 +58,32 @@ class Scope:
     racks: Sequence[tuple[int, Box]]
 
     def select(self, boxes: BoxArrays) -> BoxArrays:
-        """Those that count."""
+        """Returns the evaluated boxes: within range and outside of bicycle racks."""
         distance = np.linalg.norm(boxes.center[:, :2] - self.ego[boxes.sample], axis=1)
         boxes = boxes.select(distance < self.ranges[boxes.class_id])
-        return boxes.select(~self._in_a_rack(boxes))
+        return boxes.select(~self._in_bicycle_rack(boxes))
 
-    def _in_a_rack(self, boxes: BoxArrays) -> NDArray[np.bool_]:
-        """(N,) two-wheelers with their centre in a rack."""
+    def _in_bicycle_rack(self, boxes: BoxArrays) -> NDArray[np.bool_]:
+        """Returns an (N,) mask of the two-wheelers whose centre is inside a rack."""
         inside = np.zeros(len(boxes), bool)
-        two_wheelers = np.flatnonzero(np.isin(boxes.class_id, _KEPT_IN_RACKS))
+        two_wheelers = np.flatnonzero(np.isin(boxes.class_id, _TWO_WHEELERS))
         sample = boxes.sample[two_wheelers]
         for number, rack in self.racks:
-            there = two_wheelers[sample == number]
-            inside[there] |= points_in_box(rack, boxes.center[there].T)
+            in_sample = two_wheelers[sample == number]
+            inside[in_sample] |= points_in_box(rack, boxes.center[in_sample].T)
         return inside
 
 
 def read_truth(nusc: NuScenes, tokens: Sequence[str], config: DetectionConfig) -> GroundTruth:
-    """True boxes of the samples, in their order.
+    """Reads the ground truth of samples from nuScenes' tables.
+
+    Args:
+        nusc: the tables.
+        tokens: S sample tokens; boxes come in this order.
+        config: the devkit's evaluation ranges.
 
     Raises:
-        ValueError: an annotation has several attributes or one that nuScenes does not know.
+        ValueError: an annotation has several attributes, or one that is not nuScenes'.
     """
     class_of = {c["name"]: category_to_detection_name(c["name"]) for c in nusc.category}
     samples = [nusc.get("sample", token) for token in tokens]
@@ -86,48 +92,56 @@ def read_truth(nusc: NuScenes, tokens: Sequence[str], config: DetectionConfig) -
         for number, sample in enumerate(samples)
         for token in sample["anns"]
     ]
-    counted = [
+    evaluated = [
         (number, record)
         for number, record in annotations
         if class_of[record["category_name"]] is not None
         and record["num_lidar_pts"] + record["num_radar_pts"] != 0
     ]
-    records = [record for _, record in counted]
+    records = [record for _, record in evaluated]
     boxes = BoxArrays(
-        sample=np.array([number for number, _ in counted], np.int64),
+        sample=np.array([number for number, _ in evaluated], np.int64),
         class_id=positions((class_of[record["category_name"]] for record in records), CLASSES),
         center=rows((record["translation"] for record in records), 3),
         size=rows((record["size"] for record in records), 3),
         rotation=rows((record["rotation"] for record in records), 4),
         velocity=rows((nusc.box_velocity(record["token"])[:2] for record in records), 2),
         attribute=_attributes(nusc, records),
-        score=np.full(len(records), -1.0),
+        score=np.full(len(records), -1.0),  # the devkit's value for ground truth
     )
     scope = Scope(
         ego=rows((_ego_position(nusc, sample) for sample in samples), 2),
         ranges=np.array([config.class_range[name] for name in CLASSES], np.float64),
+        # From all annotations: racks are no detection class, and the devkit keeps those without
+        # points.
         racks=[(number, _box(r)) for number, r in annotations if r["category_name"] == _RACK],
     )
     return GroundTruth(scope.select(boxes), scope)
 
 
 def _ego_position(nusc: NuScenes, sample: Record) -> list[float]:
-    """x and y of the ego vehicle at the time of the sample's sweep."""
+    """Returns x and y of the ego vehicle at the time of the sample's LIDAR_TOP sweep, which is the
+    devkit's reference for distances; global frame, metres."""
     data = nusc.get("sample_data", sample["data"]["LIDAR_TOP"])
     return nusc.get("ego_pose", data["ego_pose_token"])["translation"][:2]
 
 
 def _box(record: Record) -> Box:
+    """Converts an annotation record to a devkit box in the global frame."""
     return Box(record["translation"], record["size"], Quaternion(record["rotation"]))
 
 
 def _attributes(nusc: NuScenes, records: Sequence[Record]) -> Ints:
-    """(N,) indices into ``ATTRIBUTES``."""
+    """Returns the (N,) indices of the records' attributes in ``ATTRIBUTES``.
+
+    Raises:
+        ValueError: a record has several attributes, or one that is not nuScenes'.
+    """
     for record in records:
         if len(record["attribute_tokens"]) > 1:
             raise ValueError(
                 f"annotation {record['token']} has {len(record['attribute_tokens'])} attributes; "
-                "the metrics are defined for one at most"
+                "nuScenes' metrics allow at most one"
             )
     name_of = {attribute["token"]: attribute["name"] for attribute in nusc.attribute}
     names = ("".join(map(name_of.__getitem__, r["attribute_tokens"])) for r in records)

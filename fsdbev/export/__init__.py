@@ -1,4 +1,4 @@
-"""Models as files that run without this package: AOTInductor packages and ONNX."""
+"""Export of models to files that run without this package: AOTInductor packages and ONNX."""
 
 from .comparison import TOLERANCE
 from .formats import FORMATS

@@ -1,8 +1,8 @@
-"""Whether an exported graph finds what the model finds.
+"""Comparison of the detections of an exported graph with those of its model.
 
-Rounding differs between runtimes, and a little rounding decides which of two equal scores comes
-first, or whether an overlap is over the threshold of NMS. So detections are held against each other
-as sets: every one must have its counterpart in the other set, but for a few.
+Rounding differs between runtimes. It can swap two detections with equal scores, or move an overlap
+across the threshold of NMS. Detections are therefore compared as sets: each detection needs a
+counterpart in the other set, with a small number of exceptions.
 
 Shapes: R detections of one set, Q of the other.
 """
@@ -18,28 +18,29 @@ from torch import Tensor
 
 from fsdbev.modeling.center_head.decode import Candidates
 
-#: Counterparts may differ by this in their scores, and features by this share of the largest.
+#: Largest difference between the scores of counterparts, and between features as a fraction of the
+#: largest feature.
 TOLERANCE = 1e-3
-#: Values of boxes may differ by so many times the tolerance: metres, radians, metres a second; of
-#: values beyond 1, by that share of them.
+#: Box values (metres, radians, m/s) may differ by this factor times the tolerance; for values above
+#: 1 the difference is relative.
 BOX_FACTOR = 10.0
-#: Share of detections that may lack a counterpart.
+#: Largest fraction of detections without a counterpart.
 MAX_UNMATCHED = 0.01
 
-_YAW = 6
+_YAW = 6  # column of the heading in a box
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Between what a graph gives and what the model gives.
+    """Differences between the outputs of a graph and those of the model.
 
     Attributes:
-        num_detections: of both together.
-        num_unmatched: of those, how many have no counterpart within the tolerance.
-        score: largest difference of scores of counterparts.
-        box: largest difference of their boxes' values; of values beyond 1, in proportion to them.
-        features: largest difference of the features that a stream keeps, in proportion to the
-            largest of them; 0 without a stream.
+        num_detections: number of detections of graph and model together.
+        num_unmatched: number of detections without a counterpart within the tolerance.
+        score: largest difference between scores of counterparts.
+        box: largest difference between box values of counterparts, relative for values above 1.
+        features: largest difference between the features that a stream keeps, relative to the
+            largest feature; 0 without a stream.
     """
 
     num_detections: int
@@ -49,25 +50,31 @@ class Differences:
     features: float = 0.0
 
     def check(self, tolerance: float) -> None:
-        """ValueError unless the graph does what the model does."""
+        """Checks that the graph agrees with the model.
+
+        Raises:
+            ValueError: there are no detections, too many detections have no counterpart, or the
+                features differ by more than the tolerance.
+        """
         if self.num_detections == 0:
             raise ValueError(
-                "the model finds nothing in these samples: there is nothing to compare"
+                "the model detects nothing in these samples: there is nothing to compare"
             )
         if self.num_unmatched > MAX_UNMATCHED * self.num_detections:
             raise ValueError(
                 f"{self.num_unmatched} of {self.num_detections} detections of the model and of the "
                 f"exported graph have no counterpart within {tolerance:g} of their scores and "
-                f"{BOX_FACTOR * tolerance:g} of their boxes; {MAX_UNMATCHED:.0%} may"
+                f"{BOX_FACTOR * tolerance:g} of their boxes; {MAX_UNMATCHED:.0%} are allowed"
             )
+        # Negated, so that NaN fails too.
         if not self.features <= tolerance:
             raise ValueError(
-                f"features of the exported graph differ by {self.features:g} of the largest, "
-                f"{tolerance:g} may be"
+                f"features of the exported graph differ by {self.features:g} of the largest "
+                f"feature; {tolerance:g} is allowed"
             )
 
     def as_dict(self, tolerance: float) -> dict[str, int | float | None]:
-        """With the tolerance, for JSON: None is what is not finite."""
+        """Returns the values and the tolerance for JSON; values that are not finite become None."""
         values = asdict(self) | {"tolerance": tolerance}
         return {k: v if math.isfinite(v) else None for k, v in values.items()}
 
@@ -79,13 +86,22 @@ def compare_detections(
     *,
     features: float = 0.0,
 ) -> Differences:
-    """Detections of each sample by the graph and by the model; ``features`` is passed on."""
+    """Matches the detections of a graph with those of the model, sample by sample.
+
+    Args:
+        found: detections of each sample by the graph.
+        expected: detections of each sample by the model.
+        tolerance: largest difference between counterparts, see :data:`TOLERANCE`.
+        features: value for :attr:`Differences.features`.
+    """
     num_detections = num_unmatched = 0
     score = box = 0.0
-    for ours, theirs in zip(found, expected, strict=True):
-        score_difference, box_difference = _differences(ours, theirs)
+    for of_graph, of_model in zip(found, expected, strict=True):
+        score_difference, box_difference = _differences(of_graph, of_model)
+        # NaN becomes infinite, so that a detection with NaN matches nothing.
         distance = torch.maximum(score_difference, box_difference / BOX_FACTOR).nan_to_num(math.inf)
         num_detections += sum(distance.shape)
+        # Each detection looks for its nearest counterpart in the other set; several may share one.
         for axis, other in ((1, 0), (0, 1)):
             if distance.shape[axis] == 0:
                 num_unmatched += distance.shape[other]
@@ -100,8 +116,9 @@ def compare_detections(
 
 
 def _differences(a: Candidates, b: Candidates) -> tuple[Tensor, Tensor]:
-    """(R, Q) differences of scores and of boxes, float64; infinite between classes."""
+    """Computes (R, Q) float64 differences of scores, infinite between classes, and of boxes."""
     difference = (a.boxes[:, None].double() - b.boxes[None].double()).abs()
+    # Headings are equal modulo a full turn.
     yaw = difference[..., _YAW]
     difference[..., _YAW] = torch.minimum(yaw, 2 * math.pi - yaw)
     box = (difference / a.boxes[:, None].abs().clamp(min=1.0)).amax(dim=-1)
@@ -111,6 +128,6 @@ def _differences(a: Candidates, b: Candidates) -> tuple[Tensor, Tensor]:
 
 
 def largest_difference(found: Tensor, expected: Tensor) -> float:
-    """Of two tensors, in proportion to the largest value expected; NaN if one has a NaN."""
+    """Computes the largest difference relative to the largest expected value; NaN if any is NaN."""
     difference = (found.double() - expected.double()).abs().max()
     return (difference / expected.double().abs().max().clamp(min=1e-30)).item()

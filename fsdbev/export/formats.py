@@ -1,7 +1,7 @@
-"""The files that a graph is exported to: how they are written, and how they are run.
+"""File formats of exported graphs: AOTInductor packages and ONNX.
 
-Both run where this package is not installed: what an AOTInductor package needs of it is the library
-of its operators, which is copied beside it; an ONNX file needs an ONNX runtime.
+Files of both formats run without this package. An AOTInductor package needs the library of the
+custom operators, which is copied into the same folder; an ONNX file needs an ONNX runtime.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from .standard_splat import splat_cells_in_standard_operators
 
 Tensors = Mapping[str, Tensor]
 
-#: Copy of the library of our operators, for packages whose graphs have them as nodes.
+#: File name of the copied operator library, for packages whose graphs contain custom operators.
 OPERATORS = "fsdbev_operators.so"
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """File format of an exported graph.
 
     Attributes:
-        name: on the command line.
-        file_name: of the exported graph.
-        standard: it runs without our operators, on the CPU or elsewhere: the graph takes cells,
-            and leaves NMS to its user.
-        packages: what must be installed to write and check it.
-        write: graph, inputs, path -> the file.
-        run: path, inputs -> outputs by name.
+        name: name on the command line.
+        file_name: name of the exported file.
+        standard: whether the graph consists of standard operators only. Such a graph takes BEV
+            cells and returns candidates before NMS.
+        packages: Python packages that writing and checking the file needs.
+        write: writes a graph with example inputs to a path.
+        run: runs the file at a path with inputs and returns outputs by name.
     """
 
     name: str
@@ -51,11 +51,15 @@ class Format:
     run: Callable[[Path, Tensors], dict[str, Tensor]]
 
     def check(self) -> None:
-        """ValueError unless it can be written here."""
+        """Checks that the format can be written in this environment.
+
+        Raises:
+            ValueError: the compiled operators or a package are missing.
+        """
         if not EXTENSION_BUILT:
             raise ValueError(
-                "a model is exported with the compiled operators, and they are not built; run in "
-                f"the project's root: {BUILD_COMMAND}"
+                "export needs the compiled operators, which are not built; run in the project's "
+                f"root: {BUILD_COMMAND}"
             )
         missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if missing:
@@ -65,30 +69,35 @@ class Format:
             )
 
     def add_dependencies(self, folder: Path) -> None:
-        """Copies the library of our operators beside a file that needs it."""
+        """Copies the operator library into the folder if the format needs it."""
         if not self.standard:
             library = importlib.import_module("fsdbev.layers._C").__file__
             shutil.copyfile(library, folder / OPERATORS)
 
 
 def trace(graph: DeploymentGraph, inputs: Tensors) -> torch.export.ExportedProgram:
-    """The graph with our operators as single nodes."""
+    """Exports the graph with each custom operator as a single node."""
+    # Not strict: the graph is traced by running its Python code, without TorchDynamo.
     with torch.no_grad():
         return torch.export.export(graph, (), kwargs=dict(inputs), strict=False)
 
 
 def write_aoti(graph: DeploymentGraph, inputs: Tensors, path: Path) -> None:
-    """Compiles the graph for its device, or for this machine's kind of CPU."""
+    """Compiles the graph for its device; on the CPU, for the instruction set of this machine."""
     torch._inductor.aoti_compile_and_package(trace(graph, inputs), package_path=str(path))
 
 
 def run_aoti(path: Path, inputs: Tensors) -> dict[str, Tensor]:
+    """Runs a compiled package on the device that it was compiled for."""
     return torch._inductor.aoti_load_package(str(path))(**inputs)
 
 
 def write_onnx(graph: DeploymentGraph, inputs: Tensors, path: Path) -> None:
-    """Writes and checks the graph in ONNX's standard operators, of the version that the installed
-    exporter writes."""
+    """Writes the graph in standard ONNX operators and validates the file.
+
+    The opset version is the default of the installed exporter.
+    """
+    # onnx is an optional dependency.
     import onnx
 
     table = {torch.ops.fsdbev.splat_cells.default: splat_cells_in_standard_operators}
@@ -106,7 +115,8 @@ def write_onnx(graph: DeploymentGraph, inputs: Tensors, path: Path) -> None:
 
 
 def run_onnx(path: Path, inputs: Tensors) -> dict[str, Tensor]:
-    """On the CPU."""
+    """Runs an ONNX file on the CPU."""
+    # onnxruntime is an optional dependency.
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -115,6 +125,7 @@ def run_onnx(path: Path, inputs: Tensors) -> dict[str, Tensor]:
     return dict(zip(names, map(torch.from_numpy, arrays), strict=True))
 
 
+#: All formats by name.
 FORMATS = {
     format.name: format
     for format in (

@@ -1,4 +1,4 @@
-"""The model in evaluation as a function of tensors, with sizes known beforehand: what is exported.
+"""Graphs for export: the evaluation of a model as a function of tensors with fixed sizes.
 
 Shapes: B samples, T frames (0 is the key frame), N cameras, V = B T N views, K tasks, M candidates
 of a task, R detections at most, C channels of the embedded image features, D depth bins, (H, W)
@@ -17,20 +17,21 @@ from fsdbev.modeling import FSDBEV, ImageFeatures
 from fsdbev.modeling.center_head.decode import BoxDecoder, Candidates, to_front, top_candidates
 from fsdbev.modeling.view_transform import ViewToBEV
 
-#: Lower than any score: which boxes score too low is decided when a graph runs.
+#: Lower than any score, because the score threshold is an input of the graph.
 _NO_THRESHOLD = -1.0
 
 
 @dataclass(frozen=True)
 class GraphOptions:
-    """What a graph takes and gives.
+    """Inputs and outputs of a graph.
 
     Attributes:
-        stream: it takes the images of the key frame, and of the earlier frames the image features
-            that it gave when they were key frames; otherwise the images of all frames.
-        cells: it takes the BEV cells of all frustum points; otherwise the matrices that they come
-            from.
-        nms: it gives detections; otherwise the candidates that NMS would look at.
+        stream: whether the graph takes the images of the key frame only, and for earlier frames
+            the image features that it returned when they were key frames. Otherwise it takes the
+            images of all frames.
+        cells: whether the graph takes the BEV cells of all frustum points. Otherwise it takes
+            camera matrices and computes the cells.
+        nms: whether the graph returns detections. Otherwise it returns candidates before NMS.
     """
 
     stream: bool = False
@@ -39,23 +40,25 @@ class GraphOptions:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Of the graph's outputs, in their order."""
+        """Names of the outputs in their order."""
         names = ("boxes", "scores", "classes")
         names += ("count",) * self.nms
         return names + ("features", "foreground") * self.stream
 
 
 class DeploymentGraph(nn.Module):
-    """A model as a graph of tensors. All frames of all samples pass every part together.
+    """Evaluation of an FSDBEV model as a graph of tensors.
+
+    All frames of all samples pass through each part of the model as one batch.
 
     Args:
-        model: in evaluation mode, on the device where the graph will run.
+        model: an FSDBEV in evaluation mode, on the device where the graph will run.
         batch_size: B.
         num_cameras: N.
-        options: what the graph takes and gives.
+        options: inputs and outputs of the graph.
 
     Raises:
-        ValueError: the model is no FSDBEV, or has no earlier frames to stream.
+        ValueError: the model is not an FSDBEV, or ``stream`` is set for a model of one frame.
     """
 
     def __init__(
@@ -65,11 +68,12 @@ class DeploymentGraph(nn.Module):
         if not isinstance(model, FSDBEV):
             raise ValueError(f"only an FSDBEV can be exported, got a {type(model).__name__}")
         if options.stream and model.num_frames == 1:
-            raise ValueError("a model of one frame has nothing to keep: export it without stream")
+            raise ValueError("a model of one frame cannot be streamed: export it without stream")
         self.model = model
         self.options = options
         self.num_maps = batch_size * model.num_frames
         head, device = model.head, model.device
+        # A second decoder, because the threshold of the model's own must not change.
         self.decoder = BoxDecoder(
             tasks=head.tasks,
             class_ids=head.class_ids,
@@ -100,61 +104,65 @@ class DeploymentGraph(nn.Module):
         earlier_foreground: Tensor | None = None,
         has_earlier: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """What each input and output means stands in ``metadata.INPUTS`` and ``OUTPUTS``.
+        """Detects boxes. ``metadata.INPUTS`` and ``OUTPUTS`` describe all inputs and outputs.
 
         Args:
-            images: (B, T, N, 3, H, W) uint8; of a stream (B, N, 3, H, W).
+            images: (B, T, N, 3, H, W) uint8; for a stream (B, N, 3, H, W).
             camera_vector: (B, N, 27) float32.
             score_threshold: () float32.
-            undo_image_aug: (B, N, 4, 4) float64, unless the graph takes cells.
-            image2bev: (B, T, N, 4, 4) float64, likewise.
-            cells: (B, T, N, D, h, w) int32, if it does.
-            earlier_features: (B, T - 1, N, C, h, w) float32, of a stream.
-            earlier_foreground: (B, T - 1, N, h, w) float32, likewise.
-            has_earlier: (B, T - 1) bool, likewise.
+            undo_image_aug: (B, N, 4, 4) float64, for a graph without ``cells``.
+            image2bev: (B, T, N, 4, 4) float64, for a graph without ``cells``.
+            cells: (B, T, N, D, h, w) int32, for a graph with ``cells``.
+            earlier_features: (B, T - 1, N, C, h, w) float32, for a stream.
+            earlier_foreground: (B, T - 1, N, h, w) float32, for a stream.
+            has_earlier: (B, T - 1) bool, for a stream.
 
         Returns:
-            with NMS ``boxes`` (B, R, 9), ``scores`` (B, R), ``classes`` (B, R) and ``count`` (B,);
-            otherwise ``boxes`` (B, K, M, 9), ``scores`` (B, K, M), ``classes`` (B, K, M). Of a
-            stream also ``features`` (B, N, C, h, w) and ``foreground`` (B, N, h, w).
+            With NMS ``boxes`` (B, R, 9), ``scores`` (B, R), ``classes`` (B, R) and ``count`` (B,);
+            otherwise ``boxes`` (B, K, M, 9), ``scores`` (B, K, M), ``classes`` (B, K, M). A stream
+            also returns ``features`` (B, N, C, h, w) and ``foreground`` (B, N, h, w).
         """
         model, num_frames = self.model, self.model.num_frames
         if self.options.stream:
-            own = _by_sample(model.extract_image_features(images), len(images))
-            image = _with_earlier(own, earlier_features, earlier_foreground, has_earlier)
+            key_frame = _by_sample(model.extract_image_features(images), len(images))
+            image = _with_earlier(key_frame, earlier_features, earlier_foreground, has_earlier)
         else:
             image = model.extract_image_features(images.flatten(0, 1))
+        # All frames have the camera vector of the key frame (docs/model.md, "Depth network").
         frames = model.predict_depth(image, camera_vector.repeat_interleave(num_frames, dim=0))
-        view_to_bev = self._splats(images.shape[-2:], undo_image_aug, image2bev, cells)
+        view_to_bev = self._view_to_bev(images.shape[-2:], undo_image_aug, image2bev, cells)
         bev_maps = model.pool(frames, view_to_bev, labels=None)
         bev_feats = model.bev_encoder(bev_maps.unflatten(0, (-1, num_frames)).flatten(1, 2))
         candidates = self._candidates(model.head(bev_feats), score_threshold)
         outputs = self._detections(candidates) if self.options.nms else self._named(candidates)
         if self.options.stream:
-            outputs |= {"features": own.features, "foreground": own.foreground}
+            outputs |= {"features": key_frame.features, "foreground": key_frame.foreground}
         return outputs
 
     def suppress(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """NMS for a graph without it: its outputs -> those of a graph with it. The reference for
-        who writes this step anew."""
+        """Applies NMS to the outputs of a graph without NMS.
+
+        This is the reference implementation for runtimes that apply NMS themselves.
+        """
+        # Class ids back to places in the order of the tasks, by which the decoder scales boxes.
         classes = self.place_in_tasks[outputs["classes"]]
         return self._detections(Candidates(outputs["boxes"], outputs["scores"], classes))
 
-    def _splats(
+    def _view_to_bev(
         self,
         image_size: tuple[int, int],
         undo_image_aug: Tensor | None,
         image2bev: Tensor | None,
         cells: Tensor | None,
     ) -> ViewToBEV:
-        """Every view into the map of its own sample and frame."""
+        """Assigns each view to the BEV map of its sample and frame."""
         if cells is None:
             undo_image_aug = undo_image_aug.repeat_interleave(self.model.num_frames, dim=0)
             undo_image_aug, image2bev = undo_image_aug.flatten(0, 1), image2bev.flatten(0, 2)
         return ViewToBEV(
             view=self.view,
             sample=self.map_of_view,
-            undo_image_aug=undo_image_aug,  # with cells nobody looks at the matrices
+            undo_image_aug=undo_image_aug,  # None with cells, which make the matrices unused
             image2bev=image2bev,
             num_samples=self.num_maps,
             image_size=tuple(image_size),
@@ -164,8 +172,10 @@ class DeploymentGraph(nn.Module):
     def _candidates(
         self, predictions: list[dict[str, Tensor]], score_threshold: Tensor
     ) -> Candidates:
-        """(B, K, M) boxes, -inf as the score of those that score too low or lie out of range;
-        classes count on from task to task."""
+        """Returns (B, K, M) candidates, whose classes are numbered through all tasks.
+
+        Candidates below the threshold or out of range have a score of -inf.
+        """
         best = top_candidates(
             predictions, grid=self.decoder.grid, max_candidates=self.decoder.max_candidates
         )
@@ -174,16 +184,18 @@ class DeploymentGraph(nn.Module):
         return replace(candidates, scores=candidates.scores.masked_fill(too_low, -math.inf))
 
     def _named(self, candidates: Candidates) -> dict[str, Tensor]:
+        """Returns boxes, scores and class ids by output name."""
         outputs = vars(candidates)
         return outputs | {"classes": self.decoder.class_ids[candidates.classes]}
 
     def _detections(self, candidates: Candidates) -> dict[str, Tensor]:
+        """Applies NMS and moves the kept boxes to the front."""
         keep, num_kept = self.decoder.suppress(candidates)
         return self._named(to_front(candidates, keep)) | {"count": num_kept.sum(dim=1)}
 
 
 def _by_sample(image: ImageFeatures, batch_size: int) -> ImageFeatures:
-    """Features of B N views -> (B, N, ...)."""
+    """Splits the features of B N views into (B, N, ...)."""
     return ImageFeatures(
         features=image.features.unflatten(0, (batch_size, -1)),
         foreground=image.foreground.unflatten(0, (batch_size, -1)),
@@ -191,16 +203,20 @@ def _by_sample(image: ImageFeatures, batch_size: int) -> ImageFeatures:
 
 
 def _with_earlier(
-    own: ImageFeatures, features: Tensor, foreground: Tensor, has_earlier: Tensor
+    key_frame: ImageFeatures, features: Tensor, foreground: Tensor, has_earlier: Tensor
 ) -> ImageFeatures:
-    """(B, N, ...) of the key frames and (B, T - 1, N, ...) of the earlier ones -> of all V views;
-    the key frame stands in for a frame that is not there."""
+    """Joins (B, N, ...) features of key frames and (B, T - 1, N, ...) features of earlier frames.
 
-    def joined(own: Tensor, earlier: Tensor) -> Tensor:
-        is_there = has_earlier.view(*has_earlier.shape, *[1] * (own.dim() - 1))
-        earlier = torch.where(is_there, earlier, own[:, None])
-        return torch.cat([own[:, None], earlier], dim=1).flatten(0, 2)
+    The key frame replaces missing frames. Returns the features of all V views.
+    """
+
+    def joined(current: Tensor, earlier: Tensor) -> Tensor:
+        exists = has_earlier.view(*has_earlier.shape, *[1] * (current.dim() - 1))
+        # Not a product with the mask: features of missing frames may be NaN.
+        earlier = torch.where(exists, earlier, current[:, None])
+        return torch.cat([current[:, None], earlier], dim=1).flatten(0, 2)
 
     return ImageFeatures(
-        features=joined(own.features, features), foreground=joined(own.foreground, foreground)
+        features=joined(key_frame.features, features),
+        foreground=joined(key_frame.foreground, foreground),
     )

@@ -1,4 +1,4 @@
-"""Samples as the tensors that an exported graph takes.
+"""Inputs of exported graphs, computed from sample dicts.
 
 Shapes: B samples, T frames (0 is the key frame), N cameras, (H, W) image size, (h, w) feature map.
 """
@@ -24,13 +24,16 @@ def graph_inputs(
     *,
     score_threshold: float | None = None,
 ) -> dict[str, Tensor]:
-    """Inputs of a graph by their names, in the order of its ``forward``, on the model's device.
+    """Computes the inputs of a graph by name, in the order of its ``forward``.
 
     Args:
-        model: what the graph was made of.
-        samples: B dicts as the model takes them, with the images of all frames.
-        options: what the graph takes.
-        score_threshold: boxes must score higher; None: the model's own.
+        model: the model of the graph.
+        samples: B sample dicts of the model, with the images of all frames.
+        options: options of the graph.
+        score_threshold: scores of boxes must be higher than this; None takes the model's threshold.
+
+    Returns:
+        Contiguous tensors on the model's device.
     """
     if score_threshold is None:
         score_threshold = model.head.decoder.score_threshold
@@ -53,8 +56,12 @@ def graph_inputs(
 
 
 def frame_cells(model: FSDBEV, cameras: Cameras, images: Tensor) -> Tensor:
-    """(B, T, N, D, h, w) int32 BEV cells of all frustum points. Those of the key frame stay as they
-    are while the rig does; those of earlier frames change as the ego moves."""
+    """Computes the (B, T, N, D, h, w) int32 BEV cells of all frustum points.
+
+    Cells of the key frame depend only on the rig. Cells of earlier frames also depend on the motion
+    of the ego (docs/model.md, "View transform").
+    """
+    # The size of the feature map follows from the layers; one frame tells it.
     one_frame = model.extract_image_features(images[:1, 0])
     feature_size = tuple(one_frame.foreground.shape[-2:])
     cells = [
@@ -65,6 +72,7 @@ def frame_cells(model: FSDBEV, cameras: Cameras, images: Tensor) -> Tensor:
 
 
 def _earlier_frames(model: FSDBEV, images: Tensor) -> dict[str, Tensor]:
+    """Computes the features of earlier frames that a stream would have kept."""
     frames = [model.extract_image_features(images[:, t]) for t in range(1, images.shape[1])]
     shape = (len(images), -1)
     return {

@@ -1,4 +1,4 @@
-"""Exporting a model: every file is written, run, and held against the model before it is kept."""
+"""Export of a model: writes each file, runs it, and keeps it if it agrees with the model."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from .metadata import describe_graph, describe_model, versions
 logger = logging.getLogger(__name__)
 
 METADATA = "metadata.json"
-#: Every score is higher: whatever a graph can find is compared.
+#: Lower than any score, so that all detections of graph and model are compared.
 _LOWEST_SCORE = 0.0
 
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file that does what the model does.
+    """Exported file whose outputs agree with the model.
 
     Attributes:
-        name: in the folder.
-        num_bytes: its size.
-        seconds: that it took to write.
-        differences: between what it and the model find.
+        name: file name in the output folder.
+        num_bytes: size of the file.
+        seconds: time that writing the file took.
+        differences: differences between the outputs of the file and of the model.
     """
 
     name: str
@@ -62,24 +62,27 @@ def export_model(
     tolerance: float = TOLERANCE,
     about: Mapping[str, Any] | None = None,
 ) -> list[ExportedFile]:
-    """Exports a model to a new folder, with ``metadata.json`` beside the exported graphs.
+    """Exports a model to a new folder with one file for each format and ``metadata.json``.
 
     Args:
-        model: on the device where it will run; it is put into evaluation mode. Files of standard
-            operators are made on the CPU.
-        samples: as many as a call of the exported graph takes, as the model takes them. What the
-            graphs and the model find in them is compared.
-        output: the folder; it must be empty or not be there. It comes to be when everything is in
-            it and agrees.
-        formats: of ``FORMATS``.
+        model: the model on the device where the exported graph will run; it is switched to
+            evaluation mode. Files of standard operators are made on the CPU.
+        samples: sample dicts of the model, as many as one call of the exported graph takes. The
+            detections of the graphs in these samples are compared with those of the model.
+        output: folder that does not exist or is empty. It appears when all files are complete and
+            agree with the model.
+        formats: formats from ``FORMATS``.
         stream, cells: see ``GraphOptions``; files of standard operators always take cells.
         tolerance: see :mod:`.comparison`.
         about: further metadata.
 
+    Returns:
+        The exported files in the order of the formats.
+
     Raises:
-        ValueError: a format cannot be written here, or what it gives differs from what the model
-            gives by more than the tolerance.
-        FileExistsError: there is something in the folder.
+        ValueError: a format cannot be written in this environment, or its outputs differ from
+            those of the model by more than the tolerance.
+        FileExistsError: the folder is not empty.
     """
     model.eval()
     for format in formats:
@@ -116,7 +119,8 @@ def _export(
     options: GraphOptions,
     tolerance: float,
 ) -> tuple[ExportedFile, dict[str, Any]]:
-    """Writes and checks one file; what became of it, and its metadata."""
+    """Writes and checks one file; returns the file and its metadata."""
+    # A copy, because the caller's model stays on its device.
     if format.standard and model.device.type != "cpu":
         model = copy.deepcopy(model).cpu()
     num_cameras = torch.as_tensor(samples[0]["images"]).shape[1]
@@ -152,10 +156,12 @@ def _compare(
     expected: Sequence[Candidates],
     tolerance: float,
 ) -> Differences:
-    found = outputs if graph.options.nms else graph.suppress(outputs)
-    counts = found["count"].tolist()
+    """Compares the outputs of a file with the model's detections and, for a stream, features."""
+    # The model returns detections after NMS, so candidates pass through NMS before the comparison.
+    outputs_of_nms = outputs if graph.options.nms else graph.suppress(outputs)
+    counts = outputs_of_nms["count"].tolist()
     detections = [
-        Candidates(*(found[key][b, :n].cpu() for key in ("boxes", "scores", "classes")))
+        Candidates(*(outputs_of_nms[key][b, :n].cpu() for key in ("boxes", "scores", "classes")))
         for b, n in enumerate(counts)
     ]
     features = 0.0
@@ -171,7 +177,7 @@ def _compare(
 
 @torch.no_grad()
 def _find(model: FSDBEV, samples: Sequence[dict]) -> list[Candidates]:
-    """Detections of each sample by the model's own forward pass, of any score."""
+    """Detects boxes of any score with the model's own forward pass."""
     decoder = model.head.decoder
     own_threshold = decoder.score_threshold
     decoder.score_threshold = _LOWEST_SCORE
@@ -186,9 +192,9 @@ def _find(model: FSDBEV, samples: Sequence[dict]) -> list[Candidates]:
 
 
 def _check_output(output: Path) -> None:
-    """Refuses a folder with content; removes what a killed run left unfinished beside it."""
+    """Checks that the folder is missing or empty; removes unfinished folders of killed runs."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise FileExistsError(f"{output} is there already: remove it, or name another folder")
+        raise FileExistsError(f"{output} already exists: remove it, or choose another folder")
     for folder in leftovers(output.parent, glob.escape(output.name)):
         shutil.rmtree(folder)
-        logger.info("removed %s, which a killed run left unfinished", folder)
+        logger.info("removed %s, an unfinished folder of a killed run", folder)

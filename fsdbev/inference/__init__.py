@@ -1,4 +1,4 @@
-"""Inference with a trained model: predictor, streams, diagnostics of a sample."""
+"""Inference with a trained model: predictor, streaming, diagnostics of a sample."""
 
 from .diagnostics import diagnose
 from .predictor import Predictor, load_model

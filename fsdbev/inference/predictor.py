@@ -1,4 +1,4 @@
-"""Detection in the images of any rig, without a data set.
+"""Predictor: 3D detection in the images of any camera rig, without a data set.
 
 Shapes: T frames (0 is the key frame), N cameras, H x W network image.
 """
@@ -34,7 +34,7 @@ Image = str | os.PathLike | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class _FrameImages:
-    """A frame with its (N, 3, H, W) network images."""
+    """A frame with its (N, 3, H, W) uint8 network images."""
 
     frame: Frame
     images: Tensor
@@ -47,20 +47,21 @@ class Predictor:
         found = predictor({"left": "l.jpg", "front": "f.jpg", "right": "r.jpg"}, "rig.yaml")
         for box in found.at_least(0.3).records(predictor.class_names): ...
 
-    A model of several frames also uses the frames of earlier calls, if each call passes the pose of
-    the vehicle (``ego2global``). Each frame goes through the image branch once. Call such a model
-    at the rate that it was trained with, which is 0.5 s between frames for nuScenes.
+    A model of several frames also uses the frames of earlier calls if each call passes the pose of
+    the vehicle (``ego2global``). Each frame passes through the image branch once. Call such a model
+    at the frame rate of its training data: nuScenes has 0.5 s between frames.
 
     Args:
-        config: a config file, or a config as ``fsdbev.model_zoo.get_config`` gives it.
-        weights: a checkpoint in any format that training takes.
-        overrides: ``key=value``, changes to the config; ``train.device=cpu`` chooses the device.
+        config: a config file, or a config from ``fsdbev.model_zoo.get_config``.
+        weights: a checkpoint in any format that ``train.init_checkpoint`` accepts.
+        overrides: changes to the config as ``key=value``; ``train.device=cpu`` selects the device.
 
     Raises:
-        FileNotFoundError, ValueError: config or weights cannot be read, or don't fit each other.
+        FileNotFoundError, ValueError: config or weights cannot be read, or the weights do not fit
+            the model.
     """
 
-    #: What ``labels`` of the found boxes index.
+    #: Class names that ``labels`` of detected boxes index.
     class_names: tuple[str, ...] = tuple(CLASS_NAMES)
 
     def __init__(
@@ -95,26 +96,26 @@ class Predictor:
         """Detects the objects of one frame.
 
         Args:
-            images: of every camera, by its name or in the rig's order: files, or (height, width,
-                3) uint8 RGB arrays of the size that the rig says.
-            rig: the cameras, or their rig file.
-            ego2global: (4, 4) pose of the vehicle, or (N, 4, 4) its pose at each camera's exposure,
-                in any fixed frame of reference; the identity for a rig that does not move. Without
-                it, earlier frames are dropped and velocities are unreliable.
+            images: one image for each camera, by camera name or in the rig's order. An image is a
+                file or a (height, width, 3) uint8 RGB array of the size in the rig.
+            rig: the camera rig or its rig file.
+            ego2global: (4, 4) pose of the vehicle, or (N, 4, 4) poses at the exposure of each
+                camera, in any fixed frame of reference; the identity for a rig that does not move.
+                Without a pose, earlier frames are dropped and velocities are unreliable.
 
         Returns:
-            The detected boxes on the CPU, in the ego frame (x forward, y left, z up, metres) at the
-            reference camera's exposure.
+            Detected boxes on the CPU, in the ego frame (x forward, y left, z up, metres) at the
+            exposure of the reference camera.
 
         Raises:
-            FileNotFoundError, ValueError: an image is missing, unreadable or of another size; a
-                pose is not a rigid transform; the cameras differ from those of the earlier calls,
+            FileNotFoundError, ValueError: an image is missing, unreadable or has another size; a
+                pose is not a rigid transform; or the cameras differ from those of earlier calls,
                 see :meth:`reset`.
         """
         return self.detect(self.sample(images, rig, ego2global=ego2global))
 
     def reset(self) -> None:
-        """Drops the earlier frames; call it before another drive or another rig."""
+        """Drops all earlier frames. Call it before another drive or another rig."""
         self._past_frames.clear()
         if isinstance(self._network, StreamingPredictor):
             self._network.reset()
@@ -126,20 +127,23 @@ class Predictor:
         *,
         ego2global: ArrayLike | None = None,
     ) -> dict[str, Any]:
-        """Makes the sample dict of the next frame, in ``MultiViewMapper``'s format. Takes the
-        arguments of a call. The frame is kept as an earlier frame of the next calls."""
+        """Makes the sample dict of the next frame, in the format of ``MultiViewMapper``.
+
+        Arguments and errors are those of a call. The frame is kept for the next calls.
+        """
         rig = rig if isinstance(rig, Rig) else read_rig(rig)
         frame = self._frame(rig, ego2global)
         transforms = [self._image_aug.fixed(size) for size in rig.image_sizes]
         pixels = read_images(images, rig)
         network_images = [t.apply(p) for t, p in zip(transforms, pixels, strict=True)]
         current = _FrameImages(frame, torch.from_numpy(np.stack(network_images)))
-        if ego2global is None:  # earlier frames cannot be aligned without a pose
+        if ego2global is None:
+            # Earlier frames cannot be aligned without a pose.
             self.reset()
             used = [current] * self.model.num_frames
         else:
             self._past_frames.append(current)
-            used = self._key_and_earlier()
+            used = self._model_frames()
         return sample_of(
             [each.frame for each in used],
             torch.stack([each.images for each in used]),
@@ -149,20 +153,22 @@ class Predictor:
 
     @torch.no_grad()
     def detect(self, sample: dict[str, Any]) -> LabelledBoxes:
-        """Detects the boxes of a sample dict that :meth:`sample` made."""
+        """Detects the boxes of a sample dict from :meth:`sample`."""
         found = self._network([sample])[0]["instances"]
         boxes, scores = found.pred_boxes_3d.to("cpu"), found.scores.cpu()
         return LabelledBoxes(boxes, found.pred_classes.cpu(), scores)
 
     def _frame(self, rig: Rig, ego2global: ArrayLike | None) -> Frame:
+        """Makes the frame of a call. Fields that only data sets need are empty."""
         if self._past_frames:
-            before = self._past_frames[-1].frame
-            sizes = tuple(map(tuple, before.image_sizes.tolist()))
-            if (before.channels, sizes) != (rig.channels, rig.image_sizes):
+            previous = self._past_frames[-1].frame
+            sizes = tuple(map(tuple, previous.image_sizes.tolist()))
+            if (previous.channels, sizes) != (rig.channels, rig.image_sizes):
                 raise ValueError(
                     f"the rig has cameras {rig.channels} of {rig.image_sizes} pixels, the earlier "
-                    f"frames had {before.channels} of {sizes}; call reset() between rigs"
+                    f"frames had {previous.channels} of {sizes}; call reset() between rigs"
                 )
+        # A unique token for each frame, by which the stream finds the features of earlier frames.
         token, self._count = str(self._count), self._count + 1
         return Frame(
             sample_token=token,
@@ -181,18 +187,20 @@ class Predictor:
             reference_camera=rig.reference_camera,
         )
 
-    def _key_and_earlier(self) -> list[_FrameImages]:
-        """The T frames that the model takes, the latest first. The latest replaces missing ones."""
+    def _model_frames(self) -> list[_FrameImages]:
+        """Returns the T frames of the next sample, the latest first."""
         latest_first = list(self._past_frames)[::-1]
-        wanted = [t * self._spacing for t in range(self.model.num_frames)]
-        return [latest_first[i if i < len(latest_first) else 0] for i in wanted]
+        indices = [t * self._spacing for t in range(self.model.num_frames)]
+        # The key frame replaces missing frames, as in training (docs/model.md, "Training data").
+        return [latest_first[i if i < len(latest_first) else 0] for i in indices]
 
 
 def load_model(cfg: DictConfig, weights: str) -> nn.Module:
-    """The model of ``build_model`` with the weights of a file, in evaluation mode.
+    """Builds the model of a config, loads weights, and switches to evaluation mode.
 
     Raises:
-        FileNotFoundError, ValueError: as ``load_weights``, which must find all that it looks for.
+        FileNotFoundError, ValueError: the weights cannot be read or do not fit the model exactly,
+            see ``load_weights``.
     """
     model = build_model(cfg)
     load_weights(model, weights, strict=True)
@@ -200,10 +208,11 @@ def load_model(cfg: DictConfig, weights: str) -> nn.Module:
 
 
 def read_images(images: Mapping[str, Image] | Sequence[Image], rig: Rig) -> list[NDArray[np.uint8]]:
-    """(height, width, 3) RGB pixels of every camera of ``rig``, in its order.
+    """Reads the images of a rig as (height, width, 3) uint8 RGB arrays, in the rig's order.
 
     Raises:
-        FileNotFoundError, ValueError: one is missing, too many, unreadable, or of another size.
+        FileNotFoundError, ValueError: an image is missing, unreadable or has another size, or there
+            are too many images.
     """
     if isinstance(images, Mapping):
         if set(images) != set(rig.channels):
@@ -220,11 +229,13 @@ def read_images(images: Mapping[str, Image] | Sequence[Image], rig: Rig) -> list
 
 
 def _pixels(image: Image, rig: Rig, camera: int) -> NDArray[np.uint8]:
+    """Reads and checks the image of one camera."""
     name, size = rig.channels[camera], rig.image_sizes[camera]
     where = f"camera {name!r}"
     if isinstance(image, str | os.PathLike):
         file = ImageFile(image)
         where = f"{image} ({where})"
+        # The header is enough for the check, and an image of another size is never decoded.
         _check_size(where, file.size, size)
         return file.decode()
     image = np.asarray(image)
@@ -237,15 +248,16 @@ def _pixels(image: Image, rig: Rig, camera: int) -> NDArray[np.uint8]:
 
 
 def _check_size(where: str, found: tuple[int, int], size: tuple[int, int]) -> None:
+    """Raises a ValueError if an image does not have the size in the rig."""
     if found != size:
         raise ValueError(
-            f"{where}: {found[0]} x {found[1]} pixels, but the rig says {size[0]} x {size[1]}; "
-            "give the size and the intrinsics of these images"
+            f"{where}: {found[0]} x {found[1]} pixels, but the rig has {size[0]} x {size[1]}; "
+            "correct the size and the intrinsics in the rig, or give other images"
         )
 
 
 def _poses(ego2global: ArrayLike | None, rig: Rig) -> NDArray[np.float64]:
-    """(N, 4, 4), one a camera."""
+    """Returns (N, 4, 4) poses, the pose of each camera; the identity without ``ego2global``."""
     try:
         poses = np.array(np.eye(4) if ego2global is None else ego2global, np.float64)
     except (TypeError, ValueError) as error:

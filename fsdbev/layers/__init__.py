@@ -1,7 +1,7 @@
-"""Operators: typed functions over compiled kernels, each with a twin in plain PyTorch or Pillow.
+"""Operators: typed functions over compiled kernels, each with a reference implementation.
 
-The kernels are built on installation where there is a compiler (``csrc/``); without them the twins
-take over, with one warning.
+The kernels in ``csrc/`` are built at installation if a compiler is available. Without them the
+references in plain PyTorch or Pillow run instead, after one warning.
 """
 
 from ._extension import EXTENSION_BUILT

@@ -1,4 +1,7 @@
-"""Heatmaps that training aims at: of 2D boxes in the images, of 3D boxes on the BEV grid."""
+"""Target heatmaps: elliptical Gaussians of 2D boxes in images, Gaussian peaks on the BEV grid.
+
+Shapes: M boxes of all views, V views, C classes, (H, W) network image, P peaks, (Y, X) BEV grid.
+"""
 
 from __future__ import annotations
 
@@ -20,33 +23,33 @@ def elliptical_heatmaps(
     image_size: tuple[int, int],
     stride: int,
 ) -> Tensor:
-    """Elliptical Gaussians of 2D boxes, seen through an affine map (SPEC.md section 10).
+    """Draws elliptical Gaussians of 2D boxes, sampled through an affine map.
 
-    Each box is a Gaussian on the pixels of its original image, of peak 1 at trunc(centre), with
-    radii trunc(width / 2), trunc(height / 2) and sigma (2 radius + 1) / 4 along each axis, cut at
-    the radii (where it is still above e^-4) and at the image's border; of several of a class the
-    largest counts. That map is seen through ``image_aug`` with bilinear interpolation, and a cell
-    is the mean of its four middle pixels. Only what these look at is evaluated, near the boxes.
+    See docs/model.md, "Training data".
 
-    Shapes: M boxes of all views, V views, C classes, H x W network image.
+    Each box is a Gaussian on the pixels of its original image with peak 1 at trunc(centre), radii
+    trunc(width / 2) and trunc(height / 2), and sigma (2 radius + 1) / 4 along each axis. It is cut
+    at the radii, where its value is still above e^-4, and at the image border. Overlapping boxes of
+    a class are combined by the maximum. The map is sampled through ``image_aug`` with bilinear
+    interpolation, and a cell is the mean of its four middle pixels. Only pixels near the boxes
+    are evaluated.
 
     Args:
-        boxes: (M, 4) x1, y1, x2, y2, pixels of the original image. A box with a value that is not
-            finite, or of negative size, draws nothing; one of no size is one pixel.
-        view: (M,) int64, 0 .. V - 1.
-        class_ids: (M,) int64, 0 .. C - 1.
-        image_aug: (V, 4, 4) original -> network image; only its affine map of (u, v) counts.
+        boxes: (M, 4) x1, y1, x2, y2, pixels of the original image. Boxes with a non-finite value or
+            a negative size are skipped; a box of size zero is one pixel.
+        view: (M,) int64 view of each box, 0 .. V - 1.
+        class_ids: (M,) int64 class of each box, 0 .. C - 1.
+        image_aug: (V, 4, 4) original -> network image; only its affine map of (u, v) is used.
         source_sizes: (V, 2) int64 width and height of the original images, at most 2^20.
         num_classes: C.
         image_size: (H, W) of the network image.
-        stride: pixels to a cell along each axis; even.
+        stride: pixels per cell along each axis; even.
 
     Returns:
-        (V, C, H // stride, W // stride) float32. No gradient.
+        (V, C, H // stride, W // stride) float32, without gradient.
 
     Raises:
-        ValueError: shapes, dtypes, devices or indices do not fit together, or a matrix has no
-            inverse.
+        ValueError: shapes, dtypes, devices or indices are inconsistent, or a matrix is singular.
     """
     arguments = (boxes, view, class_ids, image_aug, source_sizes)
     settings = (num_classes, image_size, stride)
@@ -58,16 +61,16 @@ def elliptical_heatmaps(
 def draw_gaussians(
     xy: Tensor, radius: Tensor, plane: Tensor, *, planes: int, shape: tuple[int, int]
 ) -> Tensor:
-    """Peaks of height 1 and sigma ``(2 * radius + 1) / 6`` cells, cut to the square of that radius
-    and at the border, the larger value where they overlap (SPEC.md section 8).
+    """Draws Gaussian peaks on BEV maps (docs/model.md, "Head, targets, decoding").
 
-    Every value of a square is above the published cut at float epsilon times the peak.
+    Peaks have height 1 and sigma ``(2 * radius + 1) / 6`` cells. They are cut to the square of the
+    radius and at the border of the map, and combined by the maximum.
 
     Args:
-        xy: (P, 2) int64 center cells, on the grid.
-        radius: (P,) int64, cells.
-        plane: (P,) int64, the map each is drawn on, 0 .. planes - 1; those of plane -1 are not
-            drawn, whatever their cell and radius.
+        xy: (P, 2) int64 center cells on the grid.
+        radius: (P,) int64 radius in cells.
+        plane: (P,) int64 map of each peak, 0 .. planes - 1. Peaks of plane -1 are skipped; their
+            cell and radius are not checked.
         planes: number of maps.
         shape: (Y, X) cells of a map.
 
@@ -75,9 +78,11 @@ def draw_gaussians(
         (planes, Y, X) float32.
 
     Raises:
-        ValueError: shapes, dtypes or devices do not fit together, a center is off the grid, a
-            radius is negative, or a plane is none of these.
+        ValueError: shapes, dtypes or devices are inconsistent, a center is off the grid, a radius
+            is negative, or a plane is out of range.
     """
+    # The release zeroes values below float epsilon times the peak. Inside the square none is so
+    # small: at a corner, 3 sigma from the center along each axis, the value is at least e^-9.
     arguments = (xy, radius, plane, planes, shape)
     if has_kernels(xy.device):
         return torch.ops.fsdbev.draw_gaussians(*arguments)

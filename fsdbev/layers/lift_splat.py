@@ -1,7 +1,9 @@
-"""Lift, mask, splat: depth-weighted image features summed into a BEV grid (SPEC.md section 6).
+"""Lift, mask, splat: sums depth-weighted image features into a BEV grid.
 
-Shapes: S weight sets, V views (images), P splats, D depth bins, C context channels, h x w feature
-map, Z x Y x X BEV grid (Z is 1), B outputs (samples).
+Lift, Splat, Shoot (arXiv:2008.05711) with masks (docs/model.md, "View transform").
+
+Shapes: S weight sets, V views (images), P splats (pairs of a view and an output), D depth bins,
+C context channels, (h, w) feature map, (Z, Y, X) BEV grid with Z = 1, B outputs (samples).
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from .reference.lift_splat import (
 
 @dataclass(frozen=True)
 class Frustum:
-    """The points of a camera frustum, and the BEV grid that they fall into.
+    """Points of a camera frustum and the BEV grid that they are splat into.
 
-    Frustum point (k, i, j) lies in the network image at ``u = j (W-1)/(w-1)``,
-    ``v = i (H-1)/(h-1)`` and depth ``depth_start + k * depth_step`` metres. A point of the BEV
-    frame lies in cell ``trunc((p - lower) / size)``, toward zero, so that one up to one cell below
-    ``lower`` lands in cell 0; points outside the grid have no cell.
+    Frustum point (k, i, j) has network image coordinates ``u = j (W-1)/(w-1)``,
+    ``v = i (H-1)/(h-1)`` and depth ``depth_start + k * depth_step`` metres. The cell of a point in
+    the BEV frame is ``trunc((p - lower) / size)``, truncated toward zero as in the release: a point
+    up to one cell below ``lower`` falls into cell 0. Points outside the grid have no cell.
 
     Attributes:
         image_size: (H, W) of the network image, pixels.
@@ -45,7 +47,7 @@ class Frustum:
     count: tuple[int, int, int]
 
     def arguments(self) -> tuple:
-        """The attributes in the order in which the operators take them."""
+        """Returns the attributes in the order of the operators' arguments."""
         depths = (self.depth_start, self.depth_step)
         return (self.image_size, *depths, self.lower, self.size, self.count)
 
@@ -64,39 +66,41 @@ def lift_splat(
     depth_threshold: float,
     foreground_threshold: float,
 ) -> Tensor:
-    """Sums ``weight * context`` of every frustum point that takes part into its BEV cell.
+    """Adds ``weight * context`` of every frustum point above the thresholds to its BEV cell.
 
-    A point takes part in a weight set if its weight there is at least ``depth_threshold`` and the
-    foreground of its pixel there is at least ``foreground_threshold``. ``undo_image_aug`` takes its
-    (u, v, depth) to the original image, ``image2bev`` takes (u depth, v depth, depth) of that to
-    metres of the BEV frame. Splat p sends the features of ``view[p]`` through ``image2bev[p]`` to
-    ``output[p]``; a view's points are lifted once for all of its splats and weight sets.
+    A point is used in a weight set if its weight is at least ``depth_threshold`` and the foreground
+    probability of its pixel at least ``foreground_threshold``, both in that set.
+    ``undo_image_aug`` transforms its (u, v, depth) to the original image, and ``image2bev``
+    transforms (u depth, v depth, depth) of the original image to metres in the BEV frame. Splat p
+    sends the features of ``view[p]`` through ``image2bev[p]`` to ``output[p]``. A view is lifted
+    once for all of its splats and weight sets.
 
-    Geometry is computed in float64. Sums are float32 (float64 for float64 input), on the CPU in an
-    order that does not depend on the number of threads. On a CUDA device the forward sums are
-    atomic, unless ``torch.use_deterministic_algorithms(True)`` asks for a fixed order; gradients
-    always have one.
+    Geometry is float64, so that points near a cell border fall into the same cell on every device.
+    Sums are float32 (float64 for float64 input). On the CPU their order does not depend on the
+    number of threads. On CUDA the forward sums are atomic unless
+    ``torch.use_deterministic_algorithms(True)`` is set; gradients always have a fixed order.
 
     Args:
-        weights: (S, V, D, h, w) weight of every frustum point, e.g. student's and teacher's depth
-            probability.
-        foreground: (S, V, h, w) foreground probability of every pixel; takes no gradient.
+        weights: (S, V, D, h, w) weight of every frustum point, such as the depth probability of
+            student and teacher.
+        foreground: (S, V, h, w) foreground probability of every pixel, without gradient.
         context: (V, C, h, w) image features, shared by the weight sets.
-        undo_image_aug: (V, 4, 4) network image -> original image; takes no gradient.
-        image2bev: (P, 4, 4) original image, depth-scaled -> BEV frame, metres; takes no gradient.
-        view: (P,) int64, 0 .. V - 1.
-        output: (P,) int64, 0 .. num_outputs - 1.
+        undo_image_aug: (V, 4, 4) network image -> original image, without gradient.
+        image2bev: (P, 4, 4) original image, scaled by depth -> BEV frame in metres, without
+            gradient.
+        view: (P,) int64 view of each splat, 0 .. V - 1.
+        output: (P,) int64 output of each splat, 0 .. num_outputs - 1.
         num_outputs: B.
-        frustum: the points and the grid.
-        depth_threshold: smallest weight that takes part.
-        foreground_threshold: smallest foreground that takes part.
+        frustum: the frustum points and the BEV grid.
+        depth_threshold: smallest weight of a used point.
+        foreground_threshold: smallest foreground probability of a used point.
 
     Returns:
-        (S, B, C, Y, X) contiguous, float32 (float64 if any of weights and context is).
+        (S, B, C, Y, X) contiguous, float32 (float64 if weights or context are).
 
     Raises:
-        ValueError: shapes, dtypes, devices or indices do not fit together. An index out of range
-            on a CUDA device stops the kernel instead.
+        ValueError: shapes, dtypes, devices or indices are inconsistent. An index out of range on a
+            CUDA device stops the kernel instead.
     """
     arguments = (weights, foreground, context, undo_image_aug, image2bev, view, output, num_outputs)
     arguments += (*frustum.arguments(), depth_threshold, foreground_threshold)
@@ -114,22 +118,23 @@ def frustum_cells(
     feature_size: tuple[int, int],
     frustum: Frustum,
 ) -> Tensor:
-    """The BEV cell of every frustum point, for :func:`splat_cells`: compute once where cameras and
-    augmentation do not change.
+    """Computes the BEV cell of every frustum point, the input of :func:`splat_cells`.
+
+    The cells can be reused as long as calibration and augmentation do not change.
 
     Args:
         undo_image_aug: (V, 4, 4), as in :func:`lift_splat`.
-        image2bev: (P, 4, 4), likewise.
-        view: (P,) int64.
+        image2bev: (P, 4, 4), as in :func:`lift_splat`.
+        view: (P,) int64 view of each splat.
         num_bins: D.
         feature_size: (h, w).
-        frustum: the points and the grid.
+        frustum: the frustum points and the BEV grid.
 
     Returns:
-        (P, D, h, w) int32 cells ``y * X + x``, -1 outside the grid.
+        (P, D, h, w) int32 cells ``y * X + x``; -1 for points outside the grid.
 
     Raises:
-        ValueError: shapes, dtypes, devices or indices do not fit together.
+        ValueError: shapes, dtypes, devices or indices are inconsistent.
     """
     arguments = (undo_image_aug, image2bev, view, num_bins, feature_size, *frustum.arguments())
     if has_kernels(view.device):
@@ -150,14 +155,19 @@ def splat_cells(
     depth_threshold: float,
     foreground_threshold: float,
 ) -> Tensor:
-    """:func:`lift_splat` with cells known beforehand, for static rigs and for export.
+    """Computes :func:`lift_splat` with precomputed cells, for static rigs and for export.
+
+    Arguments not listed are those of :func:`lift_splat`.
 
     Args:
-        cells: (P, D, h, w) int32 from :func:`frustum_cells`: ``y * X + x``, -1 for none.
+        cells: (P, D, h, w) int32 from :func:`frustum_cells`: ``y * X + x``, or -1.
         grid_size: (Y, X).
 
-    The other arguments, the result and the errors are those of :func:`lift_splat`; a cell outside
-    the grid is an error too, where a point that takes part lies in it.
+    Returns:
+        (S, B, C, Y, X), see :func:`lift_splat`.
+
+    Raises:
+        ValueError: as :func:`lift_splat`, or the cell of a used point is outside the grid.
     """
     arguments = (weights, foreground, context, cells, view, output, num_outputs)
     arguments += (grid_size, depth_threshold, foreground_threshold)
@@ -167,7 +177,7 @@ def splat_cells(
 
 
 def _new_bev(weights, context, num_outputs, grid_size):
-    """An empty result; the type of the sums is that of csrc/lift_splat.h."""
+    """Returns an empty result; its dtype follows the rule in csrc/lift_splat.h."""
     is_double = torch.float64 in (weights.dtype, context.dtype)
     shape = (weights.shape[0], num_outputs, context.shape[1], *grid_size)
     return context.new_empty(shape, dtype=torch.float64 if is_double else torch.float32)
@@ -196,25 +206,32 @@ def _fake_backward(grad, weights, foreground, context, *rest):
 
 
 def _register(name: str, tensors: int, fake) -> None:
-    """Registers what PyTorch needs beside the kernels of an operator whose first arguments are
-    ``tensors`` tensors, of which it derives by the first and the third, and then ``num_outputs``.
+    """Registers shape inference and autograd of an operator.
+
+    Args:
+        name: name of the operator. Its gradient is the operator ``{name}_backward``.
+        tensors: number of leading tensor arguments, followed by ``num_outputs``. The first
+            (weights) and the third (context) have gradients.
+        fake: function of the same arguments that returns an empty result.
     """
 
     def setup_context(ctx, inputs, output) -> None:
         ctx.save_for_backward(*inputs[:tensors])
+        # Without num_outputs, which the backward operator reads from the shape of the gradient.
         ctx.settings = inputs[tensors + 1 :]
 
     def backward(ctx, grad):
         operator = getattr(torch.ops.fsdbev, f"{name}_backward")
         grad_weights, grad_context = operator(grad, *ctx.saved_tensors, *ctx.settings)
-        without = [None] * (tensors - 3 + 1 + len(ctx.settings))
-        return grad_weights, None, grad_context, *without
+        no_gradients = [None] * (tensors - 3 + 1 + len(ctx.settings))
+        return grad_weights, None, grad_context, *no_gradients
 
     torch.library.register_fake(f"fsdbev::{name}", fake)
     torch.library.register_fake(f"fsdbev::{name}_backward", _fake_backward)
     torch.library.register_autograd(f"fsdbev::{name}", backward, setup_context=setup_context)
 
 
+# torch.ops.fsdbev has no operators to register for without the extension.
 if EXTENSION_BUILT:
     _register("lift_splat", 7, _fake_lift_splat)
     _register("splat_cells", 6, _fake_splat_cells)

@@ -1,6 +1,6 @@
 """Rotated IoU and non-maximum suppression in BEV.
 
-Shapes: G groups (each on its own: a task of a sample), M (and K) boxes.
+Shapes: G groups with separate NMS (a task of a sample), M and K boxes.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from .reference.nms import grouped_nms_reference, rotated_iou_reference
 
 
 def rotated_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
-    """Intersection over union of every pair of rotated rectangles.
+    """Computes the intersection over union of every pair of rotated rectangles.
 
     Args:
         boxes_a: (..., M, 5) x, y, l, w (metres, length along the heading), yaw (rad).
-        boxes_b: (..., K, 5) likewise, with the same leading dimensions.
+        boxes_b: (..., K, 5) of the same layout and leading dimensions.
 
     Returns:
-        (..., M, K) float32 (float64 for float64 ``boxes_a``), computed in float64, 0 .. 1. A box
-        whose size is not positive, or with a value that is not finite, or whose area is 0 or
-        infinite in float64, has IoU 0 with every box, itself too. No gradient.
+        (..., M, K) IoU in 0 .. 1, computed in float64, returned in float32 (float64 for float64
+        ``boxes_a``), without gradient. Invalid boxes have IoU 0 with every box including
+        themselves: boxes with a non-positive size, a non-finite value, or an area that is 0 or
+        infinite in float64.
 
     Raises:
         ValueError: shapes, dtypes or devices are not as stated.
     """
+    # Detached, since the operator has no gradient and a backward pass through it would be wrong.
     boxes_a, boxes_b = boxes_a.detach(), boxes_b.detach()
     if has_kernels(boxes_a.device):
         return torch.ops.fsdbev.rotated_iou(boxes_a, boxes_b)
@@ -42,30 +44,29 @@ def grouped_nms(
     max_input: int | None = None,
     max_output: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Greedy suppression in every group on its own: a box goes if a better one that stays
-    suppresses it.
+    """Applies greedy NMS to each group.
 
-    In a rotated group it does so where their IoU is larger than the threshold; in a circle group
-    where the squared distance of their centers is the threshold or less. Better is the higher
-    score, and of equal scores the lower index. A slot whose score is NaN or -inf holds no box: so
-    groups of different sizes fit one tensor. A box that :func:`rotated_iou` gives 0 for all, or in
-    a circle group one whose center is not finite, is a box like others but neither suppresses nor
-    is suppressed, whatever the threshold; a threshold of NaN suppresses nothing.
+    Drops a box if a kept box of its group with a higher score suppresses it. In a rotated group a
+    box suppresses those with an IoU above the threshold. In a circle group it suppresses those
+    whose squared distance between centers is at most the threshold. Equal scores are ordered by
+    index. A score of NaN or -inf marks an empty slot, so that groups of different
+    sizes fit one tensor. Invalid boxes (see :func:`rotated_iou`; in circle groups those with a
+    non-finite center) neither suppress nor are suppressed. A threshold of NaN suppresses nothing.
 
-    All sizes are known beforehand, and nothing waits for a CUDA device.
+    All sizes are fixed by the arguments, so nothing synchronises with a CUDA device.
 
     Args:
-        boxes: (G, M, 5) x, y, l, w (metres, length along the heading), yaw (rad). Only x and y
-            matter in circle groups.
+        boxes: (G, M, 5) x, y, l, w (metres, length along the heading), yaw (rad). Circle groups
+            only use x and y.
         scores: (G, M).
-        thresholds: (G,) IoU, or square metres; floating point.
+        thresholds: (G,) floating point; IoU, or square metres for circle groups.
         is_circle: (G,) bool.
-        max_input: only so many best boxes of a group take part; None: all.
-        max_output: at most so many of a group are kept; None: no limit, which is M.
+        max_input: number of best boxes of a group to consider; None for all.
+        max_output: maximum number of kept boxes per group; None for M.
 
     Returns:
-        ``keep`` (G, max_output) int64 indices of the boxes kept, best first, then -1; ``num_kept``
-        (G,) int64 how many.
+        ``keep`` (G, max_output) int64 indices of the kept boxes, best first, padded with -1, and
+        ``num_kept`` (G,) int64.
 
     Raises:
         ValueError: shapes, dtypes or devices are not as stated, or a limit is negative.
@@ -82,17 +83,19 @@ def rotated_nms(
     max_input: int | None = None,
     max_output: int | None = None,
 ) -> Tensor:
-    """:func:`grouped_nms` of one group by IoU. The host waits for the number of boxes kept.
+    """Applies NMS by rotated IoU to one group; see :func:`grouped_nms`.
+
+    Synchronises with the device to read the number of kept boxes.
 
     Args:
-        boxes: (M, 5) x, y, l, w, yaw.
-        scores: (M,); NaN and -inf: no box.
-        iou_threshold: 0 .. 1; larger overlaps are suppressed.
-        max_input: only so many best boxes take part; None: all.
-        max_output: keep at most so many; None: no limit.
+        boxes: (M, 5) x, y, l, w (metres), yaw (rad).
+        scores: (M,); NaN and -inf mark empty slots.
+        iou_threshold: boxes with a larger IoU are suppressed, 0 .. 1.
+        max_input: number of best boxes to consider; None for all.
+        max_output: maximum number of kept boxes; None for no limit.
 
     Returns:
-        (K,) int64 indices of the boxes kept, best first.
+        (K,) int64 indices of the kept boxes, best first.
 
     Raises:
         ValueError: shapes, dtypes or devices are not as stated, or a limit is negative.
@@ -109,18 +112,19 @@ def circle_nms(
     max_input: int | None = None,
     max_output: int | None = None,
 ) -> Tensor:
-    """:func:`grouped_nms` of one group by distance of centers. The host waits as in
-    :func:`rotated_nms`.
+    """Applies NMS by distance of centers to one group; see :func:`grouped_nms`.
+
+    Synchronises with the device to read the number of kept boxes.
 
     Args:
-        centers: (M, 2) x, y.
-        scores: (M,); NaN and -inf: no box.
-        squared_distance: square metres; centers as near or nearer are suppressed.
-        max_input: only so many best boxes take part; None: all.
-        max_output: keep at most so many; None: no limit.
+        centers: (M, 2) x, y, metres.
+        scores: (M,); NaN and -inf mark empty slots.
+        squared_distance: centers at this squared distance or less are suppressed, square metres.
+        max_input: number of best boxes to consider; None for all.
+        max_output: maximum number of kept boxes; None for no limit.
 
     Returns:
-        (K,) int64 indices of the boxes kept, best first.
+        (K,) int64 indices of the kept boxes, best first.
 
     Raises:
         ValueError: shapes, dtypes or devices are not as stated, or a limit is negative.
@@ -139,6 +143,7 @@ def _one_group(
     max_input: int | None,
     max_output: int | None,
 ) -> Tensor:
+    # float64, so that the threshold equals the given Python float.
     thresholds = torch.full((1,), threshold, dtype=torch.float64, device=boxes.device)
     circles = torch.full((1,), is_circle, dtype=torch.bool, device=boxes.device)
     keep, _ = grouped_nms(boxes[None], scores[None], thresholds, circles, max_input, max_output)

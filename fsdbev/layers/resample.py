@@ -1,4 +1,7 @@
-"""Images as the network takes them: resized, cropped, flipped, turned."""
+"""Resampling of camera images to the network's input: resize, crop, flip, rotate.
+
+Shapes: (height, width) original image, (H, W) network image.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +23,24 @@ def resample_image(
     flip: bool = False,
     rotation: float = 0.0,
 ) -> Tensor:
-    """Pillow's bicubic ``resize``, ``crop``, mirroring and nearest-neighbour ``rotate``, one after
-    the other and to the last bit; only what is seen in the end is computed.
+    """Resizes, crops, mirrors and rotates an image with the same bits as Pillow.
 
-    Resizing is cubic convolution (a = -1/2) over a window that widens by the factor of shrinking;
-    weights are in units of 2^-22, bytes in between. Columns come first, as in every Pillow up to
-    12, and in 13 unless the height loses more than twice as many pixels as the width.
+    Equals Pillow's bicubic ``resize``, ``crop``, ``FLIP_LEFT_RIGHT`` and nearest-neighbour
+    ``rotate`` in this order, but computes visible pixels only. Resizing is cubic convolution
+    (a = -1/2) over a window that widens when the image shrinks. Weights have units of 2^-22, and
+    the intermediate image has bytes. Columns are resized first, as in Pillow up to version 12, and
+    in version 13 unless the height loses more than twice as many pixels as the width.
 
     Args:
-        image: (height, width, 3) uint8, on the CPU; sides of 1 to 2^20 pixels.
-        resized: width, height after resizing, 1 to 2^20.
-        crop: left, top corner of the output in the resized image; may be outside of it.
-        output: W, H, at most 2^14.
-        flip: mirror left and right.
-        rotation: degrees counter-clockwise about the centre of the output.
+        image: (height, width, 3) uint8 on the CPU; sides of 1 to 2^20 pixels.
+        resized: (width, height) after resizing, 1 to 2^20.
+        crop: (left, top) corner of the output in the resized image; may be outside of it.
+        output: (W, H), at most 2^14.
+        flip: whether to mirror left and right.
+        rotation: rotation about the centre of the output, degrees counter-clockwise.
 
     Returns:
-        (3, H, W) uint8; black where there is no image. No gradient.
+        (3, H, W) uint8, black outside the image, without gradient.
 
     Raises:
         ValueError: the image or a size is not as stated, or the rotation is not finite.
@@ -53,11 +57,14 @@ def resample_image(
 
 
 def _turn(rotation: float, output: tuple[int, int]) -> list[int]:
-    """Where the pixels of the output look before rotation, as Pillow has it: (x, y) looks at
-    ((t0 x + t1 y + t2) >> 16, (t3 x + t4 y + t5) >> 16). Empty: nowhere else."""
+    """Computes Pillow's fixed-point coefficients t of a rotation; empty for no rotation.
+
+    Output pixel (x, y) takes the value of ((t0 x + t1 y + t2) >> 16, (t3 x + t4 y + t5) >> 16).
+    """
     if rotation % 360 == 0:
         return []
     angle = math.radians(rotation % 360)
+    # Rounded to 15 digits and to 16.16 fixed point as in Pillow, so that the bits are the same.
     cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
     middle_x, middle_y = output[0] / 2, output[1] / 2
     numbers = []

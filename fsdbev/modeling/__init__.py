@@ -1,4 +1,4 @@
-"""The model: image branch, foreground enhancement, depth, view transform, BEV encoder, head."""
+"""Parts of the detector, from the image backbone to the center head, and its meta-architectures."""
 
 from .backbone import FPN, ResNet, resnet_channels
 from .bev_encoder import BEVEncoder, TemporalStage

@@ -1,6 +1,7 @@
-"""BEV encoder: temporal stage, residual stages, neck (SPEC section 6). Runs in float32.
+"""BEV encoder: temporal stage, residual stages and neck (docs/model.md, "View transform").
 
-Shapes: B samples (student's, then teacher's), T frames, C channels, (Y, X) BEV grid.
+Shapes: B samples (in training of FSD-BEV the student's, then the teacher's), T frames, C channels,
+(Y, X) BEV grid.
 """
 
 from __future__ import annotations
@@ -17,11 +18,20 @@ from .registry import PART_REGISTRY
 
 
 class ResidualStage(nn.Sequential):
-    """Two BasicBlocks; the first one's shortcut is a 3x3 convolution with bias and without norm."""
+    """Two BasicBlocks. The first block's shortcut is a 3x3 convolution with bias and without norm.
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the output.
+        stride: stride of the first block.
+        bn_momentum: momentum of every BatchNorm.
+    """
 
     def __init__(
         self, *, in_channels: int, channels: int, stride: int = 1, bn_momentum: float = 0.1
     ) -> None:
+        # ResNet's shortcut is a 1x1 convolution with norm, and only where the shape changes. The
+        # release has this one in every stage, also at stride 1; kept so that its weights fit.
         first = BasicBlock(
             in_channels=in_channels,
             channels=channels,
@@ -37,10 +47,13 @@ class ResidualStage(nn.Sequential):
 
 @PART_REGISTRY.register()
 class TemporalStage(nn.Module):
-    """One residual stage that every frame's pooled BEV map passes before frames are concatenated.
+    """Residual stage applied to the pooled BEV map of each frame before frames are concatenated.
+
+    All frames share its weights. Runs in float32.
 
     Args:
-        channels: C of a frame's map.
+        channels: C, channels of one frame's map.
+        bn_momentum: momentum of every BatchNorm.
     """
 
     def __init__(self, *, channels: int, bn_momentum: float = 0.1) -> None:
@@ -49,20 +62,23 @@ class TemporalStage(nn.Module):
 
     @full_precision
     def forward(self, pooled_bev: Tensor) -> Tensor:
-        """(B, C, Y, X) -> (B, C, Y, X)."""
+        """Refines the (B, C, Y, X) map of one frame; same shape out."""
         return self.stage(pooled_bev)
 
 
 @PART_REGISTRY.register()
 class BEVEncoder(nn.Module):
-    """Three residual stages of stride 2 each, and a neck back to the grid's resolution.
+    """Three residual stages of stride 2 and a neck that restores the grid's resolution.
+
+    Runs in float32 (docs/model.md, "Depth network").
 
     Args:
-        frame_channels: C of one frame's map.
+        frame_channels: C, channels of one frame's map.
         num_frames: T; the input has T C channels.
-        width: the stages have 2, 4 and 8 times this many channels; ``frame_channels`` if None.
-        out_channels: of the output; the neck has twice as many inside.
-        bn_momentum: of every BatchNorm.
+        width: base width; the stages have 2, 4 and 8 times as many channels. ``frame_channels`` if
+            None.
+        out_channels: channels of the output; the neck has twice as many inside.
+        bn_momentum: momentum of every BatchNorm.
     """
 
     def __init__(
@@ -92,14 +108,26 @@ class BEVEncoder(nn.Module):
             in_channels=(2 * width, 8 * width), out_channels=out_channels, bn_momentum=bn_momentum
         )
 
+    # The maps are sums over many frustum points per cell, and the neck adds stages of different
+    # scale. bfloat16 would round both to 8 significant bits.
     @full_precision
     def forward(self, bev_feats: Tensor) -> Tensor:
-        """(B, T C, Y, X) -> (B, out_channels, Y, X)."""
+        """Encodes the concatenated frames.
+
+        Args:
+            bev_feats: (B, T C, Y, X), frame by frame along the channels.
+
+        Returns:
+            (B, out_channels, Y, X) float32.
+
+        Raises:
+            ValueError: Y or X is not a multiple of 8.
+        """
         height, width = bev_feats.shape[-2:]
         if height % 8 or width % 8:
             raise ValueError(
-                f"BEV maps must be a multiple of 8 cells, got {height} x {width}; choose the "
-                "range or the cell of the BEVGrid accordingly"
+                f"BEV maps need a height and width divisible by 8, got {height} x {width}; change "
+                "the range or the cell size of the BEVGrid"
             )
         maps = []
         for stage in self.stages:
@@ -109,11 +137,12 @@ class BEVEncoder(nn.Module):
 
 
 class BEVNeck(nn.Module):
-    """Joins the finest and the coarsest map and upsamples them to twice the finest one's size.
+    """Merges the stride-2 and the stride-8 map and upsamples the result to the grid's resolution.
 
     Args:
-        in_channels: of the finest and the coarsest map.
-        out_channels: of the output; twice as many inside.
+        in_channels: channels of the stride-2 map and of the stride-8 map.
+        out_channels: channels of the output; the first two convolutions have twice as many.
+        bn_momentum: momentum of every BatchNorm.
     """
 
     def __init__(
@@ -132,10 +161,19 @@ class BEVNeck(nn.Module):
         kaiming_init(self)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """(B, C1, Y / 2, X / 2) and (B, C2, Y / 8, X / 8) -> (B, out_channels, Y, X)."""
+        """Merges two maps.
+
+        Args:
+            fine: (B, C1, Y / 2, X / 2).
+            coarse: (B, C2, Y / 8, X / 8).
+
+        Returns:
+            (B, out_channels, Y, X).
+        """
         x = self.merge(torch.cat([fine, _upsample(coarse, 4)], dim=1))
         return self.refine(_upsample(x, 2))
 
 
 def _upsample(x: Tensor, factor: int) -> Tensor:
+    # align_corners=True is the rule of the release (docs/model.md, "View transform").
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=True)

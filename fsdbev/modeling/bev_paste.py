@@ -1,6 +1,6 @@
-"""BEV-paste: two samples' BEV maps and boxes in one, as augmentation (SA-BEV, section 3.3).
+"""BEV-Paste, an augmentation that adds the BEV maps of two samples (SA-BEV, arXiv:2307.11477, 3.3).
 
-Shapes: B samples, P splats, M boxes.
+Shapes: B samples, P (view, sample) pairs of a ``ViewToBEV``, M boxes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from .view_transform import ViewToBEV
 
 @PART_REGISTRY.register()
 class BEVPaste:
-    """Sample i receives the BEV of samples i and (i + 1) mod B, both through one random transform.
+    """Adds the BEV of sample (i + 1) mod B to that of sample i, both under one random transform.
 
-    A batch of one sample has nothing to paste; it is only transformed.
+    The boxes of sample i become those of both samples. The view transform does the pasting by
+    pooling each view into two maps (docs/model.md, "Foreground self-distillation"). A batch of one
+    sample is only transformed.
 
     Args:
-        max_rotation: rotation about z is drawn from +- this many degrees.
-        scale: range of the uniform scale.
-        flip_prob: probability of a flip, for x and y each.
+        max_rotation: maximum rotation about z, degrees; drawn uniformly from both directions.
+        scale: range of the uniformly drawn scale.
+        flip_prob: probability of a flip, for x and y independently.
     """
 
     def __init__(
@@ -45,7 +47,17 @@ class BEVPaste:
     def sample_transforms(
         self, batch_size: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        """(B, 4, 4) float32 random transforms, on the CPU; flip after scaled rotation."""
+        """Draws one transform per sample: flip @ (scale * rotation).
+
+        Args:
+            batch_size: B.
+            generator: CPU generator; the default one if None.
+
+        Returns:
+            (B, 4, 4) float32 on the CPU, augmented key ego -> pasted key ego.
+        """
+        # One draw of (angle, scale, flip x, flip y) for the whole batch, whatever the settings:
+        # switching one of them off does not change the other random numbers of a seeded run.
         draw = torch.rand(4, batch_size, generator=generator)
         angle = (2 * draw[0] - 1) * self.max_rotation
         scale = self.scale[0] + draw[1] * (self.scale[1] - self.scale[0])
@@ -54,7 +66,13 @@ class BEVPaste:
         return make_transform(flip[:, :, None] * scale[:, None, None] * rotation_z(angle))
 
     def paste_views(self, view_to_bev: ViewToBEV, transforms: Tensor) -> ViewToBEV:
-        """Each view into its own sample and into the one before, through their ``transforms``."""
+        """Sends each view into its own sample and into the previous one.
+
+        Args:
+            view_to_bev: each view into its own sample, once.
+            transforms: (B, 4, 4) of :meth:`sample_transforms`; a view gets that of the receiving
+                sample.
+        """
         times = 2 if view_to_bev.num_samples > 1 else 1
         receiver = (view_to_bev.sample - 1) % view_to_bev.num_samples
         sample = torch.cat([view_to_bev.sample, receiver][:times])
@@ -64,18 +82,26 @@ class BEVPaste:
             sample=sample,
             image2bev=transforms.to(view_to_bev.image2bev)[sample]
             @ view_to_bev.image2bev.repeat(times, 1, 1),
-            cells=None,
+            cells=None,  # precomputed cells do not include the transforms
         )
 
     def paste_instances(
         self, instances: Sequence[Instances], transforms: Tensor
     ) -> list[Instances]:
-        """Boxes of both samples, seen through the receiver's transform."""
+        """Merges the boxes of samples i and (i + 1) mod B under the transform of sample i.
+
+        Args:
+            instances: one per sample, with ``gt_boxes_3d`` and ``gt_classes``.
+            transforms: (B, 4, 4) of :meth:`sample_transforms`.
+
+        Returns:
+            New instances, one per sample.
+        """
         pasted = []
-        for i, own in enumerate(instances):
-            parts = [own, instances[(i + 1) % len(instances)]][: min(2, len(instances))]
+        for i, receiver in enumerate(instances):
+            parts = [receiver, instances[(i + 1) % len(instances)]][: min(2, len(instances))]
             boxes = Boxes3D.cat([part.gt_boxes_3d for part in parts])
-            result = Instances(own.image_size)
+            result = Instances(receiver.image_size)
             result.gt_boxes_3d = boxes.transformed(transforms[i])
             result.gt_classes = torch.cat([part.gt_classes for part in parts])
             pasted.append(result)

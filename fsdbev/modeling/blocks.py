@@ -1,6 +1,6 @@
-"""Convolution blocks that several parts share.
+"""Convolution blocks shared by the parts of the model.
 
-Shapes: B batch (any stacked images or maps), C channels, H, W size of the map.
+Shapes: B batch (images or BEV maps), C channels, (H, W) size of the map.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
-#: Heatmaps start at a probability of 0.1: most cells are background.
+#: Initial bias of heatmap logits, a probability of 0.1 (CenterNet, arXiv:1904.07850). Most cells
+#: are background; at a probability of 0.5 their loss would dominate the first iterations.
 HEATMAP_PRIOR_BIAS = -2.19
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """3x3 convolution that keeps the size at stride 1."""
+    """Builds a 3x3 convolution with padding 1, which keeps the size at stride 1."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=bias)
 
 
@@ -30,7 +31,16 @@ def conv_bn_relu(
     bias: bool = False,
     bn_momentum: float = 0.1,
 ) -> nn.Sequential:
-    """Convolution that keeps the size, BatchNorm, ReLU."""
+    """Builds a convolution that keeps the size, BatchNorm and ReLU.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: side of the kernel, odd.
+        dilation: dilation of the kernel.
+        bias: whether the convolution has a bias.
+        bn_momentum: momentum of the BatchNorm.
+    """
     padding = dilation * (kernel // 2)
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=bias),
@@ -40,7 +50,7 @@ def conv_bn_relu(
 
 
 def heatmap_head(channels: int, out_channels: int) -> nn.Sequential:
-    """conv3x3-ReLU-conv1x1; its logits start at ``HEATMAP_PRIOR_BIAS``."""
+    """Builds conv3x3-ReLU-conv1x1 for logits whose bias starts at ``HEATMAP_PRIOR_BIAS``."""
     head = nn.Sequential(
         conv3x3(channels, channels, bias=True),
         nn.ReLU(inplace=True),
@@ -51,7 +61,7 @@ def heatmap_head(channels: int, out_channels: int) -> nn.Sequential:
 
 
 def kaiming_init(module: Module) -> Module:
-    """Kaiming-normal weights for a ReLU behind every convolution in ``module``, biases zero.
+    """Initialises every convolution in ``module``: Kaiming-normal weights (fan-out), zero biases.
 
     Returns:
         ``module`` itself.
@@ -65,10 +75,17 @@ def kaiming_init(module: Module) -> Module:
 
 
 class BasicBlock(nn.Module):
-    """conv3x3-BN-ReLU-conv3x3-BN plus shortcut, ReLU; parameter names as torchvision's.
+    """conv3x3-BN-ReLU-conv3x3-BN, plus shortcut, ReLU; parameter names as torchvision's.
 
     Args:
-        downsample: the shortcut; the identity if None, which needs equal channels and stride 1.
+        in_channels: channels of the input.
+        channels: channels of the output.
+        stride: stride of the first convolution.
+        downsample: module of the shortcut; identity if None.
+        bn_momentum: momentum of both BatchNorms.
+
+    Raises:
+        ValueError: ``downsample`` is None, but the block changes the channels or the size.
     """
 
     expansion = 1

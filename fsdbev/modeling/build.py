@@ -1,4 +1,4 @@
-"""The model of a config, placed where it runs."""
+"""Builds the model of a config on its device."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ logger = logging.getLogger(__name__)
 
 
 def resolve_device(name: str) -> torch.device:
-    """``train.device`` as a device of this machine: the CPU where there is no GPU."""
+    """Returns ``train.device`` as a device of this machine; the CPU, with a warning, without a GPU.
+
+    Args:
+        name: a device as PyTorch names it, such as "cuda" or "cpu".
+    """
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
-        logger.warning("train.device is %r, but there is no GPU here: running on the CPU", name)
+        logger.warning("train.device is %r, but no GPU is available; running on the CPU", name)
         return torch.device("cpu")
     return device
 
 
 def build_model(cfg: DictConfig) -> nn.Module:
-    """``cfg.model`` on ``cfg.train.device``, weights laid out as ``train.channels_last`` says and
-    parts compiled as ``train.compile`` says."""
+    """Builds ``cfg.model`` on ``cfg.train.device``.
+
+    Applies ``cfg.train.channels_last`` (memory format of the weights) and ``cfg.train.compile``.
+    """
     model = instantiate(cfg.model).to(resolve_device(cfg.train.device))
     if cfg.train.get("channels_last", False):
         model = model.to(memory_format=torch.channels_last)
@@ -37,15 +43,21 @@ def build_model(cfg: DictConfig) -> nn.Module:
 
 
 def compile_parts(model: nn.Module, parts: Sequence[str] | None, **options: Any) -> None:
-    """Lets ``torch.compile``, with ``options``, run the named children of a model, or all that have
-    weights; names of weights stay.
+    """Compiles children of a model in place with ``torch.compile``.
 
-    Part by part, since what lies between them (calibration, labels, boxes) is Python on small
-    tensors. Copies of the model, such as the average of its weights, run as they are.
+    Names of parameters do not change. Deep copies of the model, such as the EMA model, are not
+    compiled.
+
+    Args:
+        model: the model.
+        parts: names of its children; None for all children with parameters.
+        options: keyword arguments of ``torch.compile``.
 
     Raises:
-        ValueError: the model has no such part.
+        ValueError: the model has no child of such a name.
     """
+    # Part by part: the code between the parts (calibration, labels, boxes) is Python on small
+    # tensors, which compilation does not speed up.
     children = dict(model.named_children())
     if parts is None:
         parts = [name for name, child in children.items() if list(child.parameters())]
@@ -54,14 +66,15 @@ def compile_parts(model: nn.Module, parts: Sequence[str] | None, **options: Any)
             raise ValueError(
                 f"train.compile.parts names {name!r}; the model has {sorted(children)}"
             )
-        _compile(children[name], options)
+        _compile_module(children[name], options)
 
 
-def _compile(module: nn.Module, options: dict[str, Any]) -> None:
-    """PyTorch's own containers run as they are, and what they hold is compiled: torch.compile does
-    not begin in PyTorch's own code."""
+def _compile_module(module: nn.Module, options: dict[str, Any]) -> None:
+    # torch.compile skips frames of PyTorch's own code, so a container such as nn.Sequential would
+    # run uncompiled. Its children are compiled instead.
     if type(module).forward.__module__.startswith("torch."):
         for child in module.children():
-            _compile(child, options)
+            _compile_module(child, options)
     else:
+        # nn.Module.compile, not torch.compile(module), whose wrapper renames all parameters.
         module.compile(**options)

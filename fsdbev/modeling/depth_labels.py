@@ -1,6 +1,8 @@
-"""Depth and foreground labels at stride 16, and the depth loss (SPEC section 7).
+"""Depth and foreground labels per feature cell, and the depth loss.
 
-Shapes: V images, (H, W) image size, (h, w) = (H, W) / 16 cells of P = 16 x 16 pixels,
+Rules of docs/model.md, "Foreground self-distillation".
+
+Shapes: V images, (H, W) image size, (h, w) = (H, W) / stride cells of P = stride x stride pixels,
 D depth bins.
 """
 
@@ -19,12 +21,12 @@ from .precision import full_precision
 
 @dataclass(frozen=True)
 class DepthLabels:
-    """Labels of a frame's cells.
+    """Depth and foreground labels of the feature cells of one frame.
 
     Attributes:
-        distribution: (V, D, h, w) label depth distribution, all zero where there is no label.
-        foreground: (V, h, w) bool, some foreground point lies in the cell.
-        known: (V, h, w) bool, the cell has a depth label.
+        distribution: (V, D, h, w) float32 label depth distribution, zeros for cells without label.
+        foreground: (V, h, w) bool, whether the cell contains a foreground point.
+        known: (V, h, w) bool, whether the cell has a depth label.
     """
 
     distribution: Tensor
@@ -35,14 +37,20 @@ class DepthLabels:
 def downsample_labels(
     gt_depth: Tensor, gt_foreground: Tensor, depth_bins: DepthBins, stride: int = 16
 ) -> DepthLabels:
-    """Points of the image -> labels of its cells.
+    """Computes the labels of feature cells from the points of an image.
 
-    A background cell takes its nearest point; a foreground cell the histogram of its foreground
-    points. Points outside the range of ``depth_bins`` don't count.
+    The distribution of a background cell is one-hot at the bin of its nearest point. That of a
+    foreground cell is the normalised histogram of its foreground points. Points outside the range
+    of ``depth_bins`` are dropped first.
 
     Args:
-        gt_depth: (V, H, W) metres, 0 where there is no point.
-        gt_foreground: (V, H, W) bool, the point there belongs to a foreground object.
+        gt_depth: (V, H, W) depth of the point at each pixel in metres, 0 for pixels without point.
+        gt_foreground: (V, H, W) bool, whether the point belongs to a foreground object.
+        depth_bins: bins of the distribution.
+        stride: side of a cell, pixels.
+
+    Raises:
+        ValueError: H or W is not a multiple of ``stride``.
     """
     height, width = gt_depth.shape[-2:]
     if height % stride or width % stride:
@@ -65,20 +73,23 @@ def downsample_labels(
 
 
 def _patches(image: Tensor, stride: int) -> Tensor:
-    """(V, H, W) -> (V, h, w, P)."""
+    """Splits (V, H, W) into (V, h, w, P) cells of pixels."""
     patches = image.unflatten(2, (-1, stride)).unflatten(1, (-1, stride))
     return patches.transpose(2, 3).flatten(3)
 
 
 def _nearest(bins: Tensor, num_bins: int) -> Tensor:
-    """(V, h, w, P) bins, -1 for none -> (V, h, w, D) one-hot at the smallest, zeros if none."""
+    """Returns (V, h, w, D) one-hot at the smallest of (V, h, w, P) bins; -1 marks no point."""
     nearest = torch.where(bins >= 0, bins, num_bins).amin(dim=-1)
+    # Cells without a point are one-hot in an extra bin, which is cut off.
     return F.one_hot(nearest, num_bins + 1)[..., :num_bins].float()
 
 
 def _histogram(bins: Tensor, num_bins: int) -> Tensor:
-    """(V, h, w, P) bins, -1 for none -> (V, h, w, D) share of each bin, zeros if none."""
+    """Returns the (V, h, w, D) share of each of (V, h, w, P) bins; -1 marks no point."""
     counts = torch.zeros(*bins.shape[:-1], num_bins + 1, device=bins.device)
+    # Bin 0 of the counts collects the pixels without point. The source is one expanded value, since
+    # a tensor of ones would be as large as the image.
     counts.scatter_add_(-1, bins + 1, torch.ones((), device=bins.device).expand(bins.shape))
     counts = counts[..., 1:]
     return counts / counts.sum(dim=-1, keepdim=True).clamp(min=1)
@@ -92,12 +103,18 @@ def depth_loss(
     foreground_weight: float = 0.9,
     background_weight: float = 0.1,
 ) -> Tensor:
-    """Binary cross-entropy against the label distribution, over the cells that have one.
+    """Computes the weighted binary cross-entropy of depth over the cells with a label.
+
+    Entropies are summed over bins, averaged over cells by their weights, and divided by at least
+    0.1 (docs/model.md, "Foreground self-distillation"; BEVDepth, arXiv:2206.10092).
 
     Args:
         depth_prob: (V, D, h, w) predicted probability.
-        foreground_weight, background_weight: of a cell, by its label.
+        labels: labels of the same cells.
+        foreground_weight: weight of cells with a foreground label.
+        background_weight: weight of the other cells.
     """
+    # In float32 by full_precision: CUDA autocast refuses binary_cross_entropy.
     entropy = F.binary_cross_entropy(depth_prob, labels.distribution, reduction="none").sum(dim=1)
     weight = torch.where(labels.foreground, foreground_weight, background_weight) * labels.known
     return (entropy * weight).sum() / weight.sum().clamp(min=0.1)

@@ -1,4 +1,6 @@
-"""Camera-aware depth and context network (BEVDepth, section 3.2; SPEC section 5).
+"""Camera-aware depth and context network (docs/model.md, "Depth network").
+
+The design is BEVDepth's (arXiv:2206.10092, "Camera-aware Depth Prediction").
 
 Shapes: B samples, N cameras, V = B N images, C context channels, D depth bins,
 (h, w) = (H, W) / 16.
@@ -18,12 +20,17 @@ from .blocks import BasicBlock, conv_bn_relu, kaiming_init
 from .precision import full_precision
 from .registry import PART_REGISTRY
 
-#: Length of ``Cameras.camera_vector``.
+#: Length of ``Cameras.camera_vector``: intrinsics, augmentations and pose of a camera.
 CAMERA_VECTOR_SIZE = 27
 
 
 class CameraGate(nn.Module):
-    """Scales channels by what an MLP makes of the camera vector (squeeze and excitation)."""
+    """Squeeze-and-excitation gate on channels, driven by the camera vector.
+
+    Args:
+        camera_channels: length of the camera vector.
+        channels: channels of the gated features.
+    """
 
     def __init__(self, *, camera_channels: int, channels: int) -> None:
         super().__init__()
@@ -36,19 +43,29 @@ class CameraGate(nn.Module):
         self.expand = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, camera: Tensor) -> Tensor:
-        """(V, channels, h, w) and (V, camera_channels) -> (V, channels, h, w)."""
+        """Scales the channels of each view.
+
+        Args:
+            x: (V, channels, h, w) features.
+            camera: (V, camera_channels) normalised camera vectors.
+
+        Returns:
+            (V, channels, h, w).
+        """
         gate = self.mlp(camera)[..., None, None]
         return x * self.expand(F.relu(self.reduce(gate))).sigmoid()
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: 1x1, dilated 3x3 and global branches, then one 1x1.
+    """Atrous spatial pyramid pooling (DeepLabv3, arXiv:1706.05587).
+
+    One 1x1 branch, dilated 3x3 branches and a global average branch, merged by a 1x1 convolution.
 
     Args:
-        in_channels: of input and output.
-        channels: of each branch.
-        dilations: one 3x3 branch each.
-        dropout: probability, on the output.
+        in_channels: channels of input and output.
+        channels: channels of each branch.
+        dilations: dilation of each 3x3 branch.
+        dropout: dropout probability of the output.
     """
 
     def __init__(
@@ -68,26 +85,28 @@ class ASPP(nn.Module):
         kaiming_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(V, in_channels, h, w) -> (V, in_channels, h, w)."""
-        whole = self.global_branch(F.adaptive_avg_pool2d(x, 1)).expand(-1, -1, *x.shape[-2:])
-        x = torch.cat([*(branch(x) for branch in self.branches), whole], dim=1)
+        """Transforms (V, in_channels, h, w) features; same shape out."""
+        pooled = self.global_branch(F.adaptive_avg_pool2d(x, 1)).expand(-1, -1, *x.shape[-2:])
+        x = torch.cat([*(branch(x) for branch in self.branches), pooled], dim=1)
         return self.dropout(self.project(x))
 
 
 @PART_REGISTRY.register()
 class DepthNet(nn.Module):
-    """Predicts a depth distribution and context features, knowing the camera. Runs in float32.
+    """Predicts depth distribution and context per pixel, conditioned on the camera.
+
+    Runs in float32 (docs/model.md, "Depth network").
 
     Args:
-        in_channels: of the image features.
-        mid_channels: inside the network.
+        in_channels: channels of the image features.
+        mid_channels: hidden channels.
         context_channels: C.
-        depth_bins: D comes from here.
-        aspp_channels: of each ASPP branch.
-        dropout: of the ASPP.
+        depth_bins: the depth bins; the network predicts a probability for each.
+        aspp_channels: channels of each ASPP branch.
+        dropout: dropout probability of the ASPP.
     """
 
-    #: Layers that ``embed`` runs.
+    #: Names of the layers that ``embed`` runs.
     image_layers = ("reduce",)
 
     def __init__(
@@ -115,25 +134,45 @@ class DepthNet(nn.Module):
         kaiming_init(self.reduce)
         kaiming_init(self.depth_blocks)
 
+    # Apart from forward, since these layers do not depend on the camera vector, which contains the
+    # key frame's pose. A stream computes them once per frame and reuses them for later key frames.
     @full_precision
     def embed(self, features: Tensor) -> Tensor:
-        """(V, in_channels, h, w) -> (V, mid_channels, h, w) float32: what ``forward`` takes. As far
-        as one gets without the camera vector, so it stays right for a frame of any key frame."""
+        """Computes the part of the network that is independent of the camera.
+
+        Args:
+            features: (V, in_channels, h, w) image features.
+
+        Returns:
+            (V, mid_channels, h, w) float32, the input of ``forward``.
+        """
         return self.reduce(features)
 
     @full_precision
     def forward(self, embedded: Tensor, camera_vector: Tensor) -> tuple[Tensor, Tensor]:
-        """(V, mid_channels, h, w) of ``embed`` and (B, N, 27) camera vector of the key frame.
+        """Predicts depth and context.
+
+        Args:
+            embedded: (V, mid_channels, h, w), the output of ``embed``.
+            camera_vector: (B, N, 27) camera vectors, with the key frame's poses for every frame.
 
         Returns:
-            (V, D, h, w) depth probability, (V, C, h, w) context; float32.
+            (V, D, h, w) depth probability and (V, C, h, w) context, float32.
         """
         depth, context = self.branches(embedded, camera_vector)
         return self.depth_conv(depth).softmax(dim=1), context
 
     def branches(self, embedded: Tensor, camera_vector: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``forward``, but the (V, mid_channels, h, w) features that depth is read off, for a
-        subclass that reads more off them."""
+        """Computes the features of both branches, for subclasses with other depth outputs.
+
+        Args:
+            embedded: as in ``forward``.
+            camera_vector: as in ``forward``.
+
+        Returns:
+            (V, mid_channels, h, w) input of the last depth convolution and (V, C, h, w) context.
+        """
+        # Focal lengths are near 1e3, entries of rotations at most 1: normalised before the MLPs.
         camera = self.camera_norm(camera_vector.flatten(0, 1))
         context = self.context_conv(self.context_gate(embedded, camera))
         return self.aspp(self.depth_blocks(self.depth_gate(embedded, camera))), context

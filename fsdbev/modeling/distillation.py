@@ -1,7 +1,8 @@
-"""Foreground self-distillation (FSD-BEV, section 3.2; SPEC section 7).
+"""Foreground self-distillation (FSD-BEV, arXiv:2407.10135, section 3.2).
 
-Teacher and student share image features and everything after pooling; they differ in the depth
-distribution and the foreground mask that weigh the pooling.
+Teacher and student share the image features and all layers after pooling. They differ in the depth
+distribution and the foreground mask of the pooling (docs/model.md, "Foreground
+self-distillation").
 
 Shapes: V images, D depth bins, (h, w) = (H, W) / 16, B samples, C channels, (Y, X) BEV grid.
 """
@@ -14,7 +15,7 @@ from torch import Tensor
 from .depth_labels import DepthLabels
 from .precision import full_precision
 
-#: What fills the holes of the teacher's hard labels, see ``teacher_weights``.
+#: Rules for cells without a depth label, see ``teacher_weights``.
 TEACHER_FILLS = ("paper", "release")
 
 
@@ -26,22 +27,27 @@ def teacher_weights(
     fill: str,
     foreground_threshold: float,
 ) -> tuple[Tensor, Tensor]:
-    """Weights of the teacher's pooling: hard labels, with the student's soft ones in their holes.
+    """Computes the pooling weights of the teacher: label depth, filled with predicted depth.
 
-    Gradients flow into ``depth_prob`` where it fills a hole.
+    Cells without a depth label take the student's depth probability. Gradients flow into
+    ``depth_prob`` through these cells.
 
     Args:
-        labels: of the frame.
+        labels: labels of the frame.
         depth_prob: (V, D, h, w) the student's depth probability.
         foreground: (V, h, w) the student's foreground probability.
-        fill: "paper": a cell without label that the student takes for foreground counts as such,
-            with the student's depth; "release": only label foreground counts, as in the public
-            release (SPEC section 9).
-        foreground_threshold: the student's foreground begins here.
+        fill: "paper" also pools cells without a label whose predicted foreground probability
+            reaches the threshold. "release" pools only cells with a foreground label, as the
+            public release does (docs/model.md, "Paper and release").
+        foreground_threshold: smallest foreground probability of a filled cell.
 
     Returns:
-        (V, D, h, w) depth weights, (V, h, w) foreground, 0 or 1.
+        (V, D, h, w) depth weights and (V, h, w) foreground mask, 0 or 1.
+
+    Raises:
+        ValueError: ``fill`` is not one of ``TEACHER_FILLS``.
     """
+    # The release fills the weights too and masks them away again. Both rules share this line.
     weights = torch.where(labels.known[:, None], labels.distribution, depth_prob)
     is_foreground = labels.foreground
     if fill == "paper":
@@ -53,11 +59,17 @@ def teacher_weights(
 
 @full_precision
 def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared distance of BEV features over the teacher's norm, mean over cells.
+    """Computes the squared distance of BEV features relative to the teacher's norm.
+
+    Sums over channels and averages over B Y X cells (docs/model.md, "Foreground
+    self-distillation").
 
     Args:
-        student, teacher: (B, C, Y, X) encoder outputs; gradients flow into both.
+        student: (B, C, Y, X) encoder output of the student.
+        teacher: (B, C, Y, X) encoder output of the teacher.
     """
+    # The teacher is not detached: it is the same network, and the loss trains both sides, as in the
+    # release.
     norm = torch.linalg.vector_norm(teacher, dim=1, keepdim=True) + 1e-7
     cells = student.shape[0] * student.shape[-2] * student.shape[-1]
     return ((student / norm) - (teacher / norm)).square().sum() / cells

@@ -1,4 +1,4 @@
-"""A plain foreground branch at one scale: what takes the place of MSFE in the paper's ablation.
+"""Foreground branch at a single scale, the replacement of MSFE in the paper's ablation.
 
 Shapes: V images, C channels, (h, w) = (H, W) / 16.
 """
@@ -19,10 +19,10 @@ from .registry import PART_REGISTRY
 
 @PART_REGISTRY.register()
 class ForegroundBranch(nn.Module):
-    """F16 alone feeds the depth network; a binary branch on it gives the foreground mask.
+    """Predicts a binary foreground mask from F16 and leaves F16 unchanged.
 
     Args:
-        in_channels: C of the pyramid's maps.
+        in_channels: C, channels of the pyramid's maps.
     """
 
     def __init__(self, *, in_channels: int) -> None:
@@ -30,16 +30,29 @@ class ForegroundBranch(nn.Module):
         self.mask_head = heatmap_head(in_channels, 1)
 
     def forward(self, pyramid: Sequence[Tensor]) -> ImageFeatures:
-        """[F4, F8, F16] -> features at stride 16; ``logits`` are (V, h, w) of the foreground."""
+        """Computes image features at stride 16.
+
+        Args:
+            pyramid: maps of the neck, F16 last.
+
+        Returns:
+            ``features`` (V, C, h, w), ``foreground`` (V, h, w) and its ``logits`` (V, h, w).
+        """
         f16 = pyramid[-1]
         logits = self.predict_mask(f16)
         return ImageFeatures(features=f16, foreground=logits.sigmoid(), logits=logits)
 
     @full_precision
     def predict_mask(self, f16: Tensor) -> Tensor:
-        """(V, C, h, w) -> (V, h, w) float32 logits."""
+        """Computes (V, h, w) float32 foreground logits from (V, C, h, w) features."""
         return self.mask_head(f16).squeeze(1)
 
     def loss(self, image: ImageFeatures, gt_heatmap: Tensor, labels: DepthLabels) -> Tensor:
-        """``loss_foreground`` against the label foreground of the cells alone."""
+        """Computes ``loss_foreground`` against the foreground labels of the cells.
+
+        Args:
+            image: features of the key frame with ``logits``.
+            gt_heatmap: not used; the argument is part of the interface shared with ``MSFE``.
+            labels: labels of the key frame.
+        """
         return heatmap_loss(image.logits, labels.foreground.float())

@@ -1,12 +1,12 @@
-"""What a frame's images say before any camera is looked at.
+"""Image features of a frame, the part of the network that is independent of calibration.
 
-Shapes: V images (samples x cameras), C channels, (h, w) map of the depth network.
+Shapes: V images (samples x cameras), C channels, (h, w) size of the depth network's map.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,15 +14,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Image features of one frame; all that a stream keeps of it. A model that needs more than this
-    adds fields of (V, ...) tensors.
+    """Image features of one frame.
+
+    Independent of camera poses, so that a stream caches them for later key frames. Subclasses add
+    fields; every field is a (V, ...) tensor or None.
 
     Attributes:
-        features: (V, C, h, w) input of the depth network.
-        foreground: (V, h, w) foreground probability, the mask of the view transform. None where the
-            images alone do not say.
-        logits: what the foreground loss is taken on; its shape is its module's own. None where
-            nothing is to be learnt from the frame.
+        features: (V, C, h, w) output of the depth network's ``embed``, or its input before that.
+        foreground: (V, h, w) foreground probability, the mask of the view transform. None for
+            models without a foreground branch on the image features.
+        logits: input of the foreground loss; its shape depends on the foreground branch. None
+            without such a loss.
     """
 
     features: Tensor
@@ -30,11 +32,11 @@ class ImageFeatures:
     logits: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> ImageFeatures:
-        """The same with ``function`` of every tensor."""
+        """Returns a copy with ``function`` applied to every tensor."""
         return replace(self, **{name: function(value) for name, value in self._tensors().items()})
 
     def chunk(self, count: int) -> list[ImageFeatures]:
-        """``count`` parts of equally many images."""
+        """Splits the images into ``count`` parts of equal size."""
         parts = {name: value.chunk(count) for name, value in self._tensors().items()}
         return [
             replace(self, **{n: values[i] for n, values in parts.items()}) for i in range(count)
@@ -42,12 +44,12 @@ class ImageFeatures:
 
     @staticmethod
     def cat(parts: Sequence[ImageFeatures]) -> ImageFeatures:
-        """All images of ``parts``, which have the same fields; a single one as it is."""
-        if len(parts) == 1:
+        """Concatenates the images of ``parts``, which have the same fields."""
+        if len(parts) == 1:  # torch.cat would copy
             return parts[0]
         names = parts[0]._tensors()
         return replace(parts[0], **{n: torch.cat([getattr(p, n) for p in parts]) for n in names})
 
     def _tensors(self) -> dict[str, Tensor]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        # Not dataclasses.asdict, which copies tensors.
+        return {name: value for name, value in vars(self).items() if value is not None}

@@ -1,4 +1,4 @@
-"""Multi-scale foreground enhancement (FSD-BEV, section 3.4; SPEC section 4).
+"""Multi-scale foreground enhancement, MSFE (FSD-BEV, arXiv:2407.10135, section 3.4).
 
 Shapes: V images (samples x cameras), C channels, K classes, (H, W) image size,
 (h, w) = (H, W) / 16.
@@ -23,12 +23,14 @@ from .registry import PART_REGISTRY
 
 @PART_REGISTRY.register()
 class MSFE(nn.Module):
-    """Predicts class heatmaps on F4 and adds the foreground of F4 and F8 to F16.
+    """Predicts class heatmaps on F4 and adds foreground-weighted F4 and F8 to F16.
+
+    See docs/model.md, "Multi-scale foreground enhancement".
 
     Args:
-        in_channels: C of the pyramid's maps.
+        in_channels: C, channels of the pyramid's maps.
         num_classes: K.
-        threshold: foreground probabilities at or below it count as zero.
+        threshold: foreground probabilities at or below it are set to zero.
     """
 
     def __init__(
@@ -39,22 +41,40 @@ class MSFE(nn.Module):
         self.heatmap_head = heatmap_head(in_channels, num_classes)
 
     def forward(self, pyramid: Sequence[Tensor]) -> ImageFeatures:
-        """[F4, F8, F16] -> features at stride 16; ``logits`` are (V, K, H / 4, W / 4) heatmaps."""
+        """Computes image features at stride 16.
+
+        Args:
+            pyramid: [F4, F8, F16], each (V, C, H / stride, W / stride).
+
+        Returns:
+            ``features`` (V, C, h, w), ``foreground`` (V, h, w) and heatmap ``logits``
+            (V, K, H / 4, W / 4).
+        """
         f4, f8, f16 = pyramid
         logits = self.predict_heatmaps(f4)
         s4 = F.threshold(logits.amax(dim=1, keepdim=True).sigmoid(), self.threshold, 0.0)
         s8 = F.max_pool2d(s4, 2)
         s16 = F.max_pool2d(s8, 2)
+        # The scores are float32; cast back so that the pyramid stays in the precision of autocast.
         features = f16 + _resize(s4.to(f4) * f4, f16) + _resize(s8.to(f8) * f8, f16)
         return ImageFeatures(features=features, foreground=s16.squeeze(1), logits=logits)
 
+    # In float32, since probabilities are compared with the threshold here and again in the view
+    # transform: rounded ones would move points in and out of the mask.
     @full_precision
     def predict_heatmaps(self, f4: Tensor) -> Tensor:
-        """(V, C, H / 4, W / 4) -> (V, K, H / 4, W / 4) float32 logits."""
+        """Computes (V, K, H / 4, W / 4) float32 heatmap logits from (V, C, H / 4, W / 4) F4."""
         return self.heatmap_head(f4)
 
     def loss(self, image: ImageFeatures, gt_heatmap: Tensor, labels: DepthLabels) -> Tensor:
-        """``loss_foreground`` against the (V, K, H / 4, W / 4) ``gt_heatmap`` alone."""
+        """Computes ``loss_foreground`` against elliptical heatmaps of the 2D boxes.
+
+        Args:
+            image: features of the key frame with ``logits``.
+            gt_heatmap: (V, K, H / 4, W / 4) target heatmap.
+            labels: not used; the argument is part of the interface shared with
+                ``ForegroundBranch``.
+        """
         return heatmap_loss(image.logits, gt_heatmap)
 
 
@@ -64,17 +84,22 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
 
 @full_precision
 def heatmap_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Soft focal loss of image heatmaps, summed over the batch.
+    """Computes the soft focal loss of image heatmaps, summed over the batch.
 
-    Cells with any target count as positive in proportion to its square; the sum of squares
-    normalises, unless there is no object at all.
+    Cells with a target g > 0 are positive with weight g^2, all others negative. The sum is divided
+    by the sum of g^2, unless there is no object (docs/model.md, "Multi-scale foreground
+    enhancement").
 
     Args:
-        logits, target: (V, K, H', W').
+        logits: (V, K, H', W').
+        target: (V, K, H', W') heatmap in 0..1; also (V, H', W') for both.
     """
+    # Losses run in float32: 1 - 1e-4 rounds to 1 in bfloat16 and float16, and log(1 - p) to -inf.
     p = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
     squared = target.square()
     positive = (p.log() * (1 - p).square() * squared).sum()
     negative = ((1 - p).log() * p.square() * (target == 0)).sum()
     norm = squared.sum()
+    # torch.where keeps the choice on the device. It computes both branches, so the clamp keeps the
+    # division by zero, whose gradient is NaN, out of the first one.
     return torch.where(norm > 0, -(positive + negative) / norm.clamp(min=1e-12), -negative)

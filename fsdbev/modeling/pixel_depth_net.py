@@ -1,4 +1,4 @@
-"""Depth and context from one 1x1 convolution, as in Lift, Splat, Shoot (section 3.1).
+"""Depth and context from one 1x1 convolution (Lift, Splat, Shoot, arXiv:2008.05711, section 3.1).
 
 Shapes: V images, C context channels, D depth bins, (h, w) = (H, W) / 16.
 """
@@ -15,16 +15,17 @@ from .registry import PART_REGISTRY
 
 @PART_REGISTRY.register()
 class PixelDepthNet(nn.Module):
-    """Each pixel's depth distribution and context from its own features, knowing no camera. Runs in
-    float32.
+    """Predicts depth distribution and context per pixel, without camera parameters.
+
+    Runs in float32, as ``DepthNet`` does.
 
     Args:
-        in_channels: of the image features.
+        in_channels: channels of the image features.
         context_channels: C.
-        depth_bins: D comes from here.
+        depth_bins: the depth bins; the network predicts a probability for each.
     """
 
-    #: Layers that ``embed`` runs: all.
+    #: Names of the layers that ``embed`` runs.
     image_layers = ("conv",)
 
     def __init__(self, *, in_channels: int, context_channels: int, depth_bins: DepthBins) -> None:
@@ -34,15 +35,23 @@ class PixelDepthNet(nn.Module):
 
     @full_precision
     def embed(self, features: Tensor) -> Tensor:
-        """(V, in_channels, h, w) -> (V, D + C, h, w) float32: what ``forward`` takes."""
+        """Computes (V, D + C, h, w) float32, the input of ``forward``.
+
+        Args:
+            features: (V, in_channels, h, w) image features.
+        """
         return self.conv(features)
 
     @full_precision
     def forward(self, embedded: Tensor, camera_vector: Tensor) -> tuple[Tensor, Tensor]:
-        """(V, D + C, h, w) of ``embed``; the camera vector is not looked at.
+        """Splits the embedding into depth and context.
+
+        Args:
+            embedded: (V, D + C, h, w), the output of ``embed``.
+            camera_vector: not used; the argument is part of the interface shared with ``DepthNet``.
 
         Returns:
-            (V, D, h, w) depth probability, (V, C, h, w) context; float32.
+            (V, D, h, w) depth probability and (V, C, h, w) context, float32.
         """
         depth, context = embedded.tensor_split([self.num_bins], dim=1)
         return depth.softmax(dim=1), context

@@ -1,4 +1,4 @@
-"""Islands of float32 under autocast."""
+"""Float32 regions inside autocast."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from torch import Tensor
 
 
 def full_precision(function: Callable) -> Callable:
-    """Runs ``function`` in float32 whatever autocast says around it.
+    """Decorates a function to run with autocast disabled and its inputs in float32.
 
-    Floating tensors among its arguments, or in lists and tuples of them, are cast to float32
-    (float64 stays, for gradient checks); other arguments pass through.
+    Casts float16 and bfloat16 tensors among the arguments, also inside lists, tuples and dicts, to
+    float32. Other arguments pass through; float64 stays float64 for gradient checks.
+
+    Used where rounding changes results (docs/model.md, "Depth network"): depth network, MSFE
+    logits, view transform, BEV encoder, decoding and all losses.
     """
 
     @functools.wraps(function)
@@ -29,8 +32,10 @@ def full_precision(function: Callable) -> Callable:
 
 
 def _cast(value: Any) -> Any:
+    """Casts half-precision tensors in ``value`` to float32."""
     if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
         return value.float()
+    # Exact types only: a named tuple could not be rebuilt from a generator.
     if type(value) in (list, tuple):
         return type(value)(_cast(v) for v in value)
     if type(value) is dict:
@@ -39,7 +44,7 @@ def _cast(value: Any) -> Any:
 
 
 def _device_type(value: Any) -> str | None:
-    """Device type of the first tensor found."""
+    """Returns the device type of the first tensor in ``value``; None without a tensor."""
     if isinstance(value, Tensor):
         return value.device.type
     if type(value) is dict:

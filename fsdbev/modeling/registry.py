@@ -1,7 +1,7 @@
-"""Classes by name, so that a config or the command line can say which one stands where.
+"""Registries that let configs and the command line select classes by name.
 
-``META_ARCH_REGISTRY`` (Detectron2's) holds whole models, ``PART_REGISTRY`` what they are made of. A
-plugin registers its own with ``@PART_REGISTRY.register()``; ``train.plugins`` names the plugins.
+``META_ARCH_REGISTRY`` (Detectron2's) contains meta-architectures, ``PART_REGISTRY`` their parts.
+Plugins register classes with ``@PART_REGISTRY.register()``; ``train.plugins`` lists the plugins.
 """
 
 from __future__ import annotations
@@ -16,39 +16,52 @@ from torch import nn
 
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
 
-#: Parts of models: backbones, depth networks, BEV encoders, heads and what else a config names.
+#: Registry of the parts of models: backbones, depth networks, BEV encoders, heads and others.
 PART_REGISTRY = Registry("PART")
 
 
 def build_part(*, name: str, **arguments: Any) -> Any:
-    """The part ``name`` of ``PART_REGISTRY``, made with ``arguments``.
+    """Builds the part registered as ``name`` in ``PART_REGISTRY``.
+
+    Args:
+        name: registered name.
+        arguments: keyword arguments of the part.
 
     Raises:
-        ValueError: there is no such part, or it does not take these arguments.
+        ValueError: no part has this name, or an argument is unknown or missing.
     """
     return _build(find_part(name), name, arguments)
 
 
 def build_meta_arch(*, name: str, **arguments: Any) -> nn.Module:
-    """The model ``name`` of ``META_ARCH_REGISTRY``, made with ``arguments``: its parts.
+    """Builds the model registered as ``name`` in ``META_ARCH_REGISTRY``.
+
+    Args:
+        name: registered name.
+        arguments: keyword arguments of the model, such as its parts.
 
     Raises:
-        ValueError: there is no such model, or it does not take these arguments.
+        ValueError: no model has this name, or an argument is unknown or missing.
     """
     return _build(find_meta_arch(name), name, arguments)
 
 
 def find_part(name: str) -> Callable:
-    """What is registered under ``name`` in ``PART_REGISTRY``; ValueError lists what is there."""
+    """Returns the class or function registered as ``name`` in ``PART_REGISTRY``.
+
+    Raises:
+        ValueError: no part has this name; the message lists the registered ones.
+    """
     return _find(PART_REGISTRY, "part of a model", name)
 
 
 def find_meta_arch(name: str) -> Callable:
-    """As ``find_part``, in ``META_ARCH_REGISTRY``."""
+    """Returns the class registered as ``name`` in ``META_ARCH_REGISTRY``; see ``find_part``."""
     return _find(META_ARCH_REGISTRY, "meta-architecture", name)
 
 
 def _find(registry: Registry, kind: str, name: str) -> Callable:
+    # Not registry.get, whose KeyError neither suggests a name nor mentions plugins.
     known = dict(registry)
     if name in known:
         return known[name]
@@ -56,24 +69,28 @@ def _find(registry: Registry, kind: str, name: str) -> Callable:
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise ValueError(
         f"no {kind} is registered as {name!r}; {hint}there are {', '.join(sorted(known))}. "
-        "What a plugin brings is there once train.plugins names it"
+        "For a class of a plugin, add the plugin to train.plugins"
     )
 
 
 def _build(registered: Callable, name: str, arguments: dict[str, Any]) -> Any:
+    # Checked before the call: Python's TypeError names one argument at a time and, for arguments
+    # passed on as **parts, the base class.
     accepted, needed = _parameters(registered)
     unknown = [argument for argument in arguments if argument not in accepted]
     missing = [argument for argument in needed if argument not in arguments]
-    if unknown or missing:
-        wrong = [f"does not know {', '.join(unknown)}"] if unknown else []
-        wrong += [f"lacks {', '.join(missing)}"] if missing else []
-        raise ValueError(f"{name} takes {', '.join(accepted)}; it {' and '.join(wrong)}")
+    kinds = {"unknown arguments": unknown, "missing arguments": missing}
+    problems = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+    if problems:
+        raise ValueError(f"{name} takes {', '.join(accepted)}; {'; '.join(problems)}")
     return registered(**arguments)
 
 
 def _parameters(registered: Callable) -> tuple[list[str], list[str]]:
-    """Names of what a class or function takes, and of what it must be given. What a constructor
-    hands on as ``**parts`` is what the constructor of the next class takes."""
+    """Returns the names of all parameters of a class or function, and of the required ones.
+
+    For a constructor with ``**parts`` this includes the parameters of the next class's constructor.
+    """
     if not inspect.isclass(registered):
         signatures = [inspect.signature(registered)]
     else:

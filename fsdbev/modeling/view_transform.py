@@ -1,7 +1,9 @@
-"""View transform: lift by depth, mask the background, splat into BEV (SPEC section 6).
+"""View transform: lift by depth, mask the background, splat into BEV.
 
-Shapes: B samples, N cameras, V = B N views, P splats, S weight sets (student, teacher),
-C channels, D depth bins, (H, W) image size, (h, w) = (H, W) / 16, (Y, X) BEV grid.
+Lift, Splat, Shoot (arXiv:2008.05711) with masks (docs/model.md, "View transform").
+
+Shapes: B samples, N cameras, V = B N views, P (view, sample) pairs, S weight sets (student,
+teacher), C channels, D depth bins, (H, W) image size, (h, w) = (H, W) / stride, (Y, X) BEV grid.
 """
 
 from __future__ import annotations
@@ -20,17 +22,17 @@ from .registry import PART_REGISTRY
 
 @dataclass(frozen=True)
 class ViewToBEV:
-    """Which view is splat into which sample's BEV map, and where it lies there.
+    """Pairs of view and receiving sample for one frame, with the transforms from image to BEV.
 
     Attributes:
-        view: (P,) int64 view.
-        sample: (P,) int64 sample whose map receives it.
+        view: (P,) int64 index of the view, 0 .. V - 1.
+        sample: (P,) int64 index of the sample whose BEV map receives the view, 0 .. B - 1.
         undo_image_aug: (V, 4, 4) network image (u, v, depth) -> original image (u, v, depth).
-        image2bev: (P, 4, 4) original image (u depth, v depth, depth) -> BEV frame, metres.
+        image2bev: (P, 4, 4) original image (u depth, v depth, depth) -> augmented key ego, metres.
         num_samples: B.
-        image_size: (H, W) of the network image.
-        cells: (P, D, h, w) int32 cells of all frustum points, where they have been computed
-            beforehand (:meth:`ViewTransform.with_cells`); then no geometry is done.
+        image_size: (H, W) of the network image, pixels.
+        cells: (P, D, h, w) int32 BEV cells of all frustum points, precomputed by
+            :meth:`ViewTransform.with_cells`; None to compute them in every call.
     """
 
     view: Tensor
@@ -43,7 +45,13 @@ class ViewToBEV:
 
     @classmethod
     def of_frame(cls, cameras: Cameras, frame: int, image_size: tuple[int, int]) -> ViewToBEV:
-        """Every view into its own sample, by its own pose at ``frame``."""
+        """Builds one pair per view of a frame: the view and its own sample.
+
+        Args:
+            cameras: calibration of the batch.
+            frame: 0 for the key frame, 1 for the frame before it, and so on.
+            image_size: (H, W) of the network image, pixels.
+        """
         image2bev = cameras.image2bev(frame)
         num_samples, num_cameras = (int(size) for size in image2bev.shape[:2])
         view = torch.arange(num_samples * num_cameras, device=image2bev.device)
@@ -57,23 +65,24 @@ class ViewToBEV:
         )
 
     def to(self, device: torch.device | str) -> ViewToBEV:
-        """The same on another device."""
+        """Returns a copy on ``device``."""
         tensors = {n: v for n, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **{n: v.to(device, non_blocking=True) for n, v in tensors.items()})
 
 
 @PART_REGISTRY.register()
 class ViewTransform(nn.Module):
-    """Pools lifted features into BEV maps; has no parameters. Runs in float32.
+    """Pools lifted image features into BEV maps. Has no parameters and runs in float32.
 
-    A frustum point takes part if its depth weight is at least ``depth_threshold`` and its pixel's
-    foreground probability at least ``foreground_threshold``.
+    A frustum point is pooled if its depth weight is at least ``depth_threshold`` and the foreground
+    probability of its pixel at least ``foreground_threshold``.
 
     Args:
         grid: the BEV grid.
-        depth_bins: depths of the frustum.
-        foreground_threshold: least foreground probability of a pixel.
-        depth_threshold: least depth weight of a point; None for 1 / D, 0 lets all take part.
+        depth_bins: the depth bins of the frustum.
+        foreground_threshold: smallest foreground probability of a pooled pixel.
+        depth_threshold: smallest depth weight of a pooled point; None for 1 / D, the weight of a
+            uniform distribution; 0 pools all points.
     """
 
     def __init__(
@@ -90,6 +99,8 @@ class ViewTransform(nn.Module):
         self.foreground_threshold = foreground_threshold
         self.depth_threshold = 1 / depth_bins.count if depth_threshold is None else depth_threshold
 
+    # In float32: a cell sums many points, and weights are compared with 1 / D, where rounding to
+    # half precision would change the set of pooled points.
     @full_precision
     def forward(
         self,
@@ -98,18 +109,18 @@ class ViewTransform(nn.Module):
         context: Tensor,
         view_to_bev: ViewToBEV,
     ) -> Tensor:
-        """Pools one frame.
+        """Pools the views of one frame.
 
         Args:
             weights: (S, V, D, h, w) depth weights.
-            foreground: (S, V, h, w) foreground probability; a mask, it takes no gradient.
-            context: (V, C, h, w).
-            splats: where the views go.
+            foreground: (S, V, h, w) foreground probability; only masks, without gradient.
+            context: (V, C, h, w) context features.
+            view_to_bev: receiving samples and transforms of the views.
 
         Returns:
             (S, B, C, Y, X) float32 BEV maps.
         """
-        places = dict(
+        options = dict(
             view=view_to_bev.view,
             output=view_to_bev.sample,
             num_outputs=view_to_bev.num_samples,
@@ -119,7 +130,7 @@ class ViewTransform(nn.Module):
         if view_to_bev.cells is not None:
             grid_size = self.grid.shape
             return splat_cells(
-                weights, foreground, context, view_to_bev.cells, grid_size=grid_size, **places
+                weights, foreground, context, view_to_bev.cells, grid_size=grid_size, **options
             )
         return lift_splat(
             weights,
@@ -128,19 +139,33 @@ class ViewTransform(nn.Module):
             undo_image_aug=view_to_bev.undo_image_aug,
             image2bev=view_to_bev.image2bev,
             frustum=self._frustum(view_to_bev.image_size),
-            **places,
+            **options,
         )
 
     def masked_weights(self, weights: Tensor, foreground: Tensor) -> Tensor:
-        """(S, V, D, h, w) depth weights and (S, V, h, w) foreground -> the weights of the frustum
-        points that take part, 0 of all others."""
+        """Sets the depth weights of points that are not pooled to 0.
+
+        Args:
+            weights: (S, V, D, h, w) depth weights.
+            foreground: (S, V, h, w) foreground probability.
+
+        Returns:
+            (S, V, D, h, w) masked depth weights.
+        """
         return weights * passes_thresholds(
             weights, foreground, self.depth_threshold, self.foreground_threshold
         )
 
     def with_cells(self, view_to_bev: ViewToBEV, feature_size: tuple[int, int]) -> ViewToBEV:
-        """The same splats with their cells computed, for as long as cameras and augmentation stay
-        as they are: a static rig, or a model to be exported. ``feature_size``: (h, w)."""
+        """Returns a copy with precomputed BEV cells of all frustum points.
+
+        The cells are valid as long as calibration and augmentation do not change, as for a static
+        rig or an exported model.
+
+        Args:
+            view_to_bev: pairs to compute the cells of.
+            feature_size: (h, w) of the depth network's map.
+        """
         cells = frustum_cells(
             undo_image_aug=view_to_bev.undo_image_aug,
             image2bev=view_to_bev.image2bev,

@@ -1,8 +1,4 @@
-"""The report of an evaluation: ``report.html``, which :mod:`.writer` writes.
-
-This file does not import the writer. That needs nuScenes' devkit, whose import takes a second; the
-predictor and other evaluators do without it.
-"""
+"""Report of an evaluation as a web page, ``report.html``, written by :mod:`.writer`."""
 
 from __future__ import annotations
 
@@ -15,19 +11,21 @@ from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.structures import BEVGrid
 
+# The writer is not imported here: it needs nuScenes' devkit, whose import takes a second, and the
+# predictor and other evaluators do without the devkit.
 __all__ = ["Evaluated", "ReportSource"]
 
 
 @dataclass(frozen=True)
 class ReportSource:
-    """Where what is evaluated comes from.
+    """Origin of the evaluated config and weights.
 
     Attributes:
-        config_file: its path; "" where the config is from none.
-        overrides: of the command line.
-        changes: what differs from the base that the command line gives; None without one.
-        base: the base's config file.
-        weights: which, in words.
+        config_file: path of the config file; "" for a config that does not come from a file.
+        overrides: ``key=value`` overrides of the command line.
+        changes: differences from the base config of ``--diff-config``; None without a base.
+        base: path of the base config.
+        weights: description of the evaluated weights.
     """
 
     config_file: str = ""
@@ -39,13 +37,14 @@ class ReportSource:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation that has ended.
+    """Result of a completed evaluation.
 
     Attributes:
-        results: metrics by task, as the evaluators gave them.
-        evaluators: that gave them.
-        dataset: what was evaluated on; None where it is no frame index, which pictures are made of.
-        grid: where the model looks, which pictures show; None where that is not known.
+        results: metrics by task, as returned by the evaluators.
+        evaluators: the evaluators, after ``evaluate``.
+        dataset: the evaluated data set, from which the pictures are drawn; None if it is not a
+            frame index.
+        grid: the model's BEV grid, which sets the range of the pictures; None if unknown.
     """
 
     results: Mapping[str, Any]

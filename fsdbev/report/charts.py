@@ -1,6 +1,6 @@
-"""Charts of a report: precision over recall, errors, scores.
+"""Charts of the report: precision over recall, TP errors, scores.
 
-Shapes: C classes, R recalls, K matches, B bins.
+Shapes: C classes, R recalls, K matches, B score bins.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from matplotlib.ticker import PercentFormatter
 
 from .svg import BAD, GOOD, GRID, INK, MUTED, OTHER, inline_svg, new_chart
 
-_SMALL, _LARGE = 8, 9.5  # points
-_BINS = 24
-#: Bins of fewer predictions than this tell little about their score.
-_FEW = 20
+#: Font sizes of labels and titles, points.
+_LABEL, _TITLE = 8, 9.5
+_ERROR_BINS = 24
+#: Score bins with fewer predictions than this are drawn hollow, as their share is unreliable.
+_MIN_PREDICTIONS = 20
 
 
 @dataclass(frozen=True)
 class ErrorKind:
-    """One kind of error of the boxes found.
+    """One kind of true positive error.
 
     Attributes:
-        name: what is wrong.
-        unit: of the values, "" for none.
-        values: (K,) errors, 0 and more.
-        limit: where the axis ends; larger values count in the last bin.
+        name: name of the error, the chart's title.
+        unit: unit of the values; "" for none.
+        values: (K,) errors, not negative.
+        limit: end of the axis; larger values count in the last bin.
     """
 
     name: str
@@ -46,38 +47,43 @@ def class_curves(
     mean: np.ndarray,
     notes: Sequence[str],
 ) -> str:
-    """Small precision-recall charts, one a class.
+    """Draws a small precision-recall chart for each class.
 
     Args:
-        recall: (R,).
-        at_threshold, mean: (C, R) precisions at one distance threshold and of all.
-        notes: (C,) what stands below each name.
+        names: C class names, the charts' titles.
+        recall: (R,) recalls.
+        at_threshold: (C, R) precision at one distance threshold.
+        mean: (C, R) mean precision over all distance thresholds.
+        notes: C lines of text below the titles.
+
+    Returns:
+        ``<svg>`` element.
     """
     columns = 5
     rows = math.ceil(len(names) / columns)
     figure = new_chart(11, 2.3 * rows)
     for number, name in enumerate(names):
         ax = _axes(figure, rows, columns, number + 1, name, pad=16)
-        ax.text(0, 1.04, notes[number], fontsize=_SMALL, color=MUTED, transform=ax.transAxes)
+        ax.text(0, 1.04, notes[number], fontsize=_LABEL, color=MUTED, transform=ax.transAxes)
         ax.fill_between(recall, at_threshold[number], color=GOOD, alpha=0.18, linewidth=0)
         ax.plot(recall, at_threshold[number], color=GOOD, linewidth=1.8)
         ax.plot(recall, mean[number], color=BAD, linewidth=1.3, linestyle=(0, (3, 2)))
         ax.set(xlim=(0, 1), ylim=(0, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         if number % columns == 0:
-            ax.set_ylabel("precision", fontsize=_SMALL, color=MUTED)
+            ax.set_ylabel("precision", fontsize=_LABEL, color=MUTED)
         if number + columns >= len(names):
-            ax.set_xlabel("recall", fontsize=_SMALL, color=MUTED)
+            ax.set_xlabel("recall", fontsize=_LABEL, color=MUTED)
     return inline_svg(figure, "Precision over recall of every class")
 
 
 def error_histograms(kinds: Sequence[ErrorKind]) -> str:
-    """A histogram of each kind of error, with its median."""
+    """Draws a histogram with median for each kind of error; returns an ``<svg>`` element."""
     figure = new_chart(11, 2.5)
     for number, kind in enumerate(kinds):
         unit = f" ({kind.unit})" if kind.unit else ""
         ax = _axes(figure, 1, len(kinds), number + 1, kind.name + unit)
         counts, edges = np.histogram(
-            np.clip(kind.values, 0, kind.limit), _BINS, range=(0, kind.limit)
+            np.clip(kind.values, 0, kind.limit), _ERROR_BINS, range=(0, kind.limit)
         )
         ax.bar(edges[:-1], counts, np.diff(edges), align="edge", color=GOOD, alpha=0.55)
         ax.set(xlim=(0, kind.limit), ylim=(0, 1.28 * max(1, counts.max())))
@@ -89,48 +95,53 @@ def error_histograms(kinds: Sequence[ErrorKind]) -> str:
         else:
             text = "no boxes"
         where = {"transform": ax.transAxes, "ha": "right", "va": "top"}
-        ax.text(0.97, 0.96, text, fontsize=_SMALL, color=INK, **where)
+        ax.text(0.97, 0.96, text, fontsize=_LABEL, color=INK, **where)
         if number == 0:
-            ax.set_ylabel("boxes found", fontsize=_SMALL, color=MUTED)
-    return inline_svg(figure, "Histograms of the errors of the boxes found")
+            ax.set_ylabel("true positives", fontsize=_LABEL, color=MUTED)
+    return inline_svg(figure, "Histograms of the true positive errors")
 
 
 def score_charts(found: np.ndarray, false: np.ndarray, score: float) -> str:
-    """How many predictions of each score found an object, and what share of them.
+    """Draws the numbers of true and false positives by score, and the share of true positives.
 
     Args:
-        found, false: (B,) numbers in equal bins of scores from 0 to 1.
-        score: from which on predictions are taken.
+        found: (B,) true positives in equal bins of scores from 0 to 1.
+        false: (B,) false positives in the same bins.
+        score: score threshold, drawn as a vertical line.
+
+    Returns:
+        ``<svg>`` element.
     """
     figure = new_chart(11, 2.7)
     edges = np.linspace(0, 1, len(found) + 1)
     ax = _axes(figure, 1, 2, 1, "predictions by score")
     for counts, color, style, name in (
-        (false, BAD, (0, (3, 2)), "found no object"),
-        (found, GOOD, "solid", "found an object"),
+        (false, BAD, (0, (3, 2)), "false positives"),
+        (found, GOOD, "solid", "true positives"),
     ):
         ax.stairs(counts, edges, baseline=None, color=color, linestyle=style, lw=1.8, label=name)
+    # symlog: a logarithmic scale that can show bins without predictions.
     ax.set(xlim=(0, 1), yscale="symlog", xlabel="score")
     ax.set_ylim(0, 3 * max(1, found.max(), false.max()))
-    ax.legend(frameon=False, fontsize=_SMALL, labelcolor=INK, loc="upper right")
-    share_ax = _axes(figure, 1, 2, 2, "share that found an object")
+    ax.legend(frameon=False, fontsize=_LABEL, labelcolor=INK, loc="upper right")
+    share_ax = _axes(figure, 1, 2, 2, "share of true positives")
     _draw_shares(share_ax, found, false, edges)
     for axes in (ax, share_ax):
         axes.axvline(score, color=OTHER, linewidth=1.2)
-        axes.xaxis.label.set(fontsize=_SMALL, color=MUTED)
-    share_ax.text(score + 0.012, 1.0, f"score {score:.3f}", fontsize=_SMALL, color=OTHER, va="top")
-    return inline_svg(figure, "Numbers of predictions by score, and the share that found an object")
+        axes.xaxis.label.set(fontsize=_LABEL, color=MUTED)
+    share_ax.text(score + 0.012, 1.0, f"score {score:.3f}", fontsize=_LABEL, color=OTHER, va="top")
+    return inline_svg(figure, "Numbers of predictions by score, and the share of true positives")
 
 
 def _draw_shares(ax: Axes, found: np.ndarray, false: np.ndarray, edges: np.ndarray) -> None:
-    """Share found by score; bins of few predictions hollow."""
+    """Draws the share of true positives by score; points of few predictions are hollow."""
     total = found + false
     centers = (edges[1:] + edges[:-1]) / 2
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
     known = total > 0
     share = found[known] / total[known]
     ax.plot(centers[known], share, color=GOOD, linewidth=1.2)
-    few = total[known] < _FEW
+    few = total[known] < _MIN_PREDICTIONS
     ax.plot(centers[known][~few], share[~few], "o", color=GOOD, markersize=4.5)
     hollow = {"markerfacecolor": "none", "markeredgecolor": GOOD, "markersize": 4.5}
     ax.plot(centers[known][few], share[few], "o", **hollow)
@@ -139,13 +150,13 @@ def _draw_shares(ax: Axes, found: np.ndarray, false: np.ndarray, edges: np.ndarr
 
 
 def _axes(figure: Figure, rows: int, columns: int, number: int, title: str, pad: float = 6) -> Axes:
-    """Axes with a title ``pad`` points above them, in the page's colours."""
+    """Adds axes in the page's colours, with a title ``pad`` points above them."""
     ax = figure.add_subplot(rows, columns, number)
-    ax.set_title(title, fontsize=_LARGE, color=INK, loc="left", pad=pad)
+    ax.set_title(title, fontsize=_TITLE, color=INK, loc="left", pad=pad)
     ax.patch.set_alpha(0)
     ax.grid(color=GRID, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(GRID)
-    ax.tick_params(labelsize=_SMALL, color=GRID, labelcolor=MUTED, length=2)
+    ax.tick_params(labelsize=_LABEL, color=GRID, labelcolor=MUTED, length=2)
     return ax

@@ -1,8 +1,8 @@
-"""What a report page is made of, and its HTML.
+"""Elements of a report page, and its rendering as HTML.
 
-The page knows nothing of detection: it shows headlines, tables, charts and pictures in sections.
-All text is escaped where it is put in. The page loads nothing and runs nothing: styles, charts and
-pictures stand in it, and its Content-Security-Policy forbids the rest.
+The elements are independent of detection: headlines, tables, charts and pictures in sections. The
+template escapes all text. The page is self-contained: styles, charts and pictures are embedded, and
+its Content-Security-Policy forbids scripts and external content.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-#: Wide enough to read labels, small enough that eight pictures stay below a few megabytes.
-_WIDTH, _QUALITY = 1800, 78
+#: Largest width of a picture in pixels, and its JPEG quality. Labels are readable, and eight
+#: pictures need a few megabytes at most.
+_MAX_WIDTH, _QUALITY = 1800, 78
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What something is, by name."""
+    """A named property of the evaluation, at the head of the page."""
 
     name: str
     value: str
@@ -31,7 +32,14 @@ class Fact:
 
 @dataclass(frozen=True)
 class Headline:
-    """A number that one looks for first, as text, and in a sentence what it is."""
+    """A main result.
+
+    Attributes:
+        name: name of the metric.
+        value: the number, as text.
+        meaning: explanation in one or two sentences.
+        is_main: whether it is shown larger than the others.
+    """
 
     name: str
     value: str
@@ -41,11 +49,12 @@ class Headline:
 
 @dataclass(frozen=True)
 class Cell:
-    """Text in a table.
+    """Cell of a table.
 
     Attributes:
-        heat: 0 to 1, how strongly its ground is tinted; None: not at all.
-        is_bad: the tint is that of mistakes.
+        text: content.
+        heat: strength of the background tint, 0 to 1; None for no tint.
+        is_bad: whether the tint has the colour of mistakes.
     """
 
     text: str
@@ -55,14 +64,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that begin with their name.
+    """Table whose rows begin with their names.
 
     Attributes:
-        caption: what it shows, above it.
-        head: the columns' names, the first that of the rows' names.
-        rows: as many cells each.
-        last_is_sum: the last row is set off from the others.
-        is_text: cells are left-aligned words, not numbers.
+        caption: title above the table.
+        head: column names; the first one is the heading of the row names.
+        rows: cells by row, as many as there are columns.
+        last_is_sum: whether the last row is a total, which is set off from the others.
+        is_text: whether the cells are left-aligned text instead of numbers.
+        kind: type of the block in the template.
     """
 
     caption: str
@@ -75,11 +85,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing.
+    """Chart with a caption.
 
     Attributes:
-        svg: as ``svg.inline_svg`` makes it; it is put in as it is.
-        caption: what it shows and how to read it.
+        svg: ``<svg>`` element from :func:`.svg.inline_svg`, inserted without escaping.
+        caption: what the chart shows and how to read it.
+        kind: type of the block in the template.
     """
 
     svg: str
@@ -88,18 +99,20 @@ class Chart:
 
     @property
     def markup(self) -> Markup:
-        return Markup(self.svg)  # made here, of escaped text
+        """The element, marked as safe."""
+        # Safe: matplotlib wrote the element and escaped all text in it.
+        return Markup(self.svg)
 
 
 @dataclass(frozen=True)
 class Card:
-    """A picture with what is to be said of it.
+    """Picture with a description.
 
     Attributes:
-        title: what it shows.
-        badge: its one number, as text.
-        lines: what to see.
-        address: of the picture, ``data:``; "" where there is none.
+        title: title.
+        badge: number beside the title, as text.
+        lines: description.
+        address: ``data:`` address of the picture; "" without a picture.
     """
 
     title: str
@@ -110,7 +123,13 @@ class Card:
 
 @dataclass(frozen=True)
 class Cards:
-    """Cards one below the other under a title."""
+    """Titled column of cards.
+
+    Attributes:
+        title: title.
+        cards: cards from top to bottom.
+        kind: type of the block in the template.
+    """
 
     title: str
     cards: Sequence[Card]
@@ -119,11 +138,13 @@ class Cards:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """Section of the page.
 
     Attributes:
-        anchor: its address within the page.
-        text: paragraphs at its head.
+        anchor: id of the section, the target of its link in the contents.
+        title: title.
+        text: paragraphs at the beginning.
+        blocks: tables, charts and cards below the text.
     """
 
     anchor: str
@@ -134,7 +155,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole page."""
+    """Report page.
+
+    Attributes:
+        title: title.
+        facts: properties of the evaluation.
+        headlines: main results.
+        sections: sections below them.
+    """
 
     title: str
     facts: Sequence[Fact]
@@ -143,7 +171,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML."""
+    """Renders a page as HTML."""
     environment = Environment(
         loader=PackageLoader(__package__, "templates"),
         autoescape=True,
@@ -155,11 +183,15 @@ def render(page: Page) -> str:
 
 
 def jpeg_address(picture: np.ndarray) -> str:
-    """``data:`` address of an (H, W, 3) uint8 RGB picture, as JPEG and at most so wide."""
+    """Returns the ``data:`` address of a picture as JPEG, scaled down to ``_MAX_WIDTH``.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+    """
     image = Image.fromarray(picture)
-    if image.width > _WIDTH:
-        height = round(image.height * _WIDTH / image.width)
-        image = image.resize((_WIDTH, height), Image.Resampling.LANCZOS)
+    if image.width > _MAX_WIDTH:
+        height = round(image.height * _MAX_WIDTH / image.width)
+        image = image.resize((_MAX_WIDTH, height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,8 +1,9 @@
-"""The best and the worst samples, with pictures."""
+"""Section of the report with the best and the worst samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 
@@ -19,20 +20,23 @@ from .sections import class_title, counted
 def sample_section(
     scored: ScoredDetections, dataset: FrameDataset | None, count: int, grid: BEVGrid | None = None
 ) -> Section:
-    """``count`` samples each that went best and worst.
+    """Creates the section of the worst and best samples by F1.
 
     Args:
-        dataset: what pictures are drawn of; None: there are none.
-        grid: what the view from above shows; None: as far as nuScenes evaluates.
+        scored: metrics and analysis.
+        dataset: data set from which the pictures are drawn; None for no pictures.
+        count: number of worst and of best samples.
+        grid: range of the bird's-eye view; None for nuScenes' evaluation range.
     """
     analysis = scored.analysis
     text = [
-        f"Samples by F1 = 2 found / (2 found + missed + false), over all classes, with predictions "
-        f"of score {analysis.point.score:.3f} and more that find a true box within "
-        f"{analysis.error_threshold:g} m. Of each scene only one sample is shown where there are "
-        "scenes enough.",
-        "In the pictures predictions are solid in class colours, true boxes dashed white. Boxes "
-        "beyond the distance up to which nuScenes evaluates their class are drawn, not counted.",
+        f"Samples are ranked by F1 = 2 TP / (2 TP + FP + FN) over all classes, with predictions of "
+        f"score {analysis.point.score:.3f} and more and matches within "
+        f"{analysis.error_threshold:g} m. Each scene contributes at most one sample, as long as "
+        "there are enough scenes.",
+        "In the pictures, predictions are solid boxes in class colours, ground-truth boxes are "
+        "dashed white. Boxes beyond nuScenes' evaluation range of their class are drawn, but not "
+        "counted.",
     ]
     if dataset is None:
         text[1] = "There are no pictures: the data loader does not read a frame index."
@@ -50,18 +54,21 @@ def sample_section(
 def _card(
     scored: ScoredDetections, sample: int, dataset: FrameDataset | None, grid: BEVGrid | None
 ) -> Card:
+    """Describes a sample; ``sample`` is its index in ``scored``."""
     counts = scored.analysis.samples
     found, missed, false = (part[sample] for part in (counts.found, counts.missed, counts.false))
+    truth = counted(int((found + missed).sum()), "ground-truth box", "ground-truth boxes")
     lines = [
-        f"Found {found.sum()} of {counted(int((found + missed).sum()), 'true box', 'true boxes')}.",
+        f"Found {found.sum()} of {truth}.",
         f"Missed: {_by_class(missed)}.",
-        f"False alarms: {_by_class(false)}.",
+        f"False positives: {_by_class(false)}.",
     ]
     address = ""
     if dataset is not None:
         try:
             address = jpeg_address(_picture(scored, sample, dataset, grid))
-        except (OSError, ValueError) as error:  # an image is gone; the numbers stand without it
+        except (OSError, ValueError) as error:
+            # A missing or damaged image must not prevent the report of the numbers.
             lines.append(f"There is no picture: {error}")
     return Card(
         title=f"{scored.scene_names[sample]}, sample {scored.sample_tokens[sample]}",
@@ -74,6 +81,7 @@ def _card(
 def _picture(
     scored: ScoredDetections, sample: int, dataset: FrameDataset, grid: BEVGrid | None
 ) -> np.ndarray:
+    """Draws the cameras and the bird's-eye view of a sample; returns (H, W, 3) uint8 RGB."""
     (row,) = rows_of(dataset.index, [scored.sample_tokens[sample]])
     score = scored.analysis.point.score
     boxes = predictions_of(dataset.index[row], scored.results, score)
@@ -82,9 +90,14 @@ def _picture(
 
 
 def _by_class(counts: Sequence[int]) -> str:
-    """``7 (4 pedestrian, 3 car)``, the most frequent first."""
+    """Formats numbers of boxes, such as ``7 (4 pedestrian, 3 car)``, most frequent class first.
+
+    Args:
+        counts: number of boxes of each of ``CLASSES``.
+    """
     named = [(int(count), name) for count, name in zip(counts, CLASSES, strict=True) if count]
     if not named:
         return "none"
-    texts = [f"{count} {class_title(name)}" for count, name in sorted(named, key=lambda n: -n[0])]
+    named.sort(key=itemgetter(0), reverse=True)
+    texts = [f"{count} {class_title(name)}" for count, name in named]
     return f"{sum(count for count, _ in named)} ({', '.join(texts)})"

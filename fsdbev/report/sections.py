@@ -1,4 +1,4 @@
-"""Sections of the report: what an analysis of detections says, as tables and charts."""
+"""Sections of the report: tables and charts of metrics, analysis, config and environment."""
 
 from __future__ import annotations
 
@@ -23,30 +23,33 @@ from .charts import ErrorKind, class_curves, error_histograms, score_charts
 from .page import Cell, Chart, Headline, Section, Table
 
 _MEANINGS = {
-    "mAP": "Mean average precision: the area under the precision-recall curve, averaged over "
-    "classes and over the distances up to which a box counts as found. 1 is best.",
-    "NDS": "nuScenes detection score: mAP and the five errors below in one number, half and half. "
-    "1 is best.",
-    "mATE": "Translation: metres between the centres of found and true boxes, seen from above.",
-    "mASE": "Scale: 1 minus the overlap of the two boxes when laid into each other.",
-    "mAOE": "Orientation: radians between the headings.",
-    "mAVE": "Velocity: m/s between the velocities.",
-    "mAAE": "Attribute: share of the found boxes whose attribute (moving, parked ...) is wrong.",
+    "mAP": "Mean average precision: area under the precision-recall curve, averaged over classes "
+    "and over the distance thresholds of a match. 1 is best.",
+    "NDS": "nuScenes detection score: weighted mean of mAP (one half) and the five errors below "
+    "(the other half, each as 1 − error, at least 0). 1 is best.",
+    "mATE": "Translation error: metres between the centres of prediction and ground truth on the "
+    "ground plane.",
+    "mASE": "Scale error: 1 − IoU of the two boxes after aligning centre and orientation.",
+    "mAOE": "Orientation error: difference of the yaw angles, radians.",
+    "mAVE": "Velocity error: length of the difference of the velocities, m/s.",
+    "mAAE": "Attribute error: share of matches with a wrong attribute (moving, parked, ...).",
 }
-#: Metric of the analysis -> name, unit, factor from its own unit, end of the axis.
+#: TP metric -> name, unit, factor from the metric's unit, end of the axis (None: the distance
+#: threshold, which bounds the translation error).
 _HISTOGRAMS = {
     "trans_err": ("translation", "m", 1.0, None),
-    "scale_err": ("scale, 1 − overlap", "", 1.0, 1.0),
+    "scale_err": ("scale, 1 − IoU", "", 1.0, 1.0),
     "orient_err": ("orientation", "degrees", 180 / math.pi, 180.0),
     "vel_err": ("velocity", "m/s", 1.0, 6.0),
 }
 
 
+#: Cell for an undefined number.
 NOTHING = "–"
 
 
 def headlines(summary: Mapping[str, Any]) -> list[Headline]:
-    """Of the devkit's summary."""
+    """Returns mAP, NDS and the five TP errors from the devkit's summary."""
     values = {"mAP": summary["mean_ap"], "NDS": summary["nd_score"]}
     values |= {name: summary["tp_errors"][key] for key, name in TP_ERROR_NAMES.items()}
     return [
@@ -56,7 +59,7 @@ def headlines(summary: Mapping[str, Any]) -> list[Headline]:
 
 
 def detection_sections(scored: ScoredDetections) -> list[Section]:
-    """All that is told of the detections, but samples."""
+    """Creates all sections about detections except the one of single samples."""
     analysis = scored.analysis
     return [
         _class_section(scored.summary, analysis),
@@ -69,19 +72,22 @@ def detection_sections(scored: ScoredDetections) -> list[Section]:
 
 
 def _class_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
+    """Creates the table of AP by distance threshold and of TP errors by class."""
     text = [
-        "Average precision (AP) by the distance up to which a prediction finds a true box, and "
-        "the errors of the boxes found within "
-        f"{analysis.error_threshold:g} m. A dash: the class has no such error.",
+        "Average precision (AP) at each distance threshold of a match, and the errors of matches "
+        f"within {analysis.error_threshold:g} m. A dash marks an error that is not defined for "
+        "the class.",
     ]
     absent = [class_title(n) for n, count in zip(CLASSES, analysis.num_truth) if not count]
     if absent:
         text.append(
-            f"There are no true boxes of: {', '.join(absent)}. As nuScenes has it, such a class "
-            "counts in the means with precision 0 and errors of 1."
+            f"There are no ground-truth boxes of: {', '.join(absent)}. As in nuScenes' devkit, the "
+            "means include such a class with AP 0 and errors of 1."
         )
     distances = [f"AP\u00a0{threshold:g}\u00a0m" for threshold in analysis.thresholds]
-    head = ["class", "true boxes", "AP", *distances, *(n[1:] for n in TP_ERROR_NAMES.values())]
+    # Without the "m" of mATE, which stands for the mean over classes.
+    error_names = [name[1:] for name in TP_ERROR_NAMES.values()]
+    head = ["class", "ground-truth boxes", "AP", *distances, *error_names]
     rows = []
     for name, count in zip(CLASSES, analysis.num_truth, strict=True):
         precisions = [summary["label_aps"][name][t] for t in analysis.thresholds]
@@ -103,14 +109,15 @@ def _class_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
 
 
 def _distance_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
+    """Creates the tables of AP and recall by distance."""
     bands, score = analysis.bands, analysis.point.score
     text = [
-        "By the distance of the true box from the ego vehicle; a prediction that found no box "
-        "counts by its own distance. Precision is the mean over the classes that have true boxes "
-        "there. Recall is the share of true boxes found within "
-        f"{analysis.error_threshold:g} m, by predictions of score {score:.3f} and more, and by "
-        "predictions of any score. nuScenes evaluates each class up to a distance of its own, "
-        "30 to 50 m.",
+        "Matched predictions belong to the distance of their ground-truth box from the ego "
+        "vehicle, unmatched ones to their own distance. AP is the mean over the classes that have "
+        "ground-truth boxes at this distance. Recall is the share of ground-truth boxes matched "
+        f"within {analysis.error_threshold:g} m, by predictions of score {score:.3f} and more, and "
+        "by predictions of any score. nuScenes evaluates each class up to its own range, 30 to "
+        "50 m.",
     ]
     names = _band_names()
     num_truth = bands.num_truth.sum(axis=0)
@@ -123,11 +130,11 @@ def _distance_section(summary: Mapping[str, Any], analysis: Analysis) -> Section
     found = bands.found_above.sum(), bands.found.sum()
     rows.append([Cell("all"), *_band_cells(num_truth.sum(), summary["mean_ap"], found)])
     above = f"recall, score\u00a0≥\u00a0{score:.3f}"
-    head = ["distance", "true boxes", "AP", above, "recall, any\u00a0score"]
+    head = ["distance", "ground-truth boxes", "AP", above, "recall, any\u00a0score"]
     tables = [
         Table("All classes by distance", head, rows, last_is_sum=True),
         Table(
-            "AP by class and distance (number of true boxes)",
+            "AP by class and distance (number of ground-truth boxes)",
             ["class", *names],
             _classes_by_band(bands),
         ),
@@ -136,6 +143,7 @@ def _distance_section(summary: Mapping[str, Any], analysis: Analysis) -> Section
 
 
 def _classes_by_band(bands: DistanceBands) -> list[list[Cell]]:
+    """Returns a row of AP by distance for each class."""
     rows = []
     for name, values, counts in zip(CLASSES, bands.average_precision, bands.num_truth, strict=True):
         cells = [
@@ -147,20 +155,29 @@ def _classes_by_band(bands: DistanceBands) -> list[list[Cell]]:
 
 
 def _band_names() -> list[str]:
+    """Returns the names of the distance bands, such as "10 to 20 m", with non-breaking spaces."""
     ends = [f" to {end:g} m" for end in BAND_STARTS[1:]] + ["+ m"]
     names = [f"{start:g}{end}" for start, end in zip(BAND_STARTS, ends, strict=True)]
     return [name.replace(" ", "\u00a0") for name in names]
 
 
 def _band_cells(count: int, precision: float, found: Sequence[int]) -> list[Cell]:
+    """Returns the cells of a distance band: number of ground-truth boxes, AP, recalls.
+
+    Args:
+        count: number of ground-truth boxes.
+        precision: AP.
+        found: numbers of true positives, one for each recall.
+    """
     shares = [Cell(percent(part, count), part / count if count else None) for part in found]
     return [Cell(str(count)), _good(precision), *shares]
 
 
 def _curve_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
+    """Creates the precision-recall curves."""
     at = analysis.thresholds.index(analysis.error_threshold)
     notes = [
-        f"AP {summary['mean_dist_aps'][name]:.3f}" if count else "no true boxes"
+        f"AP {summary['mean_dist_aps'][name]:.3f}" if count else "no ground truth"
         for name, count in zip(CLASSES, analysis.num_truth, strict=True)
     ]
     svg = class_curves(
@@ -172,54 +189,56 @@ def _curve_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
     )
     distances = ", ".join(f"{threshold:g}" for threshold in analysis.thresholds)
     caption = (
-        f"Solid: boxes found within {analysis.error_threshold:g} m. Dashed: mean of the curves for "
-        f"{distances} m. Average precision leaves out recall and precision below 0.1."
+        f"Solid: matches within {analysis.error_threshold:g} m. Dashed: mean of the curves at "
+        f"{distances} m. Average precision excludes recall and precision below 0.1."
     )
     return Section("curves", "Precision over recall", [], [Chart(svg, caption)])
 
 
 def _error_section(analysis: Analysis) -> Section:
+    """Creates the histograms of the TP errors."""
     kinds = []
     for metric, (name, unit, factor, limit) in _HISTOGRAMS.items():
         values = factor * analysis.errors[metric]
         kinds.append(ErrorKind(name, unit, values, limit or analysis.error_threshold))
     caption = (
-        f"Errors of all boxes found within {analysis.error_threshold:g} m, at any score. The line "
-        "is the median; errors beyond the axis count in its last bar. Cones have no orientation, "
-        "cones and barriers no velocity, and some true boxes have an unknown one."
+        f"Errors of all matches within {analysis.error_threshold:g} m, at any score. The line is "
+        "the median; errors beyond the axis count in the last bar. Traffic cones have no "
+        "orientation error, cones and barriers no velocity error, and the velocity of some "
+        "ground-truth boxes is unknown."
     )
-    return Section(
-        "errors", "Errors of the boxes found", [], [Chart(error_histograms(kinds), caption)]
-    )
+    return Section("errors", "True positive errors", [], [Chart(error_histograms(kinds), caption)])
 
 
 def _score_section(analysis: Analysis) -> Section:
+    """Creates the charts of true and false positives by score."""
     point = analysis.point
     text = [
         f"With predictions of score {point.score:.3f} and more, precision is "
         f"{point.precision:.3f} and recall {point.recall:.3f} over all classes together "
-        f"(boxes found within {analysis.error_threshold:g} m). Their F1, {point.f1:.3f}, is the "
-        "best that any one score gives, which is why this score is used for recall by distance, "
-        "confusion and samples. It was chosen on the very samples shown here."
+        f"(matches within {analysis.error_threshold:g} m). Their F1, {point.f1:.3f}, is the best "
+        "of all score thresholds, so this threshold is used for recall by distance, confusion and "
+        "samples. It was chosen on the evaluated samples."
     ]
     caption = (
-        "Left: how many predictions of each score found an object and how many did not, on a "
-        "logarithmic scale. Right: the share that did; on the dotted diagonal a score would be a "
-        "probability. Hollow points: few predictions. The line is the score used here."
+        "Left: numbers of true and false positives by score, on a logarithmic scale. Right: share "
+        "of true positives by score; on the dotted diagonal the score equals the probability of a "
+        "true positive. Hollow points: few predictions. Vertical line: the score threshold."
     )
     svg = score_charts(analysis.found_scores, analysis.false_scores, point.score)
     return Section("scores", "Scores", text, [Chart(svg, caption)])
 
 
 def _confusion_section(analysis: Analysis) -> Section:
+    """Creates the confusion table of classes."""
     table = analysis.confusion
     text = [
-        f"Predictions of score {analysis.point.score:.3f} and more, best first, each take the "
-        "nearest true box of their sample that is free and whose centre is within "
-        f"{analysis.error_threshold:g} m, of whatever class. Rows are true classes, columns "
-        "predicted ones. The last column are true boxes that no prediction took, the last row "
-        "predictions that took none. Tints are shares of a row, in the last row of a column; blue "
-        "is right, orange is wrong."
+        f"Predictions of score {analysis.point.score:.3f} and more, in the order of their scores, "
+        "match the nearest unmatched ground-truth box of their sample within "
+        f"{analysis.error_threshold:g} m, whatever its class. Rows are true classes, columns "
+        "predicted classes. The last column counts missed ground-truth boxes, the last row false "
+        "positives. Tints are shares of the row, in the last row of the column; blue is correct, "
+        "orange is wrong."
     ]
     by_row = table / np.maximum(1, table.sum(axis=1, keepdims=True))
     by_column = table / np.maximum(1, table.sum(axis=0, keepdims=True))
@@ -233,21 +252,22 @@ def _confusion_section(analysis: Analysis) -> Section:
                 for column, (count, share) in enumerate(zip(counts, heat[row], strict=True))
             ),
         ]
-        for row, (name, counts) in enumerate(zip([*names, "false alarm"], table, strict=True))
+        for row, (name, counts) in enumerate(zip([*names, "false positive"], table, strict=True))
     ]
-    rows[-1][-1] = Cell("")
+    rows[-1][-1] = Cell("")  # neither a ground-truth box nor a prediction: nothing to count
     head = ["true\u00a0↓ predicted\u00a0→", *names, "missed"]
     block = Table("Boxes by true and predicted class", head, rows, last_is_sum=True)
     return Section("confusion", "Confusion of classes", text, [block])
 
 
 def metrics_section(results: Mapping[str, Any]) -> Section:
-    """The bare metrics of any evaluator."""
+    """Creates the table of metrics of an arbitrary evaluator."""
     rows = [[Cell(name), Cell(value)] for name, value in _flat(results)]
     return Section("metrics", "Metrics", [], [Table("Metrics", ["name", "value"], rows)])
 
 
 def _flat(results: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Returns names and formatted values of nested metrics; names are joined with slashes."""
     rows = []
     for name, value in results.items():
         if isinstance(value, Mapping):
@@ -260,8 +280,14 @@ def _flat(results: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
 def config_section(
     overrides: Sequence[str], changes: Sequence[Change] | None, base: str | None
 ) -> Section:
-    """What the command line changed, and what differs from ``base`` (``changes`` None: no base)."""
-    text, tables = ["The whole config is in config.yaml beside this page."], []
+    """Creates the tables of overrides and of differences from a base config.
+
+    Args:
+        overrides: ``key=value`` overrides of the command line.
+        changes: differences from the base; None without a base.
+        base: path of the base config.
+    """
+    text, tables = ["The complete config is in config.yaml in the folder of this page."], []
     if overrides:
         pairs = [override.partition("=") for override in overrides]
         rows = [[Cell(key), Cell(value)] for key, _, value in pairs]
@@ -273,40 +299,42 @@ def config_section(
         head = ["key", "base", "here"]
         tables.append(Table(f"Difference from {base}", head, rows, is_text=True))
     elif changes is not None:
-        text.append(f"The config has the values of {base}.")
+        text.append(f"The config has the same values as {base}.")
     return Section("config", "Config", text, tables)
 
 
 def environment_section() -> Section:
-    """What it ran on."""
+    """Creates the table of software versions and hardware."""
     rows = [[Cell(name), Cell(value)] for name, value in environment().items()]
     table = Table("Versions and machine", ["what", "value"], rows, is_text=True)
     return Section("environment", "Environment", [], [table])
 
 
 def _good(value: float) -> Cell:
-    """A number of which 1 is best."""
+    """Returns the cell of a number whose best value is 1."""
     return Cell(fraction(value), value if math.isfinite(value) else None)
 
 
 def _bad(value: float) -> Cell:
-    """An error, 0 is best; from 1 on its tint is full."""
+    """Returns the cell of an error, whose best value is 0; errors of 1 and more have full tint."""
     return Cell(fraction(value), min(1.0, value) if math.isfinite(value) else None, is_bad=True)
 
 
 def class_title(name: str) -> str:
+    """Returns a class name with spaces instead of underscores."""
     return name.replace("_", " ")
 
 
 def counted(count: int, one: str, many: str) -> str:
+    """Returns the number with its noun in singular or plural."""
     return f"{count} {one if count == 1 else many}"
 
 
 def fraction(value: float, digits: int = 3) -> str:
-    """A dash where there is no such number."""
+    """Formats a number; a dash if it is not finite."""
     return f"{value:.{digits}f}" if math.isfinite(value) else NOTHING
 
 
 def percent(part: float, whole: float) -> str:
-    """A dash for a share of nothing."""
+    """Formats a share in percent; a dash if ``whole`` is 0."""
     return f"{100 * part / whole:.0f} %" if whole else NOTHING

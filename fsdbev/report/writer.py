@@ -1,4 +1,4 @@
-"""Writing the report of an evaluation. It comes after the metrics and never stands in their way."""
+"""Writing of the report of an evaluation; a failure does not affect the evaluation."""
 
 from __future__ import annotations
 
@@ -24,13 +24,18 @@ REPORT_FILE = "report.html"
 
 
 def write_report(cfg: DictConfig, source: ReportSource, evaluated: Evaluated) -> None:
-    """Writes ``report.html`` into the output folder, if ``train.report`` asks for it and something
-    was scored.
+    """Writes ``report.html`` into the output folder, if ``train.report.enabled`` is set and there
+    are metrics.
 
-    The metrics are worth more than the page: whatever goes wrong here is logged as an error with
-    its traceback, and nothing is raised. A report of an earlier evaluation is removed at first, so
-    that what stands there belongs to the metrics beside it.
+    Errors are logged with their traceback and not raised. A report of an earlier evaluation is
+    removed first, so that a report in the folder always belongs to the metrics there.
+
+    Args:
+        cfg: config of the evaluation; ``train.output_dir`` and ``train.report`` are used.
+        source: origin of config and weights, shown on the page.
+        evaluated: result of the evaluation.
     """
+    # A config of a run before there were reports has no train.report.
     options = cfg.train.get("report") or {}
     if not options.get("enabled", False):
         return
@@ -45,13 +50,15 @@ def write_report(cfg: DictConfig, source: ReportSource, evaluated: Evaluated) ->
             file.write(text.encode())
         logger.info("Wrote the report to %s", path)
     except Exception:
+        # Any error: a report must not cost the metrics of a long evaluation.
         logger.exception("The report %s could not be written; the metrics are not affected", path)
 
 
 def _page(source: ReportSource, evaluated: Evaluated, samples: int, now: datetime) -> Page:
+    """Creates the page; ``samples`` is the number of worst and of best samples."""
     scored = _scored_detections(evaluated.evaluators)
     if scored is None:
-        logger.info("The evaluator tells nothing but its metrics: a short report")
+        logger.info("There is no nuScenes evaluator, so the report has only the metrics")
         parts = [sections.metrics_section(evaluated.results)]
     else:
         parts = sections.detection_sections(scored)
@@ -70,7 +77,7 @@ def _page(source: ReportSource, evaluated: Evaluated, samples: int, now: datetim
 
 
 def _scored_detections(evaluators: Sequence[DatasetEvaluator]) -> ScoredDetections | None:
-    """Of the first evaluator that scored detections as nuScenes does."""
+    """Returns metrics and analysis of the first ``NuScenesEvaluator``, None without one."""
     for evaluator in evaluators:
         if isinstance(evaluator, NuScenesEvaluator):
             return evaluator.scored_detections()
@@ -78,6 +85,7 @@ def _scored_detections(evaluators: Sequence[DatasetEvaluator]) -> ScoredDetectio
 
 
 def _facts(source: ReportSource, scored: ScoredDetections | None) -> list[Fact]:
+    """Returns the properties of the evaluation for the head of the page."""
     facts = []
     if scored is not None:
         facts += [
@@ -87,6 +95,6 @@ def _facts(source: ReportSource, scored: ScoredDetections | None) -> list[Fact]:
             Fact("scenes", f"{len(set(scored.scene_names))}"),
         ]
     return facts + [
-        Fact("config", source.config_file or "from no file"),
+        Fact("config", source.config_file or "not from a file"),
         Fact("weights", source.weights or "not stated"),
     ]

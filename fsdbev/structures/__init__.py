@@ -1,4 +1,4 @@
-"""Plain data: cameras, rigs, BEV grid, depth bins, 3D boxes, 4x4 transforms, classes. No I/O."""
+"""Data structures without I/O: cameras, rigs, BEV grid, depth bins, boxes, transforms, classes."""
 
 from .boxes import BOX_DIM, BOX_EDGES, Boxes3D, box_corners
 from .cameras import (

@@ -1,6 +1,6 @@
-"""Boxes3D: 3D boxes with velocity, in the key ego frame unless said otherwise.
+"""Boxes3D: 3D boxes with velocity, in the key ego frame unless stated otherwise.
 
-Shapes: M boxes.
+Shapes: M boxes, P points.
 """
 
 from __future__ import annotations
@@ -14,35 +14,47 @@ from torch import Tensor
 
 from .transforms import Array, rotation_z, transform_points
 
+#: Numbers of a box: x, y, z, l, w, h, yaw, vx, vy.
 BOX_DIM = 9
-#: (8, 3) sides of the corners, as shares of the size; bits 4, 2, 1 of the index choose the +l, +w,
-#: +h side.
-_SIDES = np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)]) - 0.5
-#: (12, 2) corners of each edge: their indices differ in one bit.
+#: (8, 3) offsets of the corners from the centre in units of the size; bits 4, 2, 1 of a corner's
+#: index select the side at +l/2, +w/2, +h/2.
+_CORNER_OFFSETS = np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)]) - 0.5
+#: (12, 2) corner indices of each edge; the two indices differ in one bit.
 BOX_EDGES = np.array([(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit])
 
 
 def box_corners(center: Array, size: Array, rotation: Array) -> Array:
-    """(M, 8, 3) corners of boxes, in the dtype of the arguments.
+    """Computes the corners of boxes.
 
     Args:
-        center: (M, 3) centres of gravity.
-        size: (M, 3) length, width, height.
+        center: (M, 3) centres of gravity, metres.
+        size: (M, 3) length, width, height, metres.
         rotation: (M, 3, 3) box axes -> frame of ``center``.
+
+    Returns:
+        (M, 8, 3) corners in the frame of ``center``, in the dtype of the arguments.
     """
     is_tensor = isinstance(size, Tensor)
-    sides = size.new_tensor(_SIDES) if is_tensor else _SIDES.astype(size.dtype)
-    return (sides * size[:, None]) @ rotation.swapaxes(-1, -2) + center[:, None]
+    offsets = size.new_tensor(_CORNER_OFFSETS) if is_tensor else _CORNER_OFFSETS.astype(size.dtype)
+    return (offsets * size[:, None]) @ rotation.swapaxes(-1, -2) + center[:, None]
 
 
 class Boxes3D:
-    """(M, 9) boxes ``x, y, z, l, w, h, yaw, vx, vy``.
+    """(M, 9) boxes ``x, y, z, l, w, h, yaw, vx, vy`` (docs/model.md, "Frames of reference").
 
     Centre of gravity and size (length along the heading) in metres, yaw in rad counter-clockwise
-    from +x, velocity in m/s along the axes of the same frame. Works as a field of ``Instances``.
+    from +x, velocity in m/s along the axes of the same frame. Can be a field of ``Instances``.
     """
 
     def __init__(self, tensor: Tensor) -> None:
+        """
+        Args:
+            tensor: (M, 9) boxes; integers become float32. A tensor without elements of any shape
+                means no boxes.
+
+        Raises:
+            ValueError: the shape is not (M, 9).
+        """
         tensor = torch.as_tensor(tensor)
         if not tensor.is_floating_point():
             tensor = tensor.float()
@@ -74,19 +86,25 @@ class Boxes3D:
 
     @property
     def bev(self) -> Tensor:
-        """(M, 5) x, y, l, w, yaw: what rotated NMS takes."""
+        """(M, 5) x, y, l, w, yaw, the input of rotated NMS."""
         return self.tensor[:, [0, 1, 3, 4, 6]]
 
     def corners(self) -> Tensor:
-        """(M, 8, 3) corners, ordered as by :func:`box_corners`."""
+        """Returns the (M, 8, 3) corners in metres, in the order of :func:`box_corners`."""
         return box_corners(self.centers, self.dims, rotation_z(self.yaw))
 
     def transformed(self, a2b: Tensor) -> Boxes3D:
-        """Boxes seen through a (4, 4) similarity that keeps z upright: rotation about z, uniform
-        scale, flips of x or y, translation. Centre, size, yaw and velocity follow."""
+        """Returns the boxes in frame b; centre, size, yaw and velocity are transformed.
+
+        Args:
+            a2b: (4, 4) similarity that keeps z upright: rotation about z, uniform scale, flips of x
+                or y, translation.
+        """
         a2b = a2b.to(self.tensor)
         linear = a2b[:2, :2]
         scale = a2b[2, 2].abs()
+        # A flip reverses the sense of rotation, so the heading is transformed as a vector instead
+        # of adding an angle to the yaw.
         heading = torch.stack([self.yaw.cos(), self.yaw.sin()], dim=-1) @ linear.mT
         out = torch.empty_like(self.tensor)
         out[:, 0:3] = transform_points(self.centers, a2b)
@@ -96,12 +114,16 @@ class Boxes3D:
         return Boxes3D(out)
 
     def contain(self, points: Tensor) -> Tensor:
-        """(P, 3) points of the same frame -> (P, M) bool, true on and inside the surface."""
+        """Returns a (P, M) mask: point p is inside or on the surface of box m.
+
+        Args:
+            points: (P, 3) points in the frame of the boxes, metres.
+        """
         local = (points[:, None, :] - self.centers[None]).unsqueeze(-2) @ rotation_z(self.yaw)
         return (local.squeeze(-2).abs() <= self.dims / 2).all(dim=-1)
 
     def with_yaw_in_range(self) -> Boxes3D:
-        """Same boxes with yaw in [-pi, pi)."""
+        """Returns the same boxes with yaw in [-pi, pi)."""
         out = self.tensor.clone()
         out[:, 6] = torch.remainder(out[:, 6] + math.pi, 2 * math.pi) - math.pi
         return Boxes3D(out)
@@ -118,14 +140,14 @@ class Boxes3D:
 
     @staticmethod
     def cat(boxes: Sequence[Boxes3D]) -> Boxes3D:
-        """Boxes of all of them, in order; none gives no boxes."""
+        """Concatenates boxes in order; an empty sequence yields no boxes."""
         return Boxes3D(torch.cat([b.tensor for b in boxes]) if boxes else torch.zeros(0, BOX_DIM))
 
     def __len__(self) -> int:
         return self.tensor.shape[0]
 
     def __getitem__(self, item: int | slice | Tensor) -> Boxes3D:
-        if isinstance(item, int):
+        if isinstance(item, int):  # as Detectron2's Boxes: one box, still two-dimensional
             return Boxes3D(self.tensor[item][None])
         return Boxes3D(self.tensor[item])
 

@@ -1,4 +1,4 @@
-"""Cameras: the calibration of a batch and the transforms composed from it.
+"""Cameras: calibration of a batch and the transforms composed from it.
 
 Shapes: B batch, T frames (0 is the key frame), N cameras.
 """
@@ -13,29 +13,41 @@ from torch import Tensor
 
 from .transforms import MAX_COORDINATE, invert, make_transform
 
-#: Ego axes (columns: camera's right, down, forward) of a camera that looks straight ahead.
+#: Rotation camera -> ego of a forward-facing camera; columns: the camera's right, down, forward.
 CAMERA_AXES = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
-#: Which camera carries the key ego pose when a sample does not say: CAM_FRONT of nuScenes.
+#: Camera of the key ego pose where a sample does not state it: CAM_FRONT in nuScenes' order.
 DEFAULT_REFERENCE_CAMERA = 1
 
-#: What :func:`are_intrinsics` demands, for messages.
+#: Requirement that :func:`are_intrinsics` checks, for error messages.
 INTRINSICS_RULE = "intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy"
 
 
 def are_intrinsics(matrices: Tensor) -> Tensor:
-    """(...) which (..., 3, 3) matrices are of a pinhole camera: positive focal lengths, a last row
-    of 0 0 1, and nothing infinite, NaN or beyond ``MAX_COORDINATE`` pixels."""
-    in_range = (matrices.abs() <= MAX_COORDINATE).all(dim=-1).all(dim=-1)  # nor NaN
+    """Checks for intrinsics of pinhole cameras: positive focal lengths, last row 0 0 1, and finite
+    entries within ``MAX_COORDINATE`` pixels.
+
+    Args:
+        matrices: (..., 3, 3).
+
+    Returns:
+        (...) bool.
+    """
+    # A NaN fails this comparison, too.
+    in_range = (matrices.abs() <= MAX_COORDINATE).all(dim=-1).all(dim=-1)
     positive = (matrices.diagonal(dim1=-2, dim2=-1) > 0).all(dim=-1)
     last_row = (matrices[..., 2, :] == matrices.new_tensor([0.0, 0.0, 1.0])).all(dim=-1)
     return in_range & positive & last_row
 
 
 def reference_camera(sample: dict) -> int:
-    """Index of the camera whose key-frame ego pose is the key ego frame.
+    """Returns the index of the camera whose key-frame ego pose is the key ego frame
+    (docs/model.md, "Frames of reference").
 
-    ``sample["reference_camera"]`` where the data set states it (the mapper always does), else the
+    It is ``sample["reference_camera"]`` if present (the mapper always sets it), otherwise the
     second camera, CAM_FRONT in nuScenes' order, or the only one.
+
+    Raises:
+        ValueError: the index is not a camera of the sample.
     """
     num_cameras = sample["ego2global"].shape[-3]
     index = int(sample.get("reference_camera", min(DEFAULT_REFERENCE_CAMERA, num_cameras - 1)))
@@ -45,20 +57,19 @@ def reference_camera(sample: dict) -> int:
 
 
 def key_ego2global(sample: dict) -> Tensor:
-    """(4, 4) float64 key ego -> global of one sample dict."""
+    """Returns the (4, 4) float64 transform key ego -> global of a sample dict."""
     return torch.as_tensor(sample["ego2global"])[0, reference_camera(sample)].double()
 
 
 @dataclass(frozen=True)
 class Cameras:
-    """Calibration of a batch, float64 so that frustum points fall into the cells they should. All
-    matrices take column vectors.
+    """Calibration of a batch. All matrices act on column vectors.
 
     Attributes:
-        cam2keyego: (B, T, N, 4, 4) camera to key ego, metres.
-        intrinsics: (B, T, N, 3, 3) of the original image, pixels.
-        image_aug: (B, N, 4, 4) affine on (u, v, depth): original image to network image.
-        bev_aug: (B, 4, 4) affine on key ego points.
+        cam2keyego: (B, T, N, 4, 4) float64, camera -> key ego, metres.
+        intrinsics: (B, T, N, 3, 3) float64, of the original image, pixels.
+        image_aug: (B, N, 4, 4) float64 affine on (u, v, depth), original image -> network image.
+        bev_aug: (B, 4, 4) float64 affine on key ego points, metres.
     """
 
     cam2keyego: Tensor
@@ -67,12 +78,22 @@ class Cameras:
     bev_aug: Tensor
 
     def __post_init__(self) -> None:
+        # float64: poses are differences of global coordinates of thousands of metres, and rounding
+        # moves frustum points across the borders of BEV cells.
         for name, matrices in vars(self).items():
             object.__setattr__(self, name, matrices.double())
 
     @classmethod
     def from_samples(cls, samples: Sequence[dict], device: torch.device | str = "cpu") -> Cameras:
-        """Composes ``inv(key_ego2global) @ ego2global @ cam2ego``."""
+        """Stacks the calibration of sample dicts and composes
+        ``cam2keyego = inv(key_ego2global) @ ego2global @ cam2ego`` in float64
+        (docs/model.md, "Frames of reference").
+
+        Args:
+            samples: B dicts with ``cam2ego``, ``ego2global``, ``intrinsics``, ``image_aug`` and
+                ``bev_aug`` (docs/model.md, "Inputs and outputs").
+            device: device of the result.
+        """
 
         def stack(key: str) -> Tensor:
             return torch.stack([torch.as_tensor(s[key]) for s in samples])
@@ -92,22 +113,28 @@ class Cameras:
         return self.cam2keyego.shape[2]
 
     def undo_image_aug(self) -> Tensor:
-        """(B, N, 4, 4) network image (u, v, depth) -> original image (u, v, depth)."""
+        """Returns the (B, N, 4, 4) affine network image -> original image on (u, v, depth)."""
         return invert(self.image_aug)
 
     def image2bev(self, frame: int) -> Tensor:
-        """(B, N, 4, 4) ``(u * depth, v * depth, depth)`` of the original image of one frame ->
-        augmented key ego, metres: ``bev_aug @ cam2keyego @ inv(intrinsics)``."""
+        """Returns the (B, N, 4, 4) transform of ``(u * depth, v * depth, depth)`` in the original
+        image to key ego after ``bev_aug``, metres: ``bev_aug @ cam2keyego @ inv(intrinsics)``
+        (docs/model.md, "View transform").
+
+        Args:
+            frame: index of the frame.
+        """
         image2cam = make_transform(torch.linalg.inv(self.intrinsics[:, frame]))
         return self.bev_aug[:, None] @ self.cam2keyego[:, frame] @ image2cam
 
     def camera_vector(self) -> Tensor:
-        """(B, N, 27) float32 input of the camera-aware depth network, the key frame's for every
-        frame.
+        """Returns the (B, N, 27) float32 camera vector of the depth network.
 
         fx, fy, cx, cy; a00, a01, tu, a10, a11, tv of image_aug; m00, m01, m10, m11, m22 of bev_aug;
-        rows 0..2 of cam2keyego (BEVDepth's vector, SPEC section 5).
+        rows 0..2 of cam2keyego (BEVDepth, arXiv:2206.10092, camera-aware depth prediction;
+        docs/model.md, "Depth network").
         """
+        # Frame 0 only: the depth network gets the key frame's calibration for every frame.
         k, a, m = self.intrinsics[:, 0], self.image_aug, self.bev_aug[:, None]
         m = m.expand(-1, self.num_cameras, -1, -1)
         intrinsics = (k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2])
@@ -115,4 +142,4 @@ class Cameras:
         bev_aug = tuple(m[..., i, j] for i, j in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 2)))
         pose = self.cam2keyego[:, 0, :, :3, :].flatten(-2)
         numbers = torch.stack(intrinsics + image_aug + bev_aug, dim=-1)
-        return torch.cat([numbers, pose], dim=-1).float()
+        return torch.cat([numbers, pose], dim=-1).float()  # the depth network runs in float32

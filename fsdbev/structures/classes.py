@@ -1,5 +1,6 @@
-"""The detection classes of nuScenes and the six tasks of the center head, stated once."""
+"""Classes and splits of nuScenes' detection task, and the six tasks of the center head."""
 
+#: Detection classes in the order of the class indices (docs/model.md, "Frames of reference").
 CLASS_NAMES = (
     "car",
     "truck",
@@ -13,7 +14,8 @@ CLASS_NAMES = (
     "traffic_cone",
 )
 
-#: Classes of similar size share a task, as in CenterPoint.
+#: Classes of each task of the center head; classes of similar size share a task (CenterPoint,
+#: arXiv:2006.11275; docs/model.md, "Head, targets, decoding").
 TASKS = (
     ("car",),
     ("truck", "construction_vehicle"),
@@ -24,8 +26,8 @@ TASKS = (
 )
 
 
-#: Split -> how the names of the versions end that hold its scenes. Versions share scenes, so the
-#: scenes alone do not tell: v1.0-mini has some of ``train`` and of ``val``.
+#: Split -> ending of the names of the versions that it belongs to. The version cannot be derived
+#: from the scenes, since versions share some: v1.0-mini has scenes of ``train`` and of ``val``.
 OFFICIAL_SPLITS = {
     "train": "trainval",
     "val": "trainval",
@@ -35,5 +37,5 @@ OFFICIAL_SPLITS = {
     "mini_val": "mini",
     "test": "test",
 }
-#: Halves of ``train``: the other splits of a version share no scene.
+#: The two halves of ``train``. All other splits of a version are disjoint.
 HALVES_OF_TRAIN = ("train_detect", "train_track")

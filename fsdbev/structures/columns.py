@@ -1,4 +1,4 @@
-"""Columns: what dataclasses of arrays have in common."""
+"""Columns: base class of tables with one array for each column."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Table = TypeVar("Table", bound="Columns")
 
 
 class Columns:
-    """Base of a dataclass whose fields are arrays with one entry an item."""
+    """Base class of a dataclass whose fields are arrays with one entry for each item."""
 
     def __len__(self) -> int:
         return len(getattr(self, fields(self)[0].name))
 
     def __getitem__(self: Table, which: NDArray | slice) -> Table:
-        """The items of a mask, of indices or of a slice."""
+        """Returns the items that a mask, an index array or a slice selects."""
         return type(self)(*(getattr(self, f.name)[which] for f in fields(self)))
 
     @classmethod
     def concatenate(cls: type[Table], parts: Iterable[Table]) -> Table:
-        """All items of one or more parts, in order."""
+        """Concatenates the items of one or more tables, in order."""
         columns = zip(*([getattr(p, f.name) for f in fields(cls)] for p in parts), strict=True)
         return cls(*map(np.concatenate, columns))

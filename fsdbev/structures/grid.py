@@ -1,4 +1,7 @@
-"""The BEV grid and the depth bins: each alone knows its range and step; sizes derive from them."""
+"""BEV grid and depth bins: the single source of range and step; all sizes derive from them.
+
+Shapes: X, Y cells of the BEV grid, D depth bins.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,37 @@ import torch
 from torch import Tensor
 
 
-def _count(lower: float, upper: float, step: float, what: str) -> int:
+def _num_steps(lower: float, upper: float, step: float, name: str) -> int:
+    """Returns the number of steps from ``lower`` to ``upper``.
+
+    Raises:
+        ValueError: the range is not a positive multiple of the step.
+    """
     count = round((upper - lower) / step) if step > 0 else 0
+    # The tolerance absorbs float rounding: 3 * 0.1 is not exactly 0.3.
     if count < 1 or abs(lower + count * step - upper) > 1e-6 * max(1.0, abs(upper)):
         raise ValueError(
-            f"{what}: the range [{lower}, {upper}] must be a positive multiple of the step {step}"
+            f"{name}: the range [{lower}, {upper}] must be a positive multiple of the step {step}"
         )
     return count
 
 
 @dataclass(frozen=True)
 class BEVGrid:
-    """Bird's-eye-view grid in the key ego frame (metres), cells of equal size in x and y.
+    """Bird's-eye-view (BEV) grid in the key ego frame, with square cells (docs/model.md, "View
+    transform").
 
-    A BEV map is (..., Y, X); cell (y, x) begins at ``lower + index * cell`` of either axis.
+    A BEV map is (..., Y, X). Cell (y, x) begins at ``lower[0] + x * cell`` and
+    ``lower[1] + y * cell``.
+
+    Attributes:
+        x_range: lower and upper bound, metres.
+        y_range: lower and upper bound, metres.
+        z_range: bounds of the only cell in z, metres.
+        cell: side of a cell, metres.
+
+    Raises:
+        ValueError: a range is not increasing, or is not a multiple of ``cell`` in x or y.
     """
 
     x_range: tuple[float, float] = (-51.2, 51.2)
@@ -31,35 +51,36 @@ class BEVGrid:
     cell: float = 0.8
 
     def __post_init__(self) -> None:
+        # Configs give lists, of integers too; tuples of floats make equal grids equal and hashable.
         for name in ("x_range", "y_range", "z_range"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         if self.z_range[0] >= self.z_range[1]:
             raise ValueError(f"z_range must be increasing, got {self.z_range}")
-        _count(*self.x_range, self.cell, "BEVGrid.x_range")
-        _count(*self.y_range, self.cell, "BEVGrid.y_range")
+        _num_steps(*self.x_range, self.cell, "BEVGrid.x_range")
+        _num_steps(*self.y_range, self.cell, "BEVGrid.y_range")
 
     @property
     def lower(self) -> tuple[float, float, float]:
-        """Lower corner (x, y, z) in metres."""
+        """Lower bounds of x, y and z, metres."""
         return (self.x_range[0], self.y_range[0], self.z_range[0])
 
     @property
     def size(self) -> tuple[float, float, float]:
-        """Size of a cell (x, y, z) in metres; z is one cell."""
+        """Size of a cell in x, y and z, metres; in z there is one cell."""
         return (self.cell, self.cell, self.z_range[1] - self.z_range[0])
 
     @property
     def count(self) -> tuple[int, int, int]:
         """Number of cells (X, Y, 1)."""
         return (
-            _count(*self.x_range, self.cell, "BEVGrid.x_range"),
-            _count(*self.y_range, self.cell, "BEVGrid.y_range"),
+            _num_steps(*self.x_range, self.cell, "BEVGrid.x_range"),
+            _num_steps(*self.y_range, self.cell, "BEVGrid.y_range"),
             1,
         )
 
     @property
     def reach(self) -> float:
-        """How far it goes from the ego along an axis, metres."""
+        """Largest distance from the ego vehicle to a border of the grid, metres."""
         return max(map(abs, (*self.x_range, *self.y_range)))
 
     @property
@@ -70,7 +91,17 @@ class BEVGrid:
 
 @dataclass(frozen=True)
 class DepthBins:
-    """Depth hypotheses ``start + step * k`` metres, k = 0 .. count - 1, below ``stop``."""
+    """Depth hypotheses ``start + step * k`` below ``stop``, k = 0 .. D - 1 (docs/model.md, "Depth
+    network").
+
+    Attributes:
+        start: smallest depth, metres.
+        stop: upper bound of the depths, metres.
+        step: distance between hypotheses, metres.
+
+    Raises:
+        ValueError: ``start`` or ``step`` is not positive, or ``stop`` is not above ``start``.
+    """
 
     start: float = 1.0
     stop: float = 60.0
@@ -88,21 +119,30 @@ class DepthBins:
     @property
     def count(self) -> int:
         """Number of bins D."""
+        # As torch.arange(start, stop, step) counts; the tolerance absorbs rounding of the quotient.
         return math.ceil((self.stop - self.start) / self.step - 1e-6)
 
     @property
     def centers(self) -> Tensor:
-        """(D,) float32 depths in metres."""
+        """(D,) float32 depths, metres."""
         return self.start + self.step * torch.arange(self.count, dtype=torch.float32)
 
     def contains(self, depth: Tensor) -> Tensor:
-        """Bool mask of the depths (metres) within [start, stop]; others carry no label."""
+        """Returns a mask of the depths within [start, stop]; other depths are not used as labels.
+
+        Args:
+            depth: (...) metres.
+        """
         return (depth >= self.start) & (depth <= self.stop)
 
     def index(self, depth: Tensor) -> Tensor:
-        """Depths in metres -> int64 label bins 0 .. D - 1, or -1 where there is none.
+        """Returns the int64 label bin of each depth, 0 .. D - 1, or -1 outside of the bins.
 
-        ``trunc((d - (start - step)) / step)`` is valid for 1 .. D and stored one lower.
+        The bin is ``trunc((d - (start - step)) / step)``, valid for 1 .. D and stored one lower
+        (docs/model.md, "Foreground self-distillation").
+
+        Args:
+            depth: (...) metres.
         """
         index = ((depth - (self.start - self.step)) / self.step).trunc().long()
         return torch.where((index >= 1) & (index <= self.count), index, 0) - 1

@@ -1,4 +1,7 @@
-"""Boxes with classes and scores: what a model finds and what is really there."""
+"""Boxes with classes and scores: detections and ground truth.
+
+Shapes: M boxes.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,15 @@ from .boxes import Boxes3D
 
 @dataclass(frozen=True)
 class LabelledBoxes:
-    """M boxes with their classes.
+    """M boxes with classes, and scores for detections.
 
     Attributes:
         boxes: M boxes in key ego.
         labels: (M,) int64 class indices.
         scores: (M,) confidences; None for ground truth.
+
+    Raises:
+        ValueError: the lengths differ.
     """
 
     boxes: Boxes3D
@@ -37,23 +43,29 @@ class LabelledBoxes:
         return len(self.boxes)
 
     def __getitem__(self, which: Tensor) -> LabelledBoxes:
-        """Those of a mask or of indices."""
+        """Returns the boxes that a mask or an index tensor selects."""
         scores = None if self.scores is None else self.scores[which]
         return LabelledBoxes(self.boxes[which], self.labels[which], scores)
 
     def to(self, device: torch.device | str) -> LabelledBoxes:
-        """The same on another device."""
+        """Returns a copy on ``device``."""
         scores = None if self.scores is None else self.scores.to(device)
         return LabelledBoxes(self.boxes.to(device), self.labels.to(device), scores)
 
     def at_least(self, threshold: float) -> LabelledBoxes:
-        """Those that score ``threshold`` or more; all where there are no scores."""
+        """Returns the boxes of score ``threshold`` or more; all boxes for ground truth."""
         return self if self.scores is None else self[self.scores >= threshold]
 
     def records(self, class_names: Sequence[str]) -> list[dict[str, Any]]:
-        """Plain values, ready for JSON: of every box ``class``, ``score`` (where there is one),
-        ``center`` (x, y, z), ``size`` (length, width, height), ``yaw`` and ``velocity`` (along x
-        and y); metres, rad, m/s."""
+        """Converts the boxes to dicts of plain numbers for JSON.
+
+        Args:
+            class_names: names of the class indices.
+
+        Returns:
+            For each box ``class``, ``center`` (x, y, z), ``size`` (length, width, height), ``yaw``,
+            ``velocity`` (vx, vy) and for detections ``score``; key ego frame, metres, rad, m/s.
+        """
         boxes = self.boxes.tensor.double().tolist()
         found = []
         for box, label in zip(boxes, self.labels.tolist(), strict=True):
@@ -65,7 +77,8 @@ class LabelledBoxes:
         return found
 
     def by_priority(self) -> list[int]:
-        """Indices, best score first; without scores, nearest to the ego first."""
+        """Returns the box indices by descending score, for ground truth by distance from the ego
+        vehicle."""
         if self.scores is not None:
             return torch.sort(self.scores, descending=True, stable=True).indices.tolist()
         return torch.sort(self.boxes.centers[:, :2].norm(dim=1), stable=True).indices.tolist()

@@ -1,4 +1,4 @@
-"""A rig: the cameras of a vehicle, and where they are mounted.
+"""Rig: the cameras of a vehicle and their calibration.
 
 Shapes: N cameras.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from .cameras import INTRINSICS_RULE, are_intrinsics
 from .transforms import is_rigid
 
-#: No image is wider or higher, pixels.
+#: Largest width and height of an image, pixels.
 MAX_IMAGE_SIDE = 1 << 16
 
 
@@ -24,13 +24,14 @@ class Rig:
     Attributes:
         channels: N camera names.
         image_sizes: N (width, height) of the images, pixels.
-        intrinsics: (N, 3, 3) float64 of rectified images of that size, pixels.
-        cam2ego: (N, 4, 4) float64, camera (x right, y down, z forward) to ego (x forward, y left, z
+        intrinsics: (N, 3, 3) float64, of rectified images of these sizes, pixels.
+        cam2ego: (N, 4, 4) float64, camera (x right, y down, z forward) -> ego (x forward, y left, z
             up), metres.
-        reference_camera: index of the camera at whose time the ego frame of the boxes is taken.
+        reference_camera: index of the camera whose time stamp defines the ego frame of the boxes.
 
     Raises:
-        ValueError: an entry is missing, or a matrix is none that a camera can have.
+        ValueError: the lengths or shapes do not match, names are repeated, an image size is out of
+            range, or a matrix is not a valid calibration.
     """
 
     channels: tuple[str, ...]
@@ -61,6 +62,11 @@ class Rig:
             self._check(camera)
 
     def _check(self, camera: int) -> None:
+        """Checks image size and matrices of one camera.
+
+        Raises:
+            ValueError: a value is invalid; the message names the camera.
+        """
         where = f"camera {self.channels[camera]!r}"
         width, height = self.image_sizes[camera]
         if not (1 <= width <= MAX_IMAGE_SIDE and 1 <= height <= MAX_IMAGE_SIDE):

@@ -1,1 +1,1 @@
-"""Helpers that any package may use; they import nothing of ours."""
+"""Helpers for all packages. Only ``collect_env`` and ``flops`` import other packages of fsdbev."""

@@ -1,4 +1,4 @@
-"""Atomic writing: a file or folder appears complete under its name, or not at all."""
+"""Atomic writing of files and folders: a path has its complete new content or its old one."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-#: Ending of unfinished files and folders, and the length of the random number before it.
+#: Suffix of unfinished files and folders, and the number of random hex digits before it.
 UNFINISHED, _DIGITS = ".tmp", 8
-#: Errors of systems that cannot flush a folder, such as some network file systems.
+#: Error numbers of file systems that cannot flush a folder, such as some network file systems.
 _NO_FOLDER_FLUSH = (errno.EINVAL, errno.ENOTSUP)
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """A new path beside ``path``; the file or folder that the block writes there replaces ``path``
-    when the block ends without error.
+    """Yields a temporary path whose file or folder replaces ``path`` if the block succeeds.
 
-    It is hidden, has a name of its own, and is removed if there is an error. Its content is on the
-    disk before the rename, and the rename before the function returns. The parent folder is made
-    when missing. A folder that stands at ``path`` is removed after the rename.
+    The temporary path is hidden, unique and in the same folder; it is removed after an error. The
+    content is flushed to the disk before the rename, and the rename before the context ends. A
+    missing parent folder is created. A folder at ``path`` is removed after the rename.
+
+    Args:
+        path: path to write. The block must create a file or a folder at the yielded path.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_DIGITS // 2)}{UNFINISHED}")
@@ -43,35 +45,40 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A binary file that replaces ``path`` when the block ends without error; see
-    :func:`atomic_path`.
+    """Yields a binary file that replaces ``path`` if the block succeeds (see :func:`atomic_path`).
 
     Raises:
-        OSError: of the kind and number of the first error. It names ``path``.
+        OSError: writing failed; type and ``errno`` are those of the original error, and the message
+            names ``path``.
     """
     try:
         with atomic_path(path) as temporary, open(temporary, "xb") as file:
             yield file
     except OSError as error:
-        raise _naming(Path(path), error) from error
+        raise _with_path(Path(path), error) from error
 
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """A new folder that replaces ``path`` when the block ends without error; see
-    :func:`atomic_path`."""
+    """Yields a new folder that replaces ``path`` if the block succeeds; see :func:`atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.mkdir()
         yield temporary
 
 
 def leftovers(folder: str | os.PathLike, names: str) -> list[Path]:
-    """Unfinished files and folders whose final names match the pattern ``names``: being written, or
-    left by a process that was killed."""
+    """Returns unfinished files and folders that are being written or that a killed process left.
+
+    Args:
+        folder: folder to search, without its subfolders.
+        names: glob pattern of the final names.
+    """
     return sorted(Path(folder).glob(f".{names}.{_DIGITS * '[0-9a-f]'}{UNFINISHED}"))
 
 
-def _naming(path: Path, error: OSError) -> OSError:
+def _with_path(path: Path, error: OSError) -> OSError:
+    """Returns an error of the same type and number whose message names ``path``."""
+    # Other types of OSError may have constructors with other arguments.
     kind = type(error) if type(error).__module__ == "builtins" else OSError
     named = kind(f"{path}: can't be written ({error}); is the disk full?")
     named.errno = error.errno
@@ -82,6 +89,7 @@ def _replace(source: Path, path: Path) -> None:
     if not (source.is_dir() and path.exists()):
         os.replace(source, path)
         return
+    # os.replace cannot replace a folder that is not empty.
     old = source.with_name(f"{source.name}-old")
     os.replace(path, old)
     os.replace(source, path)
@@ -89,15 +97,17 @@ def _replace(source: Path, path: Path) -> None:
 
 
 def _flush_content(path: Path) -> None:
-    """Flushes a file, or all files of a folder."""
+    """Flushes a file, or all files of a folder, to the disk."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
+            # Windows flushes only files that are open for writing.
             with open(file, "rb" if os.name == "posix" else "r+b") as opened:
                 os.fsync(opened.fileno())
 
 
 def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened; the rename is journaled there
+    # Windows cannot open a folder; its file system journals the rename.
+    if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

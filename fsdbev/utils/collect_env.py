@@ -1,7 +1,7 @@
-"""What a bug report, a log and a report of results say of the machine and the versions on it.
+"""Environment information for logs, reports of results and bug reports.
 
-``python -m fsdbev.utils.collect_env`` prints it as a table. A fact that cannot be read says so in
-its own line.
+``python -m fsdbev.utils.collect_env`` prints it as a table. A fact that cannot be read has a line
+with the reason.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from fsdbev import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Besides PyTorch: all that pyproject.toml has the package depend on, and what is used where it is
-#: installed.
+#: Packages besides PyTorch: the dependencies in pyproject.toml, and optional packages.
 PACKAGES = (
     "numpy",
     "nuscenes-devkit",
@@ -46,7 +45,7 @@ PACKAGES = (
     "wandb",
 )
 
-#: Environment variables that change what runs; FSDBEV_* are shown too.
+#: Environment variables that influence a run; those that start with FSDBEV_ are added.
 VARIABLES = (
     "ATEN_CPU_CAPABILITY",
     "CUDA_HOME",
@@ -66,9 +65,10 @@ VARIABLES = (
 
 
 def environment() -> dict[str, str]:
-    """Name and value of each fact, in the order in which one reads them.
+    """Returns name -> value of each fact, in reading order.
 
-    Paths lead from the project's root or from the home folder (``~``), which are not named.
+    Paths are relative to the project's root or to the home folder (``~``), so that a published
+    report contains no user name.
     """
     facts: dict[str, str] = {}
     for name, read in (
@@ -92,18 +92,18 @@ def environment() -> dict[str, str]:
 
 
 def as_table(facts: dict[str, str]) -> str:
-    """One line a fact, values in a column."""
+    """Formats the facts as a table with one line per fact."""
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
 
 
 def _read_fact(read: Callable[[], str]) -> str:
-    """What ``read`` gives, or what kept it from it: a broken part hides no other."""
+    """Returns the result of ``read``, or the reason why it failed."""
     try:
         return read()
-    except Exception as error:
+    except Exception as error:  # a broken installation must not hide the other facts
         reason = " ".join(str(error).split())
-        return f"cannot be told ({type(error).__name__}: {reason})"
+        return f"unavailable ({type(error).__name__}: {reason})"
 
 
 def _version(package: str) -> str:
@@ -123,7 +123,7 @@ def _project() -> str:
 
 @cache
 def cpu_model() -> str:
-    """Name of this machine's processor."""
+    """Returns the name of this machine's processor."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -151,17 +151,17 @@ def _torch() -> str:
 def _cuda() -> str:
     torch = import_module("torch")
     if torch.version.cuda is None:
-        return "none: a build of PyTorch for the CPU"
+        return "none: PyTorch is built for the CPU"
     driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-    told = f"driver {driver.splitlines()[0]}" if driver else "no driver found"
-    return f"PyTorch built with {torch.version.cuda}, {told}, {torch.cuda.device_count()} GPUs"
+    driver = f"driver {driver.splitlines()[0]}" if driver else "no driver found"
+    return f"PyTorch built with {torch.version.cuda}, {driver}, {torch.cuda.device_count()} GPUs"
 
 
 def _gpus() -> Iterator[tuple[str, str]]:
     try:
         cuda = import_module("torch").cuda
         count = cuda.device_count()
-    except Exception:  # the line of PyTorch says it
+    except Exception:  # the line "PyTorch" has the reason
         return
     for index in range(count):
         yield f"GPU {index}", _read_fact(partial(_gpu, index))
@@ -181,18 +181,18 @@ def _cudnn() -> str:
 def _operators() -> str:
     extension = import_module("fsdbev.layers._extension")
     if not extension.EXTENSION_BUILT:
-        return f"not built, PyTorch twins take over ({extension.LOAD_ERROR})"
+        return f"not built, slower PyTorch references are used ({extension.LOAD_ERROR})"
     if "cuda" in extension.KERNEL_DEVICES:
         return "built for CPU and CUDA"
     cuda = import_module("torch").version.cuda
     why = f"without nvcc, or with FSDBEV_NO_CUDA=1; PyTorch has CUDA {cuda}" if cuda else ""
-    return f"built for the CPU only ({why or 'as PyTorch'})"
+    return f"built for the CPU only ({why or 'like PyTorch'})"
 
 
 def _detectron2() -> str:
     if import_module("fsdbev.d2").BACKEND == "detectron2":
         return f"{_version('detectron2')}, used"
-    return f"{_version('detectron2')}; the built-in side is used"
+    return f"{_version('detectron2')}; the built-in replacement is used"
 
 
 def _variables() -> list[str]:
@@ -201,7 +201,7 @@ def _variables() -> list[str]:
 
 
 def _output(*command: str) -> str:
-    """What a program of the machine says; nothing where there is none or it fails."""
+    """Returns the output of a command; "" if it is not installed or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
@@ -210,9 +210,10 @@ def _output(*command: str) -> str:
 
 
 def _without_home(text: str) -> str:
-    """The text with no more of a path than who reads the report needs."""
+    """Shortens the project's root and the home folder in paths."""
     text = text.replace(f"{ROOT}{os.sep}", "")
     home = os.path.expanduser("~")
+    # Without a home folder expanduser returns "~"; for "/" every path would be shortened.
     return text if home in ("", "~", os.sep) else text.replace(home, "~")
 
 

@@ -1,4 +1,7 @@
-"""Parameters and multiply-adds of a model by part, by PyTorch's ``FlopCounterMode``."""
+"""Parameters and multiply-adds of a model and its parts, counted with ``FlopCounterMode``.
+
+Shapes: S weight sets, V views, D depth bins, h x w feature map, C context channels, P splats.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from fsdbev.data.fake import fake_samples
 from fsdbev.layers import EXTENSION_BUILT
 
-OTHER = "other"  #: name of what is in no part, such as products of camera matrices
+OTHER = "other"  #: name for computations outside of all parts, such as products of camera matrices
 
 
 @dataclass(frozen=True)
 class PartCost:
-    """Parameters of a part, bytes of these and of its buffers, and multiply-adds by operator."""
+    """Size and cost of a part.
+
+    Attributes:
+        parameters: number of parameters.
+        parameter_bytes, buffer_bytes: bytes of all parameters and of all buffers.
+        operators: name of an operator -> multiply-adds.
+    """
 
     parameters: int
     parameter_bytes: int
@@ -31,15 +40,20 @@ class PartCost:
 
     @property
     def macs(self) -> int:
+        """Multiply-adds of all operators."""
         return sum(self.operators.values())
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """The cost of evaluating one sample of ``num_frames`` frames.
+    """Cost of evaluating one sample.
 
-    ``parts`` are the children of the model by name, and what is in none (``OTHER``). Of these
-    ``image_branch`` has the multiply-adds that a stream (``StreamingPredictor``) runs on one frame.
+    Attributes:
+        parts: name -> cost of the model's children, and ``OTHER`` for the rest.
+        total: cost of the model.
+        image_branch: name of a part -> multiply-adds, over all frames of the sample, of the layers
+            that a stream (``StreamingPredictor``) runs only on the newest frame.
+        num_frames: frames of the sample.
     """
 
     parts: Mapping[str, PartCost]
@@ -48,7 +62,7 @@ class ModelCost:
     num_frames: int
 
     def stream_macs(self) -> dict[str, int]:
-        """Multiply-adds of the parts where earlier frames' image features are kept."""
+        """Returns part -> multiply-adds of a stream, which caches features of earlier frames."""
         earlier = self.num_frames - 1
         return {
             name: part.macs - self.image_branch.get(name, 0) * earlier // self.num_frames
@@ -57,10 +71,15 @@ class ModelCost:
 
 
 def analyze(model: nn.Module, *, image_size: tuple[int, int], num_cameras: int = 6) -> ModelCost:
-    """Counts one evaluation of a fake sample, by a model on the CPU with any weights.
+    """Counts the multiply-adds of one evaluation of a fake sample.
 
-    Counts are half of ``FlopCounterMode``'s, for which a multiply-add is two operations. They are
-    of convolutions, matrix products and the operators of ``_formulas``.
+    Counted are convolutions, matrix products and the operators of ``_formulas``. The counts are
+    half of those of ``FlopCounterMode``, for which a multiply-add is two operations.
+
+    Args:
+        model: the model on the CPU, with any weights; it stays in eval mode.
+        image_size: (H, W) of the network images, pixels.
+        num_cameras: number of cameras.
     """
     sizes = {"num_frames": model.num_frames, "num_cameras": num_cameras, "image_size": image_size}
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
@@ -75,7 +94,7 @@ def analyze(model: nn.Module, *, image_size: tuple[int, int], num_cameras: int =
     for name in model.image_branch:
         part, _, layer = name.partition(".")
         image_branch[part] += operators(name).total()
-        if layer:  # such a layer runs apart from its part
+        if layer:  # called outside of its part's forward, so not in the part's count
             counts[part] += operators(name)
     parts = {name: _cost(part, counts[name]) for name, part in model.named_children()}
     parts[OTHER] = _cost(model, operators() - sum(counts.values(), Counter()), recurse=False)
@@ -89,11 +108,13 @@ def _cost(module: nn.Module, operators: Counter[str], recurse: bool = True) -> P
 
 
 def num_bytes(values: Any) -> int:
+    """Returns the bytes of all tensors in nested containers."""
     return sum(leaf.nbytes for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
 
 
 def _formulas() -> dict[Any, Callable[..., int]]:
-    """What ``FlopCounterMode`` lacks. PyTorch's operators count as they do in fvcore."""
+    """Returns formulas of operators that ``FlopCounterMode`` lacks, with fvcore's counts for those
+    of PyTorch."""
     aten, fsdbev = torch.ops.aten, torch.ops.fsdbev
     formulas = {
         aten.native_batch_norm: partial(_flops, macs=2),
@@ -103,16 +124,16 @@ def _formulas() -> dict[Any, Callable[..., int]]:
     }
     if EXTENSION_BUILT:
         formulas |= {fsdbev.lift_splat: _splat_flops, fsdbev.splat_cells: _splat_flops}
-    # the counter decomposes operators whose overload is not among the keys
+    # The counter decomposes operators whose overload is not among the keys.
     return formulas | {operator.default: formula for operator, formula in formulas.items()}
 
 
 def _flops(values, *rest, out_shape, macs: int, of_output: bool = False, **options) -> int:
-    """Counts ``macs`` for each value that goes in, or that comes out."""
+    """Returns two operations per multiply-add, for ``macs`` of them per input or output value."""
     return 2 * macs * math.prod(out_shape if of_output else values)
 
 
 def _splat_flops(weights, foreground, context, _, view_to_bev, *rest, **options) -> int:
-    """2 S P D h w C, the most that it can be: how many points are kept depends on the images."""
-    num_sets, _, *frustum = weights  # (S, V, D, h, w), and P splats of (V, C, h, w) context
+    """Returns the upper bound 2 S P D h w C; the images decide how many points are kept."""
+    num_sets, _, *frustum = weights  # (S, V, D, h, w); context is (V, C, h, w)
     return 2 * num_sets * view_to_bev[0] * math.prod(frustum) * context[1]

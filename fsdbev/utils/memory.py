@@ -1,4 +1,4 @@
-"""Memory that a model takes in evaluation and training, by PyTorch's profiler."""
+"""Memory that a model needs in evaluation and training, measured with PyTorch's profiler."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from .flops import OTHER, num_bytes
 
 @dataclass(frozen=True)
 class WorkingMemory:
-    """Bytes that a batch takes beside the weights.
+    """Memory for a batch in addition to the weights, in bytes.
 
     Attributes:
-        inference: peak of its evaluation.
-        training: peak of forward and backward pass, gradients included.
-        saved: what the forward pass keeps for the backward pass, by the part that kept it first.
-        gradients, optimizer: of all gradients, and of the optimizer's state after a step.
+        inference: peak during evaluation.
+        training: peak during forward and backward pass, including gradients.
+        saved: part -> tensors that the forward pass saves for the backward pass; a shared tensor
+            counts for the part that saves it first.
+        gradients: all gradients.
+        optimizer: state of the optimizer after one step.
     """
 
     inference: int
@@ -43,11 +45,18 @@ def working_memory(
     optimizer: Callable[[nn.Module], torch.optim.Optimizer],
     precision: torch.dtype | None = None,
 ) -> WorkingMemory:
-    """Evaluates a batch for training, in full precision, and trains a copy of the model on it for
-    a step, in the given precision of autocast."""
+    """Measures one evaluation and one training step of a batch.
+
+    Args:
+        model: the model; it stays in eval mode and is not trained.
+        batch: samples with training targets.
+        optimizer: builds the optimizer of a model.
+        precision: dtype of autocast in training; None: full precision, as in evaluation.
+    """
     device = next(model.parameters()).device
     with torch.no_grad():
         inference = peak_memory(partial(model.eval(), batch), device)
+    # A copy, so that the step changes neither weights nor BatchNorm statistics of the model.
     trained, saved = copy.deepcopy(model).train(), Counter()
 
     def forward_and_backward() -> None:
@@ -65,8 +74,13 @@ def working_memory(
 
 @contextmanager
 def saved_by_part(model: nn.Module, saved: Counter[str]) -> Iterator[None]:
-    """Adds to ``saved`` the bytes that are kept for the backward pass, without weights, by the
-    child of the model that runs; ``OTHER`` where none does."""
+    """Adds to ``saved`` the bytes that the block saves for a backward pass, without weights.
+
+    Args:
+        model: model that runs in the block.
+        saved: name of the running child of the model, or ``OTHER`` -> bytes.
+    """
+    # Storages are counted once: views and repeated uses of a tensor need no further memory.
     known = {t.untyped_storage().data_ptr() for t in chain(model.parameters(), model.buffers())}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -82,7 +96,12 @@ def saved_by_part(model: nn.Module, saved: Counter[str]) -> Iterator[None]:
 
 
 def peak_memory(run: Callable[[], object], device: torch.device) -> int:
-    """The most bytes that ``run`` has allocated at a time, without what was there before."""
+    """Returns the peak of the bytes that ``run`` allocates, without earlier allocations.
+
+    Args:
+        run: function to measure.
+        device: device that it runs on; on the CPU PyTorch's profiler records the allocations.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

@@ -1,5 +1,5 @@
-"""Reading files whose names come from elsewhere: a folder, a pipe or a device is an error, never a
-wait without end, and what is far too large is not read."""
+"""Reading of files with untrusted names: a folder, a pipe, a device or a file that is far too large
+is an error. No call blocks."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ import os
 import stat
 from typing import BinaryIO
 
-#: Without it, opening a pipe that nobody writes to waits. Windows has neither.
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+#: Without this flag, opening a pipe blocks until another process writes to it. Windows has neither
+#: the flag nor pipes in the file system.
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 
 def open_file(path: str | os.PathLike, missing: str = "no such file") -> BinaryIO:
-    """Opens a plain file to read its bytes.
+    """Opens a regular file for reading bytes.
 
     Args:
-        missing: what the error of a missing file says.
+        path: path of the file.
+        missing: error message for a missing file, after its path.
 
     Raises:
-        FileNotFoundError, PermissionError, OSError: as ``open`` does; the message names the file.
-        ValueError: it is a folder, a pipe or a device.
+        FileNotFoundError: the file does not exist.
+        OSError: ``open`` fails for another reason, e.g. PermissionError.
+        ValueError: the path is a folder, a pipe or a device, or not a valid file name.
     """
     try:
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT))
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCK))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: {missing}") from error
     except IsADirectoryError as error:
         raise ValueError(f"{path}: is a folder, a file is needed") from error
-    except ValueError as error:  # a NUL byte
-        raise ValueError(f"{os.fspath(path)!r}: is no file name ({error})") from error
+    except ValueError as error:  # the path contains a NUL byte
+        raise ValueError(f"{os.fspath(path)!r}: is not a valid file name ({error})") from error
+    # Checked on the open file: a check of the path could see another file than the one opened.
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise ValueError(f"{path}: is a pipe or a device, a file is needed")
@@ -36,22 +40,28 @@ def open_file(path: str | os.PathLike, missing: str = "no such file") -> BinaryI
 
 
 def read_bytes(path: str | os.PathLike, max_bytes: int, missing: str = "no such file") -> bytes:
-    """Content of a plain file.
+    """Reads a regular file.
+
+    Args:
+        path: path of the file.
+        max_bytes: size limit in bytes.
+        missing: error message for a missing file, after its path.
 
     Raises:
-        As :func:`open_file`, and ValueError: it has more than ``max_bytes``.
+        FileNotFoundError, OSError, ValueError: see :func:`open_file`; ValueError also for a file of
+            more than ``max_bytes``.
     """
     with open_file(path, missing) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise ValueError(
                 f"{path}: {size} bytes, far more than such a file has (at most {max_bytes}); is it "
-                "the right one?"
+                "the right file?"
             )
         return file.read()
 
 
 def size_of(path: str | os.PathLike, missing: str = "no such file") -> int:
-    """Bytes of a plain file; raises as :func:`open_file` does."""
+    """Returns the size of a regular file in bytes; raises the errors of :func:`open_file`."""
     with open_file(path, missing) as file:
         return os.fstat(file.fileno()).st_size

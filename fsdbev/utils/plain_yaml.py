@@ -1,5 +1,7 @@
-"""YAML of unknown origin: plain values, without aliases and duplicate keys. What a config of such
-values may refer to (``${key}``) is limited too, by :func:`check_size`."""
+"""Parsing of untrusted YAML: only plain values, without aliases and duplicate keys.
+
+:func:`check_size` limits the size that a config can reach through references (``${key}``).
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,20 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-_TYPES = ("null", "bool", "int", "float", "str", "seq", "map")
+#: Tags of YAML's core schema that are accepted.
+_TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
 
 
 def parse_yaml(text: str) -> Any:
-    """Parses a document. Nothing in it is imported or called, and no part of it can multiply.
+    """Parses a YAML document without importing or calling anything that it names.
 
     Raises:
-        ValueError: it cannot be parsed, has an alias, a merge (``<<``), a key twice, or anything
-            but texts, numbers, truth values, nulls, lists and mappings.
+        ValueError: the document has a syntax error, an alias, a merge (``<<``), a duplicate key, or
+            a value other than text, number, boolean, null, list and mapping.
     """
     try:
         return yaml.load(text, _PlainLoader)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError) as error:  # RecursionError: nested too deeply
         raise ValueError(f"can't be parsed: {error}") from error
 
 
@@ -31,20 +34,25 @@ def check_keys(keys: Iterable[Any]) -> None:
     """Checks the keys of one mapping; ``1`` and ``"1"`` count as the same key.
 
     Raises:
-        ValueError: a key is no text or whole number, or is there twice.
+        ValueError: a key is not text or an integer, or appears twice.
     """
     counts = Counter()
     for key in keys:
         if not isinstance(key, str | int) or isinstance(key, bool):
             raise ValueError(f"a key must be text or a whole number, got a {type(key).__name__}")
         counts[str(key)] += 1
-    twice = sorted(key for key, count in counts.items() if count > 1)
-    if twice:
-        raise ValueError(f"{', '.join(twice)} is there twice")
+    duplicates = sorted(key for key, count in counts.items() if count > 1)
+    if duplicates:
+        raise ValueError(f"{', '.join(duplicates)} appears twice")
 
 
 def values_of(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """All values in plain dicts and lists with their dotted places, outer ones first."""
+    """Yields (dotted place, value) of all values in nested dicts and lists, outer ones first.
+
+    Args:
+        content: a dict, a list or a single value.
+        place: dotted place of ``content`` itself.
+    """
     yield place, content
     if isinstance(content, dict | list):
         for key, item in content.items() if isinstance(content, dict) else enumerate(content):
@@ -52,32 +60,35 @@ def values_of(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_size(cfg: DictConfig, max_values: int) -> None:
-    """Counts the values of a config, those behind a reference once for each reference to them, as
-    a few references can stand for billions of values.
+    """Checks the number of values in a config after references are resolved.
 
     Raises:
-        ValueError: there are more than ``max_values``; so there are if references go in a circle.
+        ValueError: there are more than ``max_values``, or the references form a cycle.
     """
+    # Nothing is copied: a few references to lists of references can stand for billions of values. A
+    # cycle never ends and therefore reaches the limit as well.
     nodes, count = [cfg], 0
-    for node in nodes:  # which grows on the way
+    for node in nodes:  # the loop below appends to this list
         count += len(node)
         if count > max_values:
-            raise ValueError(f"its references lead to over {max_values} values, or in a circle")
+            raise ValueError(f"its references expand to over {max_values} values, or form a cycle")
         for key in node if isinstance(node, DictConfig) else range(len(node)):
             try:
                 value = node.get(key)
             except InterpolationResolutionError:
-                continue  # it leads nowhere; an override may mend that
+                continue  # the key does not exist; an override may still set it
             if OmegaConf.is_config(value):
                 nodes.append(value)
 
 
 class _PlainLoader(yaml.SafeLoader):
-    #: The key that stands for any other type is None; its constructor is an error.
+    """PyYAML's safe loader, restricted to the tags of ``_TAGS`` and without aliases."""
+
+    #: The key None applies to all other tags; its constructor raises an error.
     yaml_constructors = {
         tag: constructor
         for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
-        if tag is None or tag.removeprefix("tag:yaml.org,2002:") in _TYPES
+        if tag is None or tag.removeprefix("tag:yaml.org,2002:") in _TAGS
     }
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -87,7 +98,8 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        # a merge's key, <<, cannot be constructed, and so is refused here
+        # SafeLoader would silently keep the last of two equal keys. The key of a merge (<<) has no
+        # constructor and raises an error here.
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         try:
             check_keys(keys)

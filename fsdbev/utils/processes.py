@@ -1,4 +1,4 @@
-"""Processes: a call in a process of its own, stop signals, exit statuses."""
+"""Calls in a separate process, stop signals and exit statuses."""
 
 from __future__ import annotations
 
@@ -13,28 +13,34 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-#: Ask for a stop; SIGUSR1 where the system has it.
+#: Signals that request a stop; SIGUSR1 does not exist on all systems.
 STOP_SIGNALS = frozenset({signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)})
-#: Exit status after a requested stop: everything is saved, the same command with ``--resume``
-#: continues. The number is that of EX_TEMPFAIL in sysexits.h, "try again later".
+#: Exit status after a requested stop with a saved checkpoint; the same command with ``--resume``
+#: continues. The value is EX_TEMPFAIL of sysexits.h, "try again later".
 PREEMPTED = 75
-#: Exit status of a process that could not continue because another process of the job was killed,
-#: stopped answering or ended with an error.
+#: Exit status of a process that cannot continue because another process of the job was killed, does
+#: not respond or failed.
 RANK_LOST = 76
 
 
 def run_in_subprocess(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-    """Calls ``function`` in a process of its own and returns its result.
+    """Calls ``function`` in a separate process and returns its result.
 
-    For work that takes much memory in small pieces now and then: Python gives little of that back
-    while a process lives. The process starts as torch starts a loader's workers: on Linux (before
-    Python 3.14) as a fork, which imports nothing again and needs no guard in the main script. A
-    daemonic process may start none: there the function is called in place.
+    This is useful for occasional work that allocates much memory in small objects, most of which
+    Python does not return to the system before the process ends. The process starts in the same way
+    as the workers of a torch loader: on Linux before Python 3.14 as a fork, which imports nothing
+    again and needs no guard in the main script.
+
+    Args:
+        function: function to call; it, its arguments and its result are pickled.
+        arguments: positional arguments.
+        options: keyword arguments.
 
     Raises:
         ChildProcessError: the process was killed.
-        What ``function`` raises, with its traceback as the cause.
+        Exception: any error of ``function``, with the traceback of the process as its cause.
     """
+    # A daemonic process, such as a loader's worker, must not have child processes.
     if multiprocessing.current_process().daemon:
         return function(*arguments, **options)
     with ProcessPoolExecutor(max_workers=1, initializer=init_process) as pool:
@@ -43,18 +49,17 @@ def run_in_subprocess(function: Callable[..., Result], *arguments: Any, **option
             return pool.submit(function, *arguments, **options).result()
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                f"the process of {function.__qualname__} was killed, perhaps for want of memory"
+                f"the process of {function.__qualname__} was killed, perhaps because memory ran out"
             ) from error
         except BaseException:
-            # The executor waits for work that has begun, but a signal may have told this process
-            # to stop.
+            # Leaving the block waits for the running call, but this error may be a stop signal's.
             os.kill(worker, signal.SIGKILL)
             raise
 
 
 def init_process() -> None:
-    """What a process does first that its parent started: leaves the signals that the parent
-    handles to it, and ends when the parent does."""
+    """Initializes a child process, which ignores the signals that its parent handles and ends with
+    its parent."""
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_IGN)
@@ -62,5 +67,6 @@ def init_process() -> None:
 
 
 def _end_with_parent() -> None:
+    # SystemExit would end only this thread.
     multiprocessing.parent_process().join()
     os._exit(1)

@@ -1,4 +1,7 @@
-"""Pictures: 3D boxes and training targets on camera images and from above. Needs no display."""
+"""Pictures of samples: 3D boxes, training targets and model outputs on camera images and in BEV.
+
+Renders with matplotlib's Agg backend and needs no display.
+"""
 
 from .bev_view import draw_bev, draw_boxes_on_bev, draw_trails
 from .canvas import CLASS_COLORS

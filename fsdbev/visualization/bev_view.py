@@ -1,4 +1,9 @@
-"""Boxes from above: x forward is up, y left is left, rings of distance around the ego."""
+"""BEV view: boxes, trails and fields of view seen from above, with distance rings around the ego.
+
+On the page, x (forward) points up and y (left) points left.
+
+Shapes: K points of a trail or polygon.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +31,26 @@ from .views import CameraView
 RING_STEP = 10.0  # metres
 TRAIL_WIDTH = 1.2  # points
 _FONT_SIZE, _RING_FONT_SIZE, _CAMERA_FONT_SIZE = 6.5, 6.0, 6.5
+#: Arrow head that marks the ego: right, up on the page, metres.
 _EGO = np.array([(-1.0, -1.5), (0.0, 3.0), (1.0, -1.5), (0.0, -0.6)])
-_RAYS = 17  # of a camera's field of view
+_NUM_RAYS = 17  # rays that outline a camera's field of view
 
 
 def to_view(points: np.ndarray) -> np.ndarray:
-    """(..., 2) x forward, y left -> (..., 2) right, up on the page, metres."""
+    """Converts (..., 2) x forward, y left to (..., 2) right, up on the page; metres."""
     return np.stack([-points[..., 1], points[..., 0]], axis=-1)
 
 
 def draw_bev(ax: Axes, *, reach: float, views: Sequence[CameraView] = ()) -> LabelPlacer:
-    """Prepares axes for ``[-reach, reach]`` metres with rings and the ego; returns the placer.
+    """Prepares axes of ``[-reach, reach]`` metres with distance rings, the ego and fields of view.
 
-    What ``views`` see is lighter, the more where several do; their names stand at the rim.
+    Args:
+        ax: axes to draw on.
+        reach: half the side of the view, metres.
+        views: cameras whose fields of view are drawn as light sectors, with names at the border.
+
+    Returns:
+        The placer for further labels.
     """
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
     ax.set_aspect("equal")
@@ -48,13 +60,14 @@ def draw_bev(ax: Axes, *, reach: float, views: Sequence[CameraView] = ()) -> Lab
     ax.plot([-reach, reach], [0, 0], **line)
     ax.plot([0, 0], [-reach, reach], **line)
     ax.add_patch(Polygon(_EGO, facecolor=TEXT_COLOR, zorder=5))
+    # The placer measures the axes, whose limits and aspect are final from here on.
     placer = LabelPlacer(ax)
     placer.reserve(np.concatenate([_EGO.min(axis=0), _EGO.max(axis=0)])[None])
     _draw_fields_of_view(ax, views, reach, placer)
     for radius in np.arange(RING_STEP, reach + 1e-6, RING_STEP):
         ax.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GRID_COLOR, lw=0.6, zorder=1))
-        where = radius * np.sqrt(0.5)
-        anchor = (where, -where, "left", "top")
+        diagonal = radius * np.sqrt(0.5)
+        anchor = (diagonal, -diagonal, "left", "top")
         placer.place(f"{radius:.0f} m", [anchor], RING_TEXT_COLOR, _RING_FONT_SIZE, opacity=0)
     return placer
 
@@ -67,15 +80,20 @@ def draw_boxes_on_bev(
     class_names: Sequence[str],
     placer: LabelPlacer,
 ) -> int:
-    """Draws the footprints whose centre is inside the axes, heading side wider, velocity arrows.
+    """Draws footprints and velocity arrows of the boxes whose centre is inside the axes.
+
+    The front side of a footprint has a wider line.
 
     Args:
         ax: axes that :func:`draw_bev` prepared.
-        placer: what :func:`draw_bev` returned; labels stand beside all boxes, those without room
-            are left out.
+        detections: boxes in key ego.
+        style: style of the boxes.
+        class_names: names that the boxes' labels index.
+        placer: the placer that :func:`draw_bev` returned. Labels are placed next to the boxes;
+            labels without room are left out.
 
     Returns:
-        How many boxes were drawn.
+        Number of boxes drawn.
     """
     reach = max(ax.get_xlim())
     detections = detections.to("cpu")
@@ -84,7 +102,7 @@ def draw_boxes_on_bev(
     footprints = to_view(detections.boxes.corners()[:, [0, 2, 6, 4], :2].numpy())
     colors = style.colors(detections.labels.tolist(), class_names)
 
-    # Corner order: rear right, rear left, front left, front right; the side 2-3 heads forward.
+    # Corner order: rear right, rear left, front left, front right; corners 2 and 3 are the front.
     outlines = np.concatenate([footprints, footprints[:, :1]], axis=1)
     add_lines(ax, outlines, colors, style.width, style)
     add_lines(ax, footprints[:, 2:4], colors, 2.2 * style.width, style)
@@ -93,33 +111,43 @@ def draw_boxes_on_bev(
     add_lines(ax, strokes, [colors[i] for i in owner.repeat(3)], 0.9 * style.width, style)
     if style.fill:
         add_filling(ax, footprints, colors, style)
+    # All boxes reserve their area before the first label is placed, so that no label hides a box.
     placer.reserve(np.concatenate([footprints.min(axis=1), footprints.max(axis=1)], axis=1))
     if style.labelled:
         for i in detections.by_priority():
             text = label_text(detections, i, class_names)
-            placer.place(text, _anchors(footprints[i]), text_color(colors[i]), _FONT_SIZE)
+            anchors = _label_anchors(footprints[i])
+            placer.place(text, anchors, text_color(colors[i]), _FONT_SIZE)
     return len(detections)
 
 
 def draw_trails(ax: Axes, trails: Sequence[np.ndarray], color: str) -> None:
-    """Ways that were gone, (K, 2) x, y in metres each, the latest point last: older is fainter."""
+    """Draws past trajectories that fade towards their oldest point.
+
+    Args:
+        ax: axes that :func:`draw_bev` prepared.
+        trails: (K, 2) x, y of each trajectory in key ego, metres, the latest point last.
+        color: colour of all trails.
+    """
     for trail in (trail for trail in trails if len(trail) > 1):
         points = to_view(np.asarray(trail, float))
-        steps = LineCollection(
+        segments = LineCollection(
             list(np.stack([points[:-1], points[1:]], axis=1)),
             colors=color,
             alpha=np.linspace(0.25, 0.9, len(points) - 1),
             linewidths=TRAIL_WIDTH,
             zorder=2,
         )
-        ax.add_collection(steps, autolim=False)
+        ax.add_collection(segments, autolim=False)
 
 
 def _draw_fields_of_view(
     ax: Axes, views: Sequence[CameraView], reach: float, placer: LabelPlacer
 ) -> None:
+    """Draws the fields of view; where they overlap, the background is lighter."""
+    # Rays of four times the reach end outside of the axes in every direction.
     sectors = [to_view(_field_of_view(view, 4 * reach)) for view in views]
-    light = PolyCollection(
+    fields = PolyCollection(
         sectors,
         facecolors=FIELD_OF_VIEW_COLOR,
         edgecolors=FIELD_OF_VIEW_COLOR,
@@ -127,9 +155,9 @@ def _draw_fields_of_view(
         linewidths=0.8,
         zorder=0.5,
     )
-    ax.add_collection(light, autolim=False)
+    ax.add_collection(fields, autolim=False)
     for view, sector in zip(views, sectors, strict=True):
-        ahead = sector[1 + _RAYS // 2] - sector[0]
+        ahead = sector[1 + _NUM_RAYS // 2] - sector[0]
         x, y = 0.985 * reach * ahead / np.abs(ahead).max().clip(1e-9)
         horizontal = "center" if abs(x) < 0.4 * reach else "right" if x > 0 else "left"
         vertical = "center" if abs(y) < 0.4 * reach else "top" if y > 0 else "bottom"
@@ -138,20 +166,24 @@ def _draw_fields_of_view(
 
 
 def _field_of_view(view: CameraView, length: float) -> np.ndarray:
-    """(1 + rays, 2) x, y in metres: the camera, then where the rays of its middle row get to."""
+    """Returns the (1 + rays, 2) polygon of a field of view: x, y in key ego, metres.
+
+    Its first point is the camera; the others are the ends of rays of ``length`` metres through the
+    middle row of the image.
+    """
     height, width = view.image.shape[:2]
-    columns = np.linspace(0, width, _RAYS)
-    uv = np.stack([columns, np.full(_RAYS, height / 2)], axis=1)
-    rays = unproject(uv, np.ones(_RAYS), view.intrinsics.double().cpu().numpy())
+    columns = np.linspace(0, width, _NUM_RAYS)
+    uv = np.stack([columns, np.full(_NUM_RAYS, height / 2)], axis=1)
+    rays = unproject(uv, np.ones(_NUM_RAYS), view.intrinsics.double().cpu().numpy())
     pose = view.cam2keyego.double().cpu()
     rays = (pose[:3, :3].numpy() @ rays.T).T[:, :2]
-    eye = transform_points(pose.new_zeros(1, 3), pose)[:, :2].numpy()
+    center = transform_points(pose.new_zeros(1, 3), pose)[:, :2].numpy()
     rays /= np.linalg.norm(rays, axis=1, keepdims=True).clip(1e-9)
-    return np.concatenate([eye, eye + length * rays])
+    return np.concatenate([center, center + length * rays])
 
 
-def _anchors(footprint: np.ndarray) -> list[tuple[float, float, str, str]]:
-    """Where a label may stand: right, left, above or below the (4, 2) footprint, or at a corner."""
+def _label_anchors(footprint: np.ndarray) -> list[tuple[float, float, str, str]]:
+    """Returns label anchors around a (4, 2) footprint: right, left, above, below, then corners."""
     (left, low), (right, high) = footprint.min(axis=0), footprint.max(axis=0)
     x, y = footprint.mean(axis=0)
     left, low, right, high = left - 0.5, low - 0.4, right + 0.5, high + 0.4

@@ -1,4 +1,7 @@
-"""Pages that pictures are drawn on, measured in inches from their lower left corner."""
+"""Pages, colours and legends that all pictures share.
+
+A page is a matplotlib figure; places on it are in inches from its lower left corner.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Patch
 
 DPI = 150
+_FONT_SIZE = 8
+_CLASS_WIDTH = 1.25  # inches of a class in the legend
 
-
-#: Found by search: CIE76 differences of at least 44 for normal sight and 20 under simulated
-#: protanopia and deuteranopia (Machado et al. 2009), between each two and to white.
+#: Colours of nuScenes' classes, found by search: the CIE76 difference between any two of them, and
+#: to white, is at least 44 for normal sight and 20 under simulated protanopia and deuteranopia
+#: (Machado et al. 2009).
 CLASS_COLORS = {
     "car": "#FEB30B",
     "truck": "#FF552F",
@@ -37,52 +42,66 @@ TEXT_COLOR = "#E8EAED"
 RING_TEXT_COLOR = "#9AA3AD"
 FIELD_OF_VIEW_COLOR = "#B8C4D0"
 TRAIL_COLOR = "#B8C4D0"
-#: Labelled points of no class.
+#: Colour of labelled points that belong to no class.
 BACKGROUND_POINT_COLOR = "#8B95A1"
-_FONT_SIZE = 8
-_CLASS_WIDTH = 1.25  # inches
 
 
 def new_page(width: float, height: float) -> Figure:
-    """A dark page of ``width`` x ``height`` inches; needs no display."""
+    """Creates a dark page of ``width`` x ``height`` inches."""
+    # Not pyplot: it would choose a display backend and keep every figure alive.
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     return figure
 
 
 def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes that fill this rectangle, inches."""
+    """Adds axes that fill a rectangle, given in inches from the page's lower left corner."""
     across, up = figure.get_size_inches()
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
 def write(figure: Figure, x: float, y: float, text: str, size: float = 8, **style) -> None:
-    """Text that begins at x and is centred on y, inches; ``style`` goes to matplotlib."""
+    """Writes text that starts at x and is centred vertically on y, in inches.
+
+    ``style`` is passed on to :meth:`matplotlib.figure.Figure.text`.
+    """
     style = {"color": TEXT_COLOR, "va": "center", **style}
     figure.text(x, y, text, fontsize=size, transform=figure.dpi_scale_trans, **style)
 
 
 def pixels_of(figure: Figure) -> np.ndarray:
-    """(H, W, 3) uint8 RGB picture of the page."""
+    """Renders the page as an (H, W, 3) uint8 RGB image."""
     figure.canvas.draw()
+    # A copy, because the canvas overwrites its buffer at the next draw.
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def colors_of(class_names: Sequence[str]) -> list[str]:
-    """A colour for each class: its own for nuScenes' classes, else the palette in order."""
+    """Returns a colour for each class.
+
+    Classes of nuScenes have fixed colours; other classes take the palette's colours in order.
+    """
     spare = list(CLASS_COLORS.values())
     return [CLASS_COLORS.get(name, spare[i % len(spare)]) for i, name in enumerate(class_names)]
 
 
 def text_color(color: str) -> str:
-    """A lighter shade of ``color``, in which small letters can be read on a dark ground."""
+    """Returns a lighter shade of ``color``, legible as small letters on a dark background."""
     return to_hex(0.6 * np.array(to_rgb(color)) + 0.4)
 
 
 def draw_legend(
     figure: Figure, entries: Sequence[Artist], loc: str, at: tuple[float, float], columns: int
 ) -> None:
-    """Entries with their labels, whose ``loc`` ("center right") is at x, y inches."""
+    """Draws a legend without a frame.
+
+    Args:
+        figure: the page.
+        entries: artists with labels.
+        loc: corner or side of the legend that ``at`` refers to, such as "center right".
+        at: x, y in inches.
+        columns: number of columns.
+    """
     legend = Legend(
         figure,
         entries,
@@ -107,8 +126,10 @@ def draw_legend(
 def draw_class_legend(
     figure: Figure, at: tuple[float, float], width: float, class_names: Sequence[str]
 ) -> None:
-    """The classes' colours with their middle at x, y inches; in several rows where ``width`` inches
-    are too few."""
+    """Draws the legend of class colours, centred at x, y inches.
+
+    The legend wraps into several rows where one row is wider than ``width`` inches.
+    """
     patches = [
         Patch(facecolor=color, label=name.replace("_", " "))
         for name, color in zip(class_names, colors_of(class_names), strict=True)

@@ -1,7 +1,9 @@
-"""One picture of what a model believes of a sample.
+"""Diagnostics sheet: one picture of a model's detections and intermediate outputs for a sample.
 
-A row a camera: what it finds, depth, foreground, and where its boxes come from. Below, from above:
-the BEV features of student and teacher, and where objects' centres are likely.
+Each camera has a row with the detections, depth, foreground and the attention of the boxes. Below
+are BEV maps: the features of student and teacher, and the center heatmap.
+
+Shapes: (H, W) picture, (Y, X) BEV grid.
 """
 
 from __future__ import annotations
@@ -19,47 +21,56 @@ from fsdbev.structures import CLASS_NAMES, LabelledBoxes
 
 from .bev_view import draw_bev, draw_boxes_on_bev, to_view
 from .canvas import TEXT_COLOR, axes_at, draw_class_legend, new_page, pixels_of, write
-from .drawing import PREDICTION, TRUTH
+from .drawing import PREDICTION, TRUTH, BoxStyle
 from .image_view import dimmed, draw_boxes_on_image, draw_image
 from .views import CameraDiagnostics, Diagnostics
 
-# Inches.
+#: Sizes in inches.
 _WIDTH, _GAP, _TITLE_HEIGHT, _HEADING_HEIGHT, _LEGEND_HEIGHT = 13.2, 0.05, 0.32, 0.36, 0.34
 _BAR_WIDTH, _MAX_BEV_SIDE = 1.1, 5.4
-#: Perceptually uniform, and readable with any colour vision. Near is bright.
-DEPTH_COLORS, HEAT_COLORS = (matplotlib.colormaps[name] for name in ("viridis_r", "inferno"))
-#: Beside names from above; in the small pictures, boxes alone.
-_FOUND, _FOUND_IN_IMAGE = (replace(PREDICTION, fill=fill, labelled=not fill) for fill in (0, 0.2))
-_REACH = 1.04  # of the view from above, times the grid's
-_FEATURE_PERCENTILES = (5, 90)  # what lies beyond looks the same: borders are often extreme
+#: Perceptually uniform maps, readable with any colour vision; near depths are bright.
+DEPTH_COLORS, HEAT_COLORS = matplotlib.colormaps["viridis_r"], matplotlib.colormaps["inferno"]
+#: Detections have labels in BEV; camera images are too small for labels and have filled faces.
+_BEV_STYLE = replace(PREDICTION, fill=0, labelled=True)
+_IMAGE_STYLE = replace(PREDICTION, fill=0.2, labelled=False)
+_REACH_FACTOR = 1.04  # half side of a BEV panel, in units of the grid's reach
+#: Features outside of these percentiles get the end colours, since grid borders are often extreme.
+_FEATURE_PERCENTILES = (5, 90)
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A kind of map on the cameras' pictures.
+    """Column of maps over the camera images.
 
     Attributes:
-        heading: what it shows.
-        name: of the map in ``CameraDiagnostics``.
-        colors, span: of the map's values.
-        see_through: pixels of low values show the picture.
+        heading: text above the column.
+        name: attribute of ``CameraDiagnostics`` with the map.
+        colors, norm: colour map and range of the values.
+        fades: whether low values are transparent and show the image.
     """
 
     heading: str
     name: str
     colors: Colormap
-    span: Normalize
-    see_through: bool
+    norm: Normalize
+    fades: bool
 
 
 def diagnostics_sheet(
     diagnostics: Diagnostics, class_names: Sequence[str] = CLASS_NAMES
 ) -> np.ndarray:
-    """All that a model believes of a sample.
+    """Draws the detections and intermediate outputs of a model for one sample.
+
+    Args:
+        diagnostics: the outputs.
+        class_names: names that the boxes' labels index.
 
     Returns:
-        (H, W, 3) uint8 RGB picture, W = 1980. Its size depends on the cameras' aspect ratios and on
-        what the model tells.
+        (H, W, 3) uint8 RGB image, W = 1980. H depends on the aspect ratios of the cameras and on
+        which outputs the model has.
+
+    Raises:
+        ValueError: there is no camera.
     """
     if not diagnostics.cameras:
         raise ValueError("a sheet needs at least one camera")
@@ -76,9 +87,8 @@ def diagnostics_sheet(
     _draw_headings(figure, top, lefts, cell_width, columns, diagnostics)
     for camera, height in zip(diagnostics.cameras, heights, strict=True):
         top -= height
-        _draw_found(
-            axes_at(figure, lefts[0], top, cell_width, height), camera, diagnostics, class_names
-        )
+        ax = axes_at(figure, lefts[0], top, cell_width, height)
+        _draw_boxes(ax, camera, diagnostics, class_names)
         for left, column in zip(lefts[1:], columns, strict=True):
             _draw_map(axes_at(figure, left, top, cell_width, height), camera, column)
         top -= _GAP
@@ -91,22 +101,17 @@ def diagnostics_sheet(
 
 
 def _columns(diagnostics: Diagnostics) -> list[_Column]:
-    most = max(float(camera.attention.max()) for camera in diagnostics.cameras) or 1.0
+    """Returns the columns for the maps that all cameras have."""
+    cameras = diagnostics.cameras
+    depths = Normalize(0, diagnostics.depth_range[1])
+    # One scale for all cameras; without any attention the scale would be empty.
+    attention = Normalize(0, max(float(camera.attention.max()) for camera in cameras) or 1.0)
     columns = [
-        _Column(
-            "likeliest depth, m",
-            "depth",
-            DEPTH_COLORS,
-            Normalize(0, diagnostics.depth_range[1]),
-            False,
-        ),
-        _Column("foreground probability", "foreground", HEAT_COLORS, Normalize(0, 1), True),
-        _Column("attention of the boxes", "attention", HEAT_COLORS, Normalize(0, most), True),
+        _Column("most likely depth, m", "depth", DEPTH_COLORS, depths, fades=False),
+        _Column("foreground probability", "foreground", HEAT_COLORS, Normalize(0, 1), fades=True),
+        _Column("attention of the boxes", "attention", HEAT_COLORS, attention, fades=True),
     ]
-    tells = [
-        all(getattr(c, column.name) is not None for c in diagnostics.cameras) for column in columns
-    ]
-    return [column for column, told in zip(columns, tells, strict=True) if told]
+    return [c for c in columns if all(getattr(camera, c.name) is not None for camera in cameras)]
 
 
 def _draw_headings(
@@ -117,29 +122,30 @@ def _draw_headings(
     columns: Sequence[_Column],
     diagnostics: Diagnostics,
 ) -> None:
-    """What each column shows; for maps, what their colours mean."""
+    """Writes the heading of each column, with a colour bar for maps."""
     middle = bottom + 0.55 * _HEADING_HEIGHT
-    found = f"{len(diagnostics.detections)} boxes found"
+    counts = f"{len(diagnostics.detections)} detections"
     if diagnostics.truth is not None:
-        found += f"; dashed: {len(diagnostics.truth)} true ones"
-    write(figure, lefts[0], middle, found, 8)
+        counts += f"; dashed: {len(diagnostics.truth)} ground-truth boxes"
+    write(figure, lefts[0], middle, counts, 8)
     for left, column in zip(lefts[1:], columns, strict=True):
         write(figure, left, middle, column.heading, 8)
-        at = left + width - _BAR_WIDTH - 0.1
-        bar = axes_at(figure, at, bottom + 0.2, _BAR_WIDTH, 0.09)
-        span = (column.span.vmin, column.span.vmax)
+        bar = axes_at(figure, left + width - _BAR_WIDTH - 0.1, bottom + 0.2, _BAR_WIDTH, 0.09)
+        limits = (column.norm.vmin, column.norm.vmax)
         ramp = np.linspace(0, 1, 256)[None]
-        bar.imshow(ramp, cmap=column.colors, aspect="auto", extent=(*span, 0, 1))
-        bar.set(yticks=[], xticks=np.linspace(*span, 3))
-        bar.set_xticklabels([f"{value:.2g}" for value in np.linspace(*span, 3)])
+        bar.imshow(ramp, cmap=column.colors, aspect="auto", extent=(*limits, 0, 1))
+        ticks = np.linspace(*limits, 3)
+        bar.set(yticks=[], xticks=ticks)
+        bar.set_xticklabels([f"{value:.2g}" for value in ticks])
         bar.tick_params(colors=TEXT_COLOR, labelsize=6, length=2, pad=1)
 
 
-def _draw_found(
+def _draw_boxes(
     ax: Axes, camera: CameraDiagnostics, diagnostics: Diagnostics, class_names: Sequence[str]
 ) -> None:
+    """Draws ground truth and detections on a camera image."""
     placer = draw_image(ax, camera.view)
-    for boxes, style in ((diagnostics.truth, TRUTH), (diagnostics.detections, _FOUND_IN_IMAGE)):
+    for boxes, style in ((diagnostics.truth, TRUTH), (diagnostics.detections, _IMAGE_STYLE)):
         if boxes is not None:
             draw_boxes_on_image(
                 ax, camera.view, boxes, style=style, class_names=class_names, placer=placer
@@ -147,76 +153,76 @@ def _draw_found(
 
 
 def _draw_map(ax: Axes, camera: CameraDiagnostics, column: _Column) -> None:
-    """Lays a map over the dimmed picture."""
+    """Overlays a map on the dimmed camera image."""
     draw_image(ax, dimmed(camera.view, ""))
-    values = column.span(getattr(camera, column.name)).filled()
+    values = column.norm(getattr(camera, column.name)).filled()
     overlay = column.colors(values)
-    overlay[..., 3] = 0.9 * np.sqrt(values) if column.see_through else 0.75
+    # The square root keeps low probabilities visible.
+    overlay[..., 3] = 0.9 * np.sqrt(values) if column.fades else 0.75
     height, width = camera.view.image.shape[:2]
     ax.imshow(overlay, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
-    ax.set(xlim=(0, width), ylim=(height, 0))
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """A map from above.
+    """BEV map with boxes.
 
     Attributes:
-        heading: what it shows.
-        values: (Y, X).
-        colors, span: of the values.
-        boxes: laid over it.
-        is_truth: whether those are the true ones.
+        heading: text in the corner.
+        values: (Y, X) map.
+        colors, norm: colour map and range of the values.
+        boxes: boxes drawn over the map.
+        style: style of the boxes.
     """
 
     heading: str
     values: np.ndarray
     colors: Colormap
-    span: Normalize
+    norm: Normalize
     boxes: LabelledBoxes | None
-    is_truth: bool
+    style: BoxStyle
 
 
 def _panels(diagnostics: Diagnostics) -> list[_Panel]:
-    """Features of student and teacher share a scale, which leaves out what is extreme."""
+    """Returns the BEV panels; the features of student and teacher share one scale."""
     features = {"BEV": diagnostics.student_bev}
     if diagnostics.teacher_bev is not None:
         features = {"student BEV": diagnostics.student_bev, "teacher BEV": diagnostics.teacher_bev}
     low, high = np.percentile(np.stack(list(features.values())), _FEATURE_PERCENTILES)
-    span = Normalize(low, max(high, low + 1e-9), clip=True)
-    panels = []
-    for name, values in features.items():
-        heading = f"{name}: difference from usual features"
-        panels.append(_Panel(heading, values, HEAT_COLORS, span, diagnostics.truth, is_truth=True))
-    heat = Normalize(0, max(float(diagnostics.heatmap.max()), 1e-9))
-    heading = f"probability of a centre, up to {100 * heat.vmax:.0f} %"
-    grey = matplotlib.colormaps["gray"]
-    return [
-        *panels,
-        _Panel(heading, diagnostics.heatmap, grey, heat, diagnostics.detections, False),
+    # Constant maps would have an empty range.
+    norm = Normalize(low, max(high, low + 1e-9), clip=True)
+    panels = [
+        _Panel(f"{name}: distance from median", values, HEAT_COLORS, norm, diagnostics.truth, TRUTH)
+        for name, values in features.items()
     ]
+    heat = Normalize(0, max(float(diagnostics.heatmap.max()), 1e-9))
+    heading = f"center probability, up to {100 * heat.vmax:.0f} %"
+    grey = matplotlib.colormaps["gray"]
+    boxes = diagnostics.detections
+    return [*panels, _Panel(heading, diagnostics.heatmap, grey, heat, boxes, _BEV_STYLE)]
 
 
 def _draw_panel(
     ax: Axes, panel: _Panel, diagnostics: Diagnostics, class_names: Sequence[str]
 ) -> None:
+    """Draws a BEV map with its boxes."""
     grid = diagnostics.grid
-    reach = _REACH * grid.reach
+    reach = _REACH_FACTOR * grid.reach
     placer = draw_bev(ax, reach=reach)
     low = to_view(np.array([grid.x_range[0], grid.y_range[1]]))
     high = to_view(np.array([grid.x_range[1], grid.y_range[0]]))
     ax.imshow(
-        panel.values.T[:, ::-1],  # rows by x, columns by -y
+        panel.values.T[:, ::-1],  # (Y, X) to rows along x and columns along -y, as on the page
         origin="lower",
         extent=(low[0], high[0], low[1], high[1]),
         cmap=panel.colors,
-        norm=panel.span,
+        norm=panel.norm,
         interpolation="nearest",
         zorder=0.2,
     )
-    ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
     corner = (-0.985 * reach, 0.985 * reach, "left", "top")
     placer.place(panel.heading, [corner], TEXT_COLOR, 8)
     if panel.boxes is not None:
-        style = TRUTH if panel.is_truth else _FOUND
-        draw_boxes_on_bev(ax, panel.boxes, style=style, class_names=class_names, placer=placer)
+        draw_boxes_on_bev(
+            ax, panel.boxes, style=panel.style, class_names=class_names, placer=placer
+        )

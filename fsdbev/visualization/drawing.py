@@ -1,4 +1,7 @@
-"""How boxes look, and labels that do not run into each other; shared by all views."""
+"""Box styles, labels and velocity arrows, shared by camera images and BEV views.
+
+Shapes: M boxes, A arrows, K points of a line or polygon.
+"""
 
 from __future__ import annotations
 
@@ -15,29 +18,32 @@ from fsdbev.structures import Boxes3D, LabelledBoxes
 
 from .canvas import BACKGROUND, TRUTH_COLOR, colors_of
 
-#: Share of a label's extent that lies left of, or below, its anchor.
-_SHARE = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
-_RIM_COLOR, _RIM_WIDTH = to_rgba(BACKGROUND, 0.5), 0.9  # points beyond the line's width
-_PLATE_PAD = 0.8  # points
-_OUTWARD = np.array([-1, -1, 1, 1])  # of left, bottom, right, top
-#: An arrow is as long as the way made in this time.
+#: Dark rim around lines: colour, and points that it adds to the line's width.
+_RIM_COLOR, _RIM_WIDTH = to_rgba(BACKGROUND, 0.5), 0.9
+
+#: Fraction of a label's extent to the left of, or below, its anchor, by alignment.
+_ALIGNMENT_FRACTION = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
+_PLATE_PAD = 0.8  # points between the letters and the border of their dark plate
+_OUTWARD = np.array([-1, -1, 1, 1])  # signs that enlarge (left, bottom, right, top)
+
+#: A velocity arrow is as long as the distance that the object covers in this time.
 ARROW_SECONDS = 1.0
 _MIN_SPEED = 0.5  # m/s; slower objects get no arrow
-# Of the head: length as a share of the arrow's and its bounds in metres, half its opening.
-_HEAD_SHARE, _HEAD_LENGTH, _HEAD_ANGLE = 0.3, (0.4, 1.5), np.radians(28)
+#: Arrow head: length as a fraction of the arrow's, bounds of it in metres, half the opening angle.
+_HEAD_FRACTION, _HEAD_LENGTH, _HEAD_ANGLE = 0.3, (0.4, 1.5), np.radians(28)
 
 
 @dataclass(frozen=True)
 class BoxStyle:
-    """Look of a set of boxes and of their velocity arrows.
+    """Style of a set of boxes and of their velocity arrows.
 
     Attributes:
-        color: one colour for all, or None for class colours.
+        color: one colour for all boxes, or None for class colours.
         dashes: matplotlib line style.
-        width: line width in points; the heading side is drawn wider.
-        fill: opacity of the heading face's filling.
-        labelled: whether class and score are written beside the box.
-        order: drawing order; higher lies on top.
+        width: line width in points; the edges of the front face are drawn wider.
+        fill: opacity of the front face.
+        labelled: whether class and score are written next to the box.
+        order: drawing order; higher values are drawn on top.
     """
 
     color: str | None
@@ -48,7 +54,7 @@ class BoxStyle:
     order: int
 
     def colors(self, labels: Iterable[int], class_names: Sequence[str]) -> list[str]:
-        """A colour for each label."""
+        """Returns the colour of each class index in ``labels``."""
         if self.color is not None:
             return [self.color for _ in labels]
         palette = colors_of(class_names)
@@ -56,16 +62,16 @@ class BoxStyle:
 
 
 PREDICTION = BoxStyle(color=None, dashes="solid", width=1.1, fill=0.30, labelled=True, order=4)
-#: Ground truth behind predictions.
+#: Ground truth drawn under predictions.
 TRUTH = BoxStyle(
     color=TRUTH_COLOR, dashes=(0, (3, 2)), width=0.8, fill=0.0, labelled=False, order=3
 )
-#: Ground truth on its own.
+#: Ground truth drawn without predictions.
 TRUTH_ALONE = BoxStyle(color=None, dashes="solid", width=1.0, fill=0.30, labelled=True, order=4)
 
 
 def outline(width: float) -> list[patheffects.AbstractPathEffect]:
-    """A dark rim for lines of ``width`` points, so that they show on any ground."""
+    """Returns path effects that draw a dark rim around lines of ``width`` points."""
     return [patheffects.withStroke(linewidth=width + 1.0, foreground=BACKGROUND, alpha=0.7)]
 
 
@@ -76,11 +82,19 @@ def add_lines(
     widths: float | np.ndarray,
     style: BoxStyle,
 ) -> None:
-    """Draws (K, 2) lines of these colours and widths (points), each on a dark rim over those before
-    it, dashed as their style."""
+    """Draws lines on dark rims, which keep them visible on any background.
+
+    Args:
+        ax: axes to draw on.
+        lines: (K, 2) points of each line, in data coordinates; later lines cover earlier ones.
+        colors: colour of each line.
+        widths: widths in points, one for all lines or one for each.
+        style: gives the dashes and the drawing order.
+    """
     widths = np.broadcast_to(widths, len(lines))
     faces = to_rgba_array(colors) if len(lines) else np.zeros((0, 4))
-    # Rims are lines of their own: path effects would draw line by line in Python.
+    # Rims are separate lines, since path effects would draw line by line in Python. Rim and line
+    # alternate, so that the rim of a later line covers the lines before it.
     pairs = LineCollection(
         [line for line in lines for _ in range(2)],
         colors=np.stack([np.broadcast_to(_RIM_COLOR, faces.shape), faces], axis=1).reshape(-1, 4),
@@ -95,7 +109,7 @@ def add_lines(
 def add_filling(
     ax: Axes, polygons: Sequence[np.ndarray], colors: Sequence[str], style: BoxStyle
 ) -> None:
-    """Fills (K, 2) polygons, just below the lines of their style."""
+    """Fills polygons of (K, 2) points, just below the lines of ``style``."""
     filling = PolyCollection(
         polygons, facecolors=colors, alpha=style.fill, zorder=style.order - 0.5
     )
@@ -103,7 +117,7 @@ def add_filling(
 
 
 def label_text(detections: LabelledBoxes, index: int, class_names: Sequence[str]) -> str:
-    """Class name and, for predictions, score in per cent."""
+    """Returns the class name of a box and, for predictions, the score in percent."""
     name = class_names[int(detections.labels[index])].replace("_", " ")
     if detections.scores is None:
         return name
@@ -111,10 +125,17 @@ def label_text(detections: LabelledBoxes, index: int, class_names: Sequence[str]
 
 
 class LabelPlacer:
-    """Writes labels into one axes, on dark plates, each only where it meets no other and stays
-    inside."""
+    """Writes labels on dark plates without overlaps.
+
+    A label is written only where it overlaps no other label and no reserved area and fits into the
+    axes.
+
+    Args:
+        ax: axes with their final limits.
+    """
 
     def __init__(self, ax: Axes) -> None:
+        # Without this the extent of axes with a fixed aspect is known only after the first draw.
         ax.apply_aspect()
         self._ax = ax
         self._inside = ax.get_window_extent().extents
@@ -122,7 +143,11 @@ class LabelPlacer:
         self._taken = np.zeros((0, 4))
 
     def reserve(self, areas: np.ndarray) -> None:
-        """Keeps (K, 4) areas ``left, bottom, right, top`` in data coordinates free of labels."""
+        """Keeps areas free of labels.
+
+        Args:
+            areas: (K, 4) left, bottom, right, top in data coordinates.
+        """
         corners = self._ax.transData.transform(areas.reshape(-1, 2)).reshape(-1, 2, 2)
         self._take(np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1))
 
@@ -134,26 +159,28 @@ class LabelPlacer:
         size: float,
         opacity: float = 0.65,
     ) -> bool:
-        """Writes ``text`` at the first of ``anchors`` where there is room.
+        """Writes ``text`` at the first anchor where the label fits.
 
         Args:
-            anchors: (x, y, horizontal, vertical alignment) in data coordinates.
+            text: the label.
+            anchors: (x, y, horizontal alignment, vertical alignment), x and y in data coordinates.
+            color: colour of the letters.
             size: font size in points.
-            opacity: of the plate behind the letters.
+            opacity: opacity of the plate behind the letters.
 
         Returns:
-            Whether it was written.
+            Whether the label was written.
         """
         label = self._ax.text(0, 0, text, color=color, fontsize=size, zorder=6)
         plate = {"facecolor": BACKGROUND, "alpha": opacity, "linewidth": 0, "pad": _PLATE_PAD}
         label.set_bbox(plate)
-        # Measured once, not laid out anew at each anchor.
+        # Measuring lays out the text, which is slow: one extent serves all anchors.
         extent = label.get_window_extent(self._renderer)
         pad = _PLATE_PAD * self._ax.figure.dpi / 72
         points = self._ax.transData.transform([anchor[:2] for anchor in anchors])
         for (x, y), (*where, horizontal, vertical) in zip(points, anchors, strict=True):
-            left = x - _SHARE[horizontal] * extent.width
-            bottom = y - _SHARE[vertical] * extent.height
+            left = x - _ALIGNMENT_FRACTION[horizontal] * extent.width
+            bottom = y - _ALIGNMENT_FRACTION[vertical] * extent.height
             area = np.array([left, bottom, left + extent.width, bottom + extent.height])
             if self._is_free(area, pad):
                 label.set(x=where[0], y=where[1], ha=horizontal, va=vertical)
@@ -168,27 +195,30 @@ class LabelPlacer:
     def _is_free(self, area: np.ndarray, pad: float) -> bool:
         inside = (area[:2] >= self._inside[:2]).all() and (area[2:] <= self._inside[2:]).all()
         area = area + pad * _OUTWARD
-        meets = (area[:2] < self._taken[:, 2:]) & (area[2:] > self._taken[:, :2])
-        return bool(inside) and not meets.all(axis=1).any()
+        overlaps = (area[:2] < self._taken[:, 2:]) & (area[2:] > self._taken[:, :2])
+        return bool(inside) and not overlaps.all(axis=1).any()
 
 
 def velocity_arrows(boxes: Boxes3D) -> tuple[np.ndarray, np.ndarray]:
-    """What moves points where it will be in ``ARROW_SECONDS``, from the middle of its bottom.
+    """Computes arrows from the bottom centre of moving boxes to its place ``ARROW_SECONDS`` later.
+
+    Args:
+        boxes: M boxes with velocities in m/s.
 
     Returns:
-        (A, 3, 2, 3) segments, metres in the boxes' frame: shaft and the two sides of the head; (A,)
-        index of each arrow's box.
+        (A, 3, 2, 3) segments in metres, in the frame of the boxes: the shaft and both sides of the
+        head; and the (A,) box index of each arrow.
     """
     values = boxes.tensor.double().cpu().numpy()
     speed = np.linalg.norm(values[:, 7:9], axis=1)
     owner = np.flatnonzero(speed >= _MIN_SPEED)
     start = values[owner, :3]
     start[:, 2] -= values[owner, 5] / 2
-    way = np.zeros_like(start)
-    way[:, :2] = ARROW_SECONDS * values[owner, 7:9]
-    tip = start + way
-    length = np.clip(_HEAD_SHARE * ARROW_SECONDS * speed[owner], *_HEAD_LENGTH)
-    back = -way * (length / np.linalg.norm(way, axis=1).clip(1e-9))[:, None]
+    shaft = np.zeros_like(start)
+    shaft[:, :2] = ARROW_SECONDS * values[owner, 7:9]
+    tip = start + shaft
+    length = np.clip(_HEAD_FRACTION * ARROW_SECONDS * speed[owner], *_HEAD_LENGTH)
+    back = -shaft * (length / np.linalg.norm(shaft, axis=1).clip(1e-9))[:, None]
     segments = [(start, tip)]
     for angle in (-_HEAD_ANGLE, _HEAD_ANGLE):
         cosine, sine = np.cos(angle), np.sin(angle)

@@ -1,4 +1,7 @@
-"""3D boxes drawn over a camera's picture."""
+"""3D boxes drawn on camera images.
+
+Shapes: M boxes, S segments.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,16 @@ from .drawing import BoxStyle, LabelPlacer, add_filling, add_lines, label_text, 
 from .projection import box_edges_on_image, front_face_on_image, segments_on_image
 from .views import CameraView
 
-NEAR_PLANE = 0.1  # metres
+#: Default depth of the near plane, metres.
+NEAR_PLANE = 0.1
 _FONT_SIZE = 6.5
-# Extents as fractions of the image's height: smaller boxes get thinner lines, or no label.
+#: Extents of boxes as fractions of the image height: below the first, lines get thinner; below the
+#: second, boxes get no label.
 _FULL_WIDTH_EXTENT, _LABELLED_EXTENT = 0.25, 0.05
 
 
 def draw_image(ax: Axes, view: CameraView) -> LabelPlacer:
-    """Shows the camera's picture with its name, if any; returns the placer for further labels."""
+    """Draws the camera image and its name, if any; returns the placer for further labels."""
     height, width = view.image.shape[:2]
     ax.imshow(view.image, extent=(0, width, height, 0), interpolation="antialiased")
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
@@ -37,7 +42,7 @@ def draw_image(ax: Axes, view: CameraView) -> LabelPlacer:
 
 
 def dimmed(view: CameraView, name: str) -> CameraView:
-    """The picture in dark grey, on which coloured points show; ``name`` takes its name's place."""
+    """Returns the view with a dark grey image, as a background for colours, and another name."""
     grey = view.image.mean(axis=2, keepdims=True).repeat(3, axis=2)
     return replace(view, name=name, image=(0.55 * grey).astype(np.uint8))
 
@@ -52,19 +57,22 @@ def draw_boxes_on_image(
     placer: LabelPlacer,
     near: float = NEAR_PLANE,
 ) -> int:
-    """Draws the boxes that the camera sees, edges cut at the near plane and the image border, near
-    ones over far ones.
+    """Draws the boxes that are visible in a camera image, near boxes over far boxes.
 
-    The face that heads forward is filled and its edges are wider; what moves has an arrow on the
-    ground, see :func:`.velocity.velocity_arrows`.
+    Edges are cut at the near plane and the image border. The front face is filled and has wider
+    edges. Moving objects have an arrow on the ground, see :func:`.drawing.velocity_arrows`.
 
     Args:
         ax: axes that :func:`draw_image` prepared.
-        placer: what :func:`draw_image` returned; labels without room are left out.
+        view: the camera.
+        detections: boxes in key ego.
+        style: style of the boxes.
+        class_names: names that the boxes' labels index.
+        placer: the placer that :func:`draw_image` returned; labels without room are left out.
         near: depth of the near plane, metres.
 
     Returns:
-        How many boxes have a visible edge.
+        Number of boxes with a visible edge.
     """
     height, width = view.image.shape[:2]
     keyego2cam = invert(view.cam2keyego.double()).cpu()
@@ -75,6 +83,7 @@ def draw_boxes_on_image(
 
     segments, owner, in_front_face = box_edges_on_image(corners, *lens)
     lower, upper = _extents(segments, owner, len(detections))
+    # Boxes without a visible segment keep the bounds inf and -inf.
     visible = np.flatnonzero((upper >= lower).all(axis=1))
     extent = np.maximum(0, upper - lower).max(axis=1) / height
     widths = style.width * np.clip(extent / _FULL_WIDTH_EXTENT, 0.5, 1)
@@ -90,11 +99,13 @@ def draw_boxes_on_image(
         large = {i for i in visible if extent[i] >= _LABELLED_EXTENT}
         for i in (i for i in detections.by_priority() if i in large):
             text = label_text(detections, i, class_names)
-            placer.place(text, _anchors(lower[i], upper[i]), text_color(colors[i]), _FONT_SIZE)
+            anchors = _label_anchors(lower[i], upper[i])
+            placer.place(text, anchors, text_color(colors[i]), _FONT_SIZE)
     return len(visible)
 
 
 def _far_to_near(detections: LabelledBoxes, keyego2cam: Tensor) -> LabelledBoxes:
+    """Sorts boxes by the depth of their centre, the farthest first."""
     depth = transform_points(detections.boxes.centers.double(), keyego2cam)[:, 2]
     return detections[depth.argsort(descending=True, stable=True)]
 
@@ -102,7 +113,7 @@ def _far_to_near(detections: LabelledBoxes, keyego2cam: Tensor) -> LabelledBoxes
 def _arrows(
     boxes: Boxes3D, visible: np.ndarray, keyego2cam: Tensor, lens: tuple
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Velocity arrows of the visible boxes: (S, 2, 2) strokes in pixels and (S,) their boxes."""
+    """Returns velocity arrows of visible boxes: (S, 2, 2) pixel segments and (S,) box indices."""
     arrows, owner = velocity_arrows(boxes)
     is_visible = np.isin(owner, visible)
     strokes = transform_points(torch.from_numpy(arrows[is_visible]), keyego2cam).numpy()
@@ -114,16 +125,21 @@ def _arrows(
 def _extents(
     segments: np.ndarray, owner: np.ndarray, num_boxes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of each box's segments: (M, 2) lower and upper; inf and -inf where there are none."""
+    """Computes (M, 2) lower and upper bounds of each box's segments, in pixels.
+
+    A box without segments has the bounds inf and -inf.
+    """
     lower, upper = np.full((num_boxes, 2), np.inf), np.full((num_boxes, 2), -np.inf)
     np.minimum.at(lower, owner, segments.min(axis=1))
     np.maximum.at(upper, owner, segments.max(axis=1))
     return lower, upper
 
 
-def _anchors(lower: np.ndarray, upper: np.ndarray) -> list[tuple[float, float, str, str]]:
-    """Where a box's label may stand: above it or below it, from its left, right or middle; inside
-    where it fills the image."""
+def _label_anchors(lower: np.ndarray, upper: np.ndarray) -> list[tuple[float, float, str, str]]:
+    """Returns label anchors for a box: above, below, and inside for boxes that fill the image.
+
+    Each side has three anchors: left, right and centre.
+    """
     (left, top), (right, bottom) = lower, upper
     sides = ((left, "left"), (right, "right"), ((left + right) / 2, "center"))
     above = [(x, top, align, "bottom") for x, align in sides]

@@ -1,4 +1,4 @@
-"""One picture of a sample: all cameras with their boxes, and the same boxes from above."""
+"""Mosaic of a sample: all camera images with 3D boxes next to a BEV view, and its page layout."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ from .drawing import ARROW_SECONDS, PREDICTION, TRUTH, TRUTH_ALONE, BoxStyle
 from .image_view import draw_boxes_on_image, draw_image
 from .views import CameraView
 
+#: Default half side of the BEV view, metres.
+REACH = 55.0
 _TITLE_SIZE = 9.5  # points
-REACH = 55.0  # metres
 
-
-# Inches.
+#: Heights of the title and the legend, and the gap between pictures, inches.
 TITLE_HEIGHT, LEGEND_HEIGHT, GAP = 0.34, 0.42, 0.05
+#: Bounds of the block of camera images, inches.
 _MIN_CAMERAS_HEIGHT, _MAX_CAMERAS_HEIGHT, _MAX_CAMERAS_WIDTH = 3.9, 5.2, 14.0
-#: Left, bottom, width, height in inches from the page's lower left.
+#: Left, bottom, width and height in inches from the page's lower left corner.
 Place = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A set of boxes, how it looks and what the legend calls it."""
+    """A set of boxes with its style and its name in the legend."""
 
     detections: LabelledBoxes
     style: BoxStyle
@@ -58,20 +59,25 @@ def mosaic(
     title: str = "",
     reach: float = REACH,
 ) -> np.ndarray:
-    """All cameras beside the view from above.
+    """Draws all camera images next to the BEV view.
 
-    Predictions are solid in class colours with class and score; ground truth beside them is dashed
-    white; ground truth alone takes the class colours. Arrows are velocities.
+    Predictions have solid lines in class colours, with class and score. Ground truth has dashed
+    white lines next to predictions, and class colours otherwise. Arrows show velocities.
 
     Args:
-        views: any number of cameras; they fill rows in this order.
-        truth: true boxes, key ego, where known.
-        predictions: predicted boxes, key ego, where some were asked for.
-        trails: ways that were gone, (K, 2) x, y in key ego each, seen from above.
-        reach: half the side of the view from above, metres.
+        views: any number of cameras; they fill the rows in this order.
+        truth: ground-truth boxes in key ego; None draws none.
+        predictions: predicted boxes in key ego; None draws none.
+        trails: past trajectories, (K, 2) x, y in key ego each, drawn in the BEV view.
+        class_names: names that the boxes' labels index.
+        title: text above the pictures.
+        reach: half the side of the BEV view, metres.
 
     Returns:
-        (H, W, 3) uint8 RGB picture. Its size depends on the cameras' aspect ratios alone.
+        (H, W, 3) uint8 RGB image. Its size depends only on the aspect ratios of the cameras.
+
+    Raises:
+        ValueError: there is no view.
     """
     if not views:
         raise ValueError("a mosaic needs at least one camera view")
@@ -102,7 +108,7 @@ def mosaic(
 
 
 def _layers(truth: LabelledBoxes | None, predictions: LabelledBoxes | None) -> list[_Layer]:
-    """What is drawn, from the bottom up."""
+    """Returns the sets of boxes in drawing order, the lowest first."""
     if predictions is None:
         return [] if truth is None else [_Layer(truth, TRUTH_ALONE, "ground truth")]
     layers = [] if truth is None else [_Layer(truth, TRUTH, "ground truth")]
@@ -116,7 +122,7 @@ def _add_texts(
     class_names: Sequence[str],
     title: str,
 ) -> None:
-    """Above, the title and what the lines mean; below the cameras, the classes' colours."""
+    """Writes title and line legend at the top, and the class legend below the cameras."""
     above = layout.height - 0.5 * TITLE_HEIGHT
     write(figure, GAP, above, title, _TITLE_SIZE)
     draw_legend(figure, lines, "center right", (layout.width - GAP, above), max(1, len(lines)))
@@ -125,7 +131,7 @@ def _add_texts(
 
 
 def _line_entries(layers: Sequence[_Layer], with_trails: bool) -> list[Artist]:
-    """The line of each set of boxes with their number, the arrow and the trails."""
+    """Returns legend entries for each set of boxes with their number, the arrows and the trails."""
     lines = [
         Line2D(
             [],
@@ -138,20 +144,20 @@ def _line_entries(layers: Sequence[_Layer], with_trails: bool) -> list[Artist]:
         for layer in layers
     ]
     if layers:
-        way = f"velocity: way in {ARROW_SECONDS:g} s"
-        lines += [Line2D([], [], color=TEXT_COLOR, lw=1.2, marker=">", markersize=4, label=way)]
+        text = f"velocity: distance in {ARROW_SECONDS:g} s"
+        lines += [Line2D([], [], color=TEXT_COLOR, lw=1.2, marker=">", markersize=4, label=text)]
     if with_trails:
-        lines += [Line2D([], [], color=TRAIL_COLOR, lw=TRAIL_WIDTH, label="ways so far")]
+        lines += [Line2D([], [], color=TRAIL_COLOR, lw=TRAIL_WIDTH, label="past trajectories")]
     return lines
 
 
 @dataclass(frozen=True)
 class MosaicLayout:
-    """Places of the cameras' pictures, of the view from above beside them and of the texts.
+    """Page layout: camera images in rows, the BEV view to their right, title and legend.
 
     Attributes:
-        cameras: a place each, in rows, of the pictures' own aspect ratios.
-        cameras_width, cameras_height: of the block of cameras.
+        cameras: place of each camera image; it has the image's aspect ratio.
+        cameras_width, cameras_height: size of the block of camera images, inches.
     """
 
     cameras: tuple[Place, ...]
@@ -160,18 +166,20 @@ class MosaicLayout:
 
     @classmethod
     def of(cls, aspects: Sequence[float]) -> MosaicLayout:
-        """The number of rows that leaves least of the page empty.
+        """Chooses the number of rows that leaves the least of the page empty.
 
         Args:
-            aspects: width over height of each camera's picture; they fill rows in this order.
+            aspects: width / height of each camera image; the images fill the rows in this order.
         """
         choices = [cls._in_rows(aspects, rows) for rows in range(1, len(aspects) + 1)]
-        return max(choices, key=lambda layout: layout._share_used())
+        return max(choices, key=cls._used_fraction)
 
     @classmethod
     def _in_rows(cls, aspects: Sequence[float], rows: int) -> MosaicLayout:
-        """Rows of one height and of as many cameras as can be, the last ones perhaps of fewer; each
-        row in the middle."""
+        """Lays out rows of equal height and equally many cameras, each row centred.
+
+        Later rows have fewer cameras where the cameras do not fill all rows.
+        """
         columns = math.ceil(len(aspects) / rows)
         parts = [aspects[start : start + columns] for start in range(0, len(aspects), columns)]
         widest = max(parts, key=sum)
@@ -192,21 +200,23 @@ class MosaicLayout:
                 left += aspect * height + GAP
         return cls(tuple(places), width, cameras_height)
 
-    def _share_used(self) -> float:
-        """Pictures' share of the page."""
+    def _used_fraction(self) -> float:
+        """Returns the fraction of the page that camera images cover."""
         pictures = sum(width * height for _, _, width, height in self.cameras)
         return pictures / (self.width * self.height)
 
     @property
     def height(self) -> float:
+        """Height of the page, inches."""
         return LEGEND_HEIGHT + self.cameras_height + TITLE_HEIGHT
 
     @property
     def width(self) -> float:
+        """Width of the page, inches."""
         return GAP + self.cameras_width + GAP + self.bev[2] + GAP
 
     @property
     def bev(self) -> Place:
-        """The view from above: square, right of the cameras."""
+        """Place of the BEV view: a square to the right of the cameras."""
         side = LEGEND_HEIGHT + self.cameras_height - GAP
         return (GAP + self.cameras_width + GAP, GAP, side, side)

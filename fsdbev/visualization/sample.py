@@ -1,4 +1,7 @@
-"""Pictures of the samples of a frame index, with the boxes of their annotations and others."""
+"""Camera views, ground truth, trails and mosaics of the samples of a frame index.
+
+Shapes: K points of a trail.
+"""
 
 from __future__ import annotations
 
@@ -18,57 +21,79 @@ from fsdbev.structures import Boxes3D, Cameras, LabelledBoxes, invert, transform
 from .mosaic import REACH, mosaic
 from .views import CameraView
 
-_LEAST_WAY = 1.0  # metres; annotations of what stands still move less
+#: Objects that moved less than this get no trail, metres: annotations of still objects jitter less.
+_MIN_TRAIL_EXTENT = 1.0
 
 
 def choose_rows(index: FrameIndex, count: int) -> list[int]:
-    """``count`` rows spread evenly over the index, all where it has fewer."""
+    """Returns ``count`` rows spread evenly over the index, or all rows if there are fewer.
+
+    Raises:
+        ValueError: ``count`` is less than 1.
+    """
     if count < 1:
         raise ValueError(f"the number of samples must be at least 1, got {count}")
     return sorted({int(row) for row in np.linspace(0, len(index) - 1, min(count, len(index)))})
 
 
 def rows_of(index: FrameIndex, sample_tokens: Sequence[str]) -> list[int]:
-    """Rows of the samples with these tokens, in this order."""
+    """Returns the rows of the samples with these tokens, in the order of the tokens.
+
+    Raises:
+        ValueError: the index has no sample with one of the tokens.
+    """
     rows = {token: row for row, token in enumerate(index.sample_tokens)}
     unknown = [token for token in sample_tokens if token not in rows]
     if unknown:
         raise ValueError(
-            f"{index.path} holds no samples {unknown}; one it holds is {next(iter(rows))}"
+            f"{index.path} has no samples {unknown}; one that it has is {next(iter(rows))}"
         )
     return [rows[token] for token in sample_tokens]
 
 
 def rows_of_scene(index: FrameIndex, name: str) -> list[int]:
-    """Rows of the scene's samples, in time order."""
+    """Returns the rows of a scene's samples in time order.
+
+    Raises:
+        ValueError: the index has no scene of this name.
+    """
     rows = index.rows_of_scene(name)
     if not rows:
         known = ", ".join(index.scene_names)
-        raise ValueError(f"{index.path} holds no scene {name!r}; it holds {known}")
+        raise ValueError(f"{index.path} has no scene {name!r}; it has {known}")
     return rows
 
 
 def trails_of(index: FrameIndex, row: int, samples: int = 8) -> list[np.ndarray]:
-    """The ways that the ego and the annotated objects came, over that many samples before the row:
-    (K, 2) x, y in its key ego each, metres. What stood still has none."""
+    """Computes the past trajectories of the ego and of the annotated objects.
+
+    Args:
+        index: index with annotations.
+        row: row of the current sample.
+        samples: number of earlier samples to look back at most.
+
+    Returns:
+        (K, 2) x, y of each trajectory in the current sample's key ego, metres, the latest point
+        last. Objects that stood still have none.
+    """
     rows = [row]
     while len(rows) <= samples and index[rows[-1]].previous >= 0:
         rows.append(index[rows[-1]].previous)
     global2key = np.linalg.inv(index[row].key_ego2global)
-    ways: dict[str | None, list[np.ndarray]] = {}
+    trails: dict[str | None, list[np.ndarray]] = {}  # by instance token; None is the ego
     for earlier in reversed(rows):
         ego2key, objects = global2key @ index[earlier].key_ego2global, index.annotations(earlier)
-        ways.setdefault(None, []).append(ego2key[:2, 3])
+        trails.setdefault(None, []).append(ego2key[:2, 3])
         centers = transform_points(objects.center, ego2key)
         for token, center in zip(objects.instance_tokens, centers, strict=True):
-            ways.setdefault(token, []).append(center[:2])
-    ways.pop("", None)  # objects that nobody told apart
-    trails = [np.stack(points) for points in ways.values()]
-    return [points for points in trails if np.ptp(points, axis=0).max() >= _LEAST_WAY]
+            trails.setdefault(token, []).append(center[:2])
+    trails.pop("", None)  # objects without identity share the empty token
+    found = [np.stack(points) for points in trails.values()]
+    return [points for points in found if np.ptp(points, axis=0).max() >= _MIN_TRAIL_EXTENT]
 
 
 def camera_views(frame: Frame, dataroot: str | os.PathLike) -> list[CameraView]:
-    """The pictures of a sample's cameras, read from ``dataroot``, with their calibration."""
+    """Reads the images of a sample from ``dataroot`` and pairs them with their calibration."""
     global2keyego = invert(torch.tensor(frame.key_ego2global))
     cam2keyego = global2keyego @ torch.tensor(frame.ego2global @ frame.cam2ego)
     views = []
@@ -80,15 +105,23 @@ def camera_views(frame: Frame, dataroot: str | os.PathLike) -> list[CameraView]:
 
 
 def network_views(sample: dict[str, Any], names: Sequence[str] | None = None) -> list[CameraView]:
-    """The key frame's network images of a sample dict, with all augmentation in their calibration,
-    so that boxes in the BEV frame lie on them. Without ``names`` cameras are numbered."""
+    """Returns the network images of a sample dict's key frame as camera views.
+
+    Their calibration includes all augmentation, so that boxes in the BEV frame project onto the
+    objects in these images.
+
+    Args:
+        sample: sample dict in the format of ``MultiViewMapper``.
+        names: names of the cameras in the sample's order; None numbers the cameras.
+    """
     rig = Cameras.from_samples([sample])
     cam2bev = rig.bev_aug @ rig.cam2keyego[0, 0]
     images = torch.as_tensor(sample["images"])[0].cpu()
     names = [f"camera {i}" for i in range(len(images))] if names is None else names
     views = []
     for i, (name, image) in enumerate(zip(names, images, strict=True)):
-        # (u d, v d, d) of the original image -> of the network image with scaled depth.
+        # Takes (u d, v d, d) of the original image to that of the network image, whose depth is
+        # scaled by image_aug[2, 2] (docs/model.md, "Training data").
         image_aug = rig.image_aug[0, i]
         image2network = image_aug[[0, 1, 3]][:, [0, 1, 3]] * image_aug[2, 2]
         pixels = image.permute(1, 2, 0).to(torch.uint8).numpy()
@@ -98,12 +131,12 @@ def network_views(sample: dict[str, Any], names: Sequence[str] | None = None) ->
 
 
 def true_boxes(annotations: Annotations) -> LabelledBoxes:
-    """The annotated objects that LiDAR or radar hit: those that evaluation counts."""
+    """Returns the boxes of objects with LiDAR or radar points, the ones that evaluation uses."""
     return boxes_of(annotations.select(annotations.has_points))
 
 
 def boxes_of(annotations: Annotations) -> LabelledBoxes:
-    """All objects, key ego."""
+    """Returns the boxes of all annotated objects, in key ego."""
     labels = torch.from_numpy(annotations.class_ids.astype(np.int64))
     return LabelledBoxes(Boxes3D(torch.from_numpy(annotations.boxes)), labels)
 
@@ -117,9 +150,19 @@ def draw_sample(
     trails: bool = False,
     reach: float = REACH,
 ) -> np.ndarray:
-    """(H, W, 3) uint8 RGB mosaic of one row, its ground truth and, where given, ``predictions``
-    (key ego); with ``trails`` the ways that things came; ``reach`` as of
-    :func:`mosaic`."""
+    """Draws the mosaic of one row with its ground truth.
+
+    Args:
+        index: index of the sample.
+        row: row of the sample.
+        dataroot: folder that the index' image paths are relative to.
+        predictions: predicted boxes in key ego, drawn over the ground truth.
+        trails: whether past trajectories are drawn.
+        reach: half the side of the BEV view, metres.
+
+    Returns:
+        (H, W, 3) uint8 RGB image.
+    """
     frame = index[row]
     return mosaic(
         camera_views(frame, dataroot),
@@ -132,6 +175,6 @@ def draw_sample(
 
 
 def title_of(frame: Frame) -> str:
-    """Which sample it is, in a line."""
+    """Returns scene, token and time of a sample as one line."""
     seconds = frame.timestamp / 1e6
     return f"{frame.scene_name}   sample {frame.sample_token}   t = {seconds:.2f} s"

@@ -1,7 +1,7 @@
-"""One picture of what training sees in a sample, to check data by eye.
+"""Target sheet: one picture of all training targets of a sample, to check data by eye.
 
-A row a camera: its labels by depth, its labels by class with the 3D boxes, its heatmaps with the 2D
-boxes. Below, everything from above, and what colours and marks mean, with numbers.
+Each camera has a row with its point labels by depth, its point labels by class with the 3D boxes,
+and its heatmaps with the 2D boxes. Below are a BEV view, the legend and the numbers of labels.
 """
 
 from __future__ import annotations
@@ -44,22 +44,29 @@ from .target_view import (
 )
 from .views import LabelPoints, TargetView, TrainingSample
 
-# Inches.
+#: Sizes in inches.
 _WIDTH, _GAP, _TITLE_HEIGHT, _HEADING_HEIGHT, _BEV_SIDE = 13.2, 0.05, 0.30, 0.22, 6.9
 _HEADINGS = ("labels by depth", "labels by class, 3D boxes", "heatmaps, 2D boxes")
 _CELL_WIDTH = (_WIDTH - (len(_HEADINGS) + 1) * _GAP) / len(_HEADINGS)
 _LINE, _NUMBERS_AT, _NUMBER_WIDTH = 0.2, 1.9, 0.85
-# Thin boxes, as points are what is looked at.
+#: Thin boxes without filling, which do not hide the points.
 _IN_CLASS_COLOR = BoxStyle(color=None, dashes="solid", width=0.7, fill=0, labelled=False, order=4)
 _WHITE = replace(_IN_CLASS_COLOR, color=TRUTH_COLOR)
 _POINTLESS = replace(_WHITE, dashes=(0, (3, 2)))
 
 
 def target_sheet(sample: TrainingSample, class_names: Sequence[str] = CLASS_NAMES) -> np.ndarray:
-    """Everything that training sees in a sample.
+    """Draws the training targets of a sample.
+
+    Args:
+        sample: the targets.
+        class_names: names that class indices refer to.
 
     Returns:
-        (H, W, 3) uint8 RGB picture, W = 1980.
+        (H, W, 3) uint8 RGB image, W = 1980.
+
+    Raises:
+        ValueError: the sample has no camera view.
     """
     if not sample.views:
         raise ValueError("a sheet needs at least one camera view")
@@ -81,13 +88,14 @@ def target_sheet(sample: TrainingSample, class_names: Sequence[str] = CLASS_NAME
 
 
 def _left(column: int) -> float:
+    """Returns the left edge of a column, inches."""
     return _GAP + column * (_CELL_WIDTH + _GAP)
 
 
 def _draw_camera(
     axes: Sequence[Axes], view: TargetView, sample: TrainingSample, class_names: Sequence[str]
 ) -> None:
-    """One camera's row, by the headings."""
+    """Draws one camera's row, in the order of the headings."""
     by_depth, by_class, by_heat = axes
     camera, points = view.camera, view.points
     foreground = np.count_nonzero(points.class_ids != BACKGROUND)
@@ -98,7 +106,8 @@ def _draw_camera(
             draw_boxes_on_image(
                 ax, camera, boxes, style=look, class_names=class_names, placer=placer
             )
-        for lines in ax.collections:  # augmented images have margins where nothing is seen
+        # Augmented images have black margins; boxes are clipped to the part that has pixels.
+        for lines in ax.collections:
             lines.set_clip_path(Polygon(view.source, transform=ax.transData))
     draw_image(by_heat, replace(camera, name=f"{len(view.outlines)} objects"))
     draw_points(by_depth, points.uv, points, depth_colors(points))
@@ -107,7 +116,7 @@ def _draw_camera(
 
 
 def _draw_bev(ax: Axes, sample: TrainingSample, class_names: Sequence[str]) -> None:
-    """All labels, boxes and the grid's range from above."""
+    """Draws all labels, all boxes and the border of the grid in BEV."""
     reach = 1.08 * sample.grid.reach
     placer = draw_bev(ax, reach=reach)
     draw_grid(ax, sample.grid)
@@ -120,9 +129,15 @@ def _draw_bev(ax: Axes, sample: TrainingSample, class_names: Sequence[str]) -> N
 
 
 def _draw_legend(figure: Figure, sample: TrainingSample, class_names: Sequence[str]) -> None:
-    """Right of the view from above: depth bar, marks, classes with their numbers."""
+    """Draws depth bar, markers and classes with their numbers, to the right of the BEV view."""
     left, top, width = _BEV_SIDE + 0.3, _GAP + _BEV_SIDE, _WIDTH - _BEV_SIDE - 0.5
-    write(figure, left, top - 0.5 * _LINE, "depth, m (where the image is scaled, scaled too)", 7)
+    write(
+        figure,
+        left,
+        top - 0.5 * _LINE,
+        "depth, m (scaled depth for augmented images)",
+        7,
+    )
     bar = axes_at(figure, left, top - 2.2 * _LINE, width, 0.8 * _LINE)
     span = (DEPTH_RANGE.vmin, DEPTH_RANGE.vmax)
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=DEPTH_COLORS, aspect="auto", extent=(*span, 0, 1))
@@ -135,13 +150,14 @@ def _draw_legend(figure: Figure, sample: TrainingSample, class_names: Sequence[s
     marks.set_axis_off()
     for line, style in enumerate(POINT_STYLES):
         y = (line + 0.5) * _LINE
+        # draw_points itself draws the example, so that the legend cannot differ from the pictures.
         place, zero = np.array([[0.1, y]]), np.zeros(1, np.int64)
         example = LabelPoints(place, zero, zero, zero + GROUPS.index(style.groups[0]))
         draw_points(marks, place, example, to_rgba_array(TEXT_COLOR))
         marks.text(0.25, y, style.name, color=TEXT_COLOR, fontsize=7, va="center")
     y = (len(POINT_STYLES) + 0.5) * _LINE
     marks.plot([0.02, 0.18], [y, y], color=_POINTLESS.color, linestyle=_POINTLESS.dashes, lw=1)
-    text = f"box of an object without LiDAR or radar points ({len(sample.pointless)}), not to find"
+    text = f"box of an object without LiDAR or radar points ({len(sample.pointless)}), no target"
     marks.text(0.25, y, text, color=TEXT_COLOR, fontsize=7, va="center")
     _write_numbers(marks, (len(POINT_STYLES) + 2) * _LINE, sample, class_names)
 
@@ -149,7 +165,7 @@ def _draw_legend(figure: Figure, sample: TrainingSample, class_names: Sequence[s
 def _write_numbers(
     ax: Axes, top: float, sample: TrainingSample, class_names: Sequence[str]
 ) -> None:
-    """A line a class: its colour, its labels by group, its boxes."""
+    """Writes one line for each class: its colour, its labels by group and its boxes."""
     points = [view.points for view in sample.views]
     rows = [("labels in all cameras", *(style.groups[0] for style in POINT_STYLES), "boxes")]
     names = [name.replace("_", " ") for name in class_names] + ["background"]

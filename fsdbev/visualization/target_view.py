@@ -1,4 +1,7 @@
-"""Training targets drawn over images and from above: labelled points, heatmaps, 2D boxes."""
+"""Training targets drawn on images and in BEV: labelled points, heatmaps and 2D boxes.
+
+Shapes: P labelled points.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +24,21 @@ from .canvas import BACKGROUND_POINT_COLOR, TEXT_COLOR, colors_of
 from .drawing import outline
 from .views import LabelPoints, TargetView
 
-#: Near is red, far is blue; without the ends, too dark on a dark ground.
+#: Near is red, far is blue. Leaves out the ends of turbo, which are too dark for a dark background.
 DEPTH_COLORS = ListedColormap(matplotlib.colormaps["turbo"](np.linspace(0.90, 0.10, 256)))
 DEPTH_RANGE = Normalize(0, DepthBins.stop, clip=True)
 
 
 @dataclass(frozen=True)
 class PointStyle:
-    """Look of a group of points; sizes in points (1/72 inch).
+    """Marker of one or several groups of labelled points; sizes in points (1/72 inch).
 
     Attributes:
-        name: in the legend.
-        groups: of ``PointLabels``, by name.
-        marker: matplotlib's.
+        name: name in the legend.
+        groups: names of groups of ``PointLabels``.
+        marker: matplotlib marker.
         size: diameter.
-        line: width of the line, 0 for a filled marker.
+        line: width of the marker's line, 0 for a filled marker.
     """
 
     name: str
@@ -45,7 +48,7 @@ class PointStyle:
     line: float
 
     def of(self, points: LabelPoints) -> np.ndarray:
-        """(P,) which points are of this style's groups."""
+        """Returns a (P,) bool mask of the points in this style's groups."""
         return np.isin(points.groups, [GROUPS.index(name) for name in self.groups])
 
 
@@ -59,18 +62,26 @@ POINT_STYLES = (
 
 
 def depth_colors(points: LabelPoints) -> np.ndarray:
-    """(P, 4) a colour for each point's depth."""
+    """Returns the (P, 4) RGBA colours of the points by depth."""
     return DEPTH_COLORS(DEPTH_RANGE(points.depth))
 
 
 def class_colors(points: LabelPoints, class_names: Sequence[str]) -> np.ndarray:
-    """(P, 4) a colour for each point's class, the last for background."""
+    """Returns the (P, 4) RGBA colours of the points by class."""
+    # Background has class index -1, which picks the last colour.
     palette = to_rgba_array([*colors_of(class_names), BACKGROUND_POINT_COLOR])
     return palette[points.class_ids]
 
 
 def draw_points(ax: Axes, xy: np.ndarray, points: LabelPoints, colors: np.ndarray) -> None:
-    """Marks points at (P, 2) ``xy`` by their group: background lowest, pseudo points on top."""
+    """Draws points with the marker of their group, pseudo points on top.
+
+    Args:
+        ax: axes to draw on.
+        xy: (P, 2) places in data coordinates.
+        points: groups and classes of the points; foreground covers background of the same group.
+        colors: (P, 4) colours.
+    """
     for order, style in enumerate(POINT_STYLES):
         for is_class in (False, True):
             chosen = style.of(points) & ((points.class_ids != BACKGROUND) == is_class)
@@ -81,6 +92,7 @@ def draw_points(ax: Axes, xy: np.ndarray, points: LabelPoints, colors: np.ndarra
 def _scatter(
     ax: Axes, xy: np.ndarray, colors: np.ndarray, style: PointStyle, zorder: float
 ) -> None:
+    """Draws points of one style: rings, filled markers, or filled markers with a dark rim."""
     ring = style.line > 0 and style.marker == "o"
     ax.scatter(
         *xy.T,
@@ -95,15 +107,13 @@ def _scatter(
 
 
 def draw_heatmap(ax: Axes, view: TargetView, class_names: Sequence[str]) -> None:
-    """Lays each cell's strongest class over the picture, in its colour, and outlines 2D boxes."""
+    """Overlays the strongest class of each heatmap cell in its colour, and outlines 2D boxes."""
     palette = np.array([to_rgb(color) for color in colors_of(class_names)])
     colors = palette[view.heatmap.argmax(axis=0)]
     overlay = np.concatenate([colors, 0.85 * view.heatmap.max(axis=0)[..., None]], axis=-1)
     rows, columns = overlay.shape[:2]
     extent = (0, HEATMAP_STRIDE * columns, HEATMAP_STRIDE * rows, 0)
-    limits = ax.get_xlim(), ax.get_ylim()
     ax.imshow(overlay, extent=extent, interpolation="nearest", zorder=2, aspect="auto")
-    ax.set(xlim=limits[0], ylim=limits[1])
     frames = PolyCollection(
         list(view.outlines),
         facecolors="none",
@@ -116,13 +126,13 @@ def draw_heatmap(ax: Axes, view: TargetView, class_names: Sequence[str]) -> None
 
 
 def draw_points_on_bev(ax: Axes, view: TargetView, class_names: Sequence[str]) -> None:
-    """The camera's labels from above, by class."""
+    """Draws the labelled points of one camera in BEV, coloured by class."""
     colors = class_colors(view.points, class_names)
     draw_points(ax, to_view(view.points_in_keyego()[:, :2]), view.points, colors)
 
 
 def draw_grid(ax: Axes, grid: BEVGrid) -> None:
-    """The border of the range in which the network looks for objects."""
+    """Draws the border of the BEV grid."""
     low = to_view(np.array([grid.x_range[0], grid.y_range[1]]))
     depth, width = np.ptp(grid.x_range), np.ptp(grid.y_range)
     ax.add_patch(Rectangle(low, width, depth, fill=False, edgecolor=TEXT_COLOR, lw=0.9, ls=":"))

@@ -1,4 +1,4 @@
-"""A picture of how a training went: losses, metrics, learning rate, gradients.
+"""Training curves: one picture of losses, metrics, learning rate and gradient norm.
 
 Shapes: K values of a scalar.
 """
@@ -18,31 +18,31 @@ from .canvas import CLASS_COLORS, GRID_COLOR, TEXT_COLOR, new_page, pixels_of, t
 TOTAL_LOSS, LEARNING_RATE, GRADIENT = "total_loss", "lr", "grad_norm"
 
 _MUTED = "#9AA3AD"
-#: The palette's colours that tell two or three lines apart best.
+#: Colours of panels with one or two lines.
 _FIRST, _SECOND = CLASS_COLORS["bicycle"], CLASS_COLORS["car"]
-#: Metrics that are drawn where there are any of them; else the first few.
+#: Metrics to draw. Without any of them, the first ``_MAX_METRICS`` metrics are drawn.
 _METRICS = ("mAP", "NDS")
-_MOST_METRICS = 6
-#: Smoothing averages over this share of the values.
+_MAX_METRICS = 6
+#: Width of the smoothing window as a fraction of the number of values.
 _WINDOW = 1 / 20
-#: Least distance of two labels, as a share of the axes' height.
+#: Least distance between two labels as a fraction of the axes' height.
 _LABEL_STEP = 0.062
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """A scalar over iterations.
+    """Values of a scalar over the iterations of a training.
 
     Attributes:
-        iterations: (K,) rising.
-        values: (K,) finite.
+        iterations: (K,) iterations in ascending order.
+        values: (K,) finite values.
     """
 
     iterations: np.ndarray
     values: np.ndarray
 
     def smoothed(self) -> np.ndarray:
-        """(K,) means over the values around each."""
+        """Computes the (K,) moving averages; windows are cut at both ends."""
         half = int(len(self.values) * _WINDOW / 2)
         sums = np.concatenate([[0.0], np.cumsum(self.values)])
         places = np.arange(len(self.values))
@@ -52,15 +52,17 @@ class Scalar:
 
 
 def training_curves(scalars: Mapping[str, Scalar], title: str) -> np.ndarray:
-    """The curves of what is known of a training.
+    """Draws the curves of a training.
 
     Args:
-        scalars: by name, as a trainer's event storage has them: ``total_loss``, names with ``loss``
-            for its terms, of which those of several tasks (``task0.loss_xy``, ``task1.loss_xy``)
-            are added up; ``lr``; ``grad_norm``; and names with a ``/`` for metrics.
+        scalars: scalars by their names in the trainer's event storage: ``total_loss``, ``lr``,
+            ``grad_norm``, loss terms (other names with ``loss``) and metrics (names with ``/``).
+            Terms of several tasks (``task0.loss_xy``, ``task1.loss_xy``) are summed. Panels whose
+            scalars are missing stay empty.
+        title: text above the panels.
 
     Returns:
-        (H, W, 3) uint8 RGB picture.
+        (H, W, 3) uint8 RGB image.
     """
     figure = new_page(13, 7.6)
     figure.text(0.012, 0.975, title, color=TEXT_COLOR, fontsize=11, va="top")
@@ -77,7 +79,7 @@ def training_curves(scalars: Mapping[str, Scalar], title: str) -> np.ndarray:
 
 
 def loss_terms(scalars: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The terms of the total loss by name, those of several tasks added up."""
+    """Returns the terms of the total loss by name, summed over tasks."""
     sums: dict[str, dict[int, float]] = {}
     for name, scalar in scalars.items():
         if "loss" not in name or name == TOTAL_LOSS or "/" in name:
@@ -92,13 +94,17 @@ def loss_terms(scalars: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 
 def metrics_of(scalars: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """mAP and NDS, in this order, or without them the first few metrics; by their names' ends."""
+    """Returns the metrics to draw, by the last part of their names.
+
+    These are mAP and NDS in this order, or without them the first few metrics.
+    """
     known = {name: scalar for name, scalar in scalars.items() if "/" in name}
     chosen = [name for main in _METRICS for name in known if name.rpartition("/")[2] == main]
-    return {name.rpartition("/")[2]: known[name] for name in chosen or list(known)[:_MOST_METRICS]}
+    return {name.rpartition("/")[2]: known[name] for name in chosen or list(known)[:_MAX_METRICS]}
 
 
 def _panel(figure: Figure, place: SubplotSpec, title: str) -> Axes:
+    """Adds axes with a title, a grid and an iteration axis."""
     ax = figure.add_subplot(place)
     ax.set_title(title, loc="left", fontsize=9.5, color=TEXT_COLOR)
     ax.set_facecolor("none")
@@ -111,7 +117,7 @@ def _panel(figure: Figure, place: SubplotSpec, title: str) -> Axes:
 
 
 def _draw_total(ax: Axes, scalar: Scalar | None, *, logarithmic: bool = False) -> None:
-    """The values, faint, and their means."""
+    """Draws the values as a faint line and their moving average as a strong line."""
     if scalar is None:
         _write_no_data(ax)
         return
@@ -124,6 +130,7 @@ def _draw_total(ax: Axes, scalar: Scalar | None, *, logarithmic: bool = False) -
 
 
 def _draw_rate(ax: Axes, scalar: Scalar | None) -> None:
+    """Draws the learning rate."""
     if scalar is None:
         _write_no_data(ax)
         return
@@ -133,7 +140,7 @@ def _draw_rate(ax: Axes, scalar: Scalar | None) -> None:
 
 
 def _draw_terms(ax: Axes, terms: Mapping[str, Scalar]) -> None:
-    """A line a term, on a logarithmic scale, with its name at its end."""
+    """Draws one line for each loss term on a logarithmic scale, with its name at the end."""
     positive = {name: term for name, term in terms.items() if (term.values > 0).any()}
     if not positive:
         _write_no_data(ax)
@@ -145,6 +152,7 @@ def _draw_terms(ax: Axes, terms: Mapping[str, Scalar]) -> None:
     colors = {name: palette[i % len(palette)] for i, name in enumerate(names)}
     for name in names:
         term = positive[name]
+        # A logarithmic axis has no place for 0; NaN leaves a gap there.
         values = np.where(term.values > 0, term.values, np.nan)
         ax.plot(term.iterations, values, color=colors[name], alpha=0.3, linewidth=0.7)
         ax.plot(term.iterations, term.smoothed(), color=colors[name], linewidth=1.5)
@@ -153,17 +161,21 @@ def _draw_terms(ax: Axes, terms: Mapping[str, Scalar]) -> None:
     heights = [
         ax.transAxes.inverted().transform(ax.transData.transform((last, ends[n])))[1] for n in names
     ]
-    for name, height in zip(names, _apart(heights), strict=True):
+    for name, height in zip(names, _spread_labels(heights), strict=True):
         text = f"{name}  {ends[name]:.3g}"
         color = text_color(colors[name])
         ax.text(1.012, height, text, transform=ax.transAxes, color=color, fontsize=7.5, va="center")
+    # The names are to the right of the axes, where GridSpec leaves no room.
     box = ax.get_position()
     ax.set_position((box.x0, box.y0, box.width * 0.87, box.height))
 
 
-def _apart(heights: Sequence[float]) -> list[float]:
-    """Falling heights, moved so that each is a label's height below the one before and all stay
-    within 0 and 1 where there is room."""
+def _spread_labels(heights: Sequence[float]) -> list[float]:
+    """Moves descending label heights apart.
+
+    Each result is at least ``_LABEL_STEP`` below the previous one. All are between 0 and 1 if that
+    range has room for them.
+    """
     count = len(heights)
     placed: list[float] = []
     for number, height in enumerate(heights):
@@ -174,6 +186,7 @@ def _apart(heights: Sequence[float]) -> list[float]:
 
 
 def _draw_metrics(ax: Axes, metrics: Mapping[str, Scalar]) -> None:
+    """Draws one line with markers for each metric, with its last value in the legend."""
     if not metrics:
         _write_no_data(ax)
         return
@@ -184,7 +197,7 @@ def _draw_metrics(ax: Axes, metrics: Mapping[str, Scalar]) -> None:
         style = {"marker": markers[number % len(markers)], "markersize": 4, "linewidth": 1.6}
         ax.plot(scalar.iterations, scalar.values, color=palette[number], label=label, **style)
     ax.margins(y=0.25)
-    # from the start on, so that a single evaluation stands where it was
+    # The axis starts at iteration 0, so that a single evaluation appears at its iteration.
     ax.set_xlim(0, 1.06 * max(1, *(scalar.iterations[-1] for scalar in metrics.values())))
     if all((scalar.values >= 0).all() for scalar in metrics.values()):
         ax.set_ylim(bottom=0)
@@ -192,6 +205,7 @@ def _draw_metrics(ax: Axes, metrics: Mapping[str, Scalar]) -> None:
 
 
 def _write_no_data(ax: Axes) -> None:
+    """Marks a panel without values."""
     style = {"ha": "center", "va": "center", "transform": ax.transAxes}
-    ax.text(0.5, 0.5, "none yet", color=_MUTED, fontsize=8.5, **style)
+    ax.text(0.5, 0.5, "no data yet", color=_MUTED, fontsize=8.5, **style)
     ax.set(xticks=[], yticks=[], xlabel="")

@@ -1,4 +1,7 @@
-"""What training sees of a row of a data set: as it is stored, and as the mapper augments it."""
+"""Training targets of a row of a data set, as stored or as augmented by the mapper.
+
+Shapes: K 2D boxes, (H, W) image.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,21 @@ from .views import LabelPoints, TargetView, TrainingSample
 
 
 def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> TrainingSample:
-    """A row as it is stored: original images, points where the label file has them, heatmaps of the
-    original images. Of the mapper only grid and strategies of intensification count."""
-    frame, seen, pointless = _row(dataset, row)
+    """Reads the targets of a row as stored: original images, point labels and heatmaps.
+
+    Args:
+        dataset: data set with annotations and point labels.
+        row: row of the sample.
+        mapper: gives the BEV grid and the strategies of point cloud intensification; its
+            augmentation is not used.
+
+    Raises:
+        ValueError: the data set has no annotations.
+    """
+    frame, targets, pointless = _frame_and_objects(dataset, row)
     cameras, labels = camera_views(frame, dataset.dataroot), dataset.point_labels(frame)
     views = []
-    for i, (boxes, class_ids) in enumerate(zip(*annotated_boxes(frame, seen), strict=True)):
+    for i, (boxes, class_ids) in enumerate(zip(*annotated_boxes(frame, targets), strict=True)):
         width, height = frame.image_sizes[i].tolist()
         heatmap = heatmaps(
             [boxes],
@@ -45,33 +57,40 @@ def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> T
         )
         views.append(view)
     title = f"{title_of(frame)}   as stored"
-    return TrainingSample(title, views, boxes_of(seen), boxes_of(pointless), mapper.grid)
+    return TrainingSample(title, views, boxes_of(targets), boxes_of(pointless), mapper.grid)
 
 
 def augmented_sample(
     dataset: FrameDataset, row: int, mapper: MultiViewMapper, seed: int
 ) -> TrainingSample:
-    """A row's key frame as the network gets it: images, depth, foreground and heatmaps that the
-    mapper made, boxes through its BEV transform.
+    """Makes the targets of a row's key frame with the mapper's augmentation, as in training.
 
     Args:
-        mapper: with ``training=True``.
-        seed: of the augmentation, with the row's number; not negative.
+        dataset: data set with annotations and point labels.
+        row: row of the sample.
+        mapper: mapper with ``training=True``.
+        seed: seeds the augmentation together with the row; not negative.
+
+    Raises:
+        ValueError: the seed is negative, or the data set has no annotations.
     """
     if seed < 0:
         raise ValueError(f"the seed of the augmentation must not be negative, got {seed}")
     sample = mapper(dataset, row, np.random.default_rng((seed, row)))
-    # The maps hold neither class nor group. The same sample with these in place of the depth does.
+    # The mapper's maps have neither class nor group. A second pass with the same random draws maps
+    # a code of both in place of the depth.
     coded = _CodedDataset(dataset.name, dataset.index, dataset.dataroot, dataset.label_dir)
     codes = mapper(coded, row, np.random.default_rng((seed, row)))["gt_depth"][0].numpy()
-    frame, seen, pointless = _row(dataset, row)
+    frame, targets, pointless = _frame_and_objects(dataset, row)
     cameras, views = network_views(sample, frame.channels), []
-    for i, (boxes, class_ids) in enumerate(zip(*annotated_boxes(frame, seen), strict=True)):
+    for i, (boxes, class_ids) in enumerate(zip(*annotated_boxes(frame, targets), strict=True)):
         image_aug = sample["image_aug"][i].double().numpy()
         depth, foreground = sample["gt_depth"][0, i].numpy(), sample["gt_foreground"][0, i].numpy()
+        # The mapper multiplied the codes by the depth scale too.
+        unscaled = np.rint(codes[i] / image_aug[2, 2]).astype(int)
         view = TargetView(
             cameras[i],
-            _map_points(depth, foreground, np.rint(codes[i] / image_aug[2, 2]).astype(int)),
+            _map_points(depth, foreground, unscaled),
             sample["gt_heatmap"][i].numpy(),
             outlines=_outlines(boxes, image_aug),
             outline_labels=class_ids,
@@ -86,9 +105,12 @@ def augmented_sample(
 
 
 def labelled_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> dict[str, Any]:
-    """The sample dict of evaluation, with true boxes and with labels of depth and foreground, each
-    where the data set has them of all its frames."""
-    mapper = copy(mapper)
+    """Returns the evaluation sample of a row with ground truth.
+
+    Adds boxes if the data set has annotations, and depth and foreground labels if it has point
+    labels for all frames of the sample.
+    """
+    mapper = copy(mapper)  # the caller's mapper keeps its flags
     mapper.with_boxes = bool(dataset.index.num_annotations)
     rows = dataset.index.frame_rows(row, mapper.num_frames, mapper.frame_spacing)
     mapper.with_labels = dataset.label_dir is not None and all(
@@ -97,12 +119,12 @@ def labelled_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) ->
     return mapper(dataset, row)
 
 
-def _row(dataset: FrameDataset, row: int) -> tuple[Frame, Annotations, Annotations]:
-    """A sample, its objects that LiDAR or radar hit, and the others."""
+def _frame_and_objects(dataset: FrameDataset, row: int) -> tuple[Frame, Annotations, Annotations]:
+    """Returns the frame of a row, its objects with LiDAR or radar points, and those without."""
     if not dataset.index.num_annotations:
         raise ValueError(
-            f"{dataset.index.path} has no annotations, so that nothing can be trained with it; "
-            "draw a split that has some"
+            f"{dataset.index.path} has no annotations and cannot be used for training; draw a "
+            "split with annotations"
         )
     annotations = dataset.index.annotations(row)
     hit = annotations.has_points
@@ -110,18 +132,18 @@ def _row(dataset: FrameDataset, row: int) -> tuple[Frame, Annotations, Annotatio
 
 
 def _outlines(boxes: np.ndarray, image_aug: np.ndarray) -> np.ndarray:
-    """(K, 4) x1, y1, x2, y2 -> (K, 4, 2) corners in order around them, through ``image_aug``."""
+    """Converts (K, 4) x1, y1, x2, y2 to (K, 4, 2) ordered corners, transformed by ``image_aug``."""
     corners = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
     return corners @ image_aug[:2, :2].T + image_aug[:2, 3]
 
 
 def _source(frame: Frame, camera: int, image_aug: np.ndarray) -> np.ndarray:
-    """(4, 2) where the corners of the original image are."""
+    """Returns the (4, 2) corners of the original image, transformed by ``image_aug``."""
     return _outlines(np.array([[0, 0, *frame.image_sizes[camera]]]), image_aug)[0]
 
 
 class _CodedDataset(FrameDataset):
-    """The same data set with a number in place of each label's depth that says class and group."""
+    """Data set whose point labels have a code of class and group in place of the depth."""
 
     def point_labels(self, frame: Frame) -> list[PointLabels]:
         return [_coded(labels) for labels in super().point_labels(frame)]
@@ -136,25 +158,25 @@ def _coded(labels: PointLabels) -> PointLabels:
 
 
 def _code(class_ids: np.ndarray, group: int) -> np.ndarray:
-    """Positive float32 numbers, as maps have 0 where there is no point."""
+    """Encodes class and group as positive float32 numbers, since 0 in a map means no point."""
     return (class_ids.astype(np.float32) - BACKGROUND) * len(GROUPS) + group + 1
 
 
 def _decode(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whole codes -> class ids, groups."""
+    """Decodes integer codes to class indices and groups."""
     class_ids, groups = np.divmod(codes - 1, len(GROUPS))
     return class_ids + BACKGROUND, groups
 
 
 def _label_points(labels: PointLabels, mapper: MultiViewMapper) -> LabelPoints:
-    """The labels that this mapper takes, where the file has them."""
+    """Returns the stored labels of one camera that the mapper's strategies use."""
     points, coded = labels.select(**mapper.strategies), _coded(labels).select(**mapper.strategies)
     uv = np.stack([points.u, points.v], axis=1)
     return LabelPoints(uv, points.depth, *_decode(coded.depth.astype(np.int64)))
 
 
 def _map_points(depth: np.ndarray, foreground: np.ndarray, codes: np.ndarray) -> LabelPoints:
-    """The labelled pixels of (H, W) maps, at the pixels' middle."""
+    """Returns the labelled pixels of (H, W) maps as points at the pixel centres."""
     rows, columns = np.nonzero(depth)
     class_ids, groups = _decode(codes[rows, columns])
     return LabelPoints(

@@ -1,4 +1,7 @@
-"""Pictures one after another as an H.264 video, written by PyAV."""
+"""Writes a sequence of images as an H.264 video with PyAV.
+
+Shapes: (H, W) image.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +17,29 @@ import numpy as np
 
 from fsdbev.utils.atomic_write import atomic_path
 
-_CODEC, _PIXEL_FORMAT = "libx264", "yuv420p"  # what every browser and player shows
-#: Ending of the file -> name of the format.
+#: Browsers and common players decode H.264 only with this pixel format.
+_CODEC, _PIXEL_FORMAT = "libx264", "yuv420p"
+#: PyAV container format by file extension.
 _CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
-#: Constant quality: letters stay sharp.
+#: Constant quality, high enough for small letters to stay sharp.
 _OPTIONS = {"crf": "20", "preset": "veryfast"}
 
 
 class VideoWriter:
-    """Writes a video picture by picture; the file appears when the block has ended without error.
+    """Writes a video image by image.
 
-    The first picture gives the size; an odd last column or row is left out, which H.264 cannot
-    hold.
+    The file appears when the ``with`` block ends without an error. The first image sets the size.
 
         with VideoWriter("drive.mp4", fps=2) as video:
-            video.add(picture)
+            video.add(image)
 
     Args:
-        path: ends in .mp4, .mkv or .mov; folders are made when missing.
-        fps: pictures a second.
+        path: video file, ending in .mp4, .mkv or .mov; missing folders are created.
+        fps: images per second.
+
+    Raises:
+        ValueError: the file has another ending, ``fps`` is not positive, or the block ends without
+            an image.
     """
 
     def __init__(self, path: str | os.PathLike, fps: float) -> None:
@@ -41,6 +48,7 @@ class VideoWriter:
             raise ValueError(f"{self.path}: a video must end in {', '.join(_CONTAINERS)}")
         if not 0 < fps < float("inf"):
             raise ValueError(f"fps must be positive, got {fps}")
+        # PyAV takes rates as fractions; 1001 keeps NTSC rates such as 30000/1001 exact.
         self._fps = Fraction(fps).limit_denominator(1001)
         self._size: tuple[int, int] | None = None  # height, width
 
@@ -53,7 +61,9 @@ class VideoWriter:
 
     @contextmanager
     def _write(self) -> Iterator[VideoWriter]:
+        """Opens the container under a temporary name and finishes it when the block ends."""
         container = _CONTAINERS[self.path.suffix.lower()]
+        # Browsers can play the file while it loads, because its index is at the beginning.
         options = {"movflags": "faststart"}
         with (
             atomic_path(self.path) as path,
@@ -64,21 +74,30 @@ class VideoWriter:
             yield self
             if self._size is None:
                 raise ValueError(f"{self.path}: a video needs at least one picture")
+            # Without an image, encode() returns the packets that the encoder has delayed.
             self._file.mux(self._stream.encode())
 
     def add(self, picture: np.ndarray) -> None:
-        """Appends an (H, W, 3) uint8 RGB picture of the first one's size."""
+        """Appends an image.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB, of the first image's size.
+
+        Raises:
+            ValueError: the image has another shape, type or size.
+        """
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise ValueError(
                 f"a picture must be (H, W, 3) uint8, got {picture.shape} {picture.dtype}"
             )
+        # yuv420p halves both sides of the colour planes, so that sizes must be even.
         height, width = (side - side % 2 for side in picture.shape[:2])
         if self._size is None:
             self._size = height, width
             self._stream.height, self._stream.width = height, width
         if (height, width) != self._size:
             raise ValueError(
-                f"{self.path}: a picture of {(height, width)} pixels in a video of {self._size}"
+                f"{self.path}: a picture has {(height, width)} pixels, but the video {self._size}"
             )
         pixels = np.ascontiguousarray(picture[:height, :width])
         self._file.mux(self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))

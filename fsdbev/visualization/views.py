@@ -1,4 +1,8 @@
-"""What the pictures are made of: camera views and training targets. Plain data."""
+"""Data classes that pictures are made of: camera views, training targets and model outputs.
+
+Shapes: P labelled points, C classes, K 2D boxes, (H, W) image, (h, w) map of an image, (Y, X) BEV
+grid.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,17 @@ from .projection import unproject
 
 @dataclass(frozen=True)
 class CameraView:
-    """One camera's picture and calibration.
+    """Image and calibration of one camera.
 
     Attributes:
-        name: shown in the picture's corner.
+        name: name of the camera, drawn in the corner of the image.
         image: (H, W, 3) uint8 RGB.
         cam2keyego: (4, 4) camera to key ego, metres.
-        intrinsics: (3, 3) camera point to (u d, v d, d) of this image: pixels, and d the depth that
-            labels on this image have.
+        intrinsics: (3, 3) takes a camera point to (u d, v d, d) of this image: u, v in pixels and d
+            the depth of labels on this image, which includes the depth scale of an augmentation.
+
+    Raises:
+        ValueError: the image has another shape.
     """
 
     name: str
@@ -36,19 +43,19 @@ class CameraView:
 
     @property
     def aspect(self) -> float:
-        """Width of the image over its height."""
+        """Width of the image divided by its height."""
         return self.image.shape[1] / self.image.shape[0]
 
 
 @dataclass(frozen=True)
 class LabelPoints(Columns):
-    """P labelled points of an image.
+    """Labelled points of one image.
 
     Attributes:
         uv: (P, 2) pixels.
-        depth: (P,) metres; times the image's depth scale where that is augmented.
+        depth: (P,) metres, multiplied by the depth scale of an augmented image.
         class_ids: (P,) class indices, -1 for background.
-        groups: (P,) which group of ``PointLabels`` they are of.
+        groups: (P,) indices into ``GROUPS``, the groups of ``PointLabels``.
     """
 
     uv: np.ndarray
@@ -59,15 +66,15 @@ class LabelPoints(Columns):
 
 @dataclass(frozen=True)
 class TargetView:
-    """What a network is trained with in one camera.
+    """Training targets of one camera.
 
     Attributes:
-        camera: the picture, and its calibration with all augmentation in it.
+        camera: the image, and its calibration including all augmentation.
         points: depth and foreground labels.
-        heatmap: (C, h, w) values 0 .. 1, which cover the image's ``4 h`` x ``4 w`` pixels.
-        outlines: (K, 4, 2) corners of the 2D boxes, pixels, in order around them.
-        outline_labels: (K,) their class indices.
-        source: (4, 2) corners of the original image, pixels, in order around it.
+        heatmap: (C, h, w) values from 0 to 1; a cell covers 4 x 4 pixels of the image.
+        outlines: (K, 4, 2) corners of the 2D boxes in pixels, in order around each box.
+        outline_labels: (K,) class indices of the 2D boxes.
+        source: (4, 2) corners of the original image in pixels, in order around the image.
     """
 
     camera: CameraView
@@ -78,7 +85,7 @@ class TargetView:
     source: np.ndarray
 
     def points_in_keyego(self) -> np.ndarray:
-        """(P, 3) where the labels are, metres."""
+        """Computes the (P, 3) positions of the labelled points in key ego, metres."""
         intrinsics = self.camera.intrinsics.double().numpy()
         in_camera = unproject(self.points.uv, self.points.depth, intrinsics)
         cam2keyego = self.camera.cam2keyego.double()
@@ -87,15 +94,15 @@ class TargetView:
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """What a network is trained with in one sample.
+    """Training targets of one sample.
 
     Attributes:
-        title: which sample it is.
-        views: one a camera.
-        boxes: of the objects that it is to find, key ego with the BEV augmentation.
-        pointless: of the objects that neither LiDAR nor radar hit, which it is not to find, but
-            which may have pseudo points.
-        grid: where the network looks for boxes.
+        title: scene, token and time of the sample.
+        views: targets of each camera.
+        boxes: boxes of the objects to detect, in key ego after the BEV augmentation.
+        pointless: boxes of the objects without LiDAR and radar points, in the same frame. They are
+            no detection targets, but may have pseudo points.
+        grid: the BEV grid of the network.
     """
 
     title: str
@@ -107,13 +114,13 @@ class TrainingSample:
 
 @dataclass(frozen=True)
 class CameraDiagnostics:
-    """What a model believes of one camera's picture. The maps cover the whole picture.
+    """Intermediate outputs of a model for one camera. Each map covers the whole image.
 
     Attributes:
-        view: the network image, with its augmentation in the calibration.
+        view: the network image, and its calibration including the augmentation.
         depth: (h, w) most likely depth, metres.
-        foreground: (h, w) probability of foreground; None where the model does not tell.
-        attention: (h, w) share of each pixel that is lifted to where the model finds boxes.
+        foreground: (h, w) foreground probability; None for a model without a foreground branch.
+        attention: (h, w) fraction of each pixel's depth weights that is splat under detected boxes.
     """
 
     view: CameraView
@@ -124,20 +131,20 @@ class CameraDiagnostics:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What a model believes of a sample. Boxes are in the BEV frame of the grid.
+    """Detections and intermediate outputs of a model for one sample. Boxes are in the grid's frame.
 
     Attributes:
-        title: which sample it is.
-        cameras: of the key frame.
-        grid: of the maps from above.
-        depth_range: metres that depths lie between.
-        detections: what it finds.
-        truth: true boxes, where known.
-        student_bev: (Y, X) how much a cell's BEV features, after the encoder, differ from the
-            usual ones.
-        teacher_bev: the same of the teacher that sees depth and foreground labels; None where there
-            is none.
-        heatmap: (Y, X) probability of an object's centre, of the likeliest class.
+        title: scene, token and time of the sample.
+        cameras: outputs for each camera of the key frame.
+        grid: BEV grid of the maps below.
+        depth_range: least and largest depth of the depth bins, metres.
+        detections: detected boxes.
+        truth: ground-truth boxes; None where they are unknown.
+        student_bev: (Y, X) distance of each cell's features from the median features, after the
+            BEV encoder.
+        teacher_bev: (Y, X) the same for the teacher, whose pooling uses depth and foreground
+            labels; None where there is no teacher.
+        heatmap: (Y, X) largest center probability over all classes.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""BEVDepth: a plugin, train.plugins=[projects.BEVDepth]."""
+"""BEVDepth. Enable with train.plugins=[projects.BEVDepth]."""
 
 from .modeling import BEVDepth, DepthRefinement
 

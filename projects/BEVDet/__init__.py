@@ -1,4 +1,4 @@
-"""BEVDet and BEVDet4D: a plugin, train.plugins=[projects.BEVDet]."""
+"""BEVDet and BEVDet4D. Enable with train.plugins=[projects.BEVDet]."""
 
 from .modeling import BEVDet, BEVDet4D
 

@@ -1,4 +1,4 @@
-"""A BEV encoder without downsampling: the plugin that projects/README.md explains."""
+"""BEV encoder without downsampling, the tutorial plugin of projects/README.md."""
 
 from .modeling import DilatedBEVEncoder
 

@@ -1,4 +1,4 @@
-"""Lift, Splat, Shoot as a detector: a plugin, train.plugins=[projects.LSS]."""
+"""Lift, Splat, Shoot as a detector. Enable with train.plugins=[projects.LSS]."""
 
 from .modeling import LSS, plain_nms_tasks
 

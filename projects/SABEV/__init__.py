@@ -1,4 +1,4 @@
-"""SA-BEV: a plugin, train.plugins=[projects.SABEV]."""
+"""SA-BEV. Enable with train.plugins=[projects.SABEV]."""
 
 from .modeling import SABEV, CrossTaskHead, SemanticDepthNet
 

@@ -130,7 +130,7 @@ def _(folder):
     assert pixels.shape[:2] == SIZE[::-1] and pixels[0].mean() > 60 and pixels[-1].mean() < 9
 
 
-@THEME.refused("of another size", "0_0.png: (30, 20) px, but the index says (64, 48); fetch")
+@THEME.refused("of another size", "0_0.png: size (30, 20) px differs from (64, 48) in the index;")
 def _(folder):
     read(folder, encoded(size=(30, 20)))
 
@@ -152,7 +152,7 @@ def jpeg_that_claims(width: int, height: int) -> bytes:
 
 @THEME.refused(
     "JPEG of a kilobyte that claims 60000 x 60000 pixels",
-    "0_0.png: (60000, 60000) px, but the index says (64, 48)",
+    "0_0.png: size (60000, 60000) px differs from (64, 48) in the index",
 )
 def _(folder):
     read(folder, jpeg_that_claims(60_000, 60_000))
@@ -164,7 +164,7 @@ def _(folder):
 
 
 @THEME.refused(
-    "the same where no size is known", "x.jpg: its header claims 60000 x 60000 px; is it an image?"
+    "the same where no size is known", "x.jpg: its header declares 60000 x 60000 px; is it"
 )
 def _(folder):
     (folder / "x.jpg").write_bytes(jpeg_that_claims(60_000, 60_000))

@@ -49,8 +49,8 @@ def label(folder: Path, sweep: bytes | None, seg: bytes | None = None, **info: s
 
 WHOLE = POINTS.tobytes()
 for what, sweep, message in (
-    ("an empty sweep", b"", "sweep.bin: 0 bytes are no whole number of points of 5 float32"),
-    ("a sweep cut short (not divisible by 20 bytes)", WHOLE[:-7], "193 bytes are no whole number"),
+    ("an empty sweep", b"", "sweep.bin: 0 bytes are not a whole number of points of 5 float32"),
+    ("a sweep cut short (not divisible by 20 bytes)", WHOLE[:-7], "193 bytes are not a whole"),
     (
         "points that are NaN or infinite",
         np.array([[1, np.nan, 0, 0, 0], [np.inf, 0, 0, 0, 0]], np.float32).tobytes(),
@@ -110,7 +110,7 @@ def _(folder):
 
 @LIDAR.refused(
     "an index with lidarseg classes that are none",
-    "index.arrow: lidarseg_classes is no list of class ids: '[99]'",
+    "index.arrow: lidarseg_classes must be a list of class ids, got '[99]'",
 )
 def _(folder):
     label(folder, WHOLE, bytes(10), lidarseg_classes="[99]")
@@ -161,7 +161,7 @@ def _(folder):
 
 
 for what, keep in (("empty", 0), ("cut in the middle", 700), ("without its last bytes", -9)):
-    message = "sample0.arrow: not a whole point-labels file (…); it was cut short or is something"
+    message = "sample0.arrow: not a complete point-labels file (…); it is damaged or of another"
 
     @LABELS.refused(what, message)
     def _(folder, keep=keep):
@@ -184,7 +184,7 @@ def with_label_column(folder: Path, name: str, values: list, kind: pa.DataType |
 
 for what, name, values, message in (
     ("u shorter than v and depth", "u", [[1] * 8, [1] * 9], "have different numbers of points"),
-    ("groups that don't add up", "group_sizes", [[5, 3, 1, 1]] * 2, "are not those of [9 9]"),
+    ("groups that don't add up", "group_sizes", [[5, 3, 1, 1]] * 2, "add up to [9 9]"),
     ("a negative group", "group_sizes", [[10, -1, 0, 0]] * 2, "group_sizes [[10, -1, 0, 0]"),
     ("a scale of 0", "pixel_scale", [0, 32], "pixel_scale must be 1 or more, got [0, 32]"),
     ("a missing value", "pixel_scale", [None, 32], "a value is missing"),
@@ -195,7 +195,7 @@ for what, name, values, message in (
     )
 
 
-@LABELS.refused("depths of another type", "sample0.arrow: columns … are not …; remove it and make")
+@LABELS.refused("depths of another type", "sample0.arrow: has columns …, expected …; remove it")
 def _(folder):
     with_label_column(folder, "depth", [[1.0] * 9] * 2, pa.list_(pa.float32()))
 
@@ -266,7 +266,7 @@ for what, change in (
     ("random bytes", lambda data: np.random.default_rng(0).bytes(5000)),
     ("a list that leads out of the file", reaching_out),
 ):
-    message = "index.arrow: not a whole frame-index file (…); it was cut short or is something else"
+    message = "index.arrow: not a complete frame-index file (…); it is damaged or of another format"
     INDEX.refused(what, message)(lambda folder, change=change: damaged(folder, change))
 
 
@@ -281,7 +281,7 @@ def opened(folder: Path, table: pa.Table, file_format: FileFormat = INDEX_FORMAT
     return FrameIndex(folder / "index.arrow")
 
 
-@INDEX.refused("a column missing", "index.arrow: columns … are not …; run tools/prepare_nuscenes")
+@INDEX.refused("a column missing", "index.arrow: has columns …, expected …; run tools/prepare")
 def _(folder):
     opened(folder, table_of(folder).drop_columns(["velocity"]))
 
@@ -291,14 +291,14 @@ def _(folder):
     opened(folder, table_of(folder).slice(0, 0))
 
 
-@INDEX.refused("a missing value", "index.arrow: scene_token lacks values; run tools/prepare")
+@INDEX.refused("a missing value", "index.arrow: scene_token has missing values; run tools/prepare")
 def _(folder):
     with_column(folder, "scene_token", set_item(1, None))
 
 
 @INDEX.refused(
     "numbers that are no whole matrix",
-    "index.arrow: ego2global has lists that are not whole entries",
+    "index.arrow: ego2global has lists that do not divide into entries",
 )
 def _(folder):
     with_column(folder, "ego2global", set_item(1, [1.0] * 31))
@@ -306,14 +306,14 @@ def _(folder):
 
 @INDEX.refused(
     "a matrix less than there are cameras",
-    "index.arrow: sample 'sample1' (row 1): every camera field needs one entry a camera, got …",
+    "index.arrow: sample 'sample1' (row 1): every camera field needs one entry per camera, got …",
 )
 def _(folder):
     with_column(folder, "ego2global", set_item(1, [1.0] * 16))
 
 
 @INDEX.refused(
-    "the same sample in two rows", "index.arrow: sample 'sample0' (row 2): is there twice"
+    "the same sample in two rows", "index.arrow: sample 'sample0' (row 2): its token appears twice"
 )
 def _(folder):
     with_column(folder, "sample_token", set_item(2, "sample0"))

@@ -36,7 +36,7 @@ for what, images, message in (
     ("channels first", [FINE, FINE.transpose(2, 0, 1)], "camera 'right': …"),
     ("four channels", [FINE, np.zeros((6, 8, 4), np.uint8)], UINT8),
     ("None for a camera", [FINE, None], UINT8),
-    ("another size", [FINE, FINE[:5]], "camera 'right': 8 x 5 pixels, but the rig says 8 x 6;"),
+    ("another size", [FINE, FINE[:5]], "camera 'right': 8 x 5 pixels, but the rig has 8 x 6;"),
     ("a camera too few", [FINE], "1 images, but the rig has 2 cameras"),
     ("a camera that the rig lacks", {"left": FINE, "top": FINE}, "images of ['left', 'top'], but"),
     ("one name for all", "left.jpg", "images must be a list, or a dict by camera (left, right),"),
@@ -127,9 +127,9 @@ for what, text, message in (
     ("a file that is not UTF-8", b'{"results": {"\xff": []}}', "…"),
     ("a file nested 100000 deep", "[" * 100_000, "…"),
     ("a metrics file instead", '{"mean_ap": 0.3}', "it has no dict under 'results'"),
-    ("a sample twice", '{"results": {"abc": [], "abc": []}}', "'abc' is there twice"),
+    ("a sample twice", '{"results": {"abc": [], "abc": []}}', "'abc' appears twice"),
     ("a sample without a list", '{"results": {"abc": 5}}', "sample abc has no list of boxes, but"),
-    ("a box that is none", '{"results": {"abc": [5]}}', "sample abc, box 0: it is no dict: 5"),
+    ("a box that is none", '{"results": {"abc": [5]}}', "sample abc, box 0: it is not a dict: 5"),
     ("501 boxes", json.dumps({"results": {"abc": [BOX] * 501}}), "sample abc has 501 boxes;"),
     ("a velocity of NaN", with_box(velocity=[float("nan"), 0]), "velocity must be 2 finite"),
     ("an infinite score", with_box(detection_score=float("inf")), "detection_score must be finite"),
@@ -143,11 +143,11 @@ for what, text, message in (
     ("an unknown class", with_box(detection_name="tram"), "detection_name must be one of"),
     ("a class that is a list", with_box(detection_name=["car"]), "detection_name must be one of"),
     ("another class's attribute", with_box(attribute_name="cycle.with_rider"), "attribute_name of"),
-    ("a box of another sample", with_box(sample_token="xyz"), "it carries sample_token xyz"),
+    ("a box of another sample", with_box(sample_token="xyz"), "it has sample_token xyz"),
 ):
-    SUBMISSION.refused(f"in a file: {what}", f"results.json is no nuScenes submission: …{message}")(
-        lambda folder, text=text: read(folder, text)
-    )
+    SUBMISSION.refused(
+        f"in a file: {what}", f"results.json is not a nuScenes submission: …{message}"
+    )(lambda folder, text=text: read(folder, text))
 
 
 @SUBMISSION.refused(

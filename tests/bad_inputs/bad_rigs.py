@@ -36,12 +36,12 @@ MERGES = "\n".join(
 TURNED = {"translation": [0, 0, 0]}
 NAMED = "rig.yaml: camera 'front': "
 for what, content, message in (
-    ("empty", "", "rig.yaml: the file must have names and values, got None"),
+    ("empty", "", "rig.yaml: the file must be a mapping of names to values, got None"),
     ("cut short", "cameras: {front: [", "rig.yaml: can't be parsed: …"),
-    ("not UTF-8", b"\xff\xfe", "rig.yaml: a rig file is text in UTF-8 (…)"),
+    ("not UTF-8", b"\xff\xfe", "rig.yaml: a rig file must be UTF-8 text (…)"),
     ("no camera", "cameras: {}", "rig.yaml: cameras is empty; name at least one camera"),
-    ("a camera twice", "cameras: {a: 1, a: 2}", "rig.yaml: line 1: a is there twice"),
-    ("an unknown key", with_front(focal=3), NAMED[:-2] + " has focal; known are …"),
+    ("a camera twice", "cameras: {a: 1, a: 2}", "rig.yaml: line 1: a appears twice"),
+    ("an unknown key", with_front(focal=3), NAMED[:-2] + " has unknown keys focal; known …"),
     ("a key missing", "cameras: {a: {size: [1, 1]}}", "'a' lacks cam2ego, intrinsics"),
     ("a YAML tag that runs code", "!!python/object/apply:os.system [exit 1]", "can't be parsed"),
     (

@@ -52,7 +52,7 @@ def changed(name: str, camera: int, place: tuple, value: float) -> np.ndarray:
 
 
 INTRINSICS = (
-    "sample 'sample1' (row 1): calibration is singular or not finite, or no camera's: intrinsics "
+    "sample 'sample1' (row 1): calibration is not of a pinhole camera: intrinsics "
     "must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy, got …"
 )
 for what, place, value in (
@@ -102,18 +102,18 @@ def _(folder):
 
 for what, changes, message in (
     ("an entry missing for a camera", {"channels": ("A",)}, "every camera field needs one entry"),
-    ("no camera", {"channels": ()}, "every camera field needs one entry a camera, got"),
+    ("no camera", {"channels": ()}, "every camera field needs one entry per camera, got"),
     ("a reference camera that is not there", {"reference_camera": 2}, "the rig has 2 cameras"),
-    ("a negative reference camera", {"reference_camera": -1}, "reference_camera is -1, the rig"),
+    ("a negative reference camera", {"reference_camera": -1}, "reference_camera is -1, but the"),
     (
         "images of no or of a billion pixels' width",
         {"image_sizes": np.array([[64, 48], [10**9, 0]])},
-        "images of [1000000000, 0] pixels",
+        "image_sizes must be 1 .. 65536 px, got [1000000000, 0]",
     ),
     (
         "an image size that does not fit 32 bits",
         {"image_sizes": np.array([[64, 48], [2**32 + 64, 48]])},
-        "image_sizes must be whole numbers of int32",
+        "image_sizes must be integers that fit int32",
     ),
 ):
     made = with_frame(**changes)
@@ -147,7 +147,7 @@ for what, changes, message in (
         {"scene_token": "other"},
         "previous is row 0, which is not previous in time in the same scene",
     ),
-    ("the same sample twice", {"sample_token": "sample0"}, "is there twice; a sample needs a"),
+    ("the same sample twice", {"sample_token": "sample0"}, "token appears twice; sample tokens"),
 ):
     made = with_frame(**changes)
     TIME.refused(what, f"(row 1): …{message}…")(lambda folder, made=made: data_set(folder, made))
@@ -196,14 +196,14 @@ def _(folder):
 
 ONES = np.ones((2, 3), np.float32)
 for what, changes, message in (
-    ("a centre that is NaN", {"center": ONES * np.nan}, "not finite, or of no object: its center"),
-    ("a centre 10^30 m away", {"center": ONES * 1e30}, "not finite, or of no object: its center"),
+    ("a centre that is NaN", {"center": ONES * np.nan}, "a box's center must be finite"),
+    ("a centre 10^30 m away", {"center": ONES * 1e30}, "a box's center must be finite"),
     ("a size of 0", {"size": ONES * 0}, "box sizes (l, w, h) must be positive, got [0.0, 0.0,"),
     ("a negative size", {"size": -ONES}, "box sizes (l, w, h) must be positive, got [-1.0, -1.0"),
-    ("a size of 10^9 m", {"size": ONES * 1e9}, "not finite, or of no object: its size is"),
-    ("an infinite velocity", {"velocity": ONES[:, :2] * np.inf}, "not finite, or of no object:"),
-    ("a velocity that is NaN", {"velocity": ONES[:, :2] * np.nan}, "has a number that is not"),
-    ("a rotation that is none", {"rotation": np.ones((2, 3, 3))}, "rotation is no rotation"),
+    ("a size of 10^9 m", {"size": ONES * 1e9}, "a box's size must be finite and at most 100000"),
+    ("an infinite velocity", {"velocity": ONES[:, :2] * np.inf}, "a box's velocity must be finite"),
+    ("a velocity that is NaN", {"velocity": ONES[:, :2] * np.nan}, "velocity must be finite"),
+    ("a rotation that is none", {"rotation": np.ones((2, 3, 3))}, "must be a rotation matrix"),
     ("an unknown class", {"class_ids": np.array([0, 10])}, "class ids must be 0 .. 9"),
     ("a class that does not fit its type", {"class_ids": np.array([0, 256])}, "class_ids must be"),
 ):
@@ -214,7 +214,7 @@ for what, changes, message in (
 
 
 @BOXES.refused(
-    "fields of different lengths", "every field of Annotations needs one entry an object"
+    "fields of different lengths", "every field of Annotations needs one entry per object"
 )
 def _(folder):
     with_objects(tokens=("only one",))
@@ -222,7 +222,7 @@ def _(folder):
 
 @BOXES.refused(
     "the same, written by another program",
-    "index.arrow: sample 'sample1' (row 1): every object field needs one entry a object, got …",
+    "index.arrow: sample 'sample1' (row 1): every object field needs one entry per object, got …",
 )
 def _(folder):
     with_column(folder, "velocity", set_item(1, [0.0, 0.0]))
@@ -247,7 +247,7 @@ for name in ("../sample", "a/b", "/x", "", "..", "a\\b", "a\0b"):
     made = with_frame(sample_token=name)
     PATHS.refused(
         f"a sample token that is {name!r}",
-        "(row 1): a sample token names files, so it can't be empty or a path",
+        "(row 1): a sample token is used as a file name, so it can't be empty or a path",
     )(lambda folder, made=made: data_set(folder, made))
 
 
@@ -269,7 +269,7 @@ def _(folder):
 
 @PATHS.refused(
     "a sample token that is a path, written by another program",
-    "index.arrow: sample '../x' (row 0): a sample token names files, so it can't be empty or",
+    "index.arrow: sample '../x' (row 0): a sample token is used as a file name, so it can't",
 )
 def _(folder):
     with_column(folder, "sample_token", set_item(0, "../x"))

@@ -54,12 +54,12 @@ for what, content in (
     ("nested 100000 deep", b"[" * 100_000),
     ("a web page", b"<!DOCTYPE html>"),
 ):
-    THEME.refused(what, "instance.json: is no whole JSON (…); correct it, or unpack", TableError)(
+    THEME.refused(what, "instance.json: is not valid JSON (…); correct it, or unpack", TableError)(
         lambda folder, content=content: with_content(folder, "instance", content)
     )
 
 
-@THEME.refused("no list of records", "instance.json: must be a list of records, is …", TableError)
+@THEME.refused("no list of records", "instance.json: must be a list of records, got …", TableError)
 def _(folder):
     with_content(folder, "instance", b'{"a": 1}')
 
@@ -70,14 +70,14 @@ def _(folder):
 
 
 @THEME.refused(
-    "the same token twice", "ego_pose.json: record 1: token '…' is there twice", TableError
+    "the same token twice", "ego_pose.json: record 1: token '…' appears twice", TableError
 )
 def _(folder):
     with_records(folder, "ego_pose", lambda records: records.insert(1, records[0]))
 
 
 @THEME.refused(
-    "a token that is no text", "ego_pose.json: record 0: token [1] is no text", TableError
+    "a token that is no text", "ego_pose.json: record 0: token [1] is not a string", TableError
 )
 def _(folder):
     with_records(folder, "ego_pose", lambda records: records[0].update(token=[1]))
@@ -106,7 +106,7 @@ for what, rotation in (
 ):
     THEME.refused(
         f"a quaternion {what}",
-        "calibrated_sensor.json: record …: rotation … is no unit quaternion (length …); correct it",
+        "calibrated_sensor.json: record …: rotation … must be a unit quaternion, has length …",
         TableError,
     )(lambda folder, value=rotation: with_fields(folder, "calibrated_sensor", rotation=value))
 
@@ -119,7 +119,7 @@ def _(folder):
 
 @THEME.refused(
     "a translation that is not finite",
-    "ego_pose.json: record …: translation … is not three numbers; …",
+    "ego_pose.json: record …: translation … must be three finite numbers; …",
     TableError,
 )
 def _(folder):
@@ -133,7 +133,7 @@ def _(folder):
     with_fields(folder, "calibrated_sensor", camera_intrinsic=[[float("nan")] * 3] * 3)
 
 
-@THEME.refused("intrinsics with a focal length of 0", "(row 0): calibration is singular or not …")
+@THEME.refused("intrinsics with a focal length of 0", "(row 0): calibration is not of a …")
 def _(folder):
     with_fields(folder, "calibrated_sensor", camera_intrinsic=[[0, 0, 9], [0, 9, 9], [0, 0, 1]])
 
@@ -153,7 +153,7 @@ def _(folder):
     with_fields(folder, "sample", timestamp=5)
 
 
-@THEME.refused("a time that is text", "sample…: holds what can't be read (TypeError: …", TableError)
+@THEME.refused("a time that is text", "sample…: malformed record (TypeError: …", TableError)
 def _(folder):
     def as_text(records):
         for record in records:
@@ -194,7 +194,7 @@ def _(folder):
 
 @THEME.refused(
     "an image width that does not fit 32 bits",
-    "sample '…' (row 0): image_sizes must be whole numbers of int32, got …",
+    "sample '…' (row 0): image_sizes must be integers that fit int32, got …",
 )
 def _(folder):
     with_fields(folder, "sample_data", width=2**32 + 160)

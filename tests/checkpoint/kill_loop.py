@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import torch
 
 from fsdbev.checkpoint import TrainingCheckpointer, read_checkpoint
-from fsdbev.engine.hooks.checkpointing import PeriodicCheckpointer
+from fsdbev.engine.hooks.checkpointing import CheckpointSaver
 from fsdbev.utils.atomic_write import leftovers
 
 WAYS = ("in time", "in a write", "before a rename", "after a rename")
@@ -87,7 +87,7 @@ def lie_in_wait(way, chance):
 
 def save_until_killed(folder, start, pipe, way, chance):
     model = make_model()
-    hook = PeriodicCheckpointer(TrainingCheckpointer(model, folder), 1, max_to_keep=2)
+    hook = CheckpointSaver(TrainingCheckpointer(model, folder), 1, max_to_keep=2)
     hook.trainer = SimpleNamespace(start_iter=start, max_iter=10**9)
     hook.before_train()
     lie_in_wait(way, chance)

@@ -89,7 +89,7 @@ def test_parameter_that_is_there_twice_is_refused():
 
 
 def test_our_parameters_without_a_release_name_are_listed():
-    with pytest.raises(ValueError, match="no parameter like msfe.mask_head.0.bias, extra.weight"):
+    with pytest.raises(ValueError, match="no names for msfe.mask_head.0.bias, extra.weight"):
         to_release_names({"msfe.mask_head.0.bias": 1, "backbone.a": 2, "extra.weight": 3})
 
 

@@ -88,7 +88,7 @@ def test_release_to_ours_and_back(release, save, tmp_path, capsys, kind):
     assert convert_checkpoint.main([path, ours, *SMALL]) == 0
     printed = capsys.readouterr().out
     assert "names of the FSD-BEV release" in printed and "858 tensors: backbone 318," in printed
-    assert "nothing missing, nothing left over for " + str(CONFIG) in printed
+    assert "all names and shapes fit " + str(CONFIG) in printed
     assert_same(torch.load(ours, weights_only=True)["model"], to_our_names(release))
 
     assert convert_checkpoint.main([ours, back, "--reverse", *SMALL]) == 0
@@ -189,7 +189,7 @@ def test_ending_is_checked_before_anything_is_read(fails, tmp_path):
 
 def test_nothing_is_overwritten_by_accident(release, save, tmp_path, fails, monkeypatch):
     path, out = save(release), save({"precious": torch.ones(1)}, "out.pth")
-    assert "out.pth' is there already; --force" in fails(path, out, *SMALL)
+    assert "out.pth' already exists; --force" in fails(path, out, *SMALL)
     monkeypatch.chdir(tmp_path)
     assert "the same file" in fails(path, "./in.pth", "--force", *SMALL)
     assert "its folder does not exist" in fails(path, str(tmp_path / "none" / "o.pth"), *SMALL)
@@ -213,7 +213,7 @@ def test_full_disk_leaves_the_old_file_and_no_other(release, save, fails, monkey
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([1, 2], "holds a list, not a dict of weights"),
+        ([1, 2], "contains a list, not a dict of weights"),
         ({"epoch": 3}, r"no weights: .*'epoch' \(int\)"),
         ({"a.weight": torch.ones(1)}, "no weights of FSD-BEV or of a ResNet.*1 others: a.weight"),
         ({"pts_bbox_head.a": torch.ones(1), "head.a": torch.ones(1)}, "twice.*pts_bbox_head.a"),
@@ -234,7 +234,7 @@ class Evil:
 def test_code_in_a_file_is_not_run(release, save, fails, tmp_path):
     path = save({"state_dict": release, "meta": Evil(str(tmp_path / "evil"))})
     error = fails(path, str(tmp_path / "out.pth"), *SMALL)
-    assert "mkdir" in error and "--foreign-objects takes its weights out" in error
+    assert "mkdir" in error and "--foreign-objects extracts the weights" in error
     assert not (tmp_path / "evil").exists()
 
 
@@ -252,7 +252,7 @@ def test_parameters_that_the_release_lacks_cannot_be_reversed(save, tmp_path, fa
         "model = L(torch.nn.Linear)(in_features=2, out_features=1)\n"
     )
     path, out = save({"weight": torch.ones(1, 2), "bias": torch.ones(1)}), str(tmp_path / "out.pth")
-    assert "no parameter like weight, bias" in fails(path, out, "--reverse", *baseline)
+    assert "no names for weight, bias" in fails(path, out, "--reverse", *baseline)
     assert convert_checkpoint.main([path, out, *baseline]) == 0
 
 

@@ -89,7 +89,7 @@ def test_record_that_says_it_is_a_folder_is_refused(tmp_path, written):
         place = content.find(b"PK\x01\x02", place + 4)
     content[place + 38] |= 0x10
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="says it is a folder"):
+    with pytest.raises(ValueError, match="marked as a folder"):
         read_checkpoint(str(path))
 
 
@@ -110,7 +110,7 @@ def test_header_of_petabytes_takes_no_memory(tmp_path):
     claims = b'{"w":{"dtype":"F32","shape":[1125899906842624],"data_offsets":[0,4503599627370496]}}'
     for header in (len(claims).to_bytes(8, "little") + claims, b"\xff" * 7 + b"\x0f{}"):
         path.write_bytes(header)
-        with pytest.raises(ValueError, match="not a whole safetensors file"):
+        with pytest.raises(ValueError, match="not an intact safetensors file"):
             read_checkpoint(str(path))
 
 
@@ -212,8 +212,8 @@ def test_resume_falls_back_to_the_newest_whole_one_and_says_so(
     content = checkpointer.resume_or_load("", resume=True)
     assert content["iteration"] == 3
     assert torch.equal(checkpointer.model.weight, torch.full((1, 2), 3.0))
-    assert "model_0000005.pth is passed over" in caplog.text
-    assert "Going on from" in caplog.text and "model_0000003.pth" in caplog.text
+    assert "model_0000005.pth is skipped" in caplog.text
+    assert "Resuming from" in caplog.text and "model_0000003.pth" in caplog.text
     assert (tmp_path / "model_0000005.pth").exists() == (harm is not remove)
 
 
@@ -278,4 +278,4 @@ def test_damage_is_told_once_for_all_files(checkpointer, tmp_path, caplog):
     cut(tmp_path / "model_0000003.pth")
     with caplog.at_level(logging.WARNING):
         assert checkpointer.newest_complete().endswith("model_0000001.pth")
-    assert sum("is passed over" in record.message for record in caplog.records) == 2
+    assert sum("is skipped" in record.message for record in caplog.records) == 2

@@ -136,7 +136,7 @@ def test_references_follow_overrides(write):
 )
 def test_references_do_not_multiply(write, content):
     with pytest.raises(
-        ValueError, match=rf"config\.yaml: .*over {MAX_VALUES} values, or in a circle"
+        ValueError, match=rf"config\.yaml: .*over {MAX_VALUES} values, or form a cycle"
     ):
         load_config(write(json.dumps(content)))
 
@@ -158,8 +158,8 @@ def test_a_reference_to_nothing(write, text):
         ("a: !!python/object/apply:os.system ['touch ran']", "python/object"),
         ("a: !!python/name:os.system", "python/name"),
         ("a: !own x", "!own"),
-        ("a: 1\na: 2", "line 1: a is there twice"),
-        ("{1: 2, '1': 3}", "1 is there twice"),
+        ("a: 1\na: 2", "line 1: a appears twice"),
+        ("{1: 2, '1': 3}", "1 appears twice"),
         ("{[1]: 2}", "a key must be text"),
         ("{true: 2}", "a key must be text"),
         ("<<: {a: 1}", "merge"),

@@ -182,9 +182,9 @@ def test_targets_cannot_be_touched(cfg, override):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+train.more=1", "adds and deletes no key"),
-        ("++train.steps=1", "adds and deletes no key"),
-        ("~train.steps", "adds and deletes no key"),
+        ("+train.more=1", "not an added or deleted key"),
+        ("++train.steps=1", "not an added or deleted key"),
+        ("~train.steps", "not an added or deleted key"),
         ("train@x=1", "must be one key=value"),
         ("train.steps=1,2", "a list is [a,b]"),
         ("train.steps", "must read key=value"),

@@ -1,4 +1,4 @@
-"""What lazy configs promise, whichever side of the door they come from."""
+"""Lazy configs: load, save, override, instantiate. Runs on the built-in and on Detectron2."""
 
 import builtins
 import logging
@@ -16,7 +16,7 @@ from fsdbev.d2.config import LazyCall as L
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.structures import BEVGrid
 
-only_builtin = pytest.mark.skipif(BACKEND != "builtin", reason="Detectron2 does it its own way")
+only_builtin = pytest.mark.skipif(BACKEND != "builtin", reason="differs in Detectron2")
 
 COMMON = """
 from fractions import Fraction
@@ -53,7 +53,7 @@ def collect(**arguments):
 
 @pytest.fixture
 def configs(tmp_path):
-    """A folder with config files that import each other; no packages."""
+    """A folder with config files that import each other; the folders are no packages."""
     for name, text in {"common/base": COMMON, "leaf": LEAF, "deep/er": DEEP}.items():
         path = tmp_path / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
@@ -64,9 +64,6 @@ def configs(tmp_path):
 def write(folder, text, name="config.py"):
     (folder / name).write_text(text)
     return str(folder / name)
-
-
-# LazyCall and instantiate
 
 
 def test_a_call_is_a_node_that_can_be_edited():
@@ -95,26 +92,22 @@ def test_targets(target, arguments, result):
     assert instantiate(L(target)(**arguments)) == result
 
 
-@pytest.mark.parametrize("target", [3, None])
-def test_what_cannot_be_called_is_no_target(target):
-    with pytest.raises(TypeError):
-        L(target)
+def test_a_target_must_be_callable():
+    for target in (3, None):
+        with pytest.raises(TypeError):
+            L(target)
 
 
-def test_arguments_are_made_first():
+def test_arguments_are_instantiated_first():
+    """A callable receives omegaconf's lists and mappings; mappings are not searched for calls."""
     inner = L(Fraction)(numerator=1, denominator=2)
-    made = instantiate(L(collect)(one=inner, several=[inner, 3], deep=L(collect)(one=inner)))
+    result = instantiate(
+        L(collect)(several=[inner, 3], deep=L(collect)(one=inner), mapping={"inner": inner})
+    )
     half = Fraction(1, 2)
-    assert made == {"one": half, "several": [half, 3], "deep": {"one": half}}
-
-
-def test_what_a_callable_receives():
-    """Constructors must take omegaconf's lists; a mapping that is no call stays as it is."""
-    inner = L(Fraction)(numerator=1)
-    made = instantiate(L(collect)(items=[1, 2], mapping={"inner": inner}))
-    assert isinstance(made["items"], ListConfig)
-    assert isinstance(made["mapping"], DictConfig)
-    assert made["mapping"].inner._target_ is Fraction
+    assert result["several"] == [half, 3] and result["deep"] == {"one": half}
+    assert isinstance(result["several"], ListConfig) and isinstance(result["mapping"], DictConfig)
+    assert result["mapping"].inner._target_ is Fraction
 
 
 @pytest.mark.parametrize("value", [3, "text", None, {"a": 1}])
@@ -123,7 +116,7 @@ def test_values_are_returned_as_they_are(value):
     assert instantiate([L(Fraction)(numerator=1), value]) == [Fraction(1), value]
 
 
-def test_errors_of_a_call_are_raised_on(caplog):
+def test_errors_of_a_call_are_raised_again(caplog):
     with pytest.raises(TypeError, match="wrong"), caplog.at_level(logging.ERROR):
         instantiate(L(nn.Linear)(in_features=1, out_features=1, wrong=1))
     assert "Linear" in caplog.text
@@ -142,13 +135,10 @@ def test_errors_name_the_place_in_the_config(caplog):
 
 @only_builtin
 @pytest.mark.parametrize("name", ["torch.nn.NoSuchLayer", "no_such_package.Layer"])
-def test_a_name_that_leads_nowhere(name, caplog):
+def test_a_target_that_cannot_be_imported(name, caplog):
     with pytest.raises(ImportError, match=name.split(".")[-2]):
         instantiate({"_target_": name})
     assert name in caplog.text
-
-
-# LazyConfig.load
 
 
 def test_load_returns_the_configs_of_a_file(configs):
@@ -158,10 +148,7 @@ def test_load_returns_the_configs_of_a_file(configs):
     assert {"call", "settings", "model", "plain", "late"} <= set(cfg)
     assert not {"_hidden", "numbers", "function", "same"} & set(cfg)
     assert isinstance(cfg.plain, DictConfig)
-    assert instantiate(cfg.model) == Fraction(1, 4)  # sees the leaf's settings
-
-
-def test_load_keys(configs):
+    assert instantiate(cfg.model) == Fraction(1, 4)  # interpolates the leaf's settings
     path = str(configs / "leaf.py")
     assert isinstance(LazyConfig.load(path, "plain"), DictConfig)
     plain, numbers = LazyConfig.load(path, ("plain", "numbers"))
@@ -170,15 +157,13 @@ def test_load_keys(configs):
         LazyConfig.load(path, "nothing")
 
 
-def test_relative_imports_share_nothing(configs):
+def test_relative_imports_share_no_nodes(configs):
     leaf = LazyConfig.load(str(configs / "leaf.py"))
     assert LazyConfig.load(str(configs / "leaf.py"), "same") is False
     assert leaf.late.steps == 3  # an import in a function
     base = LazyConfig.load(str(configs / "common" / "base.py"))
     assert (leaf.settings.steps, base.settings.steps) == (4, 3)
-
-
-def test_imports_from_the_parent_folder(configs):
+    # imports from the parent folder
     cfg = LazyConfig.load(str(configs / "deep" / "er.py"))
     assert cfg.settings == {"steps": 3, "nested": {"widths": [1, 2, 3]}}
     assert set(cfg.model) == {"_target_", "numerator", "denominator"}
@@ -188,7 +173,7 @@ def test_paths_may_be_relative(configs, monkeypatch):
     monkeypatch.chdir(configs)
     assert LazyConfig.load("deep/er.py").settings.steps == 3
     assert LazyConfig.load("./leaf.py").settings.steps == 4
-    if BACKEND == "builtin":  # Detectron2's cannot go above the working directory
+    if BACKEND == "builtin":  # Detectron2 cannot import from above the working directory
         monkeypatch.chdir(configs / "deep")
         assert LazyConfig.load("er.py").settings.steps == 3
     text = (
@@ -223,9 +208,6 @@ def test_errors_in_a_file(tmp_path):
         LazyConfig.load(write(tmp_path, "{}", "config.json"))
 
 
-# LazyConfig.save
-
-
 def saved(cfg, folder):
     path = str(folder / "saved.yaml")
     LazyConfig.save(cfg, path)
@@ -244,7 +226,7 @@ def test_a_saved_config_is_the_same_config(tmp_path):
         flags={"allow_objects": True},
     )
     again = saved(cfg, tmp_path)
-    assert cfg.layer._target_ is nn.Linear  # the input is as before
+    assert cfg.layer._target_ is nn.Linear  # the input is unchanged
     assert again.train == cfg.train
     assert type(again.train.lr) is float and type(again.train.name) is str
     assert isinstance(again.layer._target_, str)
@@ -259,8 +241,8 @@ def test_a_saved_config_is_the_same_config(tmp_path):
 def test_functions_and_types_as_arguments(tmp_path):
     cfg = L(collect)(function=nn.functional.relu, dtype=torch.float16, kind=nn.ReLU)
     cfg._target_ = "builtins.dict"
-    made = instantiate(saved(cfg, tmp_path))
-    assert made == {"function": nn.functional.relu, "dtype": torch.float16, "kind": nn.ReLU}
+    result = instantiate(saved(cfg, tmp_path))
+    assert result == {"function": nn.functional.relu, "dtype": torch.float16, "kind": nn.ReLU}
     cfg = DictConfig({"a": 1, "b": "${a}", "call": L(nn.ReLU)(inplace=True)})
     saved(cfg, tmp_path)
     values = yaml.safe_load((tmp_path / "saved.yaml").read_text())
@@ -269,7 +251,7 @@ def test_functions_and_types_as_arguments(tmp_path):
 
 
 @only_builtin
-def test_what_has_no_name_cannot_be_saved(tmp_path):
+def test_objects_without_a_dotted_name_cannot_be_saved(tmp_path):
     cfg = DictConfig({"a": {"b": [1, L(lambda: 1)()]}}, flags={"allow_objects": True})
     with pytest.raises(ValueError, match=r"a\.b\.1\._target_: .*<lambda>.* cannot be imported"):
         saved(cfg, tmp_path)
@@ -278,10 +260,8 @@ def test_what_has_no_name_cannot_be_saved(tmp_path):
         saved(cfg, tmp_path)
 
 
-# LazyConfig.apply_overrides: Detectron2's own, unchecked
-
-
 def test_overrides_in_place():
+    """Without checks, as in Detectron2: a new key is added, a type may change."""
     cfg = DictConfig({"a": {"b": 1, "c": [1, 2]}})
     assert LazyConfig.apply_overrides(cfg, ["a.b=2.5", "a.c=[3]", "a.d=text"]) is cfg
     assert cfg == {"a": {"b": 2.5, "c": [3], "d": "text"}}

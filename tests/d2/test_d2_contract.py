@@ -1,8 +1,7 @@
-"""What the project asks of Detectron2: every name, how it is called, and what it does.
+"""The part of Detectron2's API that the project uses: names and signatures.
 
-``CONTRACT`` holds for whichever side of the door is open, so that the built-in and Detectron2 are
-bound to the same statement. What the parts do is told by the other files of this folder, which
-also run on both sides; here stands what has no file of its own.
+The same ``CONTRACT`` is checked for the built-in and for Detectron2. The other files of this folder
+test the behaviour; they also run on both.
 """
 
 import ast
@@ -23,12 +22,12 @@ from fsdbev.d2.engine import hooks
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
 
 ROOT = Path(__file__).parents[2]
-DOOR = ROOT / "fsdbev" / "d2"
+D2 = ROOT / "fsdbev" / "d2"
 
 only_detectron2 = pytest.mark.skipif(BACKEND != "detectron2", reason="Detectron2 is not in use")
 
-#: Callables of the door, without their ``self``; ``=...`` is a default that each side chooses. A
-#: side may take more arguments, as long as they have defaults.
+#: Callables that ``fsdbev.d2`` exports, without ``self``; ``=...`` is a default that may differ
+#: between the backends. A backend may have more parameters if they have defaults.
 CONTRACT = """
 checkpoint.DetectionCheckpointer(model, save_dir="", *, save_to_disk=None, **checkpointables)
 checkpoint.DetectionCheckpointer.save(name, **extra)
@@ -147,16 +146,16 @@ utils.logger.setup_logger(output=None, distributed_rank=0, *, color=True, name=.
 """
 
 NAMESPACE = {"torch": torch, "timedelta": timedelta}
-PROMISES = {
+EXPECTED = {
     path: inspect.signature(eval(f"(lambda {parameters}: None)", NAMESPACE)).parameters
     for path, parameters in re.findall(r"^([\w.]+)\((.*?)\)$", CONTRACT, re.MULTILINE | re.DOTALL)
 }
 MODULES = [
-    ".".join(path.relative_to(DOOR).with_suffix("").parts)
-    for path in sorted(DOOR.rglob("*.py"))
+    ".".join(path.relative_to(D2).with_suffix("").parts)
+    for path in sorted(D2.rglob("*.py"))
     if "_builtin" not in path.parts and path.stem != "__init__"
 ]
-#: (module, name) of all that the door exports.
+#: (module, name) of all exports.
 EXPORTS = [
     (module, name)
     for module in MODULES
@@ -165,7 +164,7 @@ EXPORTS = [
 
 
 def exported(path):
-    """The object at a path of the contract, such as ``engine.hooks.EvalHook``."""
+    """Returns the object at a path of the contract, such as ``engine.hooks.EvalHook``."""
     module, name = next(e for e in EXPORTS if f"{path}.".startswith(".".join(e) + "."))
     return attrgetter(path.removeprefix(f"{module}."))(
         importlib.import_module(f"fsdbev.d2.{module}")
@@ -177,27 +176,27 @@ def parameters_of(function):
     return parameters[1:] if parameters and parameters[0].name == "self" else parameters
 
 
-def breaches(promised, parameters):
-    """How the parameters of a function break what was promised of them, as sentences."""
+def differences(expected, parameters):
+    """Returns how the parameters of a function violate the contract, as sentences."""
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     actual = {p.name: p for p in parameters}
-    places = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     found = []
-    for place, promise in enumerate(promised.values()):
-        parameter = actual.pop(promise.name, None)
-        if promise.kind in variable:
-            if not any(p.kind is promise.kind for p in parameters):
-                found.append(f"takes no {promise}")
+    for index, wanted in enumerate(expected.values()):
+        parameter = actual.pop(wanted.name, None)
+        if wanted.kind in variable:
+            if not any(p.kind is wanted.kind for p in parameters):
+                found.append(f"takes no {wanted}")
         elif parameter is None:
-            found.append(f"has no {promise.name}")
-        elif promise.kind is promise.POSITIONAL_OR_KEYWORD and (
-            places[place : place + 1] != [promise.name]
+            found.append(f"has no {wanted.name}")
+        elif wanted.kind is wanted.POSITIONAL_OR_KEYWORD and (
+            positional[index : index + 1] != [wanted.name]
         ):
-            found.append(f"{promise.name} is not at place {place}")
-        elif promise.default is ... and parameter.default is parameter.empty:
-            found.append(f"{promise.name} has no default")
-        elif promise.default is not ... and promise.default != parameter.default:
-            found.append(f"default of {promise.name} is {parameter.default}")
+            found.append(f"{wanted.name} is not at index {index}")
+        elif wanted.default is ... and parameter.default is parameter.empty:
+            found.append(f"{wanted.name} has no default")
+        elif wanted.default is not ... and wanted.default != parameter.default:
+            found.append(f"default of {wanted.name} is {parameter.default}")
     found += [
         f"needs {p.name}"
         for p in actual.values()
@@ -206,39 +205,39 @@ def breaches(promised, parameters):
     return found
 
 
-@pytest.mark.parametrize("path", PROMISES)
+@pytest.mark.parametrize("path", EXPECTED)
 def test_signature(path):
-    assert breaches(PROMISES[path], parameters_of(exported(path))) == []
+    assert differences(EXPECTED[path], parameters_of(exported(path))) == []
 
 
 @pytest.mark.parametrize(
-    ("function", "breach"),
+    ("function", "difference"),
     [
         (lambda a, x, c=1, *, d=2, **e: 0, "has no b"),
-        (lambda b, a, c=1, *, d=2, **e: 0, "a is not at place 0"),
+        (lambda b, a, c=1, *, d=2, **e: 0, "a is not at index 0"),
         (lambda a, b, c=3, *, d=2, **e: 0, "default of c is 3"),
-        (lambda a, b, *, c=1, d=2, **e: 0, "c is not at place 2"),
+        (lambda a, b, *, c=1, d=2, **e: 0, "c is not at index 2"),
         (lambda a, b, c=1, *, d, **e: 0, "d has no default"),
         (lambda a, b, c=1, *, d=2: 0, "takes no **e"),
         (lambda a, b, c=1, *, d=2, f, **e: 0, "needs f"),
         (lambda a, b, c=1, g=7, d=2, f=3, **rest: 0, None),
     ],
 )
-def test_a_signature_can_break_a_promise(function, breach):
-    promised = inspect.signature(lambda a, b, c=1, *, d=..., **e: 0).parameters
-    found = breaches(promised, parameters_of(function))
-    assert found == [] if breach is None else breach in found
+def test_differences_of_a_signature_are_found(function, difference):
+    expected = inspect.signature(lambda a, b, c=1, *, d=..., **e: 0).parameters
+    found = differences(expected, parameters_of(function))
+    assert found == [] if difference is None else difference in found
 
 
-def test_the_contract_has_every_name_of_the_door():
-    assert len(PROMISES) == len(re.findall(r"^\w", CONTRACT, re.MULTILINE))  # all were read
+def test_the_contract_has_every_export():
+    assert len(EXPECTED) == len(re.findall(r"^\w", CONTRACT, re.MULTILINE))  # all were parsed
     paths = {".".join(e) for e in EXPORTS}
-    silent = {p for p in paths if not any(f"{line}.".startswith(f"{p}.") for line in PROMISES)}
-    assert not silent, f"in the door, but not in the contract: {sorted(silent)}"
+    missing = {p for p in paths if not any(f"{line}.".startswith(f"{p}.") for line in EXPECTED)}
+    assert not missing, f"exported, but not in the contract: {sorted(missing)}"
 
 
 def used_in(source):
-    """(module, name) of the door's names that a source file imports, or takes from a module."""
+    """Yields (module, name) of the exports that a source file imports or accesses in a module."""
     tree, modules = ast.parse(source), {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fsdbev.d2."):
@@ -251,15 +250,15 @@ def used_in(source):
             yield modules.get(node.value.id), node.attr
 
 
-def test_the_door_has_only_what_is_used():
-    """By the project, by the tests of its other parts, or by what its users bring along."""
-    own = [DOOR, ROOT / "tests" / "d2"]
+def test_every_export_is_used():
+    """By the project, its tools, configs, projects or tests other than those of this folder."""
+    own = [D2, ROOT / "tests" / "d2"]
     used = set()
     for folder in ("fsdbev", "tools", "configs", "projects", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
-            if not any(home in path.parents for home in own):
+            if not any(parent in path.parents for parent in own):
                 used |= set(used_in(path.read_text(encoding="utf-8")))
-    unused = set(EXPORTS) - used - {("utils.comm", "synchronize")}  # evaluators and hooks call it
+    unused = set(EXPORTS) - used - {("utils.comm", "synchronize")}  # for evaluators of users
     assert not unused, sorted(unused)
 
 
@@ -273,28 +272,27 @@ def test_names_are_the_objects_of_detectron2():
 
 @only_detectron2
 def test_the_builtin_offers_nothing_that_detectron2_lacks():
-    """So that what runs with the built-in runs with Detectron2."""
+    """Code that runs with the built-in must run with Detectron2."""
     builtin = {}
     for module in pkgutil.iter_modules(_builtin.__path__):
         builtin |= vars(importlib.import_module(f"{_builtin.__name__}.{module.name}"))
     pairs = [(builtin[n], exported(f"{m}.{n}")) for m, n in EXPORTS if n != "hooks"]
     pairs += [(getattr(builtin_hooks, n), getattr(hooks, n)) for n in builtin_hooks.__all__]
     for ours, theirs in pairs:
-        own = {name for name in dir(ours) if not name.startswith("_")} - set(dir(theirs))
-        assert not own, f"{theirs}: {sorted(own)}"
+        extra = {name for name in dir(ours) if not name.startswith("_")} - set(dir(theirs))
+        assert not extra, f"{theirs}: {sorted(extra)}"
 
 
 def test_meta_architectures_are_registered_by_name():
-    class UnheardOf(torch.nn.Module):
+    class Unregistered(torch.nn.Module):
         pass
 
-    with pytest.raises(KeyError, match="UnheardOf"):
-        META_ARCH_REGISTRY.get("UnheardOf")
+    with pytest.raises(KeyError, match="Unregistered"):
+        META_ARCH_REGISTRY.get("Unregistered")
     try:
-        assert META_ARCH_REGISTRY.register()(UnheardOf) is UnheardOf
-        assert META_ARCH_REGISTRY.get("UnheardOf") is UnheardOf
-        assert "UnheardOf" in META_ARCH_REGISTRY
-        with pytest.raises(AssertionError, match="UnheardOf"):
-            META_ARCH_REGISTRY.register(UnheardOf)
+        assert META_ARCH_REGISTRY.register()(Unregistered) is Unregistered
+        assert META_ARCH_REGISTRY.get("Unregistered") is Unregistered
+        with pytest.raises(AssertionError, match="Unregistered"):
+            META_ARCH_REGISTRY.register(Unregistered)
     finally:
-        META_ARCH_REGISTRY._obj_map.pop("UnheardOf", None)
+        META_ARCH_REGISTRY._obj_map.pop("Unregistered", None)

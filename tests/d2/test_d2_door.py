@@ -1,4 +1,4 @@
-"""Which side of the door opens."""
+"""Selection of the backend of ``fsdbev.d2``: Detectron2 or the built-in."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-#: Files of a package ``detectron2``, by what is installed.
+#: Files of a fake package ``detectron2``, by kind of installation.
 INSTALLED = {
     "nothing": {},
     "a folder": {"configs/base.yaml": ""},
@@ -19,14 +19,13 @@ INSTALLED = {
     },
     "a broken one": {"__init__.py": "", "engine.py": "raise OSError('undefined symbol: x')\n"},
 }
-#: What hides a Detectron2 that the interpreter itself has.
+#: Hides a Detectron2 in the interpreter's own site-packages.
 HIDE = "import sys; sys.path = [p for p in sys.path if 'site-packages' not in p]\n"
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs code in a fresh interpreter that sees what is said to be installed: run(code, installed,
-    choice)."""
+    """Runs code in a new interpreter: run(code, key of INSTALLED, value of FSDBEV_D2)."""
 
     def run(code, installed="nothing", choice=None):
         for name, text in INSTALLED[installed].items():
@@ -57,7 +56,7 @@ def run(tmp_path):
         ("one that works", "detectron2", "detectron2"),
     ],
 )
-def test_the_side_that_opens(run, installed, choice, backend):
+def test_selected_backend(run, installed, choice, backend):
     result = run(HIDE + "import fsdbev.d2; print(fsdbev.d2.BACKEND)", installed, choice)
     assert result.stdout == f"{backend}\n", result.stderr
 
@@ -80,7 +79,7 @@ BROKEN = (
         ),
     ],
 )
-def test_what_cannot_open_is_an_error(run, installed, choice, message):
+def test_unusable_backends_are_an_error(run, installed, choice, message):
     assert message in run(HIDE + "import fsdbev.d2", installed, choice).stderr
 
 
@@ -93,7 +92,7 @@ def test_names_are_those_of_detectron2(run):
     assert result.stdout == "True\n", result.stderr
 
 
-def test_the_door_knows_nothing_of_the_project(run):
+def test_d2_imports_nothing_else_of_the_project(run):
     code = (
         "import fsdbev.d2.config, fsdbev.d2.data, fsdbev.d2.evaluation, fsdbev.d2.structures; "
         "import sys; print([m for m in sys.modules if m.startswith('fsdbev') "

@@ -1,9 +1,10 @@
-"""The training loop, its hooks and its set-up; the same with either side of the door."""
+"""The training loop, its hooks and its setup. Runs on the built-in and on Detectron2."""
 
 import argparse
 import logging
 import os
 import random
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from fsdbev.d2.utils.events import EventWriter, get_event_storage
 
 
 class Square(torch.nn.Module):
-    """loss = w^2 + the batch."""
+    """Model of two losses: w^2 and the batch itself."""
 
     def __init__(self):
         super().__init__()
@@ -49,50 +50,32 @@ def trainer_of(batches, lr=0.25):
 
 
 class Record(HookBase):
-    def __init__(self):
-        self.calls = []
+    """Hook that records (method, its name, iterations of trainer and storage, w)."""
 
-    def before_train(self):
-        self.calls.append("before_train")
+    def __init__(self, calls, name):
+        self.calls, self.name = calls, name
 
-    def before_step(self):
-        self.calls.append(("before_step", self.trainer.iter, self.trainer.storage.iter))
-
-    def after_step(self):
-        self.calls.append(("after_step", self.trainer.iter, self.trainer.storage.iter))
-
-    def after_train(self):
-        self.calls.append(("after_train", self.trainer.iter, self.trainer.storage.iter))
+    def record(self, method):
+        iterations = self.trainer.iter, self.trainer.storage.iter
+        self.calls.append((method, self.name, *iterations, self.trainer.model.w.item()))
 
 
-def test_order_of_the_loop():
-    trainer, record = trainer_of([0.0] * 2), Record()
-    trainer.register_hooks([None, record])
+for _method in ("before_train", "before_step", "after_backward", "after_step", "after_train"):
+    setattr(Record, _method, partialmethod(Record.record, _method))
+
+
+def test_order_of_the_loop_and_of_hooks():
+    trainer, calls = trainer_of([0.0] * 2), []
+    trainer.register_hooks([None, Record(calls, "a")])
+    trainer.register_hooks([Record(calls, "b")])
     trainer.train(5, 7)
-    steps = [(name, i, i) for i in (5, 6) for name in ("before_step", "after_step")]
-    assert record.calls == ["before_train", *steps, ("after_train", 7, 7)]
+    expected = [("before_train", 5, 1.0)]
+    for i, before, after in ((5, 1.0, 0.5), (6, 0.5, 0.25)):  # w before and after the step
+        expected += [("before_step", i, before), ("after_backward", i, before)]
+        expected += [("after_step", i, after)]
+    expected.append(("after_train", 7, 0.25))
+    assert calls == [(method, name, i, i, w) for method, i, w in expected for name in "ab"]
     assert (trainer.start_iter, trainer.max_iter) == (5, 7)
-
-
-def test_hooks_take_turns_as_registered():
-    calls = []
-
-    class Named(HookBase):
-        def __init__(self, name):
-            self.name = name
-
-    def note(moment):
-        return lambda hook: calls.append((moment, hook.name, hook.trainer.model.w.item()))
-
-    for moment in ("before_train", "before_step", "after_backward", "after_step", "after_train"):
-        setattr(Named, moment, note(moment))
-    trainer = trainer_of([0.0])
-    trainer.register_hooks([Named("a")])
-    trainer.register_hooks([Named("b"), None])
-    trainer.train(0, 1)
-    weights = [1.0, 1.0, 1.0, 0.5, 0.5]  # the optimizer steps between backward and after_step
-    moments = ["before_train", "before_step", "after_backward", "after_step", "after_train"]
-    assert calls == [(m, name, w) for m, w in zip(moments, weights) for name in "ab"]
 
 
 class Stateful(HookBase):
@@ -107,7 +90,7 @@ class Stateful(HookBase):
 
 
 def test_state_of_hooks(caplog):
-    """By class, the first of a class; what no hook takes is left out with a warning."""
+    """Stored by class, of the first hook of a class; a state without a hook is a warning."""
     trainer = trainer_of([])
     trainer.register_hooks([HookBase(), Stateful(0), Stateful(1), Stateful(2)])
     state = trainer.state_dict()
@@ -132,12 +115,11 @@ def test_steps_lower_the_loss_and_are_stored():
 
 
 def test_loss_that_is_not_finite_stops_before_the_step():
-    trainer, record = trainer_of([0.0, float("inf")]), Record()
-    trainer.register_hooks([record])
+    trainer, calls = trainer_of([0.0, float("inf")]), []
+    trainer.register_hooks([Record(calls, "a")])
     with pytest.raises(FloatingPointError, match="iteration=1(.|\n)*loss_batch"):
         trainer.train(0, 2)
-    assert trainer.model.w.item() == 0.5
-    assert record.calls[-1][0] == "after_train"
+    assert calls[-1] == ("after_train", "a", 1, 1, 0.5)
 
 
 @pytest.mark.skipif(
@@ -158,7 +140,7 @@ def test_mixed_precision():
     trainer = AMPTrainer(model, [0], optimizer, grad_scaler=scaler, precision=torch.bfloat16)
     trainer.train(0, 1)
     assert modes == [(True, torch.bfloat16)]
-    assert model.w.item() == 0.5  # the scale is out of the gradient again
+    assert model.w.item() == 0.5  # the gradient is unscaled
     assert trainer.state_dict()["grad_scaler"]["scale"] == 8.0
     trainer.load_state_dict(trainer.state_dict())
 
@@ -173,17 +155,17 @@ def test_state_goes_through_a_checkpoint(tmp_path):
         trainer.register_hooks([hooks.LRScheduler(), save])
         return trainer, checkpointer
 
-    whole, checkpointer = build()
-    whole.train(0, 4)
+    uninterrupted, checkpointer = build()
+    uninterrupted.train(0, 4)
     names = {Path(name).name for name in checkpointer.get_all_checkpoint_files()}
     assert names == {"model_0000001.pth", "model_0000003.pth", "model_final.pth"}
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_final.pth")
 
     second, checkpointer = build()
-    left = checkpointer.load(str(tmp_path / "model_0000001.pth"))
-    assert left == {"iteration": 1} and second.iter == 1
+    extra = checkpointer.load(str(tmp_path / "model_0000001.pth"))
+    assert extra == {"iteration": 1} and second.iter == 1
     second.train(second.iter + 1, 4)
-    assert torch.equal(second.model.w, whole.model.w)
+    assert torch.equal(second.model.w, uninterrupted.model.w)
     assert second.storage.latest()["lr"] == (pytest.approx(0.1 * 0.25), 3)
 
 
@@ -198,30 +180,30 @@ def test_a_parameter_scheduler_is_a_multiple_of_the_rate():
 def test_warmup():
     linear = WarmupParamScheduler(LinearParamScheduler(1.0, 0.0), 0.1, 0.5)
     assert [linear(x) for x in (0, 0.25, 0.5, 0.75)] == pytest.approx([0.1, 0.3, 0.5, 0.25])
-    held = WarmupParamScheduler(ConstantParamScheduler(1.0), 0.1, 0.5, "constant")
-    assert [held(x) for x in (0, 0.4, 0.6)] == pytest.approx([0.1, 0.1, 1.0])
+    constant = WarmupParamScheduler(ConstantParamScheduler(1.0), 0.1, 0.5, "constant")
+    assert [constant(x) for x in (0, 0.4, 0.6)] == pytest.approx([0.1, 0.1, 1.0])
     with pytest.raises(ValueError):
         WarmupParamScheduler(ConstantParamScheduler(1.0), 0.1, 0.5, "other")
 
 
 def test_evaluation_is_periodic_and_at_the_end():
-    seen = []
+    evaluated = []
 
     def evaluate():
-        seen.append(get_event_storage().iter)
+        evaluated.append(get_event_storage().iter)
         return {"box": {"AP": 2.0, "size": {"small": 1}}}
 
     trainer = trainer_of([0.0] * 4)
     trainer.register_hooks([hooks.EvalHook(2, evaluate)])
     trainer.train(0, 4)
-    assert seen == [1, 4]
+    assert evaluated == [1, 4]
     latest = trainer.storage.latest()
     assert latest["box/AP"] == (2.0, 4) and latest["box/size/small"] == (1.0, 4)
 
     trainer = trainer_of([0.0] * 4)
     trainer.register_hooks([hooks.EvalHook(0, evaluate, eval_after_train=False)])
     trainer.train(0, 4)
-    assert seen == [1, 4]
+    assert evaluated == [1, 4]
 
 
 def test_writers_are_called_periodically_and_closed():
@@ -285,7 +267,7 @@ def test_command_line():
     }
 
 
-def test_set_up(tmp_path):
+def test_setup(tmp_path):
     config = tmp_path / "a.yaml"
     config.write_text("train: {}")
     cfg = OmegaConf.create({"train": {"output_dir": str(tmp_path / "out"), "seed": 7}})
@@ -309,10 +291,10 @@ def test_set_up(tmp_path):
 
 
 def test_one_process_needs_no_wrapper_and_no_spawn(tmp_path):
-    model, seen = Square(), []
+    model, launched = Square(), []
     assert create_ddp_model(model, broadcast_buffers=False, fp16_compression=False) is model
     for processes in (0, 1):
-        launch(seen.append, processes, args=(processes,))
-    assert seen == [0, 1]
+        launch(launched.append, processes, args=(processes,))
+    assert launched == [0, 1]
     writers = default_writers(str(tmp_path / "new"), 5)
     assert len(writers) == 3 and (tmp_path / "new").is_dir()

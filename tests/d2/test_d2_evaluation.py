@@ -1,4 +1,4 @@
-"""What the evaluation loop promises, whichever side of the door it comes from."""
+"""The evaluation loop. Runs on the built-in and on Detectron2."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ from fsdbev.d2.evaluation import DatasetEvaluator, inference_on_dataset, print_c
 
 
 class Recorder(DatasetEvaluator):
-    """Keeps what it is given and says so."""
+    """Evaluator that records its calls and returns their number."""
 
     def __init__(self, task="task", results=True):
         self.calls = []
@@ -28,7 +28,7 @@ class Recorder(DatasetEvaluator):
 
 
 class Probe(nn.Module):
-    """Returns the modes it runs in."""
+    """Model that returns the modes it runs in."""
 
     def __init__(self):
         super().__init__()
@@ -61,20 +61,15 @@ def test_no_results_are_an_empty_dict(evaluator):
 
 
 def test_a_list_of_evaluators():
-    results = inference_on_dataset(
-        Probe(), [1], [Recorder("a"), Recorder("b"), Recorder("c", False)]
-    )
+    evaluators = [Recorder("a"), Recorder("b"), Recorder("c", False)]
+    results = inference_on_dataset(Probe(), [1], evaluators)
     assert results == {"a": {"count": 1}, "b": {"count": 1}}
-
-
-def test_two_evaluators_cannot_give_the_same_task():
-    both = [Recorder("same"), Recorder("same")]
     with pytest.raises((AssertionError, ValueError), match="same"):
-        inference_on_dataset(Probe(), [1], both)
+        inference_on_dataset(Probe(), [1], [Recorder("same"), Recorder("same")])
 
 
 def test_progress_is_logged(caplog, monkeypatch):
-    for clock in ("time", "monotonic"):  # whatever was logged before was long ago
+    for clock in ("time", "monotonic"):  # the last log message is longer ago than its interval
         later = getattr(time, clock)() + 1000
         monkeypatch.setattr(time, clock, lambda later=later: later)
     with caplog.at_level(logging.INFO):

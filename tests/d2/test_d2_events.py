@@ -1,4 +1,4 @@
-"""Event storage and the writers of a training; the same with either side of the door."""
+"""Event storage and the writers of a training. Runs on the built-in and on Detectron2."""
 
 import json
 import logging
@@ -53,7 +53,7 @@ def test_smoothing_is_a_median_over_the_last_iterations():
 
 @pytest.fixture
 def writers(tmp_path):
-    """Console, metrics.json and TensorBoard, by the first letter of their class."""
+    """The writers of console, metrics.json and TensorBoard, by the first letter of their class."""
     writers = {type(w).__name__[0]: w for w in default_writers(str(tmp_path), max_iter=100)}
     assert set(writers) == {"C", "J", "T"} and isinstance(writers["T"], TensorboardXWriter)
     return writers
@@ -69,7 +69,7 @@ def test_json_lines(writers, tmp_path):
                 writer.write()
         writer.write()  # nothing is new
         writer.close()
-        again = default_writers(str(tmp_path))[1]  # of another run: adds its lines
+        again = default_writers(str(tmp_path))[1]  # of another run: appends its lines
         again.write()
         again.close()
     assert [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()] == [

@@ -1,8 +1,8 @@
-"""Our configs without our trainer: in Detectron2's own training script, and with its plain parts.
+"""The project's configs without its trainer: in Detectron2's training script and its plain loop.
 
-The script, tools/lazyconfig_train_net.py, is no part of Detectron2's package: the environment
-variable DETECTRON2_SOURCE names a checkout of its sources. With Detectron2 the script runs on it;
-without, it runs on our built-in under Detectron2's name.
+The script tools/lazyconfig_train_net.py is not part of Detectron2's package: the environment
+variable DETECTRON2_SOURCE names a checkout of its sources. Without Detectron2 the script runs on
+the built-in under Detectron2's name.
 """
 
 import json
@@ -33,7 +33,7 @@ sys.modules["detectron2.engine.defaults"] = sys.modules["detectron2.engine"]
 
 
 def overrides(data, output):
-    """Two iterations on small images, everything in one process on the CPU."""
+    """Returns overrides for two iterations on small images in one process on the CPU."""
     return [
         f"dataloader.dataroot={data}",
         f"train.output_dir={output}",
@@ -48,21 +48,13 @@ def overrides(data, output):
     ]
 
 
-def logged_losses(output):
-    """The losses of each iteration in ``metrics.json``, by name."""
-    lines = map(json.loads, (output / "metrics.json").read_text().splitlines())
-    return [
-        {name: value for name, value in line.items() if "loss" in name}
-        for line in lines
-        if "total_loss" in line
-    ]
-
-
 def assert_trained(output):
-    losses = logged_losses(output)
+    lines = map(json.loads, (output / "metrics.json").read_text().splitlines())
+    losses = [line for line in lines if "total_loss" in line]
     assert len(losses) == 2
     assert {"loss_depth", "loss_foreground", "loss_distill", "task0.loss_heatmap"} <= set(losses[0])
-    assert all(math.isfinite(value) for line in losses for value in line.values())
+    values = [value for line in losses for name, value in line.items() if "loss" in name]
+    assert all(map(math.isfinite, values))
     assert (output / "last_checkpoint").read_text() == "model_final.pth"
     first, last = (
         torch.load(output / f"{name}.pth", weights_only=True)
@@ -75,7 +67,7 @@ def assert_trained(output):
 
 @pytest.fixture
 def run_script(tmp_path):
-    """Runs Detectron2's script in ``tmp_path``; returns what it prints."""
+    """Runs Detectron2's script in ``tmp_path`` and returns its output."""
     source = os.environ.get("DETECTRON2_SOURCE")
     if not source:
         pytest.skip("DETECTRON2_SOURCE does not name a checkout of Detectron2")
@@ -110,13 +102,13 @@ def test_script_of_detectron2_trains_and_evaluates(run_script, synthetic_root, t
     )
     assert "copypaste: mAP,NDS" in printed
     submissions = [(folder / "results_nusc.json").read_text() for folder in (trained, evaluated)]
-    assert submissions[0] == submissions[1]  # the checkpoint is what was evaluated after training
+    assert submissions[0] == submissions[1]  # the checkpoint has the evaluated weights
     assert any(json.loads(submissions[0])["results"].values())
     assert not (evaluated / "metrics.json").exists()
 
 
 def test_plain_parts_train_and_evaluate(synthetic_root, tmp_path):
-    """What the config describes is complete: no class of ours runs it."""
+    """The configs are complete: they train and evaluate without the project's engine."""
     cfg = LazyConfig.load(str(CONFIG))
     cfg = LazyConfig.apply_overrides(cfg, overrides(synthetic_root, tmp_path / "out"))
     train = cfg.train
@@ -124,12 +116,12 @@ def test_plain_parts_train_and_evaluate(synthetic_root, tmp_path):
     cfg.optimizer.params.model = model
     trainer = SimpleTrainer(model, instantiate(cfg.dataloader.train), instantiate(cfg.optimizer))
     checkpointer = DetectionCheckpointer(model, train.output_dir, trainer=trainer)
-    found = []
+    results = []
 
     def evaluate():
         loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-        found.append(inference_on_dataset(model, loader, evaluator))
-        return found[-1]
+        results.append(inference_on_dataset(model, loader, evaluator))
+        return results[-1]
 
     trainer.register_hooks(
         [
@@ -144,6 +136,6 @@ def test_plain_parts_train_and_evaluate(synthetic_root, tmp_path):
     checkpointer.resume_or_load(train.init_checkpoint, resume=False)
     trainer.train(0, train.max_iter)
     assert_trained(tmp_path / "out")
-    (metrics,) = found  # once, at the end
+    (metrics,) = results  # once, at the end
     assert 0 <= metrics["nuscenes"]["mAP"] <= metrics["nuscenes"]["NDS"] <= 1
     assert trainer.storage.latest()["nuscenes/NDS"] == (metrics["nuscenes"]["NDS"], 2)

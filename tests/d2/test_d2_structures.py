@@ -1,4 +1,4 @@
-"""What Instances promise, whichever side of the door they come from."""
+"""``Instances``. Runs on the built-in and on Detectron2."""
 
 import copy
 import pickle
@@ -10,7 +10,7 @@ from fsdbev.d2.structures import Instances
 
 
 class Track:
-    """A field type of one's own: has a length, can be indexed and joined, but not moved."""
+    """A user's field type: has a length, can be indexed and concatenated, has no ``to``."""
 
     def __init__(self, names):
         self.names = list(names)
@@ -57,7 +57,7 @@ def test_all_fields_have_one_length(three):
     three.remove("tags")
     with pytest.raises((TypeError, NotImplementedError)):
         len(three)
-    three.classes = torch.zeros(2)  # the first field decides
+    three.classes = torch.zeros(2)  # the first field sets the length
     assert len(three) == 2
 
 
@@ -68,39 +68,34 @@ def test_all_fields_have_one_length(three):
         (-1, [0.3]),
         (slice(1, None), [0.2, 0.3]),
         (slice(0, 0), []),
+        (torch.tensor([2, 0]), [0.3, 0.1]),
+        (torch.tensor([False, True, False]), [0.2]),
     ],
 )
-def test_indexing_takes_every_field_along(three, item, scores):
-    chosen = three[item]
-    assert chosen.scores.tolist() == pytest.approx(scores)
-    assert len(chosen.tags) == len(scores)
-    assert chosen.image_size == (4, 6)
+def test_indexing_selects_from_every_field(three, item, scores):
+    if torch.is_tensor(item):  # a list cannot be indexed by one
+        three.tags = torch.arange(3)
+    selected = three[item]
+    assert selected.scores.tolist() == pytest.approx(scores)
+    assert len(selected.tags) == len(scores)
+    assert selected.image_size == (4, 6)
     assert len(three) == 3
 
 
-def test_indexing_by_tensors(three):
-    three.remove("tags")
-    assert three[torch.tensor([2, 0])].scores.tolist() == pytest.approx([0.3, 0.1])
-    assert three[torch.tensor([False, True, False])].scores.tolist() == pytest.approx([0.2])
-
-
-def test_to_moves_the_fields_that_can_move(three):
+def test_to_moves_the_fields_with_a_to(three):
     double = three.to(torch.float64)
     assert double.scores.dtype == torch.float64
     assert double.tags == three.tags
     assert three.scores.dtype == torch.float32
 
 
-def test_cat_joins_in_order(three):
+def test_cat(three):
     three.track = Track("xyz")
-    joined = Instances.cat([three, three[:1]])
-    assert joined.scores.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.1])
-    assert joined.tags == ["a", "b", "c", "a"]
-    assert joined.track.names == ["x", "y", "z", "x"]
-    assert joined.image_size == (4, 6)
-
-
-def test_cat_refuses_what_does_not_fit(three):
+    result = Instances.cat([three, three[:1]])
+    assert result.scores.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.1])
+    assert result.tags == ["a", "b", "c", "a"]
+    assert result.track.names == ["x", "y", "z", "x"]
+    assert result.image_size == (4, 6)
     with pytest.raises((AssertionError, ValueError)):
         Instances.cat([three, Instances((9, 9), scores=torch.zeros(1), tags=["d"])])
     with pytest.raises(ValueError, match="range"):
@@ -108,7 +103,7 @@ def test_cat_refuses_what_does_not_fit(three):
 
 
 def test_copies_and_pickles(three):
-    for twin in (copy.deepcopy(three), pickle.loads(pickle.dumps(three))):
-        twin.scores[0] = 9
-        assert twin.tags == ["a", "b", "c"] and twin.image_size == (4, 6)
+    for copied in (copy.deepcopy(three), pickle.loads(pickle.dumps(three))):
+        copied.scores[0] = 9
+        assert copied.tags == ["a", "b", "c"] and copied.image_size == (4, 6)
     assert three.scores[0] != 9

@@ -1,4 +1,4 @@
-"""What processes tell each other and how they log, whichever side of the door it comes from."""
+"""Communication between processes and their logs. Runs on the built-in and on Detectron2."""
 
 import logging
 
@@ -25,7 +25,7 @@ class Constant(DatasetEvaluator):
 
 
 def _main(folder):
-    """Runs as rank 0 and rank 1; an assertion that fails here fails the test."""
+    """Runs as rank 0 and rank 1; a failed assertion fails the test."""
     rank = comm.get_rank()
     assert (comm.get_world_size(), comm.get_local_size()) == (2, 2)
     assert comm.is_main_process() == (rank == 0)
@@ -59,15 +59,15 @@ def logger_name(request):
 def test_rank_0_logs_to_the_console_and_a_file(tmp_path, capsys, logger_name):
     logger = setup_logger(str(tmp_path), name=logger_name, color=False)
     assert setup_logger(str(tmp_path), name=logger_name, color=False) is logger
-    logging.getLogger(f"{logger_name}.part").warning("look %d", 1)
+    logging.getLogger(f"{logger_name}.part").warning("message %d", 1)
     for handler in logger.handlers:
         handler.flush()
     printed, written = capsys.readouterr().out, (tmp_path / "log.txt").read_text()
     for text in (printed, written):
-        assert text.count("look 1") == 1 and "WARNING" in text and f"{logger_name}.part" in text
+        assert text.count("message 1") == 1 and "WARNING" in text and f"{logger_name}.part" in text
 
 
-def test_other_ranks_log_to_a_file_of_their_own(tmp_path, capsys, logger_name):
+def test_other_ranks_log_to_separate_files(tmp_path, capsys, logger_name):
     logger = setup_logger(str(tmp_path / "run.log"), 3, name=logger_name)
     logger.info("quiet")
     for handler in logger.handlers:

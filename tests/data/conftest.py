@@ -1,4 +1,4 @@
-"""Data sets for the tests of ``data``: the shared synthetic one, and fake rigs."""
+"""Fixtures of ``tests/data``: the shared synthetic data set and data sets of fake rigs."""
 
 import runpy
 import sys
@@ -14,6 +14,7 @@ from fsdbev.data.fake import fake_frame
 from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.data.index.records import Annotations
 from fsdbev.data.mapper import MultiViewMapper
+from fsdbev.data.nuscenes.index_builder import load_nuscenes
 from fsdbev.data.transforms.bev_aug import BEVAugmentation
 from fsdbev.data.transforms.image_aug import ImageAugmentation
 from fsdbev.structures import BEVGrid
@@ -25,7 +26,8 @@ sys.path.insert(0, str(HERE))
 
 @pytest.fixture
 def frames():
-    """Makes rows for ``write_index``: frames(count, sizes) with two objects each, one unseen."""
+    """Returns rows for ``write_index``: frames(count, sizes), with two objects per frame, of which
+    the second has no LiDAR points."""
 
     def make(count=3, sizes=((64, 48),), reference=0):
         boxes = np.array(
@@ -46,7 +48,7 @@ def frames():
 
 @pytest.fixture
 def rig(tmp_path, frames):
-    """Makes a data set of a rig: rig(sizes) writes images, of one colour a camera, and an index."""
+    """Writes a data set: rig(sizes) writes images, one colour per camera, and an index."""
 
     def make(sizes, count=3, reference=0) -> FrameDataset:
         rows = frames(count, sizes, reference)
@@ -62,7 +64,7 @@ def rig(tmp_path, frames):
 
 @pytest.fixture
 def run_tool(monkeypatch):
-    """Runs a tool in this process: run_tool(name, arguments); returns its exit status."""
+    """Runs a tool in this process and returns its exit status: run_tool(name, *arguments)."""
 
     def run(name: str, *arguments) -> int:
         path = TOOLS / f"{name}.py"
@@ -80,9 +82,15 @@ def synthetic(synthetic_root) -> FrameDataset:
     return open_nuscenes(dataroot=synthetic_root, version="v1.0-synth", split="synth_train")
 
 
+@pytest.fixture(scope="session")
+def tables(synthetic_root):
+    """The tables of the shared synthetic set, read by the nuScenes devkit."""
+    return load_nuscenes(synthetic_root, "v1.0-synth")
+
+
 @pytest.fixture
 def mapper():
-    """Makes a mapper to 64 x 176, or to another size."""
+    """Returns a mapper: mapper(training, image_size, **options)."""
 
     def make(training=True, image_size=(64, 176), **options) -> MultiViewMapper:
         return MultiViewMapper(

@@ -1,4 +1,4 @@
-"""The shared synthetic data set as one whose files can be damaged before it is prepared."""
+"""A copy of the shared synthetic data set whose files a test can damage before preparing it."""
 
 import json
 import os
@@ -12,8 +12,13 @@ VERSION = "v1.0-synth"
 SPLIT = "synth_train"
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Returns the contents of all files, by path relative to the folder."""
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
 class DataRoot:
-    """A nuScenes folder that holds links to shared files, and the output of its preparation."""
+    """A nuScenes data root of hard links to shared files, and the output of its preparation."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -22,7 +27,7 @@ class DataRoot:
 
     @classmethod
     def copy_of(cls, source: Path, path: Path) -> "DataRoot":
-        """A folder of links to the files of another one, without what was prepared there."""
+        """Links the files of another data root, except for its preparation."""
         ignored = shutil.ignore_patterns("fsdbev")
         shutil.copytree(source, path, ignore=ignored, copy_function=os.link)
         return cls(path)
@@ -31,7 +36,7 @@ class DataRoot:
         return json.loads((self.tables / f"{name}.json").read_text())
 
     def write(self, path: str, content: bytes) -> None:
-        """Replaces a file: what is linked to is never written to."""
+        """Replaces a file. Writing into it would change the shared file behind the link."""
         (self.path / path).unlink()
         (self.path / path).write_bytes(content)
 
@@ -39,7 +44,7 @@ class DataRoot:
         self.write(f"{VERSION}/{name}.json", json.dumps(records).encode())
 
     def change(self, name: str, chosen=lambda record: True, **fields) -> None:
-        """Sets fields of a table's first record that is chosen."""
+        """Sets fields of the first record of a table for which ``chosen`` returns True."""
         records = self.table(name)
         next(r for r in records if chosen(r)).update(fields)
         self.write_table(name, records)
@@ -49,13 +54,13 @@ class DataRoot:
         self.write_table(name, [{**record, **fields} for record in self.table(name)])
 
     def first_sample(self) -> dict:
-        """Of the split's only scene."""
+        """Returns the first sample of the split's only scene."""
         scenes = nuscenes.split_scenes(self.path, VERSION, [SPLIT])[SPLIT]
         scene = next(s for s in self.table("scene") if s["name"] in scenes)
         return next(s for s in self.table("sample") if s["token"] == scene["first_sample_token"])
 
     def sensor_data(self, sample: dict, channel: str) -> dict:
-        """The record of a sample's image or sweep."""
+        """Returns the record of a sample's image or sweep."""
         return next(
             record
             for record in self.table("sample_data")
@@ -63,7 +68,7 @@ class DataRoot:
         )
 
     def prepare(self, workers: int = 0, **options):
-        """Prepares the training split; leaves no unfinished file, even if it fails."""
+        """Prepares the training split and checks that it leaves no unfinished file."""
         try:
             return prepare_nuscenes(
                 dataroot=self.path,

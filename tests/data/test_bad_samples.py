@@ -1,4 +1,4 @@
-"""Samples that can't be loaded: a bounded number is replaced in training, none in evaluation."""
+"""Samples that cannot be loaded: a bounded number is replaced in training, none in evaluation."""
 
 from itertools import islice
 
@@ -9,7 +9,7 @@ from fsdbev.data.samplers import Draw
 
 
 class Tokens:
-    """In place of a mapper: a sample's token and what is drawn for it; some can't be read."""
+    """Mapper that returns a sample's token and a random draw, and raises for the bad tokens."""
 
     def __init__(self, *bad, error=OSError):
         self.bad = bad
@@ -44,9 +44,11 @@ def loaded(dataset, mapper, workers=0, count=20, **options):
 def test_the_first_bad_sample_ends_a_training_and_is_named(dataset):
     with pytest.raises(SampleError, match="sample sample4: sample4.jpg: is damaged"):
         loaded(dataset, Tokens("sample4"))
+    with pytest.raises(ZeroDivisionError):  # an error of the code is not a bad sample
+        loaded(dataset, Tokens("sample4", error=ZeroDivisionError), max_bad_samples=9)
 
 
-def test_another_sample_takes_the_place_of_a_bad_one_and_says_so(dataset):
+def test_a_bad_sample_is_replaced_by_another_one(dataset):
     samples = loaded(dataset, Tokens("sample4"), max_bad_samples=1)
     replaced = [sample for sample in samples if "replaced" in sample]
     assert len(samples) == 40 and 5 <= len(replaced) <= 7  # 40 draws of 6 rows
@@ -66,25 +68,20 @@ def test_what_takes_its_place_is_the_same_for_any_number_of_workers(dataset):
 
 def test_a_data_set_of_bad_samples_is_an_error(dataset):
     bad = MappedDataset(dataset, Tokens(*(f"sample{i}" for i in range(6))), 0, 1000)
-    with pytest.raises(SampleError, match="sample2.jpg: is damaged; 5 others .*the last: sample s"):
+    with pytest.raises(SampleError, match="sample2.jpg: is damaged; 5 repl.*the last: sample s"):
         bad[Draw(2, 0)]
-    with pytest.raises(ValueError, match="max_bad_samples starts at 0, got -1"):
+    with pytest.raises(ValueError, match="max_bad_samples must be at least 0, got -1"):
         MappedDataset(dataset, Tokens(), max_bad_samples=-1)
 
 
-def test_the_loop_finds_the_limit(dataset):
+def test_the_loader_has_the_limit(dataset):
     options = {"dataset": dataset, "mapper": Tokens(), "total_batch_size": 1, "num_workers": 0}
     assert build_train_loader(**options).dataset.max_bad_samples == 0
     assert build_train_loader(**options, max_bad_samples=7).dataset.max_bad_samples == 7
 
 
-def test_errors_of_the_code_are_not_bad_samples(dataset):
-    with pytest.raises(ZeroDivisionError):
-        loaded(dataset, Tokens("sample4", error=ZeroDivisionError), max_bad_samples=9)
-
-
 def undecodable(message):
-    """An error that can't be made of its message alone, as on its way from a worker."""
+    """Raises an error that cannot be rebuilt from its message, as a worker's errors are."""
     raise UnicodeDecodeError("utf-8", message.encode(), 0, 1, message)
 
 

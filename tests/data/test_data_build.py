@@ -1,4 +1,4 @@
-"""Catalogs and loaders."""
+"""Catalogs and data loaders."""
 
 import gc
 from itertools import islice
@@ -29,7 +29,7 @@ def batches(loader, count):
 
 
 def assert_same_batches(first, second):
-    """Every value of every sample."""
+    """Compares every value of every sample."""
     for a, b in zip(first, second, strict=True):
         for x, y in zip(a, b, strict=True):
             assert x.keys() == y.keys()
@@ -54,7 +54,7 @@ def test_registered_in_the_catalogs(synthetic_root, tmp_path):
     assert metadata.thing_classes == list(CLASS_NAMES) and metadata.split == "synth_val"
     with pytest.raises(FileNotFoundError, match="no index of nuscenes_v1.0-synth_train; make it"):
         open_nuscenes(dataroot=synthetic_root, version=VERSION, split="train")
-    # Another place under the same name replaces it.
+    # Another folder under the same name replaces it.
     register_nuscenes(dataroot=tmp_path, version=VERSION, split="synth_val", index_dir=tmp_path)
     assert MetadataCatalog.get(name).dataroot == str(tmp_path)
     with pytest.raises(FileNotFoundError, match="prepare_nuscenes.py --dataroot .*synth_val"):
@@ -75,7 +75,7 @@ def test_any_index_can_be_registered(rig, tmp_path):
 
 
 def test_training_is_the_same_for_any_number_of_workers(synthetic, mapper):
-    """Another seed, or another draw of the same sample, is augmented anew."""
+    """Another seed, or another draw of the same sample, has another augmentation."""
 
     def load(workers, seed=5):
         loader = build_train_loader(
@@ -98,27 +98,20 @@ def test_training_is_the_same_for_any_number_of_workers(synthetic, mapper):
     assert not torch.equal(first["image_aug"], later["image_aug"])
 
 
-class Threads:
-    """In place of a mapper: how many threads PyTorch has where the sample is loaded."""
+class WorkerState:
+    """Mapper that returns the worker's number of threads, tracked and frozen objects."""
 
     def __call__(self, dataset, row, generator=None):
-        return torch.get_num_threads()
+        return torch.get_num_threads(), len(gc.get_objects()), gc.get_freeze_count()
 
 
-def test_a_worker_has_one_thread_and_lives_on(synthetic):
-    loader = build_test_loader(dataset=synthetic, mapper=Threads(), num_workers=2)
+def test_a_worker_has_one_thread_and_is_kept_for_the_next_epoch(synthetic):
+    loader = build_test_loader(dataset=synthetic, mapper=WorkerState(), num_workers=2)
     workers = set()
     for _ in range(2):
-        assert list(loader) == [[1]] * 3
+        assert [threads for ((threads, _, _),) in loader] == [1] * 3
         workers |= {worker.pid for worker in loader._iterator._workers}
     assert len(workers) == 2
-
-
-class Tracked:
-    """In place of a mapper: how many objects a garbage collection looks at, and leaves out."""
-
-    def __call__(self, dataset, row, generator=None):
-        return len(gc.get_objects()), gc.get_freeze_count()
 
 
 @pytest.mark.parametrize("build_loader", [build_train_loader, build_test_loader])
@@ -126,10 +119,10 @@ def test_garbage_collections_of_a_worker_leave_out_what_it_was_started_with(
     synthetic, build_loader
 ):
     sizes = {"total_batch_size": 1} if build_loader is build_train_loader else {}
-    loader = build_loader(dataset=synthetic, mapper=Tracked(), num_workers=1, **sizes)
-    ((seen, left_out),) = next(iter(loader))
-    assert left_out > 50_000 and seen < left_out / 20
-    assert gc.get_freeze_count() < left_out  # here they are collected as ever
+    loader = build_loader(dataset=synthetic, mapper=WorkerState(), num_workers=1, **sizes)
+    ((_, tracked, frozen),) = next(iter(loader))
+    assert frozen > 50_000 and tracked < frozen / 20
+    assert gc.get_freeze_count() < frozen  # this process collects as usual
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
@@ -144,8 +137,8 @@ def test_loading_options(synthetic, mapper, monkeypatch, on_gpu):
         assert (loader.num_workers, loader.prefetch_factor) == (2, 4)
         assert loader.persistent_workers == (build_loader is build_test_loader)
         assert loader.pin_memory == on_gpu
-        alone = build_loader(**options, num_workers=0)
-        assert not alone.persistent_workers and alone.pin_memory == on_gpu
+        loader = build_loader(**options, num_workers=0)
+        assert not loader.persistent_workers and loader.pin_memory == on_gpu
 
 
 def test_a_run_continues_at_its_next_draw(synthetic, mapper):
@@ -174,7 +167,7 @@ def test_batch_is_split_over_ranks(synthetic, mapper, monkeypatch):
             build_train_loader(**options, total_batch_size=size)
 
 
-def test_evaluation_sees_every_sample_once_in_order(synthetic, mapper):
+def test_evaluation_loads_every_sample_once_in_order(synthetic, mapper):
     loader = build_test_loader(
         dataset=synthetic, mapper=mapper(training=False), batch_size=2, num_workers=1
     )
@@ -184,34 +177,34 @@ def test_evaluation_sees_every_sample_once_in_order(synthetic, mapper):
 
 
 class Tokens(DatasetEvaluator):
-    """The sample tokens seen, as metrics."""
+    """Evaluator that returns the tokens of its samples."""
 
     def reset(self):
-        self.seen = []
+        self.tokens = []
 
     def process(self, inputs, outputs):
-        self.seen += [sample["sample_token"] for sample in inputs]
+        self.tokens += [sample["sample_token"] for sample in inputs]
 
     def evaluate(self):
-        return {"seen": self.seen}
+        return {"tokens": self.tokens}
 
 
 def test_evaluation_by_scene(rig, mapper, monkeypatch):
-    """One scene for two ranks: the second rank's loader is empty and evaluates to nothing."""
-    dataset, seen = rig([(64, 48)]), []
+    """One scene for two ranks: the loader of the second rank is empty and can be evaluated."""
+    dataset, tokens = rig([(64, 48)]), []
     monkeypatch.setattr(samplers.comm, "get_world_size", lambda: 2)
     for rank in (0, 1):
         monkeypatch.setattr(samplers.comm, "get_rank", lambda rank=rank: rank)
         loader = build_test_loader(
             dataset=dataset, mapper=mapper(training=False), by_scene=True, num_workers=0
         )
-        seen.append(inference_on_dataset(lambda batch: batch, loader, Tokens())["seen"])
-    assert seen == [["sample0", "sample1", "sample2"], []]
+        tokens.append(inference_on_dataset(lambda batch: batch, loader, Tokens())["tokens"])
+    assert tokens == [["sample0", "sample1", "sample2"], []]
 
 
 @pytest.fixture
 def config():
-    """The synthetic data config beside the model's and the loop's, as in every leaf config."""
+    """The synthetic data config with those of model and training, as in every leaf config."""
     cfg = LazyConfig.load(str(ROOT / "configs/common/data/synthetic.py"))
     cfg.model = LazyConfig.load(str(ROOT / "configs/common/models/fsdbev_r50.py"), "model")
     cfg.train = LazyConfig.load(str(ROOT / "configs/common/train.py"), "train")
@@ -219,7 +212,7 @@ def config():
     return cfg
 
 
-def test_config_needs_one_key_for_each_fact(config, synthetic_root, tmp_path):
+def test_one_key_sets_both_loaders_and_the_evaluator(config, synthetic_root, tmp_path):
     data = config.dataloader
     data.dataroot, data.image_size = str(synthetic_root), [64, 176]
     config.model.num_frames, config.train.output_dir = 3, str(tmp_path)

@@ -1,4 +1,4 @@
-"""Fake samples: in the format of the mapper's, and of a drive of one rig."""
+"""Fake samples: format of the mapper, frames of a drive, cameras, labels."""
 
 from itertools import islice
 
@@ -21,7 +21,7 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_they_have_the_form_of_the_mappers(synthetic, mapper, training):
+def test_format_of_the_mapper(synthetic, mapper, training):
     real = mapper(training=training)(synthetic, 1, np.random.default_rng(0))
     (fake,) = fake_samples(1, **SIZES, training=training)
     assert set(fake) == set(real)
@@ -37,7 +37,7 @@ def test_they_have_the_form_of_the_mappers(synthetic, mapper, training):
         assert fields["gt_classes"].dtype == expected["gt_classes"].dtype
 
 
-def test_they_depend_on_the_seed_alone():
+def test_samples_depend_on_the_seed_only():
     a, b = (fake_samples(2, **SIZES, training=True) for _ in range(2))
     assert all(equal(s[key], t[key]) for s, t in zip(a, b, strict=True) for key in s)
     (other,) = fake_samples(1, **SIZES, seed=1)
@@ -68,11 +68,11 @@ def test_samples_share_the_frames_of_a_drive():
         assert not torch.equal(fourth[key][0], fourth[key][1])
 
 
-def test_cameras_look_outward_and_fire_one_after_the_other():
+def test_cameras_face_outward_and_are_exposed_in_turn():
     (sample,) = fake_samples(1, **SIZES)
     cam2keyego = Cameras.from_samples([sample]).cam2keyego[0]
-    place, forward = cam2keyego[0, :, :2, 3], cam2keyego[0, :, :2, 2]
-    assert (torch.linalg.vecdot(place, forward) > 0.5).all()
+    position, forward = cam2keyego[0, :, :2, 3], cam2keyego[0, :, :2, 2]
+    assert (torch.linalg.vecdot(position, forward) > 0.5).all()
     assert (sample["cam2ego"][..., 2, 2].abs() < 1e-9).all()  # level
     torch.testing.assert_close(cam2keyego[0, 0], sample["cam2ego"][0, 0], rtol=0, atol=1e-6)
     driven = (cam2keyego[0] - sample["cam2ego"][0])[:, 0, 3]
@@ -96,7 +96,7 @@ def test_labels_are_sparse_and_of_all_classes():
     assert sample["gt_foreground"].any() and hits[sample["gt_foreground"]].all()
 
 
-def test_heatmaps_are_warm_where_the_boxes_are():
+def test_heatmaps_are_high_at_the_boxes():
     height, width = 256, 704
     (sample,) = fake_samples(
         1, num_frames=1, num_cameras=4, image_size=(height, width), training=True
@@ -107,9 +107,9 @@ def test_heatmaps_are_warm_where_the_boxes_are():
     depth = projected[..., 2]
     source = torch.nn.functional.pad(projected / depth[..., None], (0, 1), value=1)
     u, v = (source @ sample["image_aug"].double().mT)[..., :2].unbind(-1)
-    seen = (depth > 10) & (u > 50) & (u < width - 50) & (v > 20) & (v < height - 20)
-    camera, box = seen.nonzero(as_tuple=True)
-    column, row = (u[seen] / 4).long(), (v[seen] / 4).long()
+    visible = (depth > 10) & (u > 50) & (u < width - 50) & (v > 20) & (v < height - 20)
+    camera, box = visible.nonzero(as_tuple=True)
+    column, row = (u[visible] / 4).long(), (v[visible] / 4).long()
     assert len(box) > 15
     assert (sample["gt_heatmap"][camera, classes[box], row, column] > 0.3).all()
     other = (classes[box] + 1) % len(CLASS_NAMES)
@@ -119,11 +119,11 @@ def test_heatmaps_are_warm_where_the_boxes_are():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_frames": 0}, "start at 1, got 0 and 6"),
-        ({"num_cameras": 0}, "start at 1, got 2 and 0"),
+        ({"num_frames": 0}, "must be at least 1, got 0 and 6"),
+        ({"num_cameras": 0}, "must be at least 1, got 2 and 0"),
         ({"image_size": (0, 64)}, "positive"),
     ],
 )
-def test_sizes_that_make_no_sense(change, message):
+def test_impossible_sizes(change, message):
     with pytest.raises(ValueError, match=message):
         fake_drive(**{**SIZES, **change})

@@ -1,4 +1,4 @@
-"""The mapper: one row -> the sample dict of SPEC section 2, for any rig."""
+"""The mapper: from a row to the sample dict (docs/model.md, "Inputs and outputs"), for any rig."""
 
 import pickle
 from dataclasses import replace
@@ -72,19 +72,19 @@ def test_training_sample(synthetic, mapper):
     assert (sample["gt_depth"][sample["gt_foreground"]] > 0).all()
 
 
-def test_training_sample_is_the_published_one(synthetic, mapper, tmp_path):
+def test_training_sample_equals_the_published_code(synthetic, mapper, tmp_path):
     mapper = mapper()
-    given = PublishedSample.prepare(synthetic, mapper, 1, 7, tmp_path)
+    published = PublishedSample.prepare(synthetic, mapper, 1, 7, tmp_path)
     sample = mapper(synthetic, 1, rng(7))
     images = [Image.fromarray(i.permute(1, 2, 0).numpy()) for i in sample["images"].flatten(0, 1)]
     normalised = torch.stack([normalise(image) for image in images])
-    assert torch.equal(given.images().flatten(0, 1), normalised)
-    assert not labels_differ((sample["gt_depth"], sample["gt_foreground"]), given.labels())
+    assert torch.equal(published.images().flatten(0, 1), normalised)
+    assert not labels_differ((sample["gt_depth"], sample["gt_foreground"]), published.labels())
     # OpenCV warps in steps of 1/32 pixel.
-    torch.testing.assert_close(sample["gt_heatmap"], given.heatmaps(), rtol=0, atol=3e-2)
+    torch.testing.assert_close(sample["gt_heatmap"], published.heatmaps(), rtol=0, atol=3e-2)
 
 
-def test_evaluation_sample_has_no_truth(synthetic, mapper):
+def test_evaluation_sample_has_no_ground_truth(synthetic, mapper):
     sample = mapper(training=False)(synthetic, 1)
     assert set(sample) == ALWAYS
     check_shapes(sample, 2, 6)
@@ -92,8 +92,8 @@ def test_evaluation_sample_has_no_truth(synthetic, mapper):
     assert (sample["image_aug"][:, 2, 2] == 1).all()
 
 
-def test_boxes_and_labels_can_be_asked_for(synthetic, mapper):
-    """As of training, on images that are not augmented."""
+def test_evaluation_sample_with_boxes_and_labels(synthetic, mapper):
+    """Those of training, with images that are not augmented."""
     sample = mapper(training=False, with_boxes=True, with_labels=True)(synthetic, 1)
     plain = mapper(training=False)(synthetic, 1)
     assert set(sample) == TRAINING
@@ -105,7 +105,7 @@ def test_boxes_and_labels_can_be_asked_for(synthetic, mapper):
     assert (sample["gt_depth"] > 0).sum() > 1000 and sample["gt_foreground"].any()
 
 
-def test_generator_decides_everything(synthetic, mapper):
+def test_samples_depend_on_the_generator_only(synthetic, mapper):
     first, same, other = (mapper()(synthetic, 1, rng(seed)) for seed in (3, 3, 4))
     tensors = {key for key, value in first.items() if torch.is_tensor(value)}
     assert tensors >= {"images", "image_aug", "bev_aug", "gt_depth", "gt_heatmap"}
@@ -117,7 +117,7 @@ def test_generator_decides_everything(synthetic, mapper):
         mapper()(synthetic, 1)
 
 
-def test_a_scenes_first_sample_stands_in_for_the_one_before(synthetic, mapper):
+def test_the_first_sample_of_a_scene_replaces_its_previous_frame(synthetic, mapper):
     sample = mapper()(synthetic, 0, rng())
     for key in ("images", "gt_depth", "gt_foreground", "ego2global"):
         assert torch.equal(sample[key][0], sample[key][1]), key
@@ -132,13 +132,13 @@ def test_number_and_spacing_of_frames(synthetic, mapper, frames, spacing):
         np.testing.assert_array_equal(sample["ego2global"][time], expected)
     tokens = [synthetic.index[2 - spacing * time].sample_token for time in range(frames)]
     assert sample["frame_tokens"] == tokens and tokens[0] == sample["sample_token"]
-    with pytest.raises(ValueError, match="start at 1"):
+    with pytest.raises(ValueError, match="must be at least 1"):
         mapper(num_frames=0)
 
 
-def test_a_missing_neighbour_stands_in(rig, frames, mapper, tmp_path):
-    """Five samples, the middle one lost. Linked across the gap, the one before it is the frame
-    before; cut there, the key frame stands in, and what is beyond the gap is out of reach."""
+def test_frames_across_a_gap(rig, frames, mapper, tmp_path):
+    """Five samples without the middle one. If its neighbours are linked, frames continue across the
+    gap; otherwise the key frame replaces all frames before the gap."""
     rig([(64, 48)], count=5)
     rows = [rows for place, rows in enumerate(frames(5)) if place != 2]
     for cut, sources in ((False, (3, 2, 1, 0)), (True, (3, 2, 3, 3))):
@@ -168,7 +168,7 @@ def test_cameras_that_change_within_a_scene_are_refused(rig, frames, mapper, tmp
 
 
 def test_frames_share_the_augmentation(rig, mapper):
-    """All pictures of a rig's camera are alike, so its augmented frames must be too."""
+    """All images of a rig's camera are equal, so its augmented frames must be equal too."""
     dataset = rig([(64, 48), (64, 48)])
     images = mapper()(dataset, 1, rng())["images"]
     assert torch.equal(images[0], images[1]) and not torch.equal(images[0, 0], images[0, 1])
@@ -184,7 +184,7 @@ def test_any_rig(rig, mapper, sizes, training):
     sample = mapper(training=training)(dataset, 2, rng())
     check_shapes(sample, 2, len(sizes))
     assert sample["reference_camera"] == reference
-    if not training:  # resized to the network's width, whatever it was
+    if not training:  # resized from any width to the network's
         factors = sample["image_aug"][:, 0, 0]
         np.testing.assert_allclose(factors, [W / width for width, _ in sizes], rtol=1e-6)
     else:
@@ -195,24 +195,21 @@ def test_any_rig(rig, mapper, sizes, training):
     np.testing.assert_allclose(key, dataset.index[2].cam2ego[reference], atol=1e-5)
 
 
-def test_only_objects_with_points_count(rig, mapper):
-    instances = mapper(training=False, with_boxes=True)(rig([(64, 48)]), 0)["instances"]
+def test_only_objects_with_points_in_the_grid_are_used(rig, mapper):
+    dataset = rig([(64, 48)])  # its object with points is at (10, 0)
+    instances = mapper(training=False, with_boxes=True)(dataset, 0)["instances"]
     assert instances.gt_classes.tolist() == [0]
-
-
-def test_boxes_that_leave_the_grid_are_dropped(rig, mapper):
-    dataset = rig([(64, 48)])  # its object is at (10, 0)
-    make = mapper()
-    make.grid = BEVGrid(x_range=(-8.0, 8.0), y_range=(-8.0, 8.0), cell=0.8)
-    assert len(make(dataset, 0, rng())["instances"].gt_classes) == 0
-    make.grid = BEVGrid(x_range=(-16.0, 16.0), y_range=(-16.0, 16.0), cell=0.8)
-    assert len(make(dataset, 0, rng())["instances"].gt_classes) == 1
+    training_mapper = mapper()
+    for reach, count in ((8.0, 0), (16.0, 1)):
+        bounds = (-reach, reach)
+        training_mapper.grid = BEVGrid(x_range=bounds, y_range=bounds, cell=0.8)
+        assert len(training_mapper(dataset, 0, rng())["instances"].gt_classes) == count
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_labelled_pixels_lift_into_the_boxes(synthetic, mapper, seed):
-    """Depth maps, image and BEV augmentation, calibration and boxes agree: foreground pixels,
-    lifted by the model's own geometry, lie in the augmented boxes."""
+    """Depth maps, augmentations, calibration and boxes are consistent: foreground pixels, lifted
+    by the model's geometry, are in the augmented boxes."""
     sample = mapper()(synthetic, 1, rng(seed))
     cameras = Cameras.from_samples([sample])
     boxes = sample["instances"].gt_boxes_3d.tensor.clone()
@@ -232,7 +229,7 @@ def test_labelled_pixels_lift_into_the_boxes(synthetic, mapper, seed):
 
 
 def test_heatmap_peaks_are_on_the_objects(rig, mapper):
-    """The car straight ahead of the camera: the peak is where its centre projects to."""
+    """Of a car straight ahead of the camera: the peak is at its projected centre."""
     dataset = rig([(640, 480)])
     sample = mapper()(dataset, 0, rng(2))
     center = torch.tensor([[10.0, 0.0, 1.0]], dtype=torch.float64)
@@ -250,7 +247,7 @@ def test_heatmap_peaks_are_on_the_objects(rig, mapper):
 @pytest.mark.parametrize("combination", [True, False])
 @pytest.mark.parametrize("pseudo", [True, False])
 def test_intensification_can_be_switched(rig, mapper, tmp_path, combination, pseudo):
-    """One foreground point of each kind, on rows of pixels of their own."""
+    """One foreground point of each group, in different rows of pixels."""
 
     def at(row):
         u, v, depth = (np.array([x], np.float32) for x in (88.5, row + 0.5, 10 + row))
@@ -261,14 +258,14 @@ def test_intensification_can_be_switched(rig, mapper, tmp_path, combination, pse
     labels = [PointLabels(**{group: at(row) for group, row in rows.items()})]
     path = label_path(tmp_path, "sample0")
     write_point_labels(path, labels, np.array([(176, 64)]), source="", statistics="")
-    wanted = {"sweep"} | ({"combined"} if combination else set())
+    expected = {"sweep"} | ({"combined"} if combination else set())
     if pseudo:
-        wanted |= {"pseudo"} if combination else {"pseudo", "pseudo_uncombined"}
-    make = mapper(num_frames=1, frame_combination=combination, pseudo_points=pseudo)
-    make.image_aug = ImageAugmentation(
+        expected |= {"pseudo"} if combination else {"pseudo", "pseudo_uncombined"}
+    mapper = mapper(num_frames=1, frame_combination=combination, pseudo_points=pseudo)
+    mapper.image_aug = ImageAugmentation(
         image_size=(64, 176), scale=(1.0, 1.0), flip_prob=0, max_rotation=0
     )
-    sample = make(dataset, 0, rng())
+    sample = mapper(dataset, 0, rng())
     found = sample["gt_depth"][0, 0].nonzero()
-    assert found.tolist() == [[row, 88] for group, row in rows.items() if group in wanted]
-    assert sample["gt_foreground"].sum() == len(wanted)
+    assert found.tolist() == [[row, 88] for group, row in rows.items() if group in expected]
+    assert sample["gt_foreground"].sum() == len(expected)

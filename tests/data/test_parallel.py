@@ -1,4 +1,4 @@
-"""Rows over processes: all results, errors as they are, no process left behind."""
+"""Rows distributed over processes: all results, errors unchanged, no process left."""
 
 import functools
 import math
@@ -14,8 +14,8 @@ import pytest
 from fsdbev.data.parallel import map_rows
 
 ROOT = Path(__file__).parents[2]
-# What works on a row must be importable in a new process: here functions of Python's own, of which
-# ``functools.partial`` makes one that takes a row.
+# New processes must be able to import the function: here functions of the standard library, which
+# ``functools.partial`` turns into functions of a row.
 FACTORIAL = (functools.partial, (math.factorial,))
 
 
@@ -33,7 +33,7 @@ def test_every_row_has_its_result(rows, workers):
     [(functools.partial(operator.truediv, 1), ZeroDivisionError), (1, TypeError)],
     ids=["of a row", "of the start"],
 )
-def test_errors_come_through(workers, function, error):
+def test_errors_are_raised(workers, function, error):
     with pytest.raises(error):
         list(map_rows(functools.partial, (function,), 1000, workers))
 
@@ -44,14 +44,14 @@ def test_killed_worker_is_an_error():
 
 
 @pytest.mark.usefixtures("no_process_left")
-def test_given_up_halfway():
+def test_closed_early():
     results = map_rows(*FACTORIAL, 1000, 1)
     next(results)
     results.close()
 
 
 def test_workers_end_with_their_parent():
-    """Each prints its rows' numbers: the output ends, far from done, when the last of them has."""
+    """The workers print row numbers; their output ends early, when the last of them has ended."""
     code = (
         "import functools\n"
         "from fsdbev.data.parallel import map_rows\n"

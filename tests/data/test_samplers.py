@@ -1,4 +1,4 @@
-"""Samplers: endless, repeatable, split over ranks, balanced by class; whole scenes."""
+"""Samplers: infinite, reproducible, split over ranks, balanced by class, by scene."""
 
 from itertools import islice
 
@@ -14,7 +14,7 @@ def take(sampler, count):
 
 
 def presence(counts, rows=2000, seed=0):
-    """(rows, classes) with ``counts`` samples a class."""
+    """Returns (rows, classes) booleans with ``counts`` samples per class."""
     rng = np.random.default_rng(seed)
     present = np.zeros((rows, len(counts)), bool)
     for column, count in enumerate(counts):
@@ -37,7 +37,7 @@ def test_an_epoch_has_every_row_once():
         lambda seed: ClassBalancedSampler(presence([9, 40]), seed=seed),
     ],
 )
-def test_the_seed_decides(make):
+def test_draws_depend_on_the_seed_only(make):
     assert take(make(5), 200) == take(make(5), 200)
     assert take(make(5), 200) != take(make(6), 200)
 
@@ -52,7 +52,7 @@ def test_ranks_take_turns(monkeypatch, world_size):
         assert mine == expected[rank::world_size]
 
 
-def test_starting_later_continues_the_same_draws():
+def test_a_later_start_continues_the_same_draws():
     sampler = ClassBalancedSampler(presence([9, 40]), seed=3)
     expected = take(sampler, 120)
     sampler.start = 77
@@ -75,20 +75,20 @@ def test_classes_share_the_draws_evenly():
     rows = sampler.epoch_rows(0)
     assert len(rows) == sampler.epoch_size
     # A sample with several classes counts for each, so a class gets its share or more.
-    seen = present[rows].sum(axis=0)
+    drawn = present[rows].sum(axis=0)
     share = sampler.epoch_size // 10
-    assert (seen >= share).all()
+    assert (drawn >= share).all()
     plain = present[EpochSampler(len(present), seed=0).epoch_rows(0)].sum(axis=0)
-    assert seen.max() / seen.min() < 10 < plain.max() / plain.min()
-    # Samples of a class alone are drawn in equal numbers on average.
-    alone = presence([1000, 10])
-    alone[alone.all(axis=1), 0] = False
-    drawn = alone[ClassBalancedSampler(alone, seed=1).epoch_rows(0)].sum(axis=0)
+    assert drawn.max() / drawn.min() < 10 < plain.max() / plain.min()
+    # With one class per sample, the classes are drawn equally often.
+    single = presence([1000, 10])
+    single[single.all(axis=1), 0] = False
+    drawn = single[ClassBalancedSampler(single, seed=1).epoch_rows(0)].sum(axis=0)
     assert drawn[0] == drawn[1]
 
 
 def test_number_of_draws_is_that_of_the_class_counts():
-    """nuScenes train: 28130 samples whose classes add up to 123580 give about 123 k draws."""
+    """28130 samples of nuScenes train with 123580 (sample, class) pairs: about 123 k draws."""
     counts = [27558, 20120, 5855, 7974, 8195, 12100, 6570, 7010, 19200, 8998]
     sampler = ClassBalancedSampler(presence(counts, rows=28130), seed=0)
     assert sampler.epoch_size == pytest.approx(123_580, abs=10)
@@ -105,7 +105,7 @@ def test_absent_classes_are_left_out_and_none_at_all_is_an_error():
 
 
 def rows_of_ranks(monkeypatch, scene_ids, world_size):
-    """Rows that each rank gets of whole scenes."""
+    """Returns the rows of each rank."""
     monkeypatch.setattr(samplers.comm, "get_world_size", lambda: world_size)
     ranks = []
     for rank in range(world_size):
@@ -117,7 +117,7 @@ def rows_of_ranks(monkeypatch, scene_ids, world_size):
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
-def test_ranks_get_whole_scenes_in_order(monkeypatch, world_size):
+def test_ranks_get_complete_scenes_in_order(monkeypatch, world_size):
     lengths = np.random.default_rng(world_size).integers(1, 40, 20)
     scene_ids = np.repeat(np.arange(20), lengths)
     ranks = rows_of_ranks(monkeypatch, scene_ids, world_size)
@@ -130,9 +130,6 @@ def test_ranks_get_whole_scenes_in_order(monkeypatch, world_size):
     assert max(sizes) - min(sizes) <= lengths.max()
 
 
-def test_rows_of_a_scene_may_lie_apart(monkeypatch):
+def test_scattered_rows_and_more_ranks_than_scenes(monkeypatch):
     assert rows_of_ranks(monkeypatch, [0, 1, 0, 2, 1, 0], 1) == [[0, 2, 5, 1, 4, 3]]
-
-
-def test_more_ranks_than_scenes(monkeypatch):
     assert rows_of_ranks(monkeypatch, [0, 0, 1, 1, 1], 4) == [[2, 3, 4], [0, 1], [], []]

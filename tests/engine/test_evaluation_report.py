@@ -98,7 +98,7 @@ def test_the_page_says_what_the_metrics_say(page, evaluated):
         for name in ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
     }
     head, *rows = rows_of(page, "Precision and errors by class")
-    assert head[:3] == ["class", "true boxes", "AP"] and len(rows) == len(CLASSES) + 1
+    assert head[:3] == ["class", "ground-truth boxes", "AP"] and len(rows) == len(CLASSES) + 1
     for name, row in zip(CLASSES, rows, strict=False):
         assert row[0] == name.replace("_", " ") and row[2] == f"{metrics[f'AP_{name}']:.3f}"
     assert rows[-1][2] == f"{metrics['mAP']:.3f}"
@@ -127,10 +127,8 @@ def test_bands_and_confusion_count_all_true_boxes(page):
 def test_worst_samples_say_what_is_wrong(page):
     samples = page[page.index('<section id="samples"') :]
     assert samples.index("<h3>Worst</h3>") < samples.index("<h3>Best</h3>")
-    found, true, missed = map(
-        int,
-        re.search(r"Found (\d+) of (\d+) true boxes\.</p>\s*<p>Missed: (\d+) \(", samples).groups(),
-    )
+    lines = r"Found (\d+) of (\d+) ground-truth boxes\.</p>\s*<p>Missed: (\d+) \("
+    found, true, missed = map(int, re.search(lines, samples).groups())
     assert missed == true - found > 0
 
 
@@ -164,10 +162,10 @@ def test_a_class_without_true_boxes_is_named(cfg, monkeypatch):
     monkeypatch.setattr(scoring, "read_truth", read_truth)
     write_report(cfg, ReportSource(), scored(cfg))
     page = written(cfg)
-    assert "There are no true boxes of: bus." in page
+    assert "There are no ground-truth boxes of: bus." in page
     row = rows_of(page, "Precision and errors by class")[1 + CLASSES.index("bus")]
     assert row[1:4] == ["0", "0.000", "0.000"] and row[-1] == "1.000"
-    assert page.count("no true boxes<") == 1  # below its curve
+    assert page.count("no ground truth<") == 1  # below its curve
 
 
 def test_no_predictions_and_no_frame_index(cfg, caplog):

@@ -164,7 +164,7 @@ def test_all_processes_skip_an_iteration_together_and_pass_over_a_damaged_checkp
     again = train_net(tmp_path, "--resume", *BAD)
     assert again.returncode == 0, again.stderr
     log = (output / "log.txt").read_text()
-    assert "model_0000001.pth is passed over" in log and "training from iteration 1" in log
+    assert "model_0000001.pth is skipped" in log and "training from iteration 1" in log
     assert "1 of 5 that train.max_sk" in log
     weights = read_checkpoint(str(output / "model_final.pth"))["model"]
     assert all(value.isfinite().all() for value in weights.values())

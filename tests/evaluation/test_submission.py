@@ -155,7 +155,7 @@ def test_check_boxes_count_and_fields():
 
 
 def test_attribute_rules():
-    """SPEC section 8."""
+    """docs/model.md, "Head, targets, decoding"."""
     moving = {name: attribute_of(name, 0.21) for name in CLASS_NAMES}
     still = {name: attribute_of(name, 0.2) for name in CLASS_NAMES}
     vehicles = ("car", "truck", "construction_vehicle", "trailer")
@@ -186,7 +186,7 @@ def test_file_there_and_back(tmp_path):
 def test_read_submission_refuses_other_files(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps({"mean_ap": 0.1}))
-    with pytest.raises(ValueError, match="metrics.json is no nuScenes submission"):
+    with pytest.raises(ValueError, match="metrics.json is not a nuScenes submission"):
         read_submission(path)
 
 

@@ -140,5 +140,5 @@ def test_what_cannot_be_exported(model):
     arguments = {"batch_size": 1, "num_cameras": 2}
     with pytest.raises(ValueError, match="only an FSDBEV can be exported, got a Linear"):
         DeploymentGraph(nn.Linear(1, 1), options=GraphOptions(), **arguments)
-    with pytest.raises(ValueError, match="one frame has nothing to keep"):
+    with pytest.raises(ValueError, match="one frame cannot be streamed"):
         DeploymentGraph(small_model(1), options=GraphOptions(stream=True), **arguments)

@@ -232,7 +232,7 @@ def test_an_export_that_is_there_stays(tool, arguments, tmp_path, capsys):
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "model.onnx").write_text("mine")
     assert tool.main([*arguments, "--num-cameras", "2"]) == 1
-    assert "deploy is there already: remove it" in capsys.readouterr().err
+    assert "deploy already exists: remove it" in capsys.readouterr().err
     assert (tmp_path / "deploy" / "model.onnx").read_text() == "mine"
     assert left_in(tmp_path) == ["deploy", "model.onnx"]
 
@@ -255,10 +255,10 @@ def test_operators_that_are_not_built(monkeypatch, name):
     ("more", "message"),
     [
         (["model.nothing=1"], "unknown key 'model.nothing'"),
-        (["--batch-size", "0"], "start at 1, got 0 and 6"),
-        (["--num-cameras", "0"], "start at 1, got 1 and 0"),
+        (["--batch-size", "0"], "at least 1, got 0 and 6"),
+        (["--num-cameras", "0"], "at least 1, got 1 and 0"),
         (["--weights", "no.pth"], "no.pth"),
-        (["--stream", "model.num_frames=1", "--weights", ""], "one frame has nothing to keep"),
+        (["--stream", "model.num_frames=1", "--weights", ""], "one frame cannot be streamed"),
         (["--test-samples", "dataloader.dataroot=nowhere"], "nowhere"),
     ],
 )
@@ -272,7 +272,7 @@ def test_the_tool_explains(tool, arguments, tmp_path, capsys, more, message):
 def test_cameras_of_test_samples_are_not_fake(tool, arguments, capsys):
     with pytest.raises(SystemExit):
         tool.main([*arguments, "--test-samples", "--num-cameras", "2"])
-    assert "have their own" in capsys.readouterr().err
+    assert "have their own cameras" in capsys.readouterr().err
 
 
 @pytest.fixture

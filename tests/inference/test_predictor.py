@@ -185,7 +185,7 @@ def replace_first(image):
     [
         (
             replace_first(np.zeros((10, 10, 3), np.uint8)),
-            "'CAM_FRONT_LEFT': 10 x 10 pixels, but the rig says 160 x 90",
+            "'CAM_FRONT_LEFT': 10 x 10 pixels, but the rig has 160 x 90",
         ),
         (replace_first(np.zeros((90, 160))), "uint8 RGB"),
         (replace_first(None), "'CAM_FRONT_LEFT'.*uint8 RGB"),

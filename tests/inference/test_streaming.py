@@ -174,7 +174,7 @@ def test_images_left_out_that_are_needed(two_frames):
     stream, scene = two_frames.stream, Scene("a")
     with pytest.raises(
         ValueError,
-        match="images of sample 'a-4' hold 1 of 2 frames, and the stream has no frame 'a-3' of "
+        match="sample 'a-4' has images of 1 of 2 frames, and the stream has no frame 'a-3' of "
         "scene 'a' .* give its images too",
     ):
         stream([scene.sample(4, given=1)])
@@ -358,7 +358,7 @@ def test_what_can_be_streamed():
     with pytest.raises(ValueError, match="Other cannot be streamed"):
         StreamingPredictor(other)
     for wrong in ({"frame_spacing": 0}, {"max_scenes": 0}):
-        with pytest.raises(ValueError, match="start at 1, got"):
+        with pytest.raises(ValueError, match="at least 1, got"):
             StreamingPredictor(small_model(), **wrong)
 
 

@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import their shared cases, and more of each be tried."""
+"""Import path of this folder's shared cases, and a hypothesis profile with more examples."""
 
 import pathlib
 import sys

@@ -1,4 +1,7 @@
-"""Small calls of lift_splat, and its two entries in four forms that must agree."""
+"""Small arguments of lift_splat, and the four implementations that must agree.
+
+Shapes: S weight sets, V views, P (view, output) pairs, D depth bins, C channels, h x w features.
+"""
 
 from dataclasses import replace
 
@@ -16,16 +19,16 @@ from fsdbev.layers import (
 
 
 def reference(weights, foreground, context, *, frustum, **rest):
-    """The reference, with the operator's keywords."""
-    places = (rest[k] for k in ("undo_image_aug", "image2bev", "view", "output", "num_outputs"))
+    """Calls the reference with the operator's keywords."""
+    geometry = (rest[k] for k in ("undo_image_aug", "image2bev", "view", "output", "num_outputs"))
     thresholds = (rest["depth_threshold"], rest["foreground_threshold"])
     return lift_splat_reference(
-        weights, foreground, context, *places, *frustum.arguments(), *thresholds
+        weights, foreground, context, *geometry, *frustum.arguments(), *thresholds
     )
 
 
 def through_cells(weights, foreground, context, *, undo_image_aug, image2bev, frustum, **rest):
-    """Cells first, then the sums."""
+    """Computes the cells, then the sums."""
     cells = frustum_cells(
         undo_image_aug=undo_image_aug,
         image2bev=image2bev,
@@ -39,15 +42,15 @@ def through_cells(weights, foreground, context, *, undo_image_aug, image2bev, fr
 
 
 def reference_through_cells(weights, foreground, context, *, frustum, **rest):
-    """The references of both steps."""
+    """Computes both steps with their references."""
     matrices = (rest[k] for k in ("undo_image_aug", "image2bev", "view"))
     sizes = (weights.shape[2], tuple(weights.shape[3:]))
     cells = frustum_cells_reference(*matrices, *sizes, *frustum.arguments())
-    places = (rest[k] for k in ("view", "output", "num_outputs"))
+    pairs = (rest[k] for k in ("view", "output", "num_outputs"))
     thresholds = (rest["depth_threshold"], rest["foreground_threshold"])
     grid_size = (frustum.count[1], frustum.count[0])
     return splat_cells_reference(
-        weights, foreground, context, cells, *places, grid_size, *thresholds
+        weights, foreground, context, cells, *pairs, grid_size, *thresholds
     )
 
 
@@ -60,10 +63,11 @@ ALL = {
 
 
 def by_hand(**changes):
-    """Arguments of the operator; ``changes`` may name attributes of the frustum too.
+    """Arguments for expectations by hand; ``changes`` may include attributes of the frustum.
 
     One view of 1 x 3 features and two bins: u = 0, 2, 4 pixels, depth 1 and 3 m. BEV frame:
-    x = depth, y = u depth, on a 4 x 4 grid of cells 2 m long and 4 m wide from (0, 0)."""
+    x = depth, y = u * depth, on a 4 x 4 grid of cells 2 m long and 4 m wide from (0, 0).
+    """
     image2bev = torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0.5], [0, 0, 0, 1]])
     arguments = dict(
         weights=torch.tensor([0.5, 0.6, 0.7, 0.1, 0.2, 0.3]).reshape(1, 1, 2, 1, 3),
@@ -85,12 +89,12 @@ def by_hand(**changes):
         size=(2.0, 4.0, 1.0),
         count=(4, 4, 1),
     )
-    own = {name: changes.pop(name) for name in list(changes) if hasattr(frustum, name)}
-    return {**arguments, "frustum": replace(frustum, **own), **changes}
+    of_frustum = {name: changes.pop(name) for name in list(changes) if hasattr(frustum, name)}
+    return {**arguments, "frustum": replace(frustum, **of_frustum), **changes}
 
 
 def cells_of(bev):
-    """{(y, x): value of channel 0} of the cells that are not zero."""
+    """Returns {(y, x): value of channel 0} of the cells that are not zero."""
     plane = bev[0, 0, 0]
     return {tuple(c): round(plane[tuple(c)].item(), 5) for c in plane.nonzero().tolist()}
 
@@ -98,7 +102,7 @@ def cells_of(bev):
 def scene(
     sets=2, views=3, bins=7, channels=5, height=3, width=4, outputs=2, dtype=torch.float32, seed=0
 ):
-    """Random cameras over a 9 x 6 grid, BEV-paste pairs; about half of the points take part."""
+    """Random cameras over a 9 x 6 grid, with BEV-paste pairs; about half of the points are used."""
     generator = torch.Generator().manual_seed(seed)
 
     def rand(*shape):
@@ -132,6 +136,7 @@ def scene(
 
 
 def gradients(op, arguments):
+    """Returns the BEV features and the gradients of weights and context."""
     leaves = {k: arguments[k].detach().clone().requires_grad_() for k in ("weights", "context")}
     bev = op(**{**arguments, **leaves})
     (bev * torch.linspace(-1, 1, bev.numel(), dtype=bev.dtype).view_as(bev)).sum().backward()

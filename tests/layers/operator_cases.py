@@ -1,4 +1,4 @@
-"""Small sensible arguments of every registered operator, and its reference in plain PyTorch."""
+"""Small valid arguments of every registered operator, and its reference in plain PyTorch."""
 
 import torch
 from lift_splat_cases import scene
@@ -16,7 +16,7 @@ from fsdbev.layers.resample import _turn
 
 
 def splat_arguments(values):
-    """(lift_splat's, frustum_cells', splat_cells') arguments in the order of the schemas."""
+    """Returns the arguments of lift_splat, frustum_cells and splat_cells in schema order."""
     *features, undo, image2bev, view, output, outputs, frustum, depth, foreground = values.values()
     geometry = (undo, image2bev, view)
     lift = [*features, *geometry, output, outputs, *frustum.arguments(), depth, foreground]
@@ -29,7 +29,7 @@ def splat_arguments(values):
 
 
 def arguments_of(name, seed=0):
-    """Valid arguments of an operator, in the order of its schema."""
+    """Returns valid arguments of an operator, in the order of its schema."""
     if name.startswith(("lift", "frustum", "splat")):
         lift, frustum, splat = splat_arguments(scene(seed=seed))
         grad = torch.rand(2, 2, 5, 6, 9)
@@ -61,7 +61,7 @@ def arguments_of(name, seed=0):
 
 REFERENCES = {
     "lift_splat": lift_splat_reference,
-    "lift_splat_backward": None,  # its shapes alone: values are those of autograd, tested elsewhere
+    "lift_splat_backward": None,  # only shapes: gradients are compared in test_lift_splat.py
     "frustum_cells": frustum_cells_reference,
     "splat_cells": splat_cells_reference,
     "splat_cells_backward": None,
@@ -69,5 +69,5 @@ REFERENCES = {
     "draw_gaussians": draw_gaussians_reference,
     "rotated_iou": rotated_iou_reference,
     "grouped_nms": grouped_nms_reference,
-    "resample_image": None,  # Pillow takes an angle, not a turn
+    "resample_image": None,  # Pillow accepts an angle, no fixed-point matrix: test_resample.py
 }

@@ -1,4 +1,4 @@
-"""What holds with and without the compiled operators; and that the CUDA kernels compile."""
+"""The layers without the compiled extension, and the compilation of the CUDA kernels."""
 
 import inspect
 import re
@@ -16,7 +16,7 @@ CUDA_SOURCES = sorted((ROOT / "fsdbev" / "layers" / "csrc" / "cuda").glob("*.cu"
 
 WITHOUT_EXTENSION = """
 import sys, warnings
-sys.modules["fsdbev.layers._C"] = None  # importing it fails, as where it was not built
+sys.modules["fsdbev.layers._C"] = None  # importing it fails, as if it had not been built
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import torch
@@ -56,11 +56,11 @@ with warnings.catch_warnings(record=True) as caught:
 
 
 def cxx_standard():
-    """The flag with which this PyTorch builds extensions; it has no name for it."""
+    """Returns the C++ standard of this PyTorch's extensions, which no attribute contains."""
     return re.search(r"-std=c\+\+\d+", inspect.getsource(cpp_extension)).group()
 
 
-def test_without_the_extension_twins_take_over_and_one_warning_says_so():
+def test_without_the_extension_references_are_used_with_one_warning():
     command = [sys.executable, "-c", WITHOUT_EXTENSION]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -70,9 +70,10 @@ def test_without_the_extension_twins_take_over_and_one_warning_says_so():
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 @pytest.mark.parametrize("source", CUDA_SOURCES, ids=lambda path: path.name)
 def test_cuda_kernels_compile(source, tmp_path):
-    """The device code for every GPU from 7.5 to 9.0; the host code is checked, not generated.
+    """Device code for compute capabilities 7.5 to 9.0; host code is checked, not generated.
 
-    Sources look at no other capability than 9.0, so two runs of the front end do, or one."""
+    Sources distinguish capability 9.0 only, so one or two runs of the front end cover all.
+    """
     include = Path(torch.__file__).parent / "include"
     command = ["nvcc", "-fatbin", str(source), "-o", str(tmp_path / "kernels.fatbin")]
     command += [f"-I{include}", f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}"]
@@ -88,7 +89,7 @@ def test_cuda_kernels_compile(source, tmp_path):
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def test_cuda_sources_look_at_no_other_capability():
+def test_cuda_sources_distinguish_capability_9_only():
     folder = ROOT / "fsdbev" / "layers" / "csrc"
     texts = [path.read_text() for pattern in ("*.h", "cuda/*") for path in folder.glob(pattern)]
     uses = [use for text in texts for use in re.findall(r"__CUDA_ARCH__ *[<>=]+ *\d+", text)]

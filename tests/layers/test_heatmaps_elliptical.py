@@ -1,4 +1,4 @@
-"""elliptical_heatmaps: by hand, against a drawing of the whole image and the reference, with
+"""elliptical_heatmaps: by hand, against a full-resolution drawing and the reference, with
 degenerate and malformed input."""
 
 import math
@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nms_cases import needs_extension, threads
 from oracles.heatmaps import full_size_maps, published_heatmaps
 
-from fsdbev.layers import EXTENSION_BUILT, elliptical_heatmaps, elliptical_heatmaps_reference
-
-needs_extension = pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
+from fsdbev.layers import elliptical_heatmaps, elliptical_heatmaps_reference
 
 
 def reference(*tensors, num_classes, image_size, stride):
@@ -30,7 +29,7 @@ def call(op, arguments):
 
 
 def one_view(*boxes, class_ids=None, **changes):
-    """Boxes of an 8 x 8 image that the network sees as it is, in 2 x 2 cells."""
+    """Boxes in an 8 x 8 image without augmentation; the heatmap has 2 x 2 cells."""
     return {
         "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         "view": torch.zeros(len(boxes), dtype=torch.int64),
@@ -56,21 +55,21 @@ def test_by_hand(op):
 
 
 @both
-def test_looks_between_pixels(op):
-    # The network image lies half a pixel right of the original: column 1 looks at 0.5, 2 at 1.5.
+def test_interpolates_between_pixels(op):
+    # Shifted to the right by half a pixel: columns 1 and 2 sample the original at 0.5 and 1.5.
     image_aug = torch.eye(4)[None].clone()
     image_aug[0, 0, 3] = 0.5
-    maps = call(op, one_view((1, 1, 1, 1), image_aug=image_aug))  # the pixel (1, 1) alone
+    maps = call(op, one_view((1, 1, 1, 1), image_aug=image_aug))  # only the pixel (1, 1)
     assert maps.flatten().tolist() == [(0.5 + 0.5) / 4, 0, 0, 0]
 
 
 @both
-def test_the_largest_counts_before_interpolation(op):
+def test_maximum_over_boxes_before_interpolation(op):
     boxes = ((1, 1, 1, 1), (2, 1, 2, 1), (1, 1, 1, 1))
     image_aug = torch.eye(4)[None].clone()
     image_aug[0, 0, 3] = 0.5
     same = call(op, one_view(*boxes, image_aug=image_aug))
-    # Column 1 sees half of pixel 1, column 2 halves of both pixels: 0.5 + 1, not 0.5 + 0.5.
+    # Column 1 samples half of pixel 1, column 2 halves of both pixels: 0.5 + 1, not 0.5 + 0.5.
     assert same[0, 0, 0, 0] == 1.5 / 4
     apart = call(op, one_view(*boxes, class_ids=[0, 1, 0], image_aug=image_aug, num_classes=2))
     assert apart[0, :, 0, 0].tolist() == [1 / 4, 0.5 / 4]
@@ -86,7 +85,7 @@ def test_other_strides(op):
 
 
 def random_matrix(generator, source, image):
-    """Scaled, turned, perhaps flipped, so that the middle of the source image stays in sight."""
+    """Scales, rotates and perhaps flips; the centre of the source image stays in the image."""
     scale, angle, shift_x, shift_y, flip = torch.rand(5, generator=generator).tolist()
     scale = max(1 / 64, (0.5 + scale) * image[1] / max(source[0], 1))
     angle = 0.4 * (angle - 0.5)
@@ -121,13 +120,13 @@ def scene(
     }
 
 
-def drawn_whole(arguments):
+def drawn_at_full_size(arguments):
     """The definition, step by step: draw in the original image, warp every pixel, then reduce."""
     height, width = arguments["image_size"]
     maps = []
     for v, size in enumerate(arguments["source_sizes"].tolist()):
-        own = arguments["view"] == v
-        boxes, class_ids = arguments["boxes"][own], arguments["class_ids"][own]
+        mask = arguments["view"] == v
+        boxes, class_ids = arguments["boxes"][mask], arguments["class_ids"][mask]
         full = full_size_maps(boxes, class_ids, arguments["num_classes"], size).double()
         maps.append(warped(full, arguments["image_aug"][v].double(), height, width))
     middle = arguments["stride"] // 2 - 1  # a cell is the mean of its four middle pixels
@@ -136,7 +135,7 @@ def drawn_whole(arguments):
 
 
 def warped(full, image_aug, height, width):
-    """(C, rows, columns) seen through the matrix, bilinear, zero outside: (C, height, width)."""
+    """Warps (C, rows, columns) to (C, height, width): bilinear, zero outside of the image."""
     affine = image_aug[[0, 1, 3]][:, [0, 1, 3]]
     v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     points = torch.stack([u, v, torch.ones_like(u)]).double().flatten(1)
@@ -149,13 +148,13 @@ def warped(full, image_aug, height, width):
 
 @both
 @pytest.mark.parametrize("seed", range(2))
-def test_equals_a_whole_drawing(op, seed):
+def test_equals_a_full_size_drawing(op, seed):
     arguments = scene(seed=seed)
-    expected = drawn_whole(arguments)
+    expected = drawn_at_full_size(arguments)
     assert expected.shape == (2, 3, 8, 22) and expected.max() > 0.3
     found = call(op, arguments)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    # OpenCV warps in steps of 1/32 pixel, whose effect is large on boxes of a few pixels.
+    # OpenCV warps in steps of 1/32 pixel, which has a large effect on boxes of a few pixels.
     published = call(published_heatmaps, arguments)
     torch.testing.assert_close(found, published, rtol=0, atol=3e-2)
 
@@ -210,7 +209,7 @@ def test_boxes_that_draw_nothing(op, box):
 
 
 @both
-def test_boxes_larger_than_anything(op):
+def test_boxes_larger_than_the_image(op):
     for size in (1e6, 1e30, 3e38):
         maps = call(op, one_view((-size, -size, size, size)))
         torch.testing.assert_close(maps, torch.ones(1, 1, 2, 2))
@@ -241,7 +240,7 @@ def test_source_images_of_no_size_and_of_different_sizes(op):
     arguments["source_sizes"] = torch.tensor([[0, 35], [61, 0]])
     assert not call(op, arguments).any()
     arguments["source_sizes"] = torch.tensor([[61, 35], [30, 70]])
-    expected = drawn_whole(arguments)
+    expected = drawn_at_full_size(arguments)
     torch.testing.assert_close(call(op, arguments), expected, rtol=0, atol=1e-6)
 
 
@@ -286,12 +285,8 @@ def test_devices_must_agree():
 
 @needs_extension
 def test_result_does_not_depend_on_threads():
-    arguments = scene(views=7, boxes=40)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        expected = call(elliptical_heatmaps, arguments)
-        torch.set_num_threads(3)
-        assert torch.equal(call(elliptical_heatmaps, arguments), expected)
-    finally:
-        torch.set_num_threads(before)
+    arguments, found = scene(views=7, boxes=40), []
+    for number in (1, 3):
+        with threads(number):
+            found.append(call(elliptical_heatmaps, arguments))
+    assert torch.equal(*found)

@@ -6,12 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nms_cases import needs_cuda, needs_extension
 
-from fsdbev.layers import EXTENSION_BUILT, draw_gaussians, draw_gaussians_reference
-from fsdbev.layers.reference import heatmaps as twins
+from fsdbev.layers import draw_gaussians, draw_gaussians_reference
+from fsdbev.layers.reference import heatmaps as references
 
-needs_extension = pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 LARGEST = 2**63 - 1
 
 
@@ -23,7 +22,7 @@ both = pytest.mark.parametrize("op", [draw_gaussians, reference], ids=["op", "re
 
 
 def draw(op, *peaks, planes=1, shape=(5, 7)):
-    """Of (x, y, radius, plane)."""
+    """Draws peaks (x, y, radius, plane)."""
     table = torch.tensor(peaks, dtype=torch.int64).reshape(-1, 4)
     return op(table[:, :2], table[:, 2], table[:, 3], planes=planes, shape=shape)
 
@@ -48,14 +47,14 @@ def test_cut_at_the_border(op):
 
 
 @both
-def test_a_radius_of_nothing_and_one_beyond_the_grid(op):
+def test_zero_radius_and_one_beyond_the_grid(op):
     assert draw(op, (3, 2, 0, 0)).sum() == 1
     for radius in (100_000, LARGEST):
         torch.testing.assert_close(draw(op, (6, 0, radius, 0)), torch.ones(1, 5, 7))
 
 
 @both
-def test_the_larger_value_counts(op):
+def test_overlapping_peaks_keep_the_maximum(op):
     one, other = draw(op, (2, 2, 2, 0)), draw(op, (4, 2, 3, 0))
     assert ((one > 0) & (other > 0)).any()
     for peaks in (((2, 2, 2, 0), (4, 2, 3, 0)), ((4, 2, 3, 0), (2, 2, 2, 0), (2, 2, 2, 0))):
@@ -63,12 +62,13 @@ def test_the_larger_value_counts(op):
 
 
 @both
-def test_what_is_not_to_be_drawn_may_be_anything(op):
+def test_peaks_without_a_plane_are_not_checked(op):
     peaks = ((99, 2, 2, -1), (2, -(2**63), LARGEST, -1), (1, 1, -3, -1), (2, 2, 1, 1))
     maps = draw(op, *peaks, planes=2)
     assert not maps[0].any() and torch.equal(maps[1:], draw(op, (2, 2, 1, 0)))
     assert draw(op, *peaks[:3], planes=0).shape == (0, 5, 7)
     assert draw(op, *peaks[:3], shape=(0, 0)).shape == (1, 0, 0)
+    assert draw(op, planes=2).shape == (2, 5, 7) and not draw(op, planes=2).any()
 
 
 def random_peaks(peaks, planes, shape, seed, largest=9):
@@ -98,14 +98,9 @@ def test_op_equals_reference(peaks, planes, shape, seed):
 
 def test_drawing_in_chunks_changes_nothing(monkeypatch):
     arguments = random_peaks(20, 3, (9, 9), 0)
-    whole = reference(*arguments, planes=3, shape=(9, 9))
-    monkeypatch.setattr(twins, "_CHUNK", 7)
-    assert torch.equal(reference(*arguments, planes=3, shape=(9, 9)), whole)
-
-
-@both
-def test_no_peaks(op):
-    assert draw(op, planes=2).shape == (2, 5, 7) and not draw(op, planes=2).any()
+    expected = reference(*arguments, planes=3, shape=(9, 9))
+    monkeypatch.setattr(references, "_CHUNK", 7)
+    assert torch.equal(reference(*arguments, planes=3, shape=(9, 9)), expected)
 
 
 MALFORMED = [
@@ -144,8 +139,7 @@ def test_devices_must_agree():
         reference(xy, radius.to("meta"), plane, planes=3, shape=(9, 9))
 
 
-@needs_gpu
-@needs_extension
+@needs_cuda
 def test_gpu_equals_reference_every_time():
     arguments = random_peaks(900, 40, (128, 128), 0, largest=30)
     expected = reference(*arguments, planes=40, shape=(128, 128))

@@ -1,6 +1,8 @@
-"""Every registered operator on arguments that nobody means: other shapes, types, layouts and sizes,
-values that are not finite or do not fit. It says what is wrong or gives what its twin gives, and
-reads and writes nothing but its own memory, which tools/check_kernels.sh watches."""
+"""Every registered operator with wrong arguments: shapes, types, layouts, sizes, values.
+
+An operator raises an error or returns what its reference returns. tools/check_kernels.sh runs these
+tests with sanitizers, which find accesses outside of the operator's memory.
+"""
 
 import math
 
@@ -14,10 +16,10 @@ from fsdbev.layers import EXTENSION_BUILT
 
 pytestmark = pytest.mark.skipif(not EXTENSION_BUILT, reason="compiled operators not built")
 
-#: What ends a call that cannot be: of ours, of the schema, of memory that nobody has.
+#: Errors of the operators, of the schema, of sizes beyond the memory.
 REFUSALS = (ValueError, TypeError, RuntimeError, IndexError, MemoryError, OverflowError)
 
-#: Sizes are small, or so large that no machine has the memory.
+#: Sizes are small, or too large for the memory of any machine.
 WHOLE = st.sampled_from([-(2**63), -(2**40), -1, 0, 1, 2, 3, 7, 2**56, 2**62, 2**63 - 1])
 REAL = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, -1.0, 0.5, 1e-308, 1e300, -1e300])
 TYPES = st.sampled_from(
@@ -27,7 +29,7 @@ TYPES = st.sampled_from(
 
 
 def changed(draw, value):
-    """Another value in place of an argument."""
+    """Draws another value for an argument."""
     if isinstance(value, torch.Tensor):
         return changed_tensor(draw, value)
     if isinstance(value, bool):
@@ -35,8 +37,8 @@ def changed(draw, value):
     if isinstance(value, (list, tuple)):
         numbers = list(value)
         if numbers and draw(st.booleans()):
-            place = draw(st.integers(0, len(numbers) - 1))
-            numbers[place] = changed(draw, numbers[place])
+            index = draw(st.integers(0, len(numbers) - 1))
+            numbers[index] = changed(draw, numbers[index])
             return numbers
         return draw(st.sampled_from([numbers[:-1], [*numbers, 1], []]))
     return draw(WHOLE if isinstance(value, int) else REAL)
@@ -61,7 +63,7 @@ def changed_tensor(draw, tensor):
 
 
 def with_values(draw, tensor):
-    """Some values replaced."""
+    """Replaces some values."""
     result = tensor.clone(memory_format=torch.contiguous_format)
     values = REAL if tensor.is_floating_point() else WHOLE
     if tensor.dtype in (torch.bool, torch.uint8):
@@ -69,14 +71,14 @@ def with_values(draw, tensor):
     elif tensor.dtype == torch.int32:
         values = st.sampled_from([-(2**31), -2, 0, 53, 54, 2**31 - 1])
     count = min(draw(st.integers(1, 3)), tensor.numel())
-    for place in draw(st.lists(st.integers(0, tensor.numel() - 1), min_size=count, max_size=count)):
+    for index in draw(st.lists(st.integers(0, tensor.numel() - 1), min_size=count, max_size=count)):
         wide = torch.float64 if tensor.is_floating_point() else torch.int64
-        result.view(-1)[place] = torch.tensor(draw(values), dtype=wide).to(tensor.dtype)
+        result.view(-1)[index] = torch.tensor(draw(values), dtype=wide).to(tensor.dtype)
     return result
 
 
 def outcome(call, arguments):
-    """What a call gives, as a list, or the error that it ends with."""
+    """Returns the results of a call as a list, or its error."""
     try:
         result = call(*arguments)
     except REFUSALS as error:
@@ -93,12 +95,12 @@ def described(argument):
 @pytest.mark.parametrize("name", REFERENCES)
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), seed=st.integers(0, 9))
-def test_an_operator_refuses_or_agrees_with_its_twin(name, data, seed):
+def test_an_operator_refuses_or_agrees_with_its_reference(name, data, seed):
     arguments = list(arguments_of(name, seed))
-    places = st.lists(st.integers(0, len(arguments) - 1), min_size=1, max_size=3, unique=True)
-    for place in data.draw(places):
-        arguments[place] = changed(data.draw, arguments[place])
-        note(f"argument {place}: {described(arguments[place])}")
+    indices = st.lists(st.integers(0, len(arguments) - 1), min_size=1, max_size=3, unique=True)
+    for index in data.draw(indices):
+        arguments[index] = changed(data.draw, arguments[index])
+        note(f"argument {index}: {described(arguments[index])}")
     before = [a.clone() if isinstance(a, torch.Tensor) else a for a in arguments]
     got = outcome(getattr(torch.ops.fsdbev, name), arguments)
     for argument, copy in zip(arguments, before):
@@ -111,7 +113,7 @@ def test_an_operator_refuses_or_agrees_with_its_twin(name, data, seed):
         compare(name, got, outcome(REFERENCES[name], arguments))
 
 
-def test_a_shape_that_cannot_be_told_is_refused():
+def test_meta_tensors_are_checked():
     arguments = list(arguments_of("elliptical_heatmaps", 0))
     arguments[0], arguments[-1] = arguments[0].to("meta"), 0
     with pytest.raises(ValueError, match="stride must be even and positive, got 0"):
@@ -120,15 +122,15 @@ def test_a_shape_that_cannot_be_told_is_refused():
 
 def compare(name, got, expected):
     if "cells must be in" in str(expected):
-        return  # the operator looks at the cells of the points that take part alone
+        return  # the operator only checks the cells of points above the thresholds
     if isinstance(expected, Exception):
-        raise AssertionError(f"{name} took what its twin refuses: {expected}") from expected
+        raise AssertionError(f"{name} accepts what its reference refuses: {expected}") from expected
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, theirs, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_the_arguments_that_are_changed_make_sense(name):
+def test_unchanged_arguments_are_valid(name):
     got = outcome(getattr(torch.ops.fsdbev, name), arguments_of(name, 0))
     assert not isinstance(got, Exception), got
     assert any(part.count_nonzero() for part in got)
@@ -138,7 +140,7 @@ def test_the_arguments_that_are_changed_make_sense(name):
 
 def test_sizes_that_do_not_fit_are_named():
     undo, image2bev, view, _, _, *frustum = arguments_of("frustum_cells", 0)
-    for sizes in ([2**40, 2**40], [2**31, 1]):  # without bins there is no memory to ask for
+    for sizes in ([2**40, 2**40], [2**31, 1]):  # with 0 bins, so that nothing is allocated
         with pytest.raises(ValueError, match="too large a feature map: "):
             torch.ops.fsdbev.frustum_cells(undo, image2bev, view, 0, sizes, *frustum)
     arguments = arguments_of("lift_splat", 0)
@@ -147,7 +149,7 @@ def test_sizes_that_do_not_fit_are_named():
         torch.ops.fsdbev.lift_splat(*arguments)
 
 
-def test_every_registered_operator_is_tried():
+def test_every_registered_operator_is_tested():
     names = {
         name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if "fsdbev" in name
     }

@@ -1,4 +1,4 @@
-"""lift_splat on a GPU: against its reference, sums in either order, no waiting for the device."""
+"""lift_splat on a GPU: against its reference, atomic or ordered sums, without synchronization."""
 
 import subprocess
 import sys
@@ -7,17 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from lift_splat_cases import gradients, reference, scene, through_cells
+from nms_cases import needs_cuda
 
 from fsdbev.layers import lift_splat
-from fsdbev.layers._extension import KERNEL_DEVICES
 
 ROOT = Path(__file__).parents[2]
 DEVICE = "cuda"
 
-pytestmark = pytest.mark.skipif(
-    DEVICE not in KERNEL_DEVICES or not torch.cuda.is_available(),
-    reason="needs a GPU and kernels for it",
-)
+pytestmark = needs_cuda
 entries = pytest.mark.parametrize("op", [lift_splat, through_cells], ids=["op", "cells"])
 
 
@@ -33,7 +30,7 @@ def moved(arguments):
 
 
 def on_device(op):
-    """``op``, with arguments and results on the CPU."""
+    """Returns ``op`` with arguments and results on the CPU."""
     return lambda **arguments: op(**moved(arguments)).cpu()
 
 
@@ -69,7 +66,7 @@ def test_mixed_dtypes_and_strided_memory(op, ordered):
     }
     strided = moved(strided)
     rows = strided["context"].permute(0, 2, 3, 1).flatten()
-    rows = torch.cat([rows[:1], rows])[1:]  # channels last, from an address that is not aligned
+    rows = torch.cat([rows[:1], rows])[1:]  # channels last, at an unaligned address
     strided["context"] = rows.view(3, 3, 4, 16).permute(0, 3, 1, 2)
     torch.testing.assert_close(op(**strided).cpu(), reference(**plain))
     strided["context"] = strided["context"].double()
@@ -93,7 +90,7 @@ def test_the_same_every_time(op):
 
 
 @entries
-def test_waits_for_nothing(op, ordered):
+def test_does_not_synchronize(op, ordered):
     arguments = moved(scene(channels=40))
     leaves = {k: arguments[k].requires_grad_() for k in ("weights", "context")}
     grad = torch.ones_like(op(**arguments))
@@ -123,7 +120,7 @@ from fsdbev.layers import lift_splat
 torch.use_deterministic_algorithms({ordered})
 arguments = scene()
 arguments[{name!r}][-1] = 3
-arguments["weights"].zero_()  # no point of the splat takes part
+arguments["weights"].zero_()  # no point reaches the threshold
 on_gpu = {{k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}}
 try:
     lift_splat(**on_gpu)
@@ -137,7 +134,7 @@ else:
 
 @pytest.mark.parametrize("name", ["view", "output"])
 def test_an_index_out_of_range_stops_the_kernel(name, ordered):
-    # In a process of its own: its GPU context is lost.
+    # In a separate process, because its GPU context is lost.
     code = OUT_OF_RANGE.format(tests=str(Path(__file__).parent), name=name, ordered=ordered)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -38,8 +38,8 @@ def test_iou_by_hand(iou):
 
 
 def pairs_of_every_kind(number):
-    """Twice (number, 5) boxes in float64, in equal parts: anyhow, touching along a side, touching
-    with a corner, one in the other, equal but for half or whole turns, crossing."""
+    """Returns two (number, 5) float64 boxes, a sixth of each kind: touching along a side, touching
+    with a corner, nested, equal up to half turns, crossing, random."""
     part = number // 6
     a, _ = random_boxes(number, seed=1, dtype=torch.float64)
     b, _ = random_boxes(number, seed=2, dtype=torch.float64)
@@ -72,12 +72,12 @@ def test_iou_equals_shapely_on_pairs_of_every_kind(iou):
     a, b = pairs_of_every_kind(3_000)
     got = iou(a[:, None], b[:, None])[:, 0, 0]
     torch.testing.assert_close(got, shapely_iou(a, b), rtol=0, atol=1e-8)
-    touching, corner, nested, equal, crossing, any_how = got.view(6, -1)
+    touching, corner, nested, equal, crossing, random = got.view(6, -1)
     assert touching.max() < 1e-9 and corner.max() < 1e-9 and equal.min() > 1 - 1e-9
-    assert nested.min() > 0 and crossing.min() > 0 and 0.2 < (any_how > 0).double().mean() < 0.8
+    assert nested.min() > 0 and crossing.min() > 0 and 0.2 < (random > 0).double().mean() < 0.8
     assert (got <= 1).all()
-    apart = shapely_iou(a, b).view(6, -1)[5] == 0
-    assert (any_how[apart] == 0).all()
+    disjoint = shapely_iou(a, b).view(6, -1)[5] == 0
+    assert (random[disjoint] == 0).all()
     single = iou(a[:, None].float(), b[:, None].float())[:, 0, 0]
     assert single.dtype == torch.float32
     torch.testing.assert_close(single, shapely_iou(a.float(), b.float()).float(), rtol=0, atol=1e-5)
@@ -137,21 +137,21 @@ def test_nms_by_hand():
     assert rotated_nms(boxes, scores, 0.34, max_input=3).tolist() == [3, 2]  # the best: a, a, b
     assert rotated_nms(boxes, scores, 0.3, max_input=0).tolist() == []
     assert rotated_nms(boxes, scores, 0.3, max_output=0).tolist() == []
-    assert rotated_nms(boxes, scores, 1.0).tolist() == [3, 4, 2, 1, 0]  # it takes more than 1
-    scores[3] = math.nan  # no box there
+    assert rotated_nms(boxes, scores, 1.0).tolist() == [3, 4, 2, 1, 0]  # IoU must exceed it
+    scores[3] = math.nan  # an empty slot
     assert rotated_nms(boxes, scores, 0.3, 99, 99).tolist() == [4, 1, 0]
 
 
 def test_circle_by_hand():
     centers = torch.tensor([[0.0, 0], [1, 0], [2, 0], [2, 1.001], [math.nan, 0]])
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
-    # exactly at the distance goes; a box that went suppresses nothing
+    # a distance equal to the threshold suppresses; a suppressed box suppresses nothing
     assert circle_nms(centers, scores, 1.0).tolist() == [0, 2, 3, 4]
     assert circle_nms(centers, scores, 0.99).tolist() == [0, 1, 2, 3, 4]
     assert circle_nms(centers, scores, 1.0, max_input=2).tolist() == [0]
     assert circle_nms(centers, scores, 1.0, max_output=2).tolist() == [0, 2]
     assert circle_nms(centers, torch.zeros(5), 1.0).tolist() == [0, 2, 3, 4]  # ties: lower index
-    scores[0] = -math.inf  # no box there
+    scores[0] = -math.inf  # an empty slot
     assert circle_nms(centers, scores, 1.0).tolist() == [1, 3, 4]
 
 

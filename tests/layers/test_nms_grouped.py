@@ -1,4 +1,4 @@
-"""NMS of many groups in one call: by hand, against the reference, what PyTorch is told of it."""
+"""NMS of many groups in one call: by hand, against the reference, exported, on a GPU."""
 
 import math
 from functools import partial
@@ -36,8 +36,8 @@ def of_one_group(nms, boxes, scores, threshold, is_circle=ROTATED, **limits):
 
 
 def random_groups(groups, number, seed=0, dtype=torch.float32):
-    """Arguments of ``grouped_nms``: ties, slots without a box, boxes that take no part, huge ones,
-    rotated and circle groups."""
+    """Arguments of ``grouped_nms``: ties, empty slots, boxes without area, huge boxes, rotated and
+    circle groups."""
     boxes, scores = random_boxes(groups, number, seed=seed, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed + 1)
     draw = partial(torch.rand, groups, number, generator=generator)
@@ -68,7 +68,7 @@ def test_by_hand(nms):
 
 
 @EACH
-def test_limits_count_boxes_only(nms):
+def test_limits_do_not_count_empty_slots(nms):
     boxes = torch.zeros(5, 5)
     boxes[:, 0], boxes[:, 2:4] = torch.arange(5) * 9, 2.0
     scores = torch.tensor([math.nan, 0.1, -math.inf, 0.3, 0.2])
@@ -98,7 +98,7 @@ def test_thousands_of_equal_scores(nms, number, is_circle):
 
 @EACH
 @pytest.mark.parametrize("threshold", [-1.0, 0.0, math.inf])
-def test_boxes_without_area_or_center_and_thresholds_of_nan_suppress_nothing(nms, threshold):
+def test_degenerate_boxes_and_nan_thresholds_suppress_nothing(nms, threshold):
     boxes = torch.zeros(3, 5)
     boxes[2] = math.nan
     scores = torch.tensor([0.1, 0.3, 0.2])
@@ -117,13 +117,13 @@ def test_only_centers_matter_to_circles(nms):
     assert of_one_group(nms, boxes, scores, 1.0, CIRCLE) == expected and 1 < len(expected) < 40
 
 
-def test_groups_are_on_their_own():
+def test_groups_are_independent():
     boxes, scores, thresholds, is_circle = random_groups(7, 40)
     keep, number = grouped_nms(boxes, scores, thresholds, is_circle, 30, 20)
     for g, threshold in enumerate(thresholds.tolist()):
-        alone = circle_nms if is_circle[g] else rotated_nms
+        single = circle_nms if is_circle[g] else rotated_nms
         rows = boxes[g, :, :2] if is_circle[g] else boxes[g]
-        expected = alone(rows, scores[g], threshold, 30, 20)
+        expected = single(rows, scores[g], threshold, 30, 20)
         assert torch.equal(keep[g, : number[g]], expected)
 
 
@@ -177,7 +177,7 @@ def test_malformed(nms, change, message):
 
 
 class Suppression(torch.nn.Module):
-    """IoU and NMS between other operations, as a model has them."""
+    """IoU and NMS between other operations, as in a model."""
 
     def forward(self, boxes, scores, thresholds, is_circle):
         keep, _ = grouped_nms(boxes * 1.5, scores.sigmoid(), thresholds, is_circle, None, 9)
@@ -202,11 +202,11 @@ def test_a_module_exports_for_any_number_of_boxes():
 @needs_cuda
 @pytest.mark.parametrize("groups, number", [(0, 3), (3, 0), (1, 1), (12, 500), (3, 1000)])
 @pytest.mark.parametrize("limits", [(None, None), (1000, 83), (70, 65), (0, 5), (5, 0)])
-def test_cuda_equals_the_reference_and_waits_for_nothing(groups, number, limits):
+def test_cuda_equals_the_reference_without_synchronization(groups, number, limits):
     arguments = random_groups(groups, number)
     expected = reference(*arguments, *limits)
     on_device = [tensor.cuda() for tensor in arguments]
-    grouped_nms(*on_device, *limits)  # what PyTorch sets up at first may wait
+    grouped_nms(*on_device, *limits)  # PyTorch's initialization may synchronize
     torch.cuda.set_sync_debug_mode("error")
     try:
         got = grouped_nms(*on_device, *limits)

@@ -1,5 +1,4 @@
-"""What holds of every registered operator: its registration with PyTorch, one node of a compiled
-graph, any memory layout."""
+"""Every registered operator: registration with PyTorch, compiled graph, memory layouts."""
 
 import inspect
 
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.skipif(not layers.EXTENSION_BUILT, reason="compiled ope
 each = pytest.mark.parametrize("name", REFERENCES)
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 
-#: Operators whose public function takes the same arguments, a frustum in place of its numbers.
+#: Operators with a public function of the same arguments, except frustum and rotation.
 PUBLIC = [
     "lift_splat",
     "frustum_cells",
@@ -24,6 +23,7 @@ PUBLIC = [
     "draw_gaussians",
     "rotated_iou",
     "grouped_nms",
+    "resample_image",
 ]
 FRUSTUM_NUMBERS = 6
 
@@ -37,13 +37,15 @@ def call_operator(name, arguments):
 
 
 def public_arguments(name):
-    """Arguments of the public function, by name."""
+    """Returns arguments of the public function, by name."""
     arguments = arguments_of(name)
     names = list(inspect.signature(getattr(layers, name)).parameters)
     if "frustum" in names:
-        place = names.index("frustum")
-        numbers = slice(place, place + FRUSTUM_NUMBERS)
+        first = names.index("frustum")
+        numbers = slice(first, first + FRUSTUM_NUMBERS)
         arguments[numbers] = [layers.Frustum(*arguments[numbers])]
+    if "rotation" in names:
+        arguments[-1] = 5.0
     return dict(zip(names, arguments, strict=True))
 
 
@@ -51,7 +53,7 @@ def public_arguments(name):
 @each
 def test_opcheck(name, device):
     if name == "resample_image" and device == "cuda":
-        pytest.skip("images are on the CPU")
+        pytest.skip("runs on the CPU only")
     arguments = moved(arguments_of(name), device)
     if name in ("lift_splat", "splat_cells"):
         for differentiable in (arguments[0], arguments[2]):
@@ -60,7 +62,7 @@ def test_opcheck(name, device):
 
 
 @pytest.mark.parametrize("name", ["draw_gaussians", "elliptical_heatmaps"])
-def test_opcheck_of_nothing_to_draw(name):
+def test_opcheck_without_peaks_or_boxes(name):
     boxes, *rest = arguments_of(name)
     indices = [tensor[:0] for tensor in rest[:2]]
     operator = getattr(torch.ops.fsdbev, name).default
@@ -94,12 +96,12 @@ def test_compile_sees_one_node(name):
 
 
 def with_gaps(tensor):
-    """The same values, each beside one that does not count."""
+    """Returns the same values in every other element of memory."""
     return torch.stack([tensor, torch.zeros_like(tensor)], dim=-1)[..., 0]
 
 
 def transposed(tensor):
-    """The same values, the first axis varying fastest."""
+    """Returns the same values with the first axis varying fastest."""
     return tensor.transpose(0, -1).contiguous().transpose(0, -1)
 
 

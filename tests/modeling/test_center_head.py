@@ -58,7 +58,7 @@ def test_every_class_has_one_task_and_one_dim_scale():
     ):
         with pytest.raises(ValueError, match="exactly one task"):
             make_head(**wrong)
-    with pytest.raises(ValueError, match="one dim_scale a class"):
+    with pytest.raises(ValueError, match="one dim_scale per class"):
         CenterTask(("car", "bus"), RotatedNMS(0.2, dim_scale=(1.0,)))
 
 

@@ -283,5 +283,5 @@ def test_waits_once_for_a_cuda_device():
 def test_predictions_must_stack_the_targets():
     head = make_head()
     targets = head.targets([random_instances(0), random_instances(1)])
-    with pytest.raises(ValueError, match="3 samples do not stack targets of 2"):
+    with pytest.raises(ValueError, match="3 samples are not a multiple of the targets' 2"):
         head.losses(silent_maps(head, batch=3), targets)

@@ -147,7 +147,7 @@ def test_float_images_are_as_good_as_bytes(build_model, make_samples):
 
 def test_samples_must_fit_the_model_and_each_other(build_model, make_samples):
     model = build_model().eval()
-    with pytest.raises(ValueError, match="takes 2 frames, images hold 3"):
+    with pytest.raises(ValueError, match="takes 2 frames, but images have 3"):
         model(make_samples(num_frames=3))
     samples = make_samples()
     samples[1]["images"] = samples[1]["images"][..., :-16]

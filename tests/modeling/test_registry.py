@@ -32,9 +32,9 @@ def test_unknown_model_lists_what_is_there():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"in_channels": 8, "width": 3}, "MSFE takes .*threshold; it does not know width"),
-        ({}, "it lacks in_channels"),
-        ({"channels": 8}, "does not know channels and lacks in_channels"),
+        ({"in_channels": 8, "width": 3}, "MSFE takes .*threshold; unknown arguments: width"),
+        ({}, "threshold; missing arguments: in_channels"),
+        ({"channels": 8}, "unknown arguments: channels; missing arguments: in_channels"),
     ],
 )
 def test_arguments_that_a_part_does_not_take(arguments, message):
@@ -47,5 +47,7 @@ def test_arguments_that_a_subclass_hands_on_are_its_own():
         build_meta_arch(name="FSDBEV", backbones=nn.Identity(), msfe=nn.Identity())
     message = str(caught.value)
     assert "teacher_fill" in message and "bev_paste" in message and "parts" not in message
-    assert "does not know backbones" in message
-    assert "lacks backbone, neck, depth_net, view_transform, bev_encoder, head" in message
+    assert "unknown arguments: backbones;" in message
+    assert (
+        "missing arguments: backbone, neck, depth_net, view_transform, bev_encoder, head" in message
+    )

@@ -55,8 +55,8 @@ def test_what_is_missing_or_broken_hides_nothing_else(monkeypatch):
     monkeypatch.setenv("PATH", "")  # no git, no nvidia-smi
     facts = environment()
     assert facts["numpy"] == "not installed"
-    assert facts["PyTorch"] == "cannot be told (OSError: torch: no such library)"
-    assert facts["operators"].startswith("cannot be told")
+    assert facts["PyTorch"] == "unavailable (OSError: torch: no such library)"
+    assert facts["operators"].startswith("unavailable")
     assert facts["fsdbev"] == __version__ and facts["Python"].startswith("3.")
 
 

@@ -127,7 +127,7 @@ def test_the_model_is_left_as_it_was(model):
 
 
 def test_a_rig_without_cameras_is_refused(model):
-    with pytest.raises(ValueError, match="num_cameras start at 1, got 2 and 0"):
+    with pytest.raises(ValueError, match="num_cameras must be at least 1, got 2 and 0"):
         analyze(model, image_size=IMAGE_SIZE, num_cameras=0)
 
 
@@ -184,7 +184,7 @@ def test_the_tool_tells_the_memory_of_a_batch(tool, tmp_path, capsys):
     [
         (["--config-file", "no.py"], "no.py"),
         (["--config-file", str(TINY), "model.nothing=1"], "unknown key 'model.nothing'"),
-        (["--config-file", str(TINY), "--num-cameras", "0"], "start at 1, got 2 and 0"),
+        (["--config-file", str(TINY), "--num-cameras", "0"], "must be at least 1, got 2 and 0"),
         (["--config-file", str(TINY), "--memory", "--batch", "0"], "--batch must be at least 1"),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_signal_that_the_caller_handles_ends_it_at_once(tmp_path):
 
 def script(body):
     """Starts Python with the lines, in a process group of its own."""
-    code = f"import os, signal, time\nfrom fsdbev.utils.processes import in_own_process\n{body}"
+    code = f"import os, signal, time\nfrom fsdbev.utils.processes import run_in_subprocess\n{body}"
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -98,7 +98,7 @@ def test_signals_to_the_group_are_the_callers_to_handle():
         "def tell():\n"
         "    os.killpg(0, signal.SIGTERM)\n"
         "    return 'done'\n"
-        "print(in_own_process(tell), flush=True)\n"
+        "print(run_in_subprocess(tell), flush=True)\n"
     )
     with script(body) as caller:
         output, _ = caller.communicate(timeout=60)
@@ -111,7 +111,7 @@ def test_it_ends_with_its_caller():
         "    for number in range(1000):\n"
         "        print(number, flush=True)\n"
         "        time.sleep(0.1)\n"
-        "in_own_process(count)\n"
+        "run_in_subprocess(count)\n"
     )
     with script(body) as caller:
         assert caller.stdout.readline() == b"0\n"

@@ -7,8 +7,7 @@ import torch
 from drawing import CAM2EGO, INTRINSICS
 
 from fsdbev.structures import BEVGrid, Boxes3D, LabelledBoxes
-from fsdbev.visualization import CameraDiagnostics, CameraView, Diagnostics
-from fsdbev.visualization import diagnostics_sheet as diagnostics_sheet
+from fsdbev.visualization import CameraDiagnostics, CameraView, Diagnostics, diagnostics_sheet
 
 
 def camera(**maps):

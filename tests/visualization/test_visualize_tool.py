@@ -148,7 +148,7 @@ def test_predictions_are_the_submitted_boxes(index, results):
 
 def test_rows_of_a_scene(index):
     assert rows_of_scene(index, "scene-1") == [0, 1, 2, 3]
-    with pytest.raises(ValueError, match="holds no scene 'scene-9'; it holds scene-1"):
+    with pytest.raises(ValueError, match="has no scene 'scene-9'; it has scene-1"):
         rows_of_scene(index, "scene-9")
 
 
@@ -188,7 +188,7 @@ def test_scene_video(root, results, tmp_path, capsys):
     assert "no sample sample1" in capsys.readouterr().err
     assert list(path.parent.iterdir()) == []
     assert visualize.main(["scene", *arguments, "--scene", "other"]) == 1
-    assert "no scene 'other'; it holds scene-1" in capsys.readouterr().err
+    assert "no scene 'other'; it has scene-1" in capsys.readouterr().err
 
 
 def test_results_belong_to_their_mode(capsys):
@@ -234,7 +234,7 @@ def test_data_errors(prepared, tmp_path, capsys):
         assert visualize.main(["data", "--out", str(tmp_path), "--split", "test", *arguments]) == 1
         return capsys.readouterr().err
 
-    assert "no samples ['nope']; one it holds is sample0" in error_of(
+    assert "no samples ['nope']; one that it has is sample0" in error_of(
         "--samples", "nope", *prepared
     )
     missing = error_of("--samples", "sample0", *prepared)
@@ -258,7 +258,7 @@ def small(prepared, tmp_path_factory):
     return [*prepared, "--weights", str(weights), *overrides]
 
 
-def test_belief_pictures(small, tmp_path, capsys):
+def test_diagnostics_pictures(small, tmp_path, capsys):
     arguments = ["diagnostics", "--out", f"{tmp_path}/o", "--samples", "sample0", "sample2"]
     assert visualize.main([*arguments, *small]) == 0, capsys.readouterr().err
     names = ["scene-1_00000_sample0_diagnostics.png", "scene-1_00002_sample2_diagnostics.png"]
@@ -269,7 +269,7 @@ def test_belief_pictures(small, tmp_path, capsys):
     assert shapes[0][0] > shapes[1][0] and shapes[0][1] == shapes[1][1] == 1980
 
 
-def test_beliefs_need_weights(prepared, tmp_path, capsys):
+def test_diagnostics_need_weights(prepared, tmp_path, capsys):
     assert visualize.main(["diagnostics", "--out", str(tmp_path), *prepared]) == 1
     assert "give --weights FILE" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

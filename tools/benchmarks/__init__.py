@@ -1,1 +1,1 @@
-"""What tools/benchmark.py runs, a module a subject."""
+"""Subjects of tools/benchmark.py, one module each."""

@@ -1,4 +1,4 @@
-"""A short fake drive on disk, as dense as nuScenes: index, JPEG files, sweeps and point labels."""
+"""Writes a short fake drive as dense as nuScenes: index, JPEG files, sweeps and point labels."""
 
 from __future__ import annotations
 
@@ -23,15 +23,22 @@ from fsdbev.structures import CLASS_NAMES
 CAMERAS, SAMPLES = 6, 3
 #: JPEG quality and chroma subsampling of nuScenes' files.
 _QUALITY, _SAMPLING = 80, 2
-#: Contrast of a photograph's detail of 2, 4, 8 ... pixels, grey levels.
+#: Contrast of image detail of 2, 4, 8, ... pixels, in grey levels, as in photographs.
 _CONTRAST = (2.5, 5.0, 10.0, 20.0, 40.0, 40.0, 40.0)
+#: Height of the LiDAR above the ground and largest x, y of objects, metres.
 _LIDAR_HEIGHT, _REACH = 1.84, 50.0
-#: Share of a sweep's points that are in objects.
-_ON_OBJECTS = 0.1
+#: Fraction of a sweep's points on objects.
+_OBJECT_POINTS = 0.1
 
 
 def write_drive(folder: Path, args: argparse.Namespace) -> FrameDataset:
-    """``SAMPLES`` samples; a camera's image is the same in all of them."""
+    """Writes a drive of ``SAMPLES`` samples.
+
+    Args:
+        folder: output folder.
+        args: arguments of the command line: ``source_size``, ``boxes`` and ``points``.
+    """
+    # One photo per camera serves all samples, since making the noise is slow.
     size = tuple(args.source_size)
     photos = [folder / f"photo_{camera}.jpg" for camera in range(CAMERAS)]
     for seed, photo in enumerate(photos):
@@ -56,21 +63,28 @@ def write_drive(folder: Path, args: argparse.Namespace) -> FrameDataset:
 
 
 def write_photo(path: Path, seed: int, size: tuple[int, int]) -> None:
-    """Noise of all scales: a JPEG file about as large as those of nuScenes, and so about as slow to
-    decode."""
+    """Writes a JPEG file of noise at all scales.
+
+    The file is about as large as those of nuScenes and takes about as long to decode.
+
+    Args:
+        path: output file.
+        seed: seed of the noise.
+        size: width and height in pixels.
+    """
     rng = np.random.default_rng(seed)
     pixels = np.full((size[1], size[0], 3), 110.0, np.float32)
     for octave, contrast in enumerate(_CONTRAST, start=1):
         step = 2**octave
         noise = rng.normal(0, contrast, (size[1] // step + 1, size[0] // step + 1, 3))
-        noise[..., 1:] = noise[..., :1] + 0.3 * noise[..., 1:]  # colours are faint
+        noise[..., 1:] = noise[..., :1] + 0.3 * noise[..., 1:]  # faint colours, mostly grey
         pixels += cv2.resize(noise.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
     picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
     picture.save(path, "JPEG", quality=_QUALITY, subsampling=_SAMPLING)
 
 
 def _objects(rng: np.random.Generator, count: int) -> Annotations:
-    """Objects on the ground, all around."""
+    """Draws random objects on the ground."""
     boxes = np.zeros((count, 9), np.float32)
     boxes[:, :2] = rng.uniform(-_REACH, _REACH, (count, 2))
     boxes[:, 3:6] = rng.uniform((0.5, 0.5, 1.2), (8.0, 2.5, 3.0), (count, 3))
@@ -79,7 +93,7 @@ def _objects(rng: np.random.Generator, count: int) -> Annotations:
 
 
 def _sweep(rng: np.random.Generator, objects: Annotations, points: int) -> NDArray[np.float32]:
-    """(points, 5) records of a sweep: rings on the ground, walls, and points in the objects."""
+    """Draws the (points, 5) records of a sweep: ground, walls, and points inside objects."""
     elevation = np.radians(rng.choice(np.linspace(-30, 10, 32), points))
     azimuth = rng.uniform(-math.pi, math.pi, points)
     ground = _LIDAR_HEIGHT / np.maximum(np.tan(-elevation), 1e-3)
@@ -87,8 +101,9 @@ def _sweep(rng: np.random.Generator, objects: Annotations, points: int) -> NDArr
     records = np.zeros((points, 5), np.float32)
     records[:, 0], records[:, 1] = distance * np.cos(azimuth), distance * np.sin(azimuth)
     records[:, 2] = distance * np.tan(elevation)
-    hits = int(_ON_OBJECTS * points)
-    inside = rng.uniform(-0.25, 0.25, (hits, 3))  # so near the centre of a box in any direction
+    hits = int(_OBJECT_POINTS * points)
+    # Offsets of up to a quarter of the smallest side stay inside a box of any heading.
+    inside = rng.uniform(-0.25, 0.25, (hits, 3))
     box = rng.integers(len(objects), size=hits)
     records[:hits, :3] = objects.center[box] + inside * objects.size[box].min(axis=1)[:, None]
     records[:hits, 2] -= _LIDAR_HEIGHT

@@ -1,10 +1,10 @@
-"""Time and memory of nuScenes' detection metrics: the devkit's against ours.
+"""Time and memory of nuScenes' detection metrics, of the devkit and of this project.
 
-Both go from a submission to the summary: the devkit from its file, ours from the boxes that the
-evaluator has in memory. "truth read" includes making arrays of the true boxes, as an evaluator's
-first evaluation does; "truth kept" is every later one. Summaries must agree within 1e-9, then the
-sides take turns. Times are CPU time, medians; "peak MB" is the most that a side allocates besides
-the tables and the submission, in a run of its own. Tables and submission are random.
+Both compute the summary of a submission: the devkit from a file, this project from the boxes in the
+evaluator's memory. "truth read" includes the conversion of the ground truth to arrays, as in the
+first evaluation; "truth kept" is every later evaluation. The summaries must agree within 1e-9; then
+the implementations run in turns. Times are medians of CPU time. "peak MB" is the peak of allocated
+memory without tables and submission, measured in a separate run. Tables and submission are random.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ TOLERANCE = 1e-9
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--samples", type=int, default=200)
-    add("--boxes", type=int, default=200, help="predicted boxes in a sample")
-    add("--objects", type=int, default=40, help="objects, each in most of the samples")
-    add("--repeat", type=int, default=3)
-    add("--folder", help="for the files; default: a temporary one")
+    add("--samples", type=int, default=200, help="samples of the split (default: 200)")
+    add("--boxes", type=int, default=200, help="predicted boxes per sample (default: 200)")
+    add("--objects", type=int, default=40, help="objects, most visible throughout (default: 40)")
+    add("--repeat", type=int, default=3, help="rounds (default: 3)")
+    add("--folder", help="folder for the files (default: a temporary folder)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draws the data, compares, measures, prints the table.
+    """Draws random data, compares, measures and prints the table.
 
     Raises:
-        ValueError: there is nothing to measure, or the summaries differ.
+        ValueError: a number is less than 1, or the summaries differ.
         FileNotFoundError: the folder of ``--json`` does not exist.
     """
     machine.check(args, "samples", "boxes", "objects", "repeat")
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def make_sides(folder: Path, args: argparse.Namespace) -> dict[str, Side]:
-    """Each returns the summary."""
+    """Returns the implementations, each of which returns the summary."""
     rng, kinds = np.random.default_rng(0), {"coarse": False, "classes": list(CATEGORIES)}
     write_splits(folder)
     nusc = draw_tables(rng, folder, samples=args.samples, objects=args.objects, **kinds)
@@ -87,7 +87,7 @@ def make_sides(folder: Path, args: argparse.Namespace) -> dict[str, Side]:
         return score(arrays_of_submission(results), truth, config).metrics.serialize()
 
     def devkit() -> dict[str, Any]:
-        with redirect_stderr(StringIO()):  # its progress bar
+        with redirect_stderr(StringIO()):  # hides the progress bar
             arguments = (nusc, config, str(submission), SPLIT, str(folder))
             return DetectionEval(*arguments, verbose=False).evaluate()[0].serialize()
 
@@ -95,11 +95,12 @@ def make_sides(folder: Path, args: argparse.Namespace) -> dict[str, Side]:
 
 
 def summaries_differ(own: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Names of the numbers that differ by more than the tolerance."""
+    """Returns the names of numbers that differ by more than the tolerance."""
     return ", ".join(differences(own, other, TOLERANCE))
 
 
 def _row(name: str, side: Side, times: Mapping[str, float], samples: int) -> dict[str, Any]:
+    """Measures the peak memory and returns the row of one implementation."""
     tracemalloc.start()
     side()
     _, peak = tracemalloc.get_traced_memory()

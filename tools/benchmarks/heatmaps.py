@@ -1,9 +1,10 @@
-"""Cases of the heatmaps of images, the target of the foreground."""
+"""Benchmark cases of image heatmaps, the targets of the foreground branch."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from oracles.heatmaps import published_heatmaps
@@ -18,21 +19,24 @@ from .turns import Case, farther_than
 _SOURCE = (1600, 900)
 _STRIDE = 4
 _CLASSES = len(CLASS_NAMES)
-#: OpenCV warps in steps of 1/32 pixel.
+#: The published heatmaps are warped by OpenCV, which rounds positions to 1/32 pixel.
 _WARPING_TOLERANCE = 1e-2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--image-boxes", type=int, default=10, help="2D boxes in an image")
+    parser.add_argument(
+        "--image-boxes", type=int, default=10, help="2D boxes per image (default: 10)"
+    )
 
 
 def cases(args: argparse.Namespace, device: torch.device) -> Iterator[Case]:
-    """One camera and a whole rig."""
+    """Yields a case of one camera and a case of --views cameras."""
     for views in dict.fromkeys((1, args.views)):
         yield _images_case(args, views, device)
 
 
 def _images_case(args: argparse.Namespace, views: int, device: torch.device) -> Case:
+    """Returns the case of a number of cameras with random boxes."""
     number, generator = args.image_boxes, torch.Generator().manual_seed(0)
     source = torch.tensor(_SOURCE)
     center = torch.rand(views * number, 2, generator=generator) * source
@@ -47,9 +51,9 @@ def _images_case(args: argparse.Namespace, views: int, device: torch.device) -> 
     shapes = (_CLASSES, size["image_size"], _STRIDE)
     settings = dict(zip(("num_classes", "image_size", "stride"), shapes))
     sides = {
-        "ours": lambda: elliptical_heatmaps(*on_device, **settings),
-        "reference": lambda: elliptical_heatmaps_reference(*on_device, *shapes),
-        "published": lambda: published_heatmaps(*inputs, **settings),
+        "ours": partial(elliptical_heatmaps, *on_device, **settings),
+        "reference": partial(elliptical_heatmaps_reference, *on_device, *shapes),
+        "published": partial(published_heatmaps, *inputs, **settings),
     }
     name = f"{views} camera{'s' if views > 1 else ''}, {number} boxes each"
     return Case("elliptical_heatmaps", name, sides, farther_than(_WARPING_TOLERANCE))

@@ -1,10 +1,10 @@
-"""Time of inference: all frames of a sample against a stream that keeps image features.
+"""Time of inference with all frames of each sample, and with a stream that caches image features.
 
-A fake drive and random weights; the two sides take turns, sample by sample, and must find the same
-boxes. The first sample warms both up and is not counted; times are medians. GMACs are those of
-tools/analyze_model.py, which also tells the memory; "of peak" is their rate as a share of that of a
-large matrix product in the same precision and the same run. The config decides about the layout
-and the compilation of the model: train.channels_last=True.
+The model has random weights and runs on a fake drive. Both variants run in turns, sample by sample,
+and must detect the same boxes. The first sample is a warm-up; times are medians. GMACs are those of
+tools/analyze_model.py, which also reports memory. "of peak" is the rate relative to a large matrix
+product in the same precision and run. The config sets memory layout and compilation of the model,
+for example train.channels_last=True.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ from . import machine
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ALL, STREAM = "all frames", "stream"
-#: Largest difference of the scores of equal boxes; of their values ten times that.
+#: Largest difference between scores of equal boxes; box values may differ by ten times that.
 _TOLERANCE = 1e-3
-_LEAST_SAME = 0.99
+#: Least fraction of equal boxes in a sample: rounding can change the result of NMS.
+_MIN_EQUAL = 0.99
 
 
 @dataclass
 class Side:
-    """One way to compute a sample.
+    """One way to process samples.
 
     Attributes:
-        predict: list of one sample -> list of its detections.
-        gmacs: of one sample.
-        seconds: of every sample.
+        predict: function from a list of one sample to a list of its detections.
+        gmacs: multiply-adds of one sample, 10^9.
+        seconds: time of each counted sample.
     """
 
     predict: Callable[[list[dict]], list[dict[str, Instances]]]
@@ -58,19 +59,21 @@ class Side:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine.add_arguments(parser)
     add = parser.add_argument
-    add("--config-file", default="configs/fsdbev_r50_cbgs.py")
-    add("--precision", choices=PRECISIONS, default="float32", help="of autocast")
-    add("--frames", type=int, default=6, help="samples to time")
-    add("--cameras", type=int, default=6)
+    config = "configs/fsdbev_r50_cbgs.py"
+    add("--config-file", default=config, help="config file (default: %(default)s)")
+    precision = "precision of autocast (default: float32)"
+    add("--precision", choices=PRECISIONS, default="float32", help=precision)
+    add("--frames", type=int, default=6, help="samples to time (default: 6)")
+    add("--cameras", type=int, default=6, help="number of cameras (default: 6)")
     add("overrides", nargs="*", metavar="key=value", help="changes to the config")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints a table with a row a side; writes the rows.
+    """Prints a table with one row per variant and writes the rows.
 
     Raises:
-        FileNotFoundError: there is no such config, or ``--json`` is in no folder.
-        ValueError: there is no such device, nothing to measure, or the sides do not agree.
+        FileNotFoundError: the config or the folder of ``--json`` does not exist.
+        ValueError: the device does not exist, a number is less than 1, or the variants disagree.
     """
     machine.check(args, "frames", "cameras", "threads")
     torch.set_num_threads(args.threads)
@@ -78,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     sides = make_sides(cfg, args.cameras)
     size = tuple(cfg.dataloader.image_size)
     drive = fake_drive(num_frames=cfg.model.num_frames, num_cameras=args.cameras, image_size=size)
-    rate, same = measure(sides, islice(drive, args.frames + 1), args.device, args.precision)
+    rate, equal = measure(sides, islice(drive, args.frames + 1), args.device, args.precision)
     rows = [_row(name, side, sides[ALL], rate) for name, side in sides.items()]
     about = {
         **machine.describe(args.device),
@@ -87,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
         "precision": args.precision,
         "channels last": bool(cfg.train.get("channels_last", False)),
         "matrix product": f"{rate:.1f} GMAC/s",
-        "same boxes": f"{100 * same:.2f} %",
+        "same boxes": f"{100 * equal:.2f} %",
     }
     machine.show(about)
     print(f"\n{machine.table(rows)}", flush=True)
@@ -95,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def make_sides(cfg: DictConfig, cameras: int) -> dict[str, Side]:
-    """The model of a config with random weights, and its stream."""
+    """Builds the model of a config with random weights, and a stream of it."""
     size = tuple(cfg.dataloader.image_size)
     cost = analyze(instantiate(cfg.model), image_size=size, num_cameras=cameras)
     torch.manual_seed(0)
@@ -110,14 +113,14 @@ def make_sides(cfg: DictConfig, cameras: int) -> dict[str, Side]:
 def measure(
     sides: dict[str, Side], drive: Iterator[dict], device: str, precision: str
 ) -> tuple[float, float]:
-    """Runs every sample through all sides, which take turns in being first.
+    """Runs all samples through both variants, which alternate in being first.
 
     Returns:
-        the machine's peak, GMAC/s: the best of the matrix products after every sample;
-        the least share of a sample's boxes that are the same.
+        The peak rate of the machine in GMAC/s, from a matrix product after each sample; and the
+        least fraction of equal boxes in a sample.
 
     Raises:
-        ValueError: that share is too low.
+        ValueError: the fraction is too low.
     """
     dtype = PRECISIONS[precision]
     rates, shares = [], []
@@ -127,17 +130,17 @@ def measure(
             with torch.autocast(device, dtype, enabled=dtype is not None):
                 found[name] = run_once(sides[name], sample, counts=number > 0)
         shares.append(share_of_same_boxes(found[STREAM], found[ALL]))
-        if shares[-1] < _LEAST_SAME:
+        if shares[-1] < _MIN_EQUAL:
             raise ValueError(
-                f"sample {number}: {100 * shares[-1]:.1f} % of the boxes are the same, so the "
-                "times mean nothing"
+                f"sample {number}: only {100 * shares[-1]:.1f} % of the boxes are equal; nothing "
+                "was timed"
             )
         rates.append(machine.matrix_rate(torch.device(device), dtype or torch.float32))
     return max(rates), min(shares)
 
 
 def run_once(side: Side, sample: dict, *, counts: bool) -> Instances:
-    """The detections of a side in a sample; the run is timed if it counts."""
+    """Returns the detections of a variant in one sample; the run is timed if it counts."""
     begin = wall_time()
     (output,) = side.predict([sample])
     if counts:
@@ -146,7 +149,7 @@ def run_once(side: Side, sample: dict, *, counts: bool) -> Instances:
 
 
 def share_of_same_boxes(one: Instances, two: Instances) -> float:
-    """Share of the boxes of both that have an equal in the other."""
+    """Returns the fraction of boxes with an equal counterpart in the other result."""
     sides = [
         [Candidates(found.pred_boxes_3d.tensor, found.scores, found.pred_classes)]
         for found in (one, two)
@@ -156,7 +159,7 @@ def share_of_same_boxes(one: Instances, two: Instances) -> float:
 
 
 def _row(name: str, side: Side, every: Side, peak: float) -> dict[str, Any]:
-    """Medians over samples, and the ratio of all frames to this side."""
+    """Returns medians over samples, and the ratio of all frames to this variant."""
     seconds = statistics.median(side.seconds)
     rate = side.gmacs / seconds
     row = {"side": name, "ms": 1e3 * seconds, "x": statistics.median(every.seconds) / seconds}

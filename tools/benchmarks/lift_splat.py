@@ -1,4 +1,4 @@
-"""Cases of the view transform: lift_splat, and its entry with cells that are known beforehand.
+"""Benchmark cases of the view transform: lift_splat, and splat_cells with precomputed cells.
 
 Shapes: S weight sets, B samples, N cameras, V = B N views, D depth bins, C channels, h x w feature
 map.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,12 +33,12 @@ from .turns import Case, Side, shapes_differ
 
 _DEPTHS = (1.0, 60.0)
 _FOREGROUND_THRESHOLD = 0.1
-#: Cells agree where no channel is farther apart than this share of the map's largest value.
+#: Largest difference in a channel between equal cells, relative to the map's largest value.
 _CELL_TOLERANCE = 1e-4
-#: Share of cells that must agree: the published geometry is float32, so that a few frustum points
-#: fall into a neighbouring cell.
-_AGREEING = 0.999
-#: The reference goes from splat to splat: it is slow with more frustum points than these.
+#: Fraction of cells that must be equal. The published geometry is float32, which puts a few frustum
+#: points into a neighbouring cell.
+_MIN_EQUAL = 0.999
+#: The reference loops over splats and is slow with more frustum points than this.
 _SLOW_POINTS = 1_000_000
 #: Largest difference of two gradients, relative to one of them (L2 norms).
 _GRADIENT_TOLERANCE = 1e-2
@@ -45,13 +46,14 @@ _GRADIENT_TOLERANCE = 1e-2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--bins", type=int, default=118, help="depth bins")
-    add("--channels", type=int, default=80)
-    add("--kept", type=float, nargs="+", default=(0.02, 0.7), help="shares that the masks keep")
+    add("--bins", type=int, default=118, help="depth bins (default: 118)")
+    add("--channels", type=int, default=80, help="context channels (default: 80)")
+    kept = "fractions of points above the depth threshold (default: 0.02 0.7)"
+    add("--kept", type=float, nargs="+", default=(0.02, 0.7), help=kept)
 
 
 def cases(args: argparse.Namespace, device: torch.device) -> Iterator[Case]:
-    """Every batch and share; student and teacher with BEV-paste; a rig that never moves."""
+    """Yields cases of all batch sizes and kept fractions, of BEV-paste, and of static rigs."""
     for batch in args.batch:
         for kept in args.kept:
             yield _lift_splat_case(_scene(args, device, batch, kept))
@@ -62,16 +64,16 @@ def cases(args: argparse.Namespace, device: torch.device) -> Iterator[Case]:
 
 @dataclass(frozen=True)
 class _Scene:
-    """Input of the view transform.
+    """Inputs of the view transform.
 
     Attributes:
-        name: for the reader.
-        features: (S, V, D, h, w) weights, (S, V, h, w) foreground, (V, C, h, w) context.
-        geometry: ``undo_image_aug`` and ``image2bev``.
-        rest: the other keywords that both entries take.
-        frustum: depths of the points, and the grid.
+        name: description for the table.
+        features: (S, V, D, h, w) weights, (S, V, h, w) foreground and (V, C, h, w) context.
+        geometry: the matrices ``undo_image_aug`` and ``image2bev``.
+        rest: keyword arguments that lift_splat and splat_cells share.
+        frustum: depths of the frustum points, and the BEV grid.
         published: the published algorithm for the same cameras.
-        cells: (P, D, h, w) int32 cell of every frustum point.
+        cells: (P, D, h, w) int32 cell of each frustum point.
     """
 
     name: str
@@ -86,7 +88,15 @@ class _Scene:
 def _scene(
     args: argparse.Namespace, device: torch.device, batch: int, kept: float, pasted: bool = False
 ) -> _Scene:
-    """``pasted``: two weight sets, and every sample receives the next one's views too."""
+    """Makes random inputs.
+
+    Args:
+        args: arguments of the command line.
+        device: device of the inputs.
+        batch: B.
+        kept: fraction of points above the depth threshold.
+        pasted: whether there are two weight sets, and BEV-paste adds each sample's successor.
+    """
     generator = torch.Generator().manual_seed(0)
     image_size, feature_size = tuple(args.image_size), _feature_size(args)
     size = {"num_frames": 1, "num_cameras": args.views, "image_size": image_size}
@@ -132,7 +142,7 @@ def _features(
     generator: torch.Generator,
     device: torch.device,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights of which a share is above the threshold, at random points; all is foreground."""
+    """Draws weights, of which a random fraction is above the threshold, foreground and context."""
     height, width = _feature_size(args)
     scores = torch.rand(*shape, args.bins, height, width, generator=generator)
     weights = torch.where(scores < kept, scores + 2 / args.bins, 0.1 / args.bins)
@@ -143,48 +153,51 @@ def _features(
 
 
 def _lift_splat_case(scene: _Scene) -> Case:
+    """Returns the case of lift_splat."""
     settings = {**scene.geometry, **scene.rest}
     frustum = vars(scene.frustum)
     sides = {
-        "ours": lambda: lift_splat(*scene.features, **settings, frustum=scene.frustum),
-        "reference": lambda: lift_splat_reference(*scene.features, **settings, **frustum),
-        "published": lambda: scene.published(*scene.features),
+        "ours": partial(lift_splat, *scene.features, **settings, frustum=scene.frustum),
+        "reference": partial(lift_splat_reference, *scene.features, **settings, **frustum),
+        "published": partial(scene.published, *scene.features),
     }
     return _case("lift_splat", scene, sides)
 
 
 def _splat_cells_case(scene: _Scene) -> Case:
-    """A rig that never moves: the published algorithm has its points beforehand, too."""
+    """Returns the case of splat_cells; the published algorithm has precomputed points too."""
     points, inputs = scene.published.points(), (*scene.features, scene.cells)
     settings = {**scene.rest, "grid_size": (scene.frustum.count[1], scene.frustum.count[0])}
     sides = {
-        "ours": lambda: splat_cells(*inputs, **settings),
-        "reference": lambda: splat_cells_reference(*inputs, **settings),
-        "published": lambda: scene.published.pooled(points, *scene.features),
+        "ours": partial(splat_cells, *inputs, **settings),
+        "reference": partial(splat_cells_reference, *inputs, **settings),
+        "published": partial(scene.published.pooled, points, *scene.features),
     }
     return _case("splat_cells", scene, sides)
 
 
 def _case(op: str, scene: _Scene, sides: dict[str, Side]) -> Case:
+    """Returns a case with gradients of weights and context."""
     is_slow = len(scene.features[0]) * scene.cells.numel() > _SLOW_POINTS
     slow = frozenset({"reference"} if is_slow else ())
     return Case(op, scene.name, sides, _maps_differ, scene.features[::2], slow)
 
 
 def _feature_size(args: argparse.Namespace) -> tuple[int, int]:
+    """Returns (h, w)."""
     return (args.image_size[0] // 16, args.image_size[1] // 16)
 
 
 def _maps_differ(own: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> str:
-    """(S, B, C, Y, X) maps by the share of cells that agree, gradients by the relative norm."""
+    """Compares (S, B, C, Y, X) maps by the fraction of equal cells, and gradients by their norm."""
     if shapes := shapes_differ(own, other):
         return shapes
-    apart = (own[0] - other[0]).abs().amax(dim=2) / own[0].abs().max()
-    agreeing = (apart <= _CELL_TOLERANCE).float().mean().item()
-    if not agreeing > _AGREEING:
-        return f"{100 * agreeing:.3f} % of the cells are the same"
+    difference = (own[0] - other[0]).abs().amax(dim=2) / own[0].abs().max()
+    equal = (difference <= _CELL_TOLERANCE).float().mean().item()
+    if not equal > _MIN_EQUAL:  # also if the fraction is NaN
+        return f"{100 * equal:.3f} % of the cells are equal"
     for name, one, two in zip(("weights", "context"), own[1:], other[1:], strict=True):
-        apart = ((one - two).norm() / one.norm()).item()
-        if not apart <= _GRADIENT_TOLERANCE:
-            return f"gradients of {name} differ by {apart:.2g}"
+        relative = ((one - two).norm() / one.norm()).item()
+        if not relative <= _GRADIENT_TOLERANCE:
+            return f"gradients of {name} differ by {relative:.2g}"
     return ""

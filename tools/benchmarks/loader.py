@@ -1,10 +1,11 @@
-"""Time to load a training sample: ours against the published way, stage by stage, on one core.
+"""Time to load a training sample, in this project and in the published way, on one core.
 
-Two frames of six JPEG files with all targets, from a fake drive; files come from the page cache.
-The sides take turns, sample by sample, on the same files and random draws, and are checked first:
-images are equal, labels and heatmaps agree. Times are CPU time, medians over samples. The published
-way normalises the images, which ours leaves to the device, and its 2D boxes are prepared offline,
-while ours are computed; 3D boxes and matrices are only in our time. Then our loader with worker
+A sample has two frames of six JPEG files with all targets, from a fake drive; files are in the page
+cache. Both implementations run in turns, sample by sample, with the same files and random draws.
+They are first checked: images must be equal, labels and heatmaps must agree. Times are medians of
+CPU time for each stage. The published time includes the normalisation of images, which this project
+does on the device. Its 2D boxes are prepared offline, while the time of this project includes 2D
+boxes, 3D boxes and matrices. The second table is the rate of this project's loader with worker
 processes, in wall time.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,30 +39,35 @@ from . import machine
 from .drive import CAMERAS, SAMPLES, write_drive
 from .turns import Case, farther_than, measure
 
+#: Frames of a sample.
 FRAMES = 2
-#: OpenCV warps in steps of 1/32 pixel.
+# The published heatmaps are warped by OpenCV, which rounds positions to 1/32 pixel.
 _heatmaps_differ = farther_than(1e-2)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--image-size", type=int, nargs=2, default=(256, 704), metavar=("H", "W"))
-    add("--source-size", type=int, nargs=2, default=(1600, 900), metavar=("W", "H"))
-    add("--samples", type=int, default=8, help="samples to time")
-    add("--boxes", type=int, default=40, help="objects in a sample")
-    add("--points", type=int, default=34_720, help="points in a sweep")
-    add("--workers", type=int, nargs="*", default=[0, 1, 2])
-    add("--folder", help="for the fake files; default: a temporary one")
+    size = {"type": int, "nargs": 2}
+    image, source = "network image (default: 256 704)", "original image (default: 1600 900)"
+    add("--image-size", **size, default=(256, 704), metavar=("H", "W"), help=image)
+    add("--source-size", **size, default=(1600, 900), metavar=("W", "H"), help=source)
+    add("--samples", type=int, default=8, help="samples to time (default: 8)")
+    add("--boxes", type=int, default=40, help="objects per sample (default: 40)")
+    add("--points", type=int, default=34_720, help="points per sweep (default: 34720)")
+    workers = "numbers of worker processes (default: 0 1 2)"
+    add("--workers", type=int, nargs="*", default=[0, 1, 2], help=workers)
+    add("--folder", help="folder for the files (default: a temporary folder)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes the fake drive, compares, measures, prints the tables.
+    """Writes the fake drive, compares, measures and prints the tables.
 
     Raises:
-        ValueError: there is nothing to measure, or the sides do not agree.
-        FileNotFoundError: there is no folder for ``--json``.
+        ValueError: a number is less than 1, or the implementations disagree.
+        FileNotFoundError: the folder of ``--json`` does not exist.
     """
     machine.check(args, "image_size", "source_size", "samples", "boxes", "points")
+    # One core, as in a worker of the loader; 0 makes OpenCV run in the calling thread.
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     about = {**machine.describe(), "opencv": cv2.__version__}
@@ -80,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def make_mapper(args: argparse.Namespace) -> MultiViewMapper:
+    """Builds a mapper for training."""
     return MultiViewMapper(
         image_aug=ImageAugmentation(image_size=tuple(args.image_size)),
         bev_aug=BEVAugmentation(),
@@ -92,64 +100,71 @@ def make_mapper(args: argparse.Namespace) -> MultiViewMapper:
 def stages(
     dataset: FrameDataset, mapper: MultiViewMapper, seed: int, images: list[NDArray[np.uint8]]
 ) -> list[Case]:
-    """One case a stage, and one for the whole sample, with the draws of a seed.
+    """Returns one case per stage, and one for the complete sample.
 
     Args:
-        images: decoded, the same for every sample.
+        dataset: the fake drive.
+        mapper: mapper for training.
+        seed: seed of the augmentation; also selects the row.
+        images: decoded images, which are the same for all samples.
     """
     row = 1 + seed % (SAMPLES - 1)
-    given = PublishedSample.prepare(dataset, mapper, row, seed, dataset.dataroot)
+    published = PublishedSample.prepare(dataset, mapper, row, seed, dataset.dataroot)
     frames = [dataset.index[r] for r in dataset.index.frame_rows(row, FRAMES)]
-    transforms, objects = given.all_transforms(), dataset.index.annotations(row)
-    image_aug = np.stack([transform.matrix() for transform in given.transforms])
+    transforms, objects = published.all_transforms(), dataset.index.annotations(row)
+    image_aug = np.stack([transform.matrix() for transform in published.transforms])
     pictures = [Image.fromarray(image) for image in images]
     decoders = {
         "ours": lambda: [dataset.image(frame, c) for frame in frames for c in range(CAMERAS)],
-        "published": lambda: [decode(file) for file in given.files],
-        "OpenCV": lambda: [cv2.imread(str(file))[..., ::-1] for file in given.files],
+        "published": lambda: [decode(file) for file in published.files],
+        "OpenCV": lambda: [cv2.imread(str(file))[..., ::-1] for file in published.files],
     }
     resamplers = {
         "ours": lambda: [t.apply(image) for image, t in zip(images, transforms)],
         "published": lambda: [augment(picture, t) for picture, t in zip(pictures, transforms)],
     }
     labels = {
-        "ours": lambda: mapper._depth(dataset, frames, image_aug),
-        "published": given.labels,
+        "ours": partial(mapper._depth, dataset, frames, image_aug),
+        "published": published.labels,
     }
     heatmaps = {
-        "ours": lambda: mapper._heatmaps(frames[0], objects, image_aug),
-        "published": given.heatmaps,
+        "ours": partial(mapper._heatmaps, frames[0], objects, image_aug),
+        "published": published.heatmaps,
     }
-    whole = {
+    complete = {
         "ours": lambda: _targets(mapper(dataset, row, np.random.default_rng(seed))),
-        "published": lambda: (given.images(), *given.labels(), given.heatmaps()),
+        "published": lambda: (published.images(), *published.labels(), published.heatmaps()),
     }
     return [
         Case("decode", f"{len(images)} images", decoders, _pixels_differ),
         Case("augment", f"{len(images)} images", resamplers, _pixels_differ),
         Case("label maps", f"{len(images)} images", labels, labels_differ),
         Case("heatmaps", f"{CAMERAS} images", heatmaps, _heatmaps_differ),
-        Case("all", "a sample", whole, _samples_differ),
+        Case("all", "a sample", complete, _samples_differ),
     ]
 
 
 def _targets(sample: dict[str, Any]) -> tuple[Tensor, ...]:
+    """Returns the entries that the published sample has too."""
     return tuple(sample[key] for key in ("images", "gt_depth", "gt_foreground", "gt_heatmap"))
 
 
 def _pixels_differ(own: Sequence[Any], other: Sequence[Any]) -> str:
-    """Images as arrays of any layout or as pictures."""
-    same = [np.array_equal(_rows_first(a), _rows_first(b)) for a, b in zip(own, other, strict=True)]
-    return "" if all(same) else f"{same.count(False)} images differ"
+    """Compares images, which are arrays of any layout or Pillow images."""
+    pairs = zip(own, other, strict=True)
+    count = sum(not np.array_equal(_rows_first(a), _rows_first(b)) for a, b in pairs)
+    return f"{count} images differ" if count else ""
 
 
 def _rows_first(image: Any) -> NDArray[np.uint8]:
+    """Returns an image as (height, width, 3)."""
     pixels = np.asarray(image)
     return pixels.transpose(1, 2, 0) if pixels.shape[0] == 3 else pixels
 
 
 def _samples_differ(own: Sequence[Tensor], other: Sequence[Tensor]) -> str:
-    """Our images are not normalised yet."""
+    """Compares complete samples."""
+    # Images of this project are normalised on the device, those of the published sample already.
     pixels = [Image.fromarray(_rows_first(image)) for image in own[0].flatten(0, 1)]
     images = torch.stack([normalise(image) for image in pixels]).view_as(other[0])
     if not torch.equal(images, other[0]):
@@ -158,7 +173,7 @@ def _samples_differ(own: Sequence[Tensor], other: Sequence[Tensor]) -> str:
 
 
 def samples_per_second(dataset: FrameDataset, args: argparse.Namespace, workers: int) -> float:
-    """Of our loader, in wall time, after two samples of every worker."""
+    """Measures the rate of the loader in wall time, after a warm-up of two samples per worker."""
     loader = build_train_loader(
         dataset=dataset,
         mapper=make_mapper(args),

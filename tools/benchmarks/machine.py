@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: description and peak rate; output of the results."""
+"""Helpers of all benchmarks: options, description and peak rate of the machine, output."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ import torch
 from tabulate import tabulate
 from torch.utils.benchmark import Timer
 
-#: Edge of the matrices whose product gives the peak rate.
+#: Edge length of the square matrices whose product measures the peak rate.
 _MATRIX = {"cpu": 2048, "cuda": 8192}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of all subjects that run operators or models."""
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    """Adds the options of all subjects that run operators or models."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
 
 
 def check(args: argparse.Namespace, *counts: str) -> None:
-    """Checks what the subjects have in common, before anything is measured.
+    """Checks common arguments before anything is measured.
 
     Args:
-        args: of the command line.
-        counts: options, numbers or lists of numbers, that must be at least 1.
+        args: arguments of the command line.
+        counts: names of arguments, numbers or lists of numbers, that must be at least 1.
 
     Raises:
-        ValueError: there is no such device, or a number is too small.
-        FileNotFoundError: ``--json`` is in no folder.
+        ValueError: the device does not exist, or a number is less than 1.
+        FileNotFoundError: the folder of ``--json`` does not exist.
     """
     if getattr(args, "device", "cpu") == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: this PyTorch finds no GPU; --device cpu needs none")
+        raise ValueError("--device cuda: PyTorch finds no GPU; use --device cpu")
     for name in counts:
         value = getattr(args, name)
         if min(value if isinstance(value, (list, tuple)) else [value]) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if args.json and not args.json.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json: there is no folder {args.json.absolute().parent}")
+        raise FileNotFoundError(f"--json: no folder {args.json.absolute().parent}; create it first")
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
-    """What times depend on."""
+    """Describes what times depend on: device, threads and version of PyTorch."""
     name = f"{platform.processor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else name,
@@ -54,9 +54,10 @@ def describe(device: str = "cpu") -> dict[str, Any]:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """GMAC/s of a product of large matrices, in TF32 where convolutions are."""
+    """Measures the rate of a product of large matrices, in GMAC/s."""
     edge = _MATRIX[device.type]
     a, b = (torch.rand(edge, edge, device=device).to(dtype) for _ in range(2))
+    # The same precision as convolutions, which may use TF32 where matrix products do not.
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     try:
@@ -67,16 +68,17 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def show(values: Mapping[str, Any]) -> None:
+    """Prints one line per value."""
     print("\n".join(f"{name}: {value}" for name, value in values.items()), flush=True)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Aligned text, one line a row; "-" where a row has no value."""
+    """Formats rows as an aligned table; "-" marks missing values."""
     return tabulate(rows, headers="keys", floatfmt=".3g", missingval="-")
 
 
 def write_json(args: argparse.Namespace, machine: Mapping[str, Any], **content: Any) -> None:
-    """Writes the machine, the options and the unrounded results to ``--json``, if it is given."""
+    """Writes the machine, the options and the unrounded results to ``--json``, if given."""
     if args.json:
         settings = {key: value for key, value in vars(args).items() if key not in ("run", "json")}
         content = {"machine": machine, "settings": settings, **content}

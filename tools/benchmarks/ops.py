@@ -1,9 +1,10 @@
-"""Time of the operators against their PyTorch references and against the published algorithms.
+"""Times of the operators, of their PyTorch references and of the published algorithms.
 
-The sides of a line are checked against each other first, and then take turns, so that other work
-of the machine slows all of them. The ratios count: "reference x" is the time of the operator's
-plain PyTorch reference over ours, "published x" that of the published algorithm (tests/oracles).
-"-": there is no such side, or it is slow and left out; --slow runs it too.
+The implementations in a row are first checked to agree. They then run in turns, so that other load
+on the machine slows down all of them. Compare the ratios: "reference x" is the time of the plain
+PyTorch reference divided by the time of the operator, "published x" the same for the published
+algorithm (tests/oracles). "-" marks implementations that do not exist or are too slow; --slow runs
+slow ones too.
 """
 
 from __future__ import annotations
@@ -25,25 +26,29 @@ SUBJECTS = {"lift_splat": lift_splat, "nms": boxes, "heatmaps": heatmaps}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine.add_arguments(parser)
     add = parser.add_argument
-    add("--only", nargs="+", choices=SUBJECTS, default=tuple(SUBJECTS))
-    add("--repeat", type=int, default=3, help="rounds, in each of which every side has its turn")
-    add("--seconds", type=float, default=0.5, help="least time of a side, all rounds together")
-    add("--slow", action="store_true", help="leaves nothing out")
-    add("--batch", type=int, nargs="+", default=(1, 8), help="samples")
-    add("--views", type=int, default=6, help="cameras of a sample")
-    add("--image-size", type=int, nargs=2, default=(256, 704), metavar=("H", "W"))
-    add("--grid", type=int, default=128, help="cells along a side of 102.4 m")
+    add("--only", nargs="+", choices=SUBJECTS, default=tuple(SUBJECTS), help="default: all")
+    add(
+        "--repeat", type=int, default=3, help="rounds in which all implementations run (default: 3)"
+    )
+    seconds = "least time of an implementation over all rounds (default: 0.5)"
+    add("--seconds", type=float, default=0.5, help=seconds)
+    add("--slow", action="store_true", help="also run slow implementations")
+    add("--batch", type=int, nargs="+", default=(1, 8), help="batch sizes (default: 1 8)")
+    add("--views", type=int, default=6, help="cameras of a sample (default: 6)")
+    size = {"type": int, "nargs": 2, "default": (256, 704), "metavar": ("H", "W")}
+    add("--image-size", **size, help="network image (default: 256 704)")
+    add("--grid", type=int, default=128, help="cells along a side of 102.4 m (default: 128)")
     for subject in SUBJECTS.values():
         subject.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints a table a subject; writes the rows of all.
+    """Prints one table per group of operators and writes all rows.
 
     Raises:
         FileNotFoundError: the operators are not built for the device, or the folder of ``--json``
             does not exist.
-        ValueError: there is no such device, nothing to measure, or two sides do not agree.
+        ValueError: the device does not exist, a number is invalid, or two implementations disagree.
     """
     _check(args)
     device = torch.device(args.device)
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
+    """Checks the arguments and that the operators are built."""
     numbers = ("threads", "repeat", "batch", "views", "bins", "channels", "grid", "boxes")
     machine.check(args, *numbers, "image_boxes")
     if args.device not in KERNEL_DEVICES:
@@ -71,6 +77,6 @@ def _check(args: argparse.Namespace) -> None:
             f"{BUILD_COMMAND}"
         )
     if min(args.image_size) < 16:
-        raise ValueError(f"--image-size starts at 16 16, got {args.image_size}")
+        raise ValueError(f"--image-size must be at least 16 16, got {args.image_size}")
     if not all(0 < kept <= 1 for kept in args.kept):
         raise ValueError(f"--kept must be above 0 and at most 1, got {args.kept}")

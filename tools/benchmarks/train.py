@@ -1,8 +1,9 @@
-"""Time and memory of a training step, as the config has it and with other settings.
+"""Time and memory of a training step with several variants of the config.
 
-Every variant runs in a process of its own, so that its memory is its own, and the variants take
-turns: --rounds times one warm-up step and --steps measured ones. "peak GB" is the most that was
-held (CPU: resident, Linux only; GPU: allocated); "x" the first variant's time over this one's.
+Each variant runs in a separate process, so that memory is measured separately. The variants run in
+turns: --rounds times a process with one warm-up step and --steps measured steps. "peak GB" is the
+peak of resident memory (CPU, Linux only) or allocated memory (GPU); "x" is the time of the first
+variant divided by the time of the row.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from fsdbev.data.fake import fake_samples
 from fsdbev.engine.determinism import set_determinism
 from fsdbev.engine.ema import ModelEMA
 from fsdbev.engine.optim import build_optimizer
-from fsdbev.engine.train_step import TrainStep
+from fsdbev.engine.train_step import TrainStep, autocast_dtype
 from fsdbev.modeling.build import build_model
 
 from . import machine
 
-#: What a variant changes in the config.
+#: Changes to the config by variant.
 VARIANTS = {
     "float32": ["train.amp.enabled=False", "train.channels_last=False"],
     "channels_last": ["train.amp.enabled=False", "train.channels_last=True"],
@@ -48,26 +49,29 @@ DEFAULT = ("float32", "channels_last", "bfloat16+channels_last", "checkpointing"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine.add_arguments(parser)
     add = parser.add_argument
-    add("--config-file", default="configs/fsdbev_tiny_synthetic.py")
-    add("--variants", nargs="+", choices=VARIANTS, default=DEFAULT)
-    add("--batch", type=int, default=2, help="samples a step")
-    add("--num-cameras", type=int, default=6)
-    add("--steps", type=int, default=3, help="measured steps of a process")
-    add("--rounds", type=int, default=2, help="processes of a variant")
+    config = "configs/fsdbev_tiny_synthetic.py"
+    add("--config-file", default=config, help="config file (default: %(default)s)")
+    variants = f"variants (default: {' '.join(DEFAULT)})"
+    add("--variants", nargs="+", choices=VARIANTS, default=DEFAULT, help=variants)
+    add("--batch", type=int, default=2, help="samples per step (default: 2)")
+    add("--num-cameras", type=int, default=6, help="number of cameras (default: 6)")
+    add("--steps", type=int, default=3, help="measured steps per process (default: 3)")
+    add("--rounds", type=int, default=2, help="processes per variant (default: 2)")
     add("--child", choices=VARIANTS, help=argparse.SUPPRESS)
     add("overrides", nargs="*", metavar="key=value", help="changes to the config")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints the table.
+    """Measures all variants and prints the table.
 
     Raises:
-        FileNotFoundError: there is no such config, or no folder for ``--json``.
-        ValueError: an override or a number makes no sense, there is no such device, or a process
-            failed; the last lines of its output are in the message.
+        FileNotFoundError: the config or the folder of ``--json`` does not exist.
+        ValueError: an override or a number is invalid, the device does not exist, or a process
+            failed; the message has the last lines of its output.
     """
     machine.check(args, "batch", "num_cameras", "threads", "steps", "rounds")
     torch.set_num_threads(args.threads)
+    # A process of one variant prints its result as the last line.
     if args.child:
         print(json.dumps(measure(args)))
         return
@@ -86,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Times of the steps of one variant in this process, and its peak memory."""
+    """Measures the steps of one variant and the peak memory of this process."""
     cfg = _config(args, args.child)
     set_determinism(cfg.train)
     torch.manual_seed(0)
@@ -99,24 +103,24 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         image_size=tuple(cfg.dataloader.image_size),
         training=True,
     )
-    amp = cfg.train.amp
     step = TrainStep(
         model.train(),
         itertools.repeat(batch),
         build_optimizer(cfg.optimizer, model),
         device=device,
-        precision=getattr(torch, amp.dtype) if amp.enabled else None,
+        precision=autocast_dtype(cfg.train.amp),
         max_grad_norm=cfg.train.clip_grad.max_norm,
     )
     ema = ModelEMA(model)
     times = [_step(step, ema, number) for number in range(1 + args.steps)][1:]
     if device.type == "cuda":
         return {"milliseconds": times, "peak_bytes": torch.cuda.max_memory_allocated(device)}
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of Linux
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
     return {"milliseconds": times, "peak_bytes": 1024 * kilobytes}
 
 
 def _rows(found: dict[str, list[dict[str, Any]]], batch: int) -> list[dict[str, Any]]:
+    """Returns one row per variant, with the median over all steps and the largest peak."""
     rows, first = [], None
     for name, processes in found.items():
         ms = statistics.median(ms for one in processes for ms in one["milliseconds"])
@@ -128,11 +132,13 @@ def _rows(found: dict[str, list[dict[str, Any]]], batch: int) -> list[dict[str, 
 
 
 def _config(args: argparse.Namespace, variant: str) -> DictConfig:
+    """Loads the config of a variant; overrides of the command line come last."""
     overrides = [f"train.device={args.device}", *VARIANTS[variant], *args.overrides]
     return load_config(args.config_file, overrides)
 
 
 def _in_own_process(args: argparse.Namespace, variant: str) -> dict[str, Any]:
+    """Runs :func:`measure` for a variant in a new process."""
     command = [sys.executable, str(Path(__file__).parents[1] / "benchmark.py"), "train"]
     command += ["--config-file", args.config_file, "--child", variant]
     for name in ("batch", "num_cameras", "device", "threads", "steps"):
@@ -145,7 +151,7 @@ def _in_own_process(args: argparse.Namespace, variant: str) -> dict[str, Any]:
 
 
 def _step(step: TrainStep, ema: ModelEMA, number: int) -> float:
-    """Milliseconds."""
+    """Runs one training step with EMA and returns its time in milliseconds."""
     step.iter = number
     begin = wall_time()
     with EventStorage(number):

@@ -1,6 +1,7 @@
-"""Implementations of one computation: checked against each other, then timed in turns, in one run.
+"""Comparison of implementations: checks that they agree, then times them in turns in one run.
 
-``torch.utils.benchmark`` times: it warms up, chooses the number of calls, synchronises GPUs.
+Times are measured by ``torch.utils.benchmark``, which warms up, chooses the number of calls and
+synchronises with GPUs.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ from torch import Tensor
 from torch.utils.benchmark import Timer
 from torch.utils.benchmark.utils.timer import timer as wall_time
 
+#: One implementation of a computation, with its inputs bound.
 Side = Callable[[], Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One computation on one input, by several implementations.
+    """Several implementations of one computation on one input.
 
     Attributes:
         op: name of the computation.
         sizes: description of the input.
         sides: implementations by name, the project's own first. With ``inputs`` they return a
             tensor.
-        difference: ``difference(own, other)`` describes how the results of two sides differ; empty
-            if they agree. With ``inputs``, results are the output and the gradients.
-        inputs: tensors to take gradients of; none: no backward pass is timed.
-        slow: sides that are timed on demand only.
+        difference: ``difference(own, other)`` describes how two results differ and is empty if
+            they agree. With ``inputs``, results are the output and the gradients.
+        inputs: tensors to compute gradients of; without inputs no backward pass is timed.
+        slow: names of implementations that are timed only on request.
     """
 
     op: str
@@ -41,7 +43,7 @@ class Case:
     slow: frozenset[str] = frozenset()
 
     def passes(self) -> dict[str, Mapping[str, Side]]:
-        """The functions to time: by pass, by side."""
+        """Returns the functions to time, by pass and implementation."""
         if not self.inputs:
             return {"forward": self.sides}
         with torch.no_grad():
@@ -67,16 +69,19 @@ def measure(
     slow: bool = False,
     clock: Callable[[], float] = wall_time,
 ) -> list[dict[str, Any]]:
-    """One row a pass: the median times of all sides, and their ratios to the first side's.
+    """Measures the median times of all implementations and their ratios to the first one.
 
     Args:
-        cases: one a round; they differ in their input only, or are the same one.
-        seconds: least time of a side in a round.
-        slow: whether sides run that are timed on demand only.
-        clock: gives seconds.
+        cases: one case per round; they differ only in their input, or are the same case.
+        seconds: least time of an implementation in a round.
+        slow: whether slow implementations are timed too.
+        clock: returns the time in seconds.
+
+    Returns:
+        One row per pass.
 
     Raises:
-        ValueError: two sides differ; then nothing has been timed.
+        ValueError: two implementations disagree; nothing is timed then.
     """
     first = cases[0]
     names = [name for name in first.sides if slow or name not in first.slow]
@@ -87,6 +92,7 @@ def measure(
     rows = []
     for which in functions[first]:
         times: dict[str, list[float]] = {name: [] for name in names}
+        # Each round starts with another implementation, so that no one is always first.
         for turn, case in enumerate(cases):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 work, threads = functions[case][which][name], torch.get_num_threads()
@@ -97,17 +103,18 @@ def measure(
 
 
 def _check(case: Case, results: Mapping[str, Any]) -> None:
+    """Raises a ValueError if a result disagrees with the first one."""
     own, *others = results
     for name in others:
         if difference := case.difference(results[own], results[name]):
             raise ValueError(
-                f"{case.op}, {case.sizes}: {own} and {name} do not agree ({difference}), so their "
-                "times mean nothing; nothing was timed"
+                f"{case.op}, {case.sizes}: {own} and {name} do not agree ({difference}); nothing "
+                "was timed"
             )
 
 
 def _row(case: Case, which: str, times: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Sides that were left out have no time."""
+    """Returns a row of times and ratios, None for implementations that were left out."""
     medians = {name: 1e3 * statistics.median(found) for name, found in times.items()}
     own, *others = case.sides
     row = {"op": case.op, "sizes": case.sizes, "pass": which}
@@ -117,16 +124,18 @@ def _row(case: Case, which: str, times: Mapping[str, Sequence[float]]) -> dict[s
 
 
 def _tensors(result: Any) -> Sequence[Tensor]:
+    """Returns the tensors of a result, which may be a single tensor."""
     return (result,) if isinstance(result, Tensor) else result
 
 
 def shapes_differ(own: Any, other: Any) -> str:
+    """Describes how the shapes of two results differ; empty if they are equal."""
     shapes = [[tuple(value.shape) for value in _tensors(values)] for values in (own, other)]
     return "" if shapes[0] == shapes[1] else f"shapes {shapes[0]} and {shapes[1]}"
 
 
 def farther_than(tolerance: float) -> Callable[[Any, Any], str]:
-    """A ``difference`` for tensors that must be within an absolute tolerance; 0: equal."""
+    """Returns a ``difference`` for tensors with an absolute tolerance; 0 requires equality."""
 
     def difference(own: Any, other: Any) -> str:
         if shapes := shapes_differ(own, other):

@@ -1,1 +1,1 @@
-"""What tools/compare.py runs: configs, their runs, and the report."""
+"""Parts of tools/compare.py: configs, their runs, and the report."""

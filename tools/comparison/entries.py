@@ -1,4 +1,4 @@
-"""The configs of a comparison: how they are read, and what must be the same in all of them."""
+"""Configs of a comparison: reads them and checks that they can be compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.nuscenes.tables import check_tables
 
-#: What makes a comparison fair: keys, and nodes with all that is below them.
+#: Keys that must be equal in all configs for a fair comparison; a node includes all keys below it.
 SAME = (
     "train.max_iter",
     "dataloader.train.total_batch_size",
@@ -28,28 +28,28 @@ SAME = (
     "dataloader.test.dataset",
     "dataloader.evaluator",
 )
-#: What the comparison sets in every run, and where its value comes from.
+#: Keys that the comparison sets in every run, with the source of their values.
 OWN = {
     "train.seed": "--seeds",
     "train.output_dir": "--out",
     "train.eval_period": "the comparison, which evaluates once, at the end",
 }
-#: Settings that change no result.
-_NO_METHOD = (*OWN, "train.plugins", "train.checkpointer.", "train.log_period")
-_NO_METHOD += ("train.eval_streaming", "train.report.", "train.wandb.")
+#: Keys (or their beginnings) that do not change results and are not listed as differences.
+_WITHOUT_EFFECT = (*OWN, "train.plugins", "train.checkpointer.", "train.log_period")
+_WITHOUT_EFFECT += ("train.eval_streaming", "train.report.", "train.wandb.")
 _CONFIG = re.compile(r"(?:(?P<name>\w[\w.+ -]*)=)?(?P<path>[^=]+\.(?:py|ya?ml))")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A config that is compared.
+    """Config of a comparison.
 
     Attributes:
-        name: of its row in the report, and of its folder.
-        path: of the config file.
-        cfg: with the overrides of all runs.
-        parameters: of its model.
-        num_frames: that its model takes.
+        name: name of its row in the report and of its folder.
+        path: path of the config file.
+        cfg: the config with the overrides of all runs.
+        parameters: number of parameters of its model.
+        num_frames: number of frames that its model takes.
     """
 
     name: str
@@ -60,12 +60,16 @@ class Entry:
 
 
 def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
-    """Reads the configs of ``FILE`` or ``NAME=FILE`` each, and builds their models once.
+    """Reads configs and builds each model once.
+
+    Args:
+        texts: ``FILE`` or ``NAME=FILE`` for each config.
+        overrides: changes to all configs, ``key=value``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a name is taken or is none, an override is wrong, or the configs cannot be
-            compared: see ``SAME``.
+        FileNotFoundError: a file does not exist.
+        ValueError: a name is invalid or used twice, an override is invalid, or the configs differ
+            in ``SAME``.
     """
     for key in {text.split("=")[0].strip() for text in overrides}.intersection(OWN):
         raise ValueError(f"{key} cannot be overridden: it is set by {OWN[key]}")
@@ -74,8 +78,8 @@ def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
         name, path = _name_and_path(text)
         if name in paths:
             raise ValueError(
-                f"two configs are named {name!r}: {paths[name]} and {path}; give one another name, "
-                f"as OTHER={path}"
+                f"two configs are named {name!r}: {paths[name]} and {path}; rename one of them, "
+                f"for example OTHER={path}"
             )
         paths[name] = path
     configs = {name: load_config(path, overrides) for name, path in paths.items()}
@@ -89,7 +93,11 @@ def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
 
 
 def check_data(entry: Entry) -> None:
-    """Raises FileNotFoundError, with the commands that prepare it, if the data set is missing."""
+    """Checks that the data set of a config exists and is prepared.
+
+    Raises:
+        FileNotFoundError: a file is missing; the message has the commands that make it.
+    """
     data = entry.cfg.dataloader
     try:
         check_tables(data.dataroot, data.version)
@@ -97,14 +105,14 @@ def check_data(entry: Entry) -> None:
             instantiate(loader.dataset)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{error}\nThe synthetic data set is made by: python tools/make_synthetic_nuscenes.py "
-            f"--out {data.dataroot} && python tools/prepare_nuscenes.py --dataroot {data.dataroot} "
-            "--version v1.0-synth"
+            f"{error}\nThe commands for the synthetic data set are: "
+            f"python tools/make_synthetic_nuscenes.py --out {data.dataroot} && "
+            f"python tools/prepare_nuscenes.py --dataroot {data.dataroot} --version v1.0-synth"
         ) from error
 
 
 def flat(cfg: DictConfig, *, resolve: bool) -> dict[str, str]:
-    """The values of a config as text, by dotted key."""
+    """Returns the values of a config as text by dotted key."""
     found: dict[str, str] = {}
 
     def visit(value: Any, key: str) -> None:
@@ -119,28 +127,33 @@ def flat(cfg: DictConfig, *, resolve: bool) -> dict[str, str]:
 
 
 def changed_keys(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Keys whose values differ or that only one of two flat configs has."""
+    """Returns the keys with different values, or that only one of two flat configs has."""
     return [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
 
 
 def differences(entries: Sequence[Entry]) -> dict[str, dict[str, str]]:
-    """Settings of the method that are not the same in all configs: key, name of the config, value.
-
-    What refers to another setting counts by what it refers to, so that a difference stands once.
-    """
+    """Returns the settings that differ between configs: values by key and name of the config."""
+    # References are not resolved, so that a difference is listed once, under the key referred to.
     settings = {entry.name: flat(entry.cfg, resolve=False) for entry in entries}
     found = {}
     for key in dict.fromkeys(key for values in settings.values() for key in values):
         same = len({values.get(key) for values in settings.values()}) == 1
-        if not same and not key.startswith(_NO_METHOD):
-            having = {name: values.get(key, "absent") for name, values in settings.items()}
-            found[key] = {name: without_folder(value) for name, value in having.items()}
+        if not same and not key.startswith(_WITHOUT_EFFECT):
+            by_name = {name: values.get(key, "absent") for name, values in settings.items()}
+            found[key] = {name: without_folder(value) for name, value in by_name.items()}
     return found
 
 
 def without_folder(text: str) -> str:
-    """``text`` or ``key=text``; of an absolute path what is below the working directory or else its
-    last part: a report names no folder of a machine."""
+    """Shortens an absolute path, so that a report names no folders of a machine.
+
+    Args:
+        text: ``value`` or ``key=value``.
+
+    Returns:
+        The text with the path relative to the working directory, or with only its last part if it
+        is outside. Other texts are returned unchanged.
+    """
     key, separator, value = text.rpartition("=")
     path = Path(value.strip("'\""))
     if not path.is_absolute():
@@ -150,22 +163,23 @@ def without_folder(text: str) -> str:
 
 
 def _name_and_path(text: str) -> tuple[str, str]:
+    """Splits ``FILE`` or ``NAME=FILE``; the default name is the file's."""
     match = _CONFIG.fullmatch(text)
     if not match:
         raise ValueError(
-            f"--config-file: {text!r} is neither FILE.py nor NAME=FILE.py, whose name has letters, "
-            "digits, '_', '.', '+', '-' and spaces, and starts with a letter or digit; overrides "
-            "stand behind another option"
+            f"--config-file: {text!r} is neither FILE.py nor NAME=FILE.py; a name consists of "
+            "letters, digits, '_', '.', '+', '-' and spaces and starts with a letter or digit. "
+            "Overrides must follow another option"
         )
     return match["name"] or Path(text).stem, match["path"]
 
 
 def _check_same(configs: dict[str, DictConfig]) -> None:
-    """ValueError that names a key of ``SAME`` and its two values."""
+    """Raises a ValueError that names a key of ``SAME`` and its values in two configs."""
     for name, cfg in configs.items():
         for key in ("model", *SAME):
             if OmegaConf.select(cfg, key) is None:
-                raise ValueError(f"{name!r} has no {key}, and cannot be compared without it")
+                raise ValueError(f"{name!r} has no {key} and cannot be compared")
     (first, expected), *others = ((name, flat(cfg, resolve=True)) for name, cfg in configs.items())
     for key in SAME:
         for name, found in others:
@@ -173,13 +187,14 @@ def _check_same(configs: dict[str, DictConfig]) -> None:
                 if f"{part}.".startswith(f"{key}.") and not part.endswith(".output_dir"):
                     raise ValueError(
                         f"{part} is {expected.get(part, 'absent')} in {first!r} and "
-                        f"{found.get(part, 'absent')} in {name!r}: a comparison needs the same in "
-                        f"all; correct a config, or override {key} for every run"
+                        f"{found.get(part, 'absent')} in {name!r}: a comparison needs equal "
+                        f"values; correct a config, or override {key} for every run"
                     )
 
 
 def _name_of(value: Any) -> str:
-    """Text of what JSON does not know: functions, classes and objects."""
+    """Returns a text for functions, classes and objects, which JSON cannot represent."""
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    return re.sub(r" at 0x\w+", "", str(value))  # an object's address differs between processes
+    # The address of an object differs between processes.
+    return re.sub(r" at 0x\w+", "", str(value))

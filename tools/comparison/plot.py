@@ -1,4 +1,4 @@
-"""A picture of a comparison: mAP and NDS of each config, its mean and each of its seeds."""
+"""Plot of a comparison: mAP and NDS of each config, as mean and for each seed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from matplotlib.figure import Figure
 from fsdbev.utils.atomic_write import atomic_write
 
 _COLORS = {"mAP": "#005EF5", "NDS": "#B0490F"}
-#: Percent that an axis shows at least, so that noise does not look like a difference.
-_LEAST_SPAN = 2.0
+#: Least range of an axis in percent, so that noise does not look like a difference.
+_MIN_SPAN = 2.0
 
 
 def write_plot(content: dict[str, Any], path: Path) -> None:
-    """As PNG."""
+    """Writes the plot of a report's content as PNG."""
     with atomic_write(path) as file:
         draw(content).savefig(file, format="png", dpi=150)
 
 
 def draw(content: dict[str, Any]) -> Figure:
-    """A row a config, in the order given; on the left mAP, on the right NDS, in percent."""
+    """Draws one row per config in the given order, with mAP on the left and NDS on the right."""
     rows, settings = content["configs"], content["settings"]
     figure = Figure(figsize=(9.0, 1.5 + 0.5 * len(rows)), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2, sharey=True), _COLORS, strict=True):
@@ -30,7 +30,7 @@ def draw(content: dict[str, Any]) -> Figure:
             if row["metrics"].get(metric):
                 _draw_row(axes, place, row, metric)
         low, high = axes.get_xlim()
-        pad = max(0.0, _LEAST_SPAN - (high - low)) / 2
+        pad = max(0.0, _MIN_SPAN - (high - low)) / 2
         axes.set_xlim(low - pad, high + pad)
         axes.set_title(f"{metric} (%)", fontsize=11, fontweight="bold")
         axes.grid(color="#D8DEE4", linewidth=0.8)
@@ -47,6 +47,7 @@ def draw(content: dict[str, Any]) -> Figure:
 
 
 def _draw_row(axes: Axes, place: int, row: dict[str, Any], metric: str) -> None:
+    """Draws range, mean and seeds of one config."""
     color, spread = _COLORS[metric], row["metrics"][metric]
     values = [100 * run["metrics"][metric] for run in row["runs"]]
     mean = 100 * spread["mean"]

@@ -1,4 +1,4 @@
-"""What the runs of a comparison found: as the content of ``comparison.json`` and as Markdown."""
+"""Report of a comparison: results of all runs as JSON content and as Markdown."""
 
 from __future__ import annotations
 
@@ -17,21 +17,26 @@ from fsdbev.utils.atomic_write import atomic_write
 from .entries import Entry, differences, without_folder
 from .runs import Run
 
-#: Task of the metrics in evaluation.json.
+#: Key of the metrics in evaluation.json.
 _TASK = "nuscenes"
-#: Lines of a document around the part that is written here.
+#: Lines around the generated part of a document.
 BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
 
 
 def summarize(entries: Sequence[Entry], runs: Sequence[Run], command: str) -> dict[str, Any]:
-    """All that is known, for JSON. Runs that are not done are named under ``lacking``.
+    """Collects the results of all runs as content for JSON.
+
+    Args:
+        entries: the configs.
+        runs: their runs; incomplete runs are listed under ``lacking``.
+        command: command to show in the report.
 
     Raises:
-        ValueError: no run is done, or one has no metrics.
+        ValueError: no run is complete, or a complete run has no metrics.
     """
     done = [run for run in runs if run.is_done]
     if not done:
-        raise ValueError("no run is done, so that there is nothing to report")
+        raise ValueError("no run is complete: there is nothing to report")
     return {
         "command": command,
         "seeds": list(dict.fromkeys(run.seed for run in runs)),
@@ -43,7 +48,7 @@ def summarize(entries: Sequence[Entry], runs: Sequence[Run], command: str) -> di
 
 
 def _settings(entry: Entry) -> dict[str, Any]:
-    """What is the same in all configs and says how long the models were trained on which data."""
+    """Returns schedule and data, which are equal in all configs."""
     data = entry.cfg.dataloader
     return {
         "iterations": entry.cfg.train.max_iter,
@@ -56,6 +61,7 @@ def _settings(entry: Entry) -> dict[str, Any]:
 
 
 def _row(entry: Entry, runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns the results of one config."""
     results = [_result(run) for run in runs]
     names = list(dict.fromkeys(name for result in results for name in result["metrics"]))
     spreads = {name: _spread([r["metrics"].get(name) for r in results]) for name in names}
@@ -71,7 +77,9 @@ def _row(entry: Entry, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _result(run: Run) -> dict[str, Any]:
-    """Metrics by name (None: not defined) and seconds of training (None: too short to tell).
+    """Reads the metrics and the training time of one run.
+
+    Undefined metrics are None, as is the time of a training without logged iterations.
 
     Raises:
         ValueError: the evaluation has no mAP or NDS.
@@ -82,7 +90,8 @@ def _result(run: Run) -> dict[str, Any]:
         raise ValueError(
             f"{run.evaluation} has no mAP and NDS under {_TASK!r}: the test split needs annotations"
         )
-    # all iterations at the time of those that were logged: a resumed training logs some twice
+    # The mean time of logged iterations, multiplied by the number of iterations: a sum would count
+    # iterations that a resumed training logged twice.
     times = read_metrics(str(run.folder / METRICS_FILE)).get("time", {}).values()
     return {
         "seed": run.seed,
@@ -93,7 +102,7 @@ def _result(run: Run) -> dict[str, Any]:
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float | None] | None:
-    """Over the seeds; None if one has no value. The deviation is that of a sample."""
+    """Computes mean, sample standard deviation and range of values; None if a value is missing."""
     if not values or None in values:
         return None
     return {
@@ -105,30 +114,34 @@ def _spread(values: Sequence[float | None]) -> dict[str, float | None] | None:
 
 
 def write_report(content: dict[str, Any], path: Path, *, picture: str) -> None:
-    """Title, text and picture, a file for itself."""
+    """Writes a Markdown file with title, text and picture."""
     title, shown = "# Comparison", f"![mAP and NDS of each config and seed]({picture})"
     with atomic_write(path) as file:
         file.write(f"{title}\n\n{markdown(content)}\n{shown}\n".encode())
 
 
 def check_document(path: Path) -> None:
-    """Raises ValueError if the file is there without the markers, FileNotFoundError if there is no
-    folder for it."""
+    """Checks that a report can be written to a document.
+
+    Raises:
+        ValueError: the document exists and has no markers.
+        FileNotFoundError: the folder of the document does not exist.
+    """
     if path.is_file():
         _split(path)
     elif not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--doc: there is no folder {path.absolute().parent}")
+        raise FileNotFoundError(f"--doc: no folder {path.absolute().parent}; create it first")
 
 
 def write_document(content: dict[str, Any], path: Path) -> None:
-    """Puts the text between the markers of a document; makes a new one where there is none."""
+    """Writes the text between the markers of a document, or to a new document."""
     before, after = _split(path) if path.is_file() else ("", "\n")
     with atomic_write(path) as file:
         file.write(f"{before}{BEGIN}\n{markdown(content)}{END}{after}".encode())
 
 
 def markdown(content: dict[str, Any]) -> str:
-    """Table, versions and settings it was made with, and settings that differ."""
+    """Formats the report: table, settings, versions, and settings that differ between configs."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,
@@ -139,12 +152,12 @@ def markdown(content: dict[str, Any]) -> str:
     return environment.get_template("report.md.jinja").render(
         content,
         made_with="; and ".join(_made_with(content)),
-        widest={metric: _widest(content, metric) for metric in ("mAP", "NDS")},
+        widest={metric: _largest_range(content, metric) for metric in ("mAP", "NDS")},
     )
 
 
 def _made_with(content: dict[str, Any]) -> list[str]:
-    """Versions and threads, each once."""
+    """Returns the different combinations of versions and threads of the runs."""
     runs = [run["made_with"] for row in content["configs"] for run in row["runs"]]
     texts = [
         f"fsdbev {made['fsdbev']}, PyTorch {made['torch']}, {made['cores']} CPU cores (runs at a "
@@ -155,11 +168,12 @@ def _made_with(content: dict[str, Any]) -> list[str]:
 
 
 def _mean(spread: dict | None, digits: int, scale: float = 1.0) -> str:
+    """Formats the scaled mean."""
     return f"{scale * spread['mean']:.{digits}f}" if spread else "-"
 
 
 def _percent(spread: dict | None) -> str:
-    """Mean, and of several seeds also deviation, lowest and highest."""
+    """Formats the mean in percent, for several seeds with deviation and range."""
     if not spread or spread["deviation"] is None:
         return _mean(spread, 1, 100)
     mean, deviation, lowest, highest = (100 * value for value in spread.values())
@@ -167,25 +181,25 @@ def _percent(spread: dict | None) -> str:
 
 
 def _paragraph(text: str) -> str:
+    """Wraps text at 120 columns without breaking words."""
     words = " ".join(text.split())
     return textwrap.fill(words, width=120, break_long_words=False, break_on_hyphens=False)
 
 
-def _widest(content: dict[str, Any], metric: str) -> float:
-    """Percent between the lowest and the highest seed of the config where they lie farthest
-    apart."""
+def _largest_range(content: dict[str, Any], metric: str) -> float:
+    """Returns the largest difference between two seeds of one config, in percent."""
     spreads = [row["metrics"][metric] for row in content["configs"] if row["runs"]]
     return 100 * max(spread["highest"] - spread["lowest"] for spread in spreads)
 
 
 def _split(path: Path) -> tuple[str, str]:
-    """The text before the first marker and behind the second one."""
+    """Returns the text before the first marker and after the second one."""
     try:
         before, rest = path.read_text(encoding="utf-8").split(BEGIN)
         _, after = rest.split(END)
     except ValueError:
         raise ValueError(
             f"--doc: {path} needs the lines {BEGIN} and {END}, in this order and once each; the "
-            "report goes between them"
+            "report is written between them"
         ) from None
     return before, after

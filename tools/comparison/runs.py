@@ -1,4 +1,4 @@
-"""The runs of a comparison: one training and evaluation a config and seed, as processes."""
+"""Runs of a comparison: one training with evaluation per config and seed, each in a process."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from fsdbev.utils.atomic_write import atomic_write
 from .entries import OWN, Entry, changed_keys, flat
 
 TRAIN_NET = Path(__file__).resolve().parents[1] / "train_net.py"
-#: Seconds between two checks of the processes, and until processes asked to end are killed.
+#: Seconds between two checks of the processes, and from SIGTERM until a process is killed.
 _POLL, _GRACE = 0.1, 60.0
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training with one evaluation.
+    """Training and evaluation of one config with one seed.
 
     Attributes:
-        entry: its config.
-        seed: its ``train.seed``.
-        folder: its ``train.output_dir``.
+        entry: the config.
+        seed: value of ``train.seed``.
+        folder: value of ``train.output_dir``.
     """
 
     entry: Entry
@@ -44,42 +44,45 @@ class Run:
 
     @property
     def title(self) -> str:
+        """Name of config and seed."""
         return f"{self.entry.name}, seed {self.seed}"
 
     @property
     def record(self) -> Path:
-        """File of the settings and versions that the run was started with."""
+        """File with the settings and versions of the run, written at its start."""
         return self.folder / "run.json"
 
     @property
     def evaluation(self) -> Path:
-        """File of its metrics, which is written last."""
+        """File with the metrics, written at the end of the run."""
         return self.folder / "evaluation.json"
 
     @property
     def is_done(self) -> bool:
+        """Whether the run is complete."""
         return self.evaluation.is_file()
 
     @property
     def console(self) -> Path:
-        """Output of its process; ``log.txt`` beside it is the training's own and has no errors."""
+        """File with the output of the process. Unlike ``log.txt``, it also has tracebacks."""
         return self.folder / "console.txt"
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """The resolved config as text by key, but for what the comparison sets."""
+        """The resolved config as text by key, without the keys that the comparison sets."""
         values = flat(self.entry.cfg, resolve=True)
         return {key: value for key, value in values.items() if key not in OWN}
 
     def command(self, overrides: Sequence[str]) -> list[str]:
+        """Returns the command that starts or resumes the run."""
         folder = str(self.folder).replace('"', r"\"")
         line = [sys.executable, str(TRAIN_NET), "--config-file", self.entry.path, "--resume"]
-        # an evaluation on the way would write evaluation.json before the training is done
+        # An evaluation during training would write evaluation.json before the run is complete.
         own = [f"train.seed={self.seed}", "train.eval_period=0", f'train.output_dir="{folder}"']
         return [*line, *overrides, *own]
 
     def read_record(self) -> dict[str, Any]:
-        """``settings`` and ``made_with`` of a run that was started."""
+        """Reads ``settings`` and ``made_with`` of a run that was started."""
         try:
             return json.loads(self.record.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -87,30 +90,35 @@ class Run:
 
 
 def make_runs(entries: Sequence[Entry], seeds: Sequence[int], out: Path) -> list[Run]:
-    """All runs, those of a seed after each other.
+    """Returns all runs: first the runs of all configs with the first seed, and so on.
 
     Raises:
-        ValueError: a folder has a run that was made by other settings.
+        ValueError: a folder has a run with other settings.
     """
     runs = [
         Run(entry, seed, out / entry.name / f"seed{seed}") for seed in seeds for entry in entries
     ]
     if changed := [text for run in runs if (text := _changes(run))]:
         raise ValueError(
-            "runs were made by other settings than these:\n  "
+            "existing runs have other settings:\n  "
             + "\n  ".join(changed)
-            + "\ngive the settings that they were made by, another --out, or remove these folders"
+            + "\nuse their settings or another --out, or remove these folders"
         )
     return runs
 
 
 def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> list[str]:
-    """Does the runs, some at a time; one that was started goes on from its last checkpoint.
+    """Executes runs, several at a time. Runs that were started before resume.
 
-    All processes have ended when it returns or raises.
+    All processes have ended when the function returns or raises.
+
+    Args:
+        runs: the runs.
+        overrides: changes to all configs, ``key=value``.
+        processes: number of simultaneous runs.
 
     Returns:
-        what failed, a text each; the other runs are done.
+        A text for each run that failed; all other runs are complete.
     """
     made_with = _made_with(processes)
     start_time, failures = time.monotonic(), []
@@ -124,8 +132,8 @@ def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> l
                     active[_start(run, overrides, made_with)] = run
                 except BlockingIOError:
                     failures.append(
-                        f"{run.title} is under way already, in {run.folder}; wait until its "
-                        "process has ended, or end it"
+                        f"{run.title} is already running in {run.folder}; wait until its process "
+                        "has ended, or end it"
                     )
             time.sleep(_POLL)
             for process in [process for process in active if process.poll() is not None]:
@@ -134,7 +142,7 @@ def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> l
                 failures += [failure] if failure else []
                 done = len(runs) - len(waiting) - len(active)
                 minutes = (time.monotonic() - start_time) / 60
-                verb = "failed" if failure else "is done"
+                verb = "failed" if failure else "is complete"
                 print(f"[{done}/{len(runs)}] {run.title} {verb}, {minutes:.1f} min", flush=True)
     finally:
         _end(active)
@@ -142,6 +150,7 @@ def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> l
 
 
 def _made_with(processes: int) -> dict[str, Any]:
+    """Returns versions and the division of the cores, for the records of runs."""
     cores = cpu_count()
     return {
         "fsdbev": fsdbev.__version__,
@@ -153,10 +162,10 @@ def _made_with(processes: int) -> dict[str, Any]:
 
 
 def _changes(run: Run) -> str:
-    """How the settings of the run in the folder differ from this run's; empty if they do not."""
+    """Describes how the settings of the run in the folder differ; empty if they do not."""
     if not run.record.is_file():
-        known = ("evaluation.json", "metrics.json", "last_checkpoint")
-        is_other = any((run.folder / name).exists() for name in known)
+        outputs = ("evaluation.json", "metrics.json", "last_checkpoint")
+        is_other = any((run.folder / name).exists() for name in outputs)
         return f"{run.folder}: not made by this tool (no {run.record.name})" if is_other else ""
     before, now = run.read_record()["settings"], run.settings
     changed = changed_keys(before, now)
@@ -166,14 +175,14 @@ def _changes(run: Run) -> str:
 
 
 def _start(run: Run, overrides: Sequence[str], made_with: dict[str, Any]) -> subprocess.Popen:
-    """Starts the process of a run. It holds a lock on its console's file for as long as it lives,
-    as it may outlive a comparison that was killed.
+    """Starts the process of a run.
 
     Raises:
-        BlockingIOError: another process holds the lock.
+        BlockingIOError: another process of this run is active.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     with open(run.console, "ab") as console:
+        # The process inherits the lock and keeps it until its end, even if this tool is killed.
         fcntl.flock(console, fcntl.LOCK_EX | fcntl.LOCK_NB)
         record = {"settings": run.settings, "made_with": made_with}
         with atomic_write(run.record) as file:
@@ -184,14 +193,15 @@ def _start(run: Run, overrides: Sequence[str], made_with: dict[str, Any]) -> sub
             stdout=console,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(made_with["threads"])},
-            start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others
+            # Ctrl-C then reaches only the comparison, which ends the processes.
+            start_new_session=True,
         )
-    print(f"{run.title} begins: {run.console}", flush=True)
+    print(f"{run.title} starts: {run.console}", flush=True)
     return process
 
 
 def _failure(run: Run, status: int) -> str:
-    """What went wrong in a process that has ended; empty if nothing."""
+    """Describes the failure of a process that has ended; empty after a success."""
     if status == 0 and run.is_done:
         return ""
     how = f"ended with status {status}" if status else "ended before its evaluation"
@@ -201,10 +211,12 @@ def _failure(run: Run, status: int) -> str:
 
 
 def _end(processes: Collection[subprocess.Popen]) -> None:
-    """Asks the processes to end, by which a training saves a checkpoint; kills those that do not
-    in time, and all at a second Ctrl-C."""
+    """Ends the processes with SIGTERM, after which a training saves a checkpoint.
+
+    Kills processes that do not end in time, and all processes after a second Ctrl-C.
+    """
     if processes:
-        print("ending; trainings save a checkpoint first", flush=True)
+        print("waiting for the trainings to save a checkpoint", flush=True)
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + _GRACE

@@ -1,4 +1,4 @@
-"""The ablation's row FSD at tiny size: labels of the sweep's own points."""
+"""Ablation row "FSD" at tiny size: labels only from the sweep's points."""
 
 from ..rows import without_pci
 from .fsd_pci import dataloader, lr_multiplier, model, optimizer, train

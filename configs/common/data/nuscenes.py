@@ -1,6 +1,7 @@
-"""nuScenes: loaders and evaluator. Folders, splits, sizes and augmentation stand once, at the top.
+"""Loaders and evaluator for nuScenes. Folders, splits, sizes and augmentation are defined once.
 
-Made to stand beside ``model`` (its grid and number of frames) and ``train`` (seed, output folder).
+A config with this ``dataloader`` also needs ``model`` (for its grid and number of frames) and
+``train`` (for seed and output folder).
 """
 
 from fsdbev.d2.config import LazyCall as L
@@ -34,17 +35,17 @@ def _mapper(training):
 
 
 dataloader = dict(
-    # what tools/prepare_nuscenes.py was given as --dataroot, --version and --output
+    # --dataroot, --version and --output of tools/prepare_nuscenes.py
     dataroot="data/nuscenes",
     version="v1.0-trainval",
     index_dir="${.dataroot}/fsdbev/${.version}",
     train_split="train",
     test_split="val",
-    # a sample: (H, W) of the network image, the frames before it, random transforms
+    # (H, W) of the network image, frames of a sample and the samples between them
     image_size=[256, 704],
     num_frames="${model.num_frames}",
     frame_spacing=1,
-    # point cloud intensification of the labels
+    # point cloud intensification of the labels (docs/model.md, "Training data")
     frame_combination=True,
     pseudo_points=True,
     grid="${model.grid}",
@@ -79,7 +80,7 @@ dataloader = dict(
         version="${..version}",
         split="${..test_split}",
         output_dir="${train.output_dir}",
-        # also by the devkit: true, false, or auto, which is with --eval-only alone
+        # whether nuScenes' devkit computes the metrics as well; "auto": only with --eval-only
         official="auto",
     ),
 )

@@ -1,4 +1,4 @@
-"""The embedded synthetic data set (tools/make_synthetic_nuscenes.py): nuScenes' loaders, small."""
+"""Loaders of nuScenes for the synthetic data set of tools/make_synthetic_nuscenes.py."""
 
 from .nuscenes import dataloader
 

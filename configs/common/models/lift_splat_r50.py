@@ -1,5 +1,8 @@
-"""LiftSplatDetector with a ResNet-50: what all models here have in common. Every size stands once;
-the rest refers to it. Each part is named, so that another one can take its place."""
+"""LiftSplatDetector with ResNet-50, the common base of all models.
+
+Each size is defined once, and other keys refer to it. Parts are built by name, so that an override
+such as ``model.bev_encoder.name=...`` replaces one.
+"""
 
 from fsdbev.d2.config import LazyCall as L
 from fsdbev.modeling import build_meta_arch, build_part, resnet_channels
@@ -10,6 +13,7 @@ model = L(build_meta_arch)(
     grid=L(BEVGrid)(x_range=[-51.2, 51.2], y_range=[-51.2, 51.2], z_range=[-5.0, 3.0], cell=0.8),
     depth_bins=L(DepthBins)(start=1.0, stop=60.0, step=0.5),
     num_frames=2,
+    # ImageNet's statistics, RGB 0..255
     pixel_mean=[123.675, 116.28, 103.53],
     pixel_std=[58.395, 57.12, 57.375],
     # image branch
@@ -20,7 +24,7 @@ model = L(build_meta_arch)(
         name="FPN",
         in_channels=L(resnet_channels)(depth="${...backbone.depth}", width="${...backbone.width}"),
         out_channels=512,
-        skip_finest=2,
+        skip_finest=2,  # only F16; F4 and F8 are for multi-scale foreground enhancement
     ),
     msfe=None,
     # image to BEV
@@ -37,6 +41,7 @@ model = L(build_meta_arch)(
         name="ViewTransform",
         grid="${..grid}",
         depth_bins="${..depth_bins}",
+        # both 0: all points are pooled
         foreground_threshold=0.0,
         depth_threshold=0.0,
     ),

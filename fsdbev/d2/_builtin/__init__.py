@@ -1,3 +1,5 @@
-"""What is used of Detectron2, under the same names and with the same behaviour, for machines
-without it. Thin: fvcore, iopath, omegaconf and torch do the work where they can. Import it through
-``fsdbev.d2`` only."""
+"""Built-in replacement of the parts of Detectron2 that this project uses.
+
+Names and behaviour are Detectron2's; differences are stated where they occur. fvcore, iopath,
+omegaconf and PyTorch do most of the work. Import it through ``fsdbev.d2`` only.
+"""

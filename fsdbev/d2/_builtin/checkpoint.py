@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.checkpoint``: fvcore's checkpointer, safe to read."""
+"""Built-in ``detectron2.checkpoint``: fvcore's checkpointer, which reads tensors only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from .file_io import PathManager
 
 
 class DetectionCheckpointer(Checkpointer):
-    """fvcore's ``Checkpointer`` that writes on the main process only and reads tensors only."""
+    """fvcore's ``Checkpointer`` that saves on the main process and loads with ``weights_only``.
+
+    Unlike Detectron2's, it converts no checkpoints of Caffe2 or Detectron.
+
+    Args:
+        model: model whose state is saved and loaded.
+        save_dir: folder of the checkpoints.
+        save_to_disk: whether this process writes files; by default only the main process does.
+        checkpointables: further objects with ``state_dict`` and ``load_state_dict``, by the key
+            under which a checkpoint stores them.
+    """
 
     def __init__(
         self,
@@ -28,5 +38,6 @@ class DetectionCheckpointer(Checkpointer):
         self.path_manager = PathManager
 
     def _load_file(self, filename: str) -> dict[str, Any]:
+        # Unpickling anything but tensors can run code of whoever made the file.
         loaded = torch.load(filename, map_location="cpu", weights_only=True)
         return loaded if "model" in loaded else {"model": loaded}

@@ -1,6 +1,6 @@
-"""Built-in side of ``detectron2.utils.comm``: what processes of one job tell each other.
+"""Built-in ``detectron2.utils.comm``: communication between the processes of a job.
 
-Every function also works without ``torch.distributed``, as a job of one process.
+Without an initialized ``torch.distributed`` every function works as in a job of one process.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def _is_distributed() -> bool:
 
 
 def get_world_size() -> int:
-    """Number of processes of the job."""
+    """Returns the number of processes of the job."""
     return dist.get_world_size() if _is_distributed() else 1
 
 
 def get_rank() -> int:
-    """Index of this process in the job."""
+    """Returns the index of this process in the job."""
     return dist.get_rank() if _is_distributed() else 0
 
 
@@ -35,8 +35,14 @@ def is_main_process() -> bool:
 
 
 def create_local_process_group(num_workers_per_machine: int) -> None:
-    """Makes the groups of the processes that share a machine; every process calls it once, right
-    after ``torch.distributed`` is initialised."""
+    """Creates the process group of each machine.
+
+    Every process calls it once, after ``torch.distributed`` is initialized.
+
+    Raises:
+        ValueError: if it was called before, or if the world size is no multiple of
+            ``num_workers_per_machine``.
+    """
     global _local_group
     if _local_group is not None:
         raise ValueError("the local process group exists already")
@@ -45,45 +51,48 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
         raise ValueError(
             f"{world_size} processes cannot be {num_workers_per_machine} on every machine"
         )
-    machine = get_rank() // num_workers_per_machine
-    for index in range(world_size // num_workers_per_machine):
-        first = index * num_workers_per_machine
+    machine_rank = get_rank() // num_workers_per_machine
+    # new_group is a collective: every process must create the groups of all machines.
+    for machine in range(world_size // num_workers_per_machine):
+        first = machine * num_workers_per_machine
         group = dist.new_group(list(range(first, first + num_workers_per_machine)))
-        if index == machine:
+        if machine == machine_rank:
             _local_group = group
     atexit.register(_release_groups)
 
 
 def _release_groups() -> None:
-    """A group that was destroyed lives on, with its threads, as long as something refers to it; a
-    thread of gloo that frees a tensor while the interpreter exits aborts the process."""
+    """Drops the references to process groups when the interpreter exits."""
+    # A destroyed group keeps its threads as long as it is referenced, and a gloo thread that frees
+    # a tensor while the interpreter exits aborts the process.
     global _local_group
     _local_group = None
     _gloo_group.cache_clear()
 
 
 def get_local_process_group() -> dist.ProcessGroup:
-    """The group of this machine's processes."""
+    """Returns the group of the processes on this machine."""
     if _local_group is None:
         raise ValueError("call create_local_process_group first; engine.launch does so")
     return _local_group
 
 
 def get_local_rank() -> int:
-    """Index of this process among those of its machine."""
+    """Returns the index of this process among those on its machine."""
     return dist.get_rank(get_local_process_group()) if _is_distributed() else 0
 
 
 def get_local_size() -> int:
-    """Number of processes on this machine."""
+    """Returns the number of processes on this machine."""
     return dist.get_world_size(get_local_process_group()) if _is_distributed() else 1
 
 
 def synchronize() -> None:
-    """Returns when every process has called it."""
+    """Waits until every process has called it."""
     if get_world_size() == 1:
         return
-    if dist.get_backend() == "nccl":  # else the barrier guesses the device
+    if dist.get_backend() == "nccl":
+        # Without device_ids the barrier guesses the device and PyTorch warns.
         dist.barrier(device_ids=[torch.cuda.current_device()])
     else:
         dist.barrier()
@@ -91,12 +100,12 @@ def synchronize() -> None:
 
 @functools.cache
 def _gloo_group() -> dist.ProcessGroup:
-    """All processes, on a backend that carries Python objects through host memory."""
+    """Returns a group of all processes that transfers Python objects through host memory."""
     return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else dist.group.WORLD
 
 
 def all_gather(data: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
-    """Every process's picklable ``data``, in order of rank."""
+    """Returns the picklable ``data`` of every process, ordered by rank."""
     if get_world_size() == 1:
         return [data]
     group = group or _gloo_group()
@@ -106,7 +115,7 @@ def all_gather(data: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
 
 
 def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> list[Any]:
-    """Every process's picklable ``data`` in order of rank on rank ``dst``, [] on the others."""
+    """Returns the picklable ``data`` of every process, ordered by rank, on ``dst``; else []."""
     if get_world_size() == 1:
         return [data]
     group = group or _gloo_group()
@@ -117,5 +126,6 @@ def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> l
 
 
 def shared_random_seed() -> int:
-    """A random number that is the same in every process; all of them must call it."""
+    """Returns a random number that is equal in all processes; all of them must call it."""
+    # Detectron2 draws from numpy's generator; the operating system's leaves that one's state alone.
     return all_gather(secrets.randbelow(2**31))[0]

@@ -1,7 +1,7 @@
-"""Built-in side of ``detectron2.config``: configs as Python files that describe calls.
+"""Built-in ``detectron2.config``: lazy configs in Python or YAML files.
 
-``LazyCall(target)(**arguments)`` writes down a call as an omegaconf node ``{_target_: target,
-**arguments}``, and ``instantiate`` makes it.
+``LazyCall(target)(**arguments)`` describes a call as the omegaconf node ``{_target_: target,
+**arguments}``; ``instantiate`` performs it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ _GET_OBJECT = "hydra.utils.get_object"
 
 
 class LazyCall:
-    """``LazyCall(target)(**arguments)`` is the node of a call that ``instantiate`` will make.
+    """Description of a call, ``LazyCall(target)(**arguments)``, for ``instantiate``.
 
-    ``target`` is a callable or the dotted name of one. Arguments are given by keyword only.
+    Args:
+        target: a callable or its dotted name.
+
+    Raises:
+        TypeError: if ``target`` is neither a callable, a string nor a mapping.
     """
 
     def __init__(self, target: Callable | str | Mapping) -> None:
@@ -44,17 +48,19 @@ class LazyCall:
 
     def __call__(self, **arguments: Any) -> DictConfig:
         target = self._target
-        if dataclasses.is_dataclass(target):  # omegaconf would take the class for a schema
-            target = _name_of(target)
+        if dataclasses.is_dataclass(target):
+            # omegaconf would convert the class to a structured config.
+            target = _import_path(target)
         return DictConfig({**arguments, "_target_": target}, flags=_OBJECTS)
 
 
 def instantiate(cfg: Any) -> Any:
-    """Makes the call that a node describes, its arguments first; anything else is returned as is.
+    """Performs the call that a config node describes, after instantiating its arguments.
 
-    Lists are searched for calls, mappings without ``_target_`` are not. Lists and mappings of a
-    config reach the callable as omegaconf's ``ListConfig`` and ``DictConfig``. What a call raises
-    is logged with its place in the config, and raised on.
+    Lists are instantiated item by item. Any other value, including a mapping without ``_target_``,
+    is returned unchanged. Lists and mappings of a config reach the callable as omegaconf's
+    ``ListConfig`` and ``DictConfig``, as in Detectron2. An exception of a call is logged with its
+    place in the config and raised again.
     """
     if isinstance(cfg, ListConfig):
         return ListConfig([instantiate(item) for item in cfg], flags=_OBJECTS)
@@ -79,29 +85,38 @@ def instantiate(cfg: Any) -> Any:
 
 
 class LazyConfig:
-    """Reads and writes configs."""
+    """Functions that load, save and override configs."""
 
     @staticmethod
     def load(filename: str, keys: None | str | tuple[str, ...] = None) -> Any:
         """Loads a ``.py`` or ``.yaml`` config file.
 
         Args:
-            filename: path, relative ones from the working directory.
-            keys: a name to return the value of, or several for a tuple; None for a DictConfig of
-                all configs (dicts and lists of omegaconf, plain dicts) whose names have no leading
-                underscore.
+            filename: path, absolute or relative to the working directory.
+            keys: name of the value to return, or names for a tuple of values. With None, returns
+                a DictConfig of all config objects (DictConfig, ListConfig, dict) whose names do
+                not start with an underscore.
+
+        Raises:
+            ValueError: if the file has another extension.
+            KeyError: if the file does not define one of ``keys``.
+            ImportError: if a relative import does not name a value of a config file.
         """
         if filename.endswith(".py"):
             values = _run(filename)
         elif filename.endswith((".yaml", ".yml")):
+            # Detectron2 uses yaml.unsafe_load, whose tags can run code.
             with PathManager.open(filename) as file:
                 values = OmegaConf.create(yaml.safe_load(file), flags=_OBJECTS)
         else:
-            raise ValueError(f"a config file ends in .py, .yaml or .yml, got {filename!r}")
+            raise ValueError(f"a config file must end in .py, .yaml or .yml, got {filename!r}")
         if keys is not None:
             names = (keys,) if isinstance(keys, str) else tuple(keys)
-            found = tuple(_as_config(_value(values, name, filename)) for name in names)
-            return found[0] if isinstance(keys, str) else found
+            for name in names:
+                if name not in values:
+                    raise KeyError(f"{filename} does not define {name!r}")
+            selected = tuple(_as_config(values[name]) for name in names)
+            return selected[0] if isinstance(keys, str) else selected
         if isinstance(values, DictConfig):
             return values
         configs = {
@@ -113,24 +128,36 @@ class LazyConfig:
 
     @staticmethod
     def load_rel(filename: str, keys: None | str | tuple[str, ...] = None) -> Any:
-        """``load`` with a path relative to the folder of the calling file."""
+        """Calls ``load`` with a path relative to the folder of the calling file."""
         caller = sys._getframe(1).f_code.co_filename
         return LazyConfig.load(os.path.join(os.path.dirname(caller), filename), keys)
 
     @staticmethod
     def save(cfg: DictConfig | ListConfig, filename: str) -> None:
-        """Writes a config as YAML that ``load`` reads: interpolations resolved, objects by their
-        dotted names. ValueError names the place of what has no such name, as a lambda."""
+        """Writes a config as YAML that ``load`` can read.
+
+        Interpolations are resolved, classes and functions are written as dotted names. Detectron2
+        falls back to a pickle where that is impossible; here it is an error.
+
+        Raises:
+            ValueError: if a value, such as a lambda, has no dotted name. The message contains its
+                place in the config.
+        """
         values = OmegaConf.to_container(
             cfg, resolve=True, structured_config_mode=SCMode.INSTANTIATE
         )
-        text = yaml.safe_dump(_plain(values, ()), sort_keys=False, allow_unicode=True, width=100)
+        values = _to_yaml_types(values, ())
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
         with PathManager.open(filename, "w") as file:
             file.write(text)
 
     @staticmethod
     def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-        """Sets values in place by ``a.b=value`` in Hydra's grammar, without checking them."""
+        """Sets values in place from ``a.b=value`` in Hydra's grammar.
+
+        As in Detectron2, a key that does not exist is added and types are not checked;
+        ``fsdbev.config`` checks both.
+        """
         for override in OverridesParser.create().parse_overrides(overrides):
             OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
         return cfg
@@ -140,17 +167,12 @@ def _as_config(value: Any) -> Any:
     return DictConfig(value, flags=_OBJECTS) if isinstance(value, dict) else value
 
 
-def _value(values: Mapping, name: str, filename: str) -> Any:
-    if name not in values:
-        raise KeyError(f"{filename} has no {name!r}")
-    return values[name]
-
-
 def _run(filename: str) -> dict[str, Any]:
     """Runs a config file and returns its global names.
 
-    Its relative imports run other config files, found by their path alone. Each import runs them
-    anew, so that no two configs share a node.
+    Relative imports run other config files, located by path: their folders need not be packages.
+    As in Detectron2, imported files are not cached: a config that edits an imported node changes
+    its own copy only.
     """
 
     def import_(
@@ -165,10 +187,10 @@ def _run(filename: str) -> dict[str, Any]:
         path = _relative_file(filename, name, level)
         values = _run(path)
         module = types.ModuleType(path)
-        for wanted in fromlist or ():
-            if wanted not in values:
-                raise ImportError(f"{filename}: there is no {wanted!r} in {path}")
-            setattr(module, wanted, _as_config(values[wanted]))
+        for imported in fromlist or ():
+            if imported not in values:
+                raise ImportError(f"{filename}: there is no {imported!r} in {path}")
+            setattr(module, imported, _as_config(values[imported]))
         return module
 
     with PathManager.open(filename) as file:
@@ -176,7 +198,8 @@ def _run(filename: str) -> dict[str, Any]:
     namespace = {
         "__name__": f"config file {filename}",
         "__file__": filename,
-        # the import statement looks up its function here
+        # The import statement looks up its function here. Detectron2 replaces builtins.__import__
+        # during the load instead, which also affects the other threads of the process.
         "__builtins__": {**vars(builtins), "__import__": import_},
     }
     exec(code, namespace)
@@ -184,38 +207,46 @@ def _run(filename: str) -> dict[str, Any]:
 
 
 def _relative_file(importer: str, name: str, level: int) -> str:
-    """The file of ``from <level dots><name> import ...`` in the config file ``importer``."""
+    """Returns the file of ``from <level dots><name> import ...`` in the config ``importer``."""
     folder = os.path.dirname(importer)
     for _ in range(level - 1):
         folder = os.path.dirname(folder) if folder else ".."
     path = os.path.join(folder, *name.split(".")) + ".py"
     if not name or not PathManager.isfile(path):
         raise ImportError(
-            f"{importer}: relative imports of a config file name values of another config file, "
-            f"as in 'from .folder.file import value', but {path} is no file"
+            f"{importer}: a relative import in a config file must name values of another config "
+            f"file, as in 'from .folder.file import value', but {path} is no file"
         )
     return path
 
 
-def _name_of(target: Any) -> str:
-    """Dotted name by which ``get_object`` finds a class, function, method, enum member, dtype."""
+def _import_path(target: Any) -> str:
+    """Returns the dotted name of a class, function, method, enum member or dtype.
+
+    Raises:
+        ValueError: if importing that name does not return ``target``.
+    """
     if isinstance(target, torch.dtype):
         return str(target)
     if isinstance(target, enum.Enum):
-        return f"{_name_of(type(target))}.{target.name}"
+        return f"{_import_path(type(target))}.{target.name}"
     name = f"{getattr(target, '__module__', None)}.{getattr(target, '__qualname__', None)}"
     try:
         found = get_object(name)
-    except Exception:
+    except Exception:  # importing a module can raise anything; the message below covers all
         found = None
     if found is None or found != target:
         raise ValueError(f"{target!r} cannot be imported by a name")
     return name
 
 
-def _plain(value: Any, path: tuple) -> Any:
-    """The value in what YAML knows. A dataclass instance becomes the node of a call; a class or a
-    function that is no ``_target_`` becomes a call that looks it up by name."""
+def _to_yaml_types(value: Any, path: tuple) -> Any:
+    """Converts a value at ``path`` of a config to types that YAML can represent.
+
+    A dataclass instance becomes the node of a call; a class or function that is not a ``_target_``
+    becomes the node of a call that imports it.
+    """
+    # A str or int enum would lose its class in YAML.
     if value is None or (
         isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)
     ):
@@ -223,18 +254,18 @@ def _plain(value: Any, path: tuple) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, list | tuple):
-        return [_plain(item, (*path, index)) for index, item in enumerate(value)]
+        return [_to_yaml_types(item, (*path, index)) for index, item in enumerate(value)]
     if isinstance(value, Mapping):
-        return {key: _plain(item, (*path, key)) for key, item in value.items()}
+        return {key: _to_yaml_types(item, (*path, key)) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return _plain({"_target_": type(value), **fields}, path)
+        return _to_yaml_types({"_target_": type(value), **fields}, path)
     try:
-        name = _name_of(value)
+        name = _import_path(value)
     except ValueError as error:
         place = ".".join(str(part) for part in path)
         raise ValueError(
-            f"{place}: {error}, so that the config cannot be saved. Move it to the top level of a "
-            "module, or describe it by a LazyCall"
+            f"{place}: {error}, so the config cannot be saved. Define it at the top level of a "
+            "module or describe it by a LazyCall"
         ) from None
     return name if path and path[-1] == "_target_" else {"_target_": _GET_OBJECT, "path": name}

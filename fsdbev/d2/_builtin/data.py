@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.data``: catalogs, and parts of loaders."""
+"""Built-in ``detectron2.data``: catalogs of data sets and parts of data loaders."""
 
 from __future__ import annotations
 
@@ -15,59 +15,81 @@ from .env import seed_all_rng
 
 
 class _DatasetCatalog(UserDict):
-    """Functions that make data sets, by the name of the data set."""
+    """Functions that return data sets, by the name of the data set."""
 
     def register(self, name: str, func: Callable[[], Any]) -> None:
-        """``func`` takes nothing and returns the data set, the same one at every call."""
+        """Registers a data set.
+
+        Args:
+            name: name of the data set.
+            func: function without arguments that returns the data set; every call must return the
+                same one.
+
+        Raises:
+            ValueError: if ``func`` is not callable or ``name`` is registered already.
+        """
         if not callable(func):
-            raise ValueError(f"data set {name!r} needs a function that makes it, got {func!r}")
+            raise ValueError(f"data set {name!r} needs a function that returns it, got {func!r}")
         if name in self:
             raise ValueError(f"data set {name!r} is registered already; pop it first")
         self[name] = func
 
     def get(self, name: str) -> Any:
-        """Calls the registered function."""
+        """Calls the registered function and returns its result.
+
+        Raises:
+            KeyError: if ``name`` is not registered.
+        """
         if name not in self:
-            raise KeyError(f"data set {name!r} is not registered; there are {sorted(self)}")
+            raise KeyError(f"data set {name!r} is not registered; registered are {sorted(self)}")
         return self[name]()
 
     def list(self) -> list[str]:
+        """Returns the names of all registered data sets."""
         return list(self.keys())
 
 
 class Metadata(types.SimpleNamespace):
-    """Facts about one data set, as attributes that are set once."""
+    """Metadata of one data set, as attributes. An attribute cannot be set to another value later.
+
+    Raises:
+        ValueError: if an attribute is set to a value other than its present one.
+    """
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in self.__dict__ and self.__dict__[key] != value:
             raise ValueError(
-                f"{key!r} of data set {self.name!r} is {self.__dict__[key]!r} already and cannot "
-                f"become {value!r}"
+                f"metadata {key!r} of data set {self.name!r} is {self.__dict__[key]!r} already and "
+                f"cannot be set to {value!r}"
             )
         super().__setattr__(key, value)
 
-    def set(self, **facts: Any) -> Metadata:
-        for key, value in facts.items():
+    def set(self, **metadata: Any) -> Metadata:
+        """Sets every keyword argument as an attribute and returns the object."""
+        for key, value in metadata.items():
             setattr(self, key, value)
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
+        """Returns an attribute, or ``default`` if it is not set."""
         return getattr(self, key, default)
 
     def as_dict(self) -> dict[str, Any]:
-        """A copy of all the facts, the data set's name among them."""
+        """Returns a copy of all attributes, including ``name``."""
         return dict(self.__dict__)
 
 
 class _MetadataCatalog(UserDict):
-    """Metadata by the name of the data set; ``get`` makes it where there is none."""
+    """Metadata by the name of the data set."""
 
     def get(self, name: str) -> Metadata:
+        """Returns the metadata of a data set; creates it at the first call."""
         if name not in self:
             self[name] = Metadata(name=name)
         return self[name]
 
     def list(self) -> list[str]:
+        """Returns the names of all data sets with metadata."""
         return list(self.keys())
 
 
@@ -76,8 +98,14 @@ MetadataCatalog = _MetadataCatalog()
 
 
 class InferenceSampler(Sampler):
-    """Every index once: rank r gets the r-th contiguous part; parts differ in length by one at
-    most, the longer ones first."""
+    """Sampler that yields every index exactly once over all ranks.
+
+    Each rank yields a contiguous range. The lengths of the ranges differ by at most one, the first
+    ranks have the longer ones, as in Detectron2.
+
+    Args:
+        size: number of samples of the data set, at least 1.
+    """
 
     def __init__(self, size: int) -> None:
         if size <= 0:
@@ -95,10 +123,10 @@ class InferenceSampler(Sampler):
 
 
 def trivial_batch_collator(batch: list) -> list:
-    """A batch is the list of its samples."""
+    """Returns the list of samples unchanged as the batch."""
     return batch
 
 
 def worker_init_reset_seed(worker_id: int) -> None:
-    """Seeds all random generators of a loader's worker by the loader's seed and the worker."""
+    """Seeds all random generators of a loader's worker from the loader's seed and the worker id."""
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)

@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.engine.defaults``: command line, set-up of a job, its trainer."""
+"""Built-in ``detectron2.engine.defaults``: command line, setup of a job, base of its trainer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from .train_loop import SimpleTrainer, TrainerBase
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """The arguments of a training command; what follows them is in ``opts``."""
+    """Returns a parser of the arguments of a training script.
+
+    The remaining arguments, overrides ``path.key=value`` of the config, are parsed into ``opts``.
+    """
     parser = argparse.ArgumentParser(
         epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -28,30 +31,35 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
         "--config-file",
         default="",
         metavar="FILE",
-        help="config; a .py one is a program that is run: take it from people you trust",
+        help="config file; a .py config is executed: use only files from sources you trust",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint of the output folder"
+        "--resume", action="store_true", help="resume from the last checkpoint in the output folder"
     )
-    parser.add_argument("--eval-only", action="store_true", help="evaluate, do not train")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate without training")
     parser.add_argument(
-        "--num-gpus", type=int, default=1, help="GPUs per machine; without GPUs, processes"
+        "--num-gpus", type=int, default=1, help="GPUs per machine; on the CPU, processes"
     )
     parser.add_argument("--num-machines", type=int, default=1, help="number of machines")
     parser.add_argument("--machine-rank", type=int, default=0, help="index of this machine")
     parser.add_argument(
-        "--dist-url", default="auto", help="where rank 0 listens: tcp://host:port, or auto"
+        "--dist-url", default="auto", help="address of rank 0: tcp://host:port, or auto"
     )
     parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="changes to the config, as path.key=value"
+        "opts", nargs=argparse.REMAINDER, help="overrides of the config, as path.key=value"
     )
     return parser
 
 
 def default_setup(cfg: DictConfig, args: argparse.Namespace) -> None:
-    """Output folder, log files, a record of command line and config, random seed.
+    """Creates the output folder, sets up logging and seeds the random generators.
 
-    Writes ``config.yaml``, the config as it is used, to ``cfg.train.output_dir``.
+    Logs the command line and writes the config to ``config.yaml`` in ``cfg.train.output_dir``.
+
+    Args:
+        cfg: config with ``train.output_dir`` and optionally ``train.seed``,
+            ``train.cudnn_benchmark`` and ``train.float32_precision``.
+        args: arguments of ``default_argument_parser``.
     """
     train = cfg.train
     rank = comm.get_rank()
@@ -67,7 +75,8 @@ def default_setup(cfg: DictConfig, args: argparse.Namespace) -> None:
         LazyConfig.save(cfg, path)
         logger.info("Full config saved to %s", path)
     seed = OmegaConf.select(train, "seed", default=-1)
-    seed_all_rng(None if seed < 0 else seed + rank)
+    seed_all_rng(None if seed < 0 else seed + rank)  # ranks must not augment alike
+    # As in Detectron2: the trial runs of the benchmark cost more than they save in an evaluation.
     if not args.eval_only:
         torch.backends.cudnn.benchmark = OmegaConf.select(train, "cudnn_benchmark", default=False)
     precision = OmegaConf.select(train, "float32_precision", default="")
@@ -77,7 +86,12 @@ def default_setup(cfg: DictConfig, args: argparse.Namespace) -> None:
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
-    """Console, ``metrics.json`` and TensorBoard."""
+    """Returns the writers for the console, ``metrics.json`` and TensorBoard.
+
+    Args:
+        output_dir: folder of the files; created if it does not exist.
+        max_iter: last iteration of the training, for the remaining time on the console.
+    """
     PathManager.mkdirs(output_dir)
     return [
         CommonMetricPrinter(max_iter),
@@ -89,7 +103,13 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
 def create_ddp_model(
     model: torch.nn.Module, *, fp16_compression: bool = False, **kwargs: Any
 ) -> torch.nn.Module:
-    """The model in ``DistributedDataParallel``; as it is in a job of one process."""
+    """Wraps the model in ``DistributedDataParallel``; in a job of one process, returns it as is.
+
+    Args:
+        model: model on the device of this process.
+        fp16_compression: whether gradients are sent as float16.
+        kwargs: further arguments of ``DistributedDataParallel``.
+    """
     if comm.get_world_size() == 1:
         return model
     kwargs.setdefault("device_ids", [comm.get_local_rank()])
@@ -102,10 +122,10 @@ def create_ddp_model(
 
 
 class DefaultTrainer(TrainerBase):
-    """A trainer whose iteration is that of another one, ``self._trainer``.
+    """Trainer that delegates its iterations to ``self._trainer``.
 
-    Detectron2's also builds everything from a yacs config; a subclass does that here, from a
-    LazyConfig (``fsdbev.engine.Trainer``).
+    Detectron2's class also builds model, loader and hooks from a yacs config. Here the subclass
+    ``fsdbev.engine.Trainer`` builds them from a LazyConfig.
     """
 
     _trainer: SimpleTrainer

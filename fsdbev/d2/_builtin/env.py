@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.utils.env``."""
+"""Built-in ``detectron2.utils.env``: seeds of the random generators."""
 
 import logging
 import os
@@ -9,11 +9,15 @@ import torch
 
 
 def seed_all_rng(seed: int | None = None) -> None:
-    """Seeds random, numpy and torch on all devices; by the operating system's if None."""
+    """Seeds ``random``, numpy and torch on all devices.
+
+    Args:
+        seed: the seed; None draws one from the operating system.
+    """
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "little")
         logging.getLogger(__name__).info("Using a generated random seed %d", seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # numpy accepts 32 bits only
     torch.manual_seed(seed)
     random.seed(seed)
     os.environ["PYTHONHASHSEED"] = str(seed)

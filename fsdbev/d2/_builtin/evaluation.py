@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.evaluation``: the evaluation loop and its parts."""
+"""Built-in ``detectron2.evaluation``: the evaluation loop and its parts."""
 
 from __future__ import annotations
 
@@ -20,21 +20,27 @@ _MESSAGE_INTERVAL = 5  # seconds
 
 
 class DatasetEvaluator:
-    """Sees all inputs and outputs of a data set and makes metrics of them."""
+    """Base class of evaluators: processes pairs of inputs and outputs and computes metrics."""
 
     def reset(self) -> None:
-        """Prepares for a new round."""
+        """Prepares for a new evaluation."""
 
     def process(self, inputs: Any, outputs: Any) -> None:
-        """Takes one batch, as the loader and the model gave it."""
+        """Processes a batch of the loader and the model's outputs for it."""
 
     def evaluate(self) -> dict | None:
-        """Metrics ``{task: {metric: value}}`` of what was seen since the reset; None on the ranks
-        that have none."""
+        """Returns metrics ``{task: {metric: value}}`` of all batches since ``reset``, or None.
+
+        Usually all ranks but the first return None.
+        """
 
 
 class DatasetEvaluators(DatasetEvaluator):
-    """Several evaluators as one; no two may give the same task."""
+    """Several evaluators as one.
+
+    Raises:
+        ValueError: by ``evaluate``, if two evaluators return results for the same task.
+    """
 
     def __init__(self, evaluators: Sequence[DatasetEvaluator]) -> None:
         self._evaluators = evaluators
@@ -53,16 +59,16 @@ class DatasetEvaluators(DatasetEvaluator):
             result = evaluator.evaluate()
             if result is None or not comm.is_main_process():
                 continue
-            both = sorted(results.keys() & result.keys())
-            if both:
-                raise ValueError(f"more than one evaluator gives results for {both}")
+            duplicates = sorted(results.keys() & result.keys())
+            if duplicates:
+                raise ValueError(f"more than one evaluator returns results for {duplicates}")
             results.update(result)
         return results
 
 
 @contextmanager
 def inference_context(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode; then in its former mode again, after an error too."""
+    """Sets the model to eval mode, and back to its former mode at the end or after an error."""
     training = model.training
     model.eval()
     try:
@@ -72,9 +78,9 @@ def inference_context(model: nn.Module) -> Iterator[None]:
 
 
 class _Progress:
-    """Says now and then how far the loop is, how fast, and how long it will take.
+    """Progress log of the evaluation loop: batches done, seconds per batch, remaining time.
 
-    The first batches, which warm caches up, do not count for the speed.
+    The speed excludes the first ``warmup`` batches, as in Detectron2: they include start-up costs.
     """
 
     def __init__(self, total: int, warmup: int = 5) -> None:
@@ -84,22 +90,23 @@ class _Progress:
         self._last_message = -math.inf
 
     def done(self, count: int) -> None:
-        """Call after every batch with the number of batches done."""
+        """Logs the progress after ``count`` batches, unless the last message is recent."""
         now = time.perf_counter()
         if count <= self._warmup:
             self._start = now
         elif now - self._last_message >= _MESSAGE_INTERVAL:
             self._last_message = now
-            pace = self._pace(count)
-            left = datetime.timedelta(seconds=int(pace * (self._total - count)))
+            seconds = self._seconds_per_batch(count)
+            eta = datetime.timedelta(seconds=int(seconds * (self._total - count)))
             message = "Inference done %d/%d. %.4f s/iter. ETA=%s"
-            logger.info(message, count, self._total, pace, left)
+            logger.info(message, count, self._total, seconds, eta)
 
     def summary(self) -> str:
-        pace = self._pace(self._total)
-        return f"{pace:.6f} s / iter per device, on {comm.get_world_size()} devices"
+        """Returns the speed over all batches as text."""
+        seconds = self._seconds_per_batch(self._total)
+        return f"{seconds:.6f} s / iter per device, on {comm.get_world_size()} devices"
 
-    def _pace(self, count: int) -> float:
+    def _seconds_per_batch(self, count: int) -> float:
         return (time.perf_counter() - self._start) / max(1, count - self._warmup)
 
 
@@ -109,10 +116,15 @@ def inference_on_dataset(
     data_loader: Iterable,
     evaluator: DatasetEvaluator | list[DatasetEvaluator] | None,
 ) -> dict:
-    """Runs the model in eval mode, without gradients, over a loader that has a length.
+    """Runs the model over a data loader in eval mode, without gradients, and evaluates the outputs.
 
-    Returns the evaluator's results; {} where it has none. A list of evaluators works as one,
-    None only times the model.
+    Args:
+        model: module, or any callable, that maps a batch to outputs.
+        data_loader: iterable of batches with a length.
+        evaluator: one evaluator or a list of them; None only measures the speed.
+
+    Returns:
+        The results of the evaluator; {} if it returns None.
     """
     if evaluator is None or isinstance(evaluator, Sequence):
         evaluator = DatasetEvaluators(evaluator or [])
@@ -129,11 +141,12 @@ def inference_on_dataset(
 
 
 def print_csv_format(results: Mapping[str, Any]) -> None:
-    """Logs metrics as lines to copy into a spreadsheet, without those with a "-" (per class)."""
+    """Logs metrics as lines that can be pasted into a spreadsheet."""
     for task, metrics in results.items():
         if not isinstance(metrics, Mapping):
             logger.info("copypaste: %s=%s", task, metrics)
             continue
+        # As in Detectron2, names with a "-" are metrics of one class and left out.
         chosen = {name: value for name, value in metrics.items() if "-" not in name}
         logger.info("copypaste: Task: %s", task)
         logger.info("copypaste: %s", ",".join(chosen))

@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.utils.events``: scalars of a run and writers that report them."""
+"""Built-in ``detectron2.utils.events``: scalars of a training and writers that report them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -20,18 +19,27 @@ _open_storages: list[EventStorage] = []
 
 
 def get_event_storage() -> EventStorage:
-    """The storage of the innermost ``with EventStorage(...)``."""
+    """Returns the storage of the innermost ``with EventStorage(...)``.
+
+    Raises:
+        AssertionError: outside of every such block.
+    """
     if not _open_storages:
         raise AssertionError("get_event_storage() works only inside `with EventStorage(...)`")
     return _open_storages[-1]
 
 
 def has_event_storage() -> bool:
+    """Returns whether the code runs inside ``with EventStorage(...)``."""
     return bool(_open_storages)
 
 
 class EventStorage:
-    """Named scalars, each with the iteration it belongs to."""
+    """Histories of named scalars with their iterations.
+
+    Args:
+        start_iter: iteration of the first scalars; ``iter`` is the current one.
+    """
 
     def __init__(self, start_iter: int = 0) -> None:
         self.iter = start_iter
@@ -43,55 +51,72 @@ class EventStorage:
     def put_scalar(
         self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None
     ) -> None:
-        """Stores ``float(value)`` for the current iteration, or for ``cur_iter``.
+        """Stores ``float(value)``.
 
         Args:
-            smoothing_hint: whether writers should show a median over iterations; it stays the
-                same for a name.
+            name: name of the scalar; ``name_scope`` adds a prefix.
+            value: number or tensor with one element.
+            smoothing_hint: whether writers report a median over iterations; must be the same at
+                every call for a name.
+            cur_iter: iteration of the value; by default the current one.
         """
         name, value = self._prefix + name, float(value)
         iteration = self.iter if cur_iter is None else cur_iter
         if self._smoothing_hints.setdefault(name, smoothing_hint) != smoothing_hint:
-            raise AssertionError(f"scalar {name!r} was put with another smoothing_hint before")
+            raise AssertionError(f"scalar {name!r} was stored with another smoothing_hint before")
         self._histories[name].update(value, iteration)
         self._latest[name] = (value, iteration)
 
     def put_scalars(
         self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **scalars: Any
     ) -> None:
-        """``put_scalar`` of every keyword argument."""
+        """Calls ``put_scalar`` for every keyword argument."""
         for name, value in scalars.items():
             self.put_scalar(name, value, smoothing_hint, cur_iter)
 
     def history(self, name: str) -> HistoryBuffer:
-        """All values of one scalar; KeyError if there is none."""
-        if name not in self._histories:
+        """Returns the history of a scalar.
+
+        Raises:
+            KeyError: if no value of it was stored.
+        """
+        if name not in self._histories:  # the defaultdict would create an empty one
             raise KeyError(f"no scalar {name!r} was stored")
         return self._histories[name]
 
     def histories(self) -> dict[str, HistoryBuffer]:
+        """Returns the histories of all scalars by name."""
         return self._histories
 
     def latest(self) -> dict[str, tuple[float, int]]:
-        """Last value of every scalar and the iteration it belongs to."""
+        """Returns the last value of every scalar and its iteration."""
         return self._latest
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
-        """As ``latest``, scalars to be smoothed as the median over ``window_size`` iterations."""
+        """Returns the same as ``latest``, but medians of the scalars with a smoothing hint.
+
+        Args:
+            window_size: length of the median's window in iterations.
+        """
         return {
             name: (_median(self, name, window_size) if self._smoothing_hints[name] else value, at)
             for name, (value, at) in self._latest.items()
         }
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
-        """How many values of the scalar fall into its last ``window_size`` iterations."""
+        """Returns the number of values of a scalar in its last ``window_size`` iterations."""
         values = self.history(name).values()
-        before = values[-1][1] - window_size
-        return sum(1 for _ in takewhile(lambda sample: sample[1] > before, reversed(values)))
+        first = values[-1][1] - window_size + 1
+        count = 0
+        for _, iteration in reversed(values):
+            if iteration < first:
+                break
+            count += 1
+        return count
 
     @contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
-        """Scalars put inside are stored as ``name/...``."""
+        """Adds the prefix ``name/`` to the scalars that are stored inside the block."""
         outer, self._prefix = self._prefix, name.rstrip("/") + "/"
         try:
             yield
@@ -107,23 +132,28 @@ class EventStorage:
 
 
 def _median(storage: EventStorage, name: str, window_size: int) -> float:
-    """Median of a scalar over its last ``window_size`` iterations."""
+    """Returns the median of a scalar over its last ``window_size`` iterations."""
     return storage.history(name).median(storage.count_samples(name, window_size))
 
 
 class EventWriter(ABC):
-    """Takes what is new in the current ``EventStorage`` somewhere."""
+    """Base class of writers, which report the new values of the current ``EventStorage``."""
 
     @abstractmethod
     def write(self) -> None:
-        """Called periodically, inside the storage's ``with``."""
+        """Reports new values; called periodically, inside ``with EventStorage(...)``."""
 
     def close(self) -> None:  # noqa: B027  a writer without resources has nothing to do
-        """Called once, at the end of training."""
+        """Releases resources; called once, at the end of the training."""
 
 
 class JSONWriter(EventWriter):
-    """Appends one JSON object a line: an iteration's new scalars and ``iteration`` itself."""
+    """Writer that appends lines of JSON: the new scalars of an iteration and ``iteration`` itself.
+
+    Args:
+        json_file: path; lines are appended to an existing file.
+        window_size: window of the medians, in iterations.
+    """
 
     def __init__(self, json_file: str, window_size: int = 20) -> None:
         self._file = open(json_file, "a")
@@ -146,7 +176,13 @@ class JSONWriter(EventWriter):
 
 
 class TensorboardXWriter(EventWriter):
-    """Writes scalars to a TensorBoard event file; needs the ``tensorboard`` package."""
+    """Writer of a TensorBoard event file; needs the package ``tensorboard``.
+
+    Args:
+        log_dir: folder of the event file.
+        window_size: window of the medians, in iterations.
+        kwargs: further arguments of ``torch.utils.tensorboard.SummaryWriter``.
+    """
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any) -> None:
         self._arguments = {"log_dir": log_dir, **kwargs}
@@ -155,6 +191,7 @@ class TensorboardXWriter(EventWriter):
 
     @cached_property
     def _writer(self) -> Any:
+        # Created at the first write: the import is slow, and a run without writes leaves no file.
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(**self._arguments)
@@ -172,7 +209,12 @@ class TensorboardXWriter(EventWriter):
 
 
 class CommonMetricPrinter(EventWriter):
-    """Logs time left, losses, speed, learning rate and GPU memory as one line."""
+    """Writer of a log line with remaining time, losses, speed, learning rate and GPU memory.
+
+    Args:
+        max_iter: last iteration of the training; without it no remaining time is logged.
+        window_size: window of the medians, in iterations.
+    """
 
     def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
         self._max_iter = max_iter
@@ -181,22 +223,23 @@ class CommonMetricPrinter(EventWriter):
 
     def write(self) -> None:
         storage = get_event_storage()
-        if storage.iter == self._max_iter:  # training has ended, nothing new to tell
+        # As in Detectron2, the call after the last iteration logs nothing: it is no progress.
+        if storage.iter == self._max_iter:
             return
-        known = storage.histories()
+        histories = storage.histories()
         parts = [f"iter: {storage.iter}"]
-        if self._max_iter is not None and "time" in known:
-            seconds = known["time"].median(1000) * (self._max_iter - storage.iter - 1)
+        if self._max_iter is not None and "time" in histories:
+            seconds = histories["time"].median(1000) * (self._max_iter - storage.iter - 1)
             storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
             parts.insert(0, f"eta: {datetime.timedelta(seconds=int(seconds))}")
-        for name in list(known):
+        for name in histories:
             if "loss" in name or "[metric]" in name:
                 parts.append(f"{name}: {_median(storage, name, self._window_size):.4g}")
         for name in ("time", "data_time"):
-            if name in known:
-                parts.append(f"{name}: {known[name].avg(self._window_size):.4f}")
-        if "lr" in known:
-            parts.append(f"lr: {known['lr'].latest():.5g}")
+            if name in histories:
+                parts.append(f"{name}: {histories[name].avg(self._window_size):.4f}")
+        if "lr" in histories:
+            parts.append(f"lr: {histories['lr'].latest():.5g}")
         if torch.cuda.is_available():
             parts.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")
         self._logger.info("  ".join(parts))

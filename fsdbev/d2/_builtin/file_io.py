@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.utils.file_io``: iopath's path manager for local and web paths."""
+"""Built-in ``detectron2.utils.file_io``: iopath's path manager for local paths and URLs."""
 
 from iopath.common.file_io import HTTPURLHandler
 from iopath.common.file_io import PathManager as _PathManager

@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.engine.hooks``."""
+"""Built-in ``detectron2.engine.hooks``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Callback = Callable[[TrainerBase], None]
 
 
 class CallbackHook(HookBase):
-    """A hook of functions; each takes the trainer."""
+    """Hook that calls functions with the trainer as argument."""
 
     def __init__(
         self,
@@ -49,21 +49,24 @@ class CallbackHook(HookBase):
             "before_step": before_step,
             "after_step": after_step,
         }
-        for moment, callback in callbacks.items():
+        for method, callback in callbacks.items():
             if callback is not None:
-                setattr(self, moment, lambda callback=callback: callback(self.trainer))
+                setattr(self, method, lambda callback=callback: callback(self.trainer))
 
 
 class IterationTimer(HookBase):
-    """Stores the seconds of each iteration as ``time``; it goes first among the hooks.
+    """Hook that stores the seconds of each iteration as ``time`` and logs the speed at the end.
 
-    The first ``warmup_iter`` iterations are left out of the speed it logs at the end.
+    Register it first, so that the time excludes the ``after_step`` of the other hooks.
+
+    Args:
+        warmup_iter: number of iterations at the start that are not measured.
     """
 
     def __init__(self, warmup_iter: int = 3) -> None:
         self._warmup_iter = warmup_iter
-        self._step = Timer()
-        self._steps = Timer()
+        self._step_timer = Timer()
+        self._total_timer = Timer()
 
     def before_train(self) -> None:
         self._restart()
@@ -71,31 +74,31 @@ class IterationTimer(HookBase):
     def _restart(self) -> None:
         self._start = time.perf_counter()
         self._timed = 0
-        self._steps.reset()
-        self._steps.pause()
+        self._total_timer.reset()
+        self._total_timer.pause()
 
     def before_step(self) -> None:
-        self._step.reset()
-        self._steps.resume()
+        self._step_timer.reset()
+        self._total_timer.resume()
 
     def after_step(self) -> None:
         if self.trainer.iter + 1 - self.trainer.start_iter < self._warmup_iter:
             self._restart()
             return
-        self._steps.pause()
+        self._total_timer.pause()
         self._timed += 1
-        self.trainer.storage.put_scalars(time=self._step.seconds())
+        self.trainer.storage.put_scalars(time=self._step_timer.seconds())
 
     def after_train(self) -> None:
-        total, steps = time.perf_counter() - self._start, self._steps.seconds()
+        total, in_steps = time.perf_counter() - self._start, self._total_timer.seconds()
         if self._timed:
-            logger.info("Overall training speed: %.4f s / it", steps / self._timed)
-        durations = [datetime.timedelta(seconds=int(s)) for s in (total, total - steps)]
+            logger.info("Overall training speed: %.4f s / it", in_steps / self._timed)
+        durations = [datetime.timedelta(seconds=int(s)) for s in (total, total - in_steps)]
         logger.info("Total training time: %s (%s on hooks)", *durations)
 
 
 class PeriodicWriter(HookBase):
-    """Lets the writers write every ``period`` iterations and at the end."""
+    """Hook that calls the writers every ``period`` iterations and after the last one."""
 
     def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
         self._writers = writers
@@ -109,12 +112,12 @@ class PeriodicWriter(HookBase):
 
     def after_train(self) -> None:
         for writer in self._writers:
-            writer.write()
+            writer.write()  # values that other hooks stored in their after_train
             writer.close()
 
 
 class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
-    """fvcore's ``PeriodicCheckpointer`` as a hook: every ``period`` iterations and at the end."""
+    """fvcore's ``PeriodicCheckpointer`` as a hook; also saves after the last iteration."""
 
     def before_train(self) -> None:
         self.max_iter = self.trainer.max_iter
@@ -124,12 +127,12 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
 
 
 class LRScheduler(HookBase):
-    """Stores the learning rate as ``lr`` and sets that of the next iteration.
+    """Hook that stores the learning rate as ``lr`` and steps the scheduler after every iteration.
 
     Args:
-        optimizer: default the trainer's.
-        scheduler: of torch, or a fvcore ``ParamScheduler``, the multiple of the optimizer's
-            learning rates; default the trainer's.
+        optimizer: by default ``trainer.optimizer``.
+        scheduler: a scheduler of PyTorch, or a fvcore ``ParamScheduler`` that multiplies the
+            optimizer's learning rates; by default ``trainer.scheduler``.
     """
 
     def __init__(
@@ -153,6 +156,7 @@ class LRScheduler(HookBase):
             )
 
     def after_step(self) -> None:
+        # As in Detectron2, the group with most parameters represents the learning rate.
         group = max(self._optimizer.param_groups, key=lambda group: len(group["params"]))
         self.trainer.storage.put_scalar("lr", group["lr"], smoothing_hint=False)
         self.scheduler.step()
@@ -168,10 +172,14 @@ class LRScheduler(HookBase):
 
 
 class EvalHook(HookBase):
-    """Stores what ``eval_function`` returns, a nested dict of numbers.
+    """Hook that evaluates periodically and stores the results as scalars.
 
-    It runs every ``eval_period`` iterations (0: never) and, with ``eval_after_train``, after the
-    last one. All processes have this hook.
+    All processes must have this hook, because it synchronizes them.
+
+    Args:
+        eval_period: number of iterations between evaluations; 0 disables them.
+        eval_function: function without arguments that returns a nested dict of numbers or None.
+        eval_after_train: whether it also runs after the last iteration.
     """
 
     def __init__(
@@ -190,16 +198,18 @@ class EvalHook(HookBase):
             self._evaluate()
 
     def after_train(self) -> None:
+        # A training that failed before its last iteration is not evaluated.
         if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
             self._evaluate()
 
     def _evaluate(self) -> None:
         scalars = dict(_flatten(self._function() or {}))
         self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)
-        comm.synchronize()  # the next iteration starts together
+        comm.synchronize()  # ranks may have evaluated for different lengths of time
 
 
 def _flatten(results: Mapping, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yields (name, value) of all numbers in a nested dict, the keys of a path joined by "/"."""
     for name, value in results.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}/")

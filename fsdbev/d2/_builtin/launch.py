@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.engine.launch``: one process a GPU, or several on the CPU."""
+"""Built-in ``detectron2.engine.launch``: one process per GPU, or several processes on the CPU."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ DEFAULT_TIMEOUT = timedelta(minutes=30)
 
 
 def _local_url() -> str:
+    """Returns a URL of this machine with a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -31,20 +32,31 @@ def launch(
     args: tuple = (),
     timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> None:
-    """Runs ``main_func(*args)`` in every process of the job; called once on every machine.
+    """Runs ``main_func(*args)`` in every process of a job. Call it once on every machine.
 
     Args:
-        num_gpus_per_machine: processes on this machine; one runs in the caller's process. They
-            talk over NCCL where there are GPUs, over gloo elsewhere.
-        dist_url: where rank 0 listens, as ``tcp://host:port``; ``"auto"`` picks a free port, for
-            one machine only.
+        main_func: function to run; picklable if there is more than one process.
+        num_gpus_per_machine: processes per machine. A job of one process runs in the caller's
+            process. Several communicate over NCCL if there are GPUs, otherwise over gloo.
+        num_machines: number of machines of the job.
+        machine_rank: index of this machine.
+        dist_url: address of rank 0, ``tcp://host:port``; ``"auto"`` selects a free port on this
+            machine and works for one machine only.
+        args: arguments of ``main_func``.
+        timeout: longest time that a collective waits for all processes.
+
+    Raises:
+        ValueError: if ``dist_url`` is "auto" in a job of several machines, or if there are fewer
+            GPUs than processes.
     """
     if num_machines * num_gpus_per_machine <= 1:
         main_func(*args)
         return
     if dist_url == "auto":
         if num_machines != 1:
-            raise ValueError(f"dist_url=auto needs one machine, not {num_machines}: name a URL")
+            raise ValueError(
+                f"dist_url=auto needs one machine, not {num_machines}: set it to tcp://host:port"
+            )
         dist_url = _local_url()
     worker_args = (num_gpus_per_machine, num_machines, machine_rank, dist_url, timeout)
     mp.spawn(_worker, nprocs=num_gpus_per_machine, args=(*worker_args, main_func, args))
@@ -60,9 +72,12 @@ def _worker(
     main_func: Callable[..., Any],
     args: tuple,
 ) -> None:
+    """Initializes the process group and runs ``main_func``; the body of a spawned process."""
     has_gpu = torch.cuda.is_available()
     if has_gpu and num_local > torch.cuda.device_count():
-        raise ValueError(f"{num_local} processes, but only {torch.cuda.device_count()} GPUs")
+        raise ValueError(
+            f"{num_local} processes need as many GPUs, but there are {torch.cuda.device_count()}"
+        )
     dist.init_process_group(
         "nccl" if has_gpu else "gloo",
         init_method=dist_url,
@@ -73,7 +88,9 @@ def _worker(
     comm.create_local_process_group(num_local)
     if has_gpu:
         torch.cuda.set_device(local_rank)
-    comm.synchronize()  # the first collective after start-up, before anyone can be late
+    # As in Detectron2: processes start at different times, and without this barrier the first
+    # collective of main_func could time out.
+    comm.synchronize()
     main_func(*args)
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.utils.logger``."""
+"""Built-in ``detectron2.utils.logger``: loggers for the console and for files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ _COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "r
 
 
 class _ConsoleFormatter(logging.Formatter):
-    """Warnings and errors name their level; ``color`` paints the prefix and the level."""
+    """Formatter of console lines; adds the level to warnings and errors.
+
+    Args:
+        color: whether prefix and level have ANSI colours.
+    """
 
     def __init__(self, *, color: bool) -> None:
         super().__init__()
@@ -30,7 +34,8 @@ class _ConsoleFormatter(logging.Formatter):
 
 @functools.cache
 def _file_handler(path: str) -> logging.Handler:
-    """One handler a file, so that loggers that share the file do not overwrite each other."""
+    """Returns the handler of a log file."""
+    # Cached: two handlers of one file would overwrite each other's lines.
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(
@@ -47,14 +52,16 @@ def setup_logger(
     color: bool = True,
     name: str = "fsdbev",
 ) -> logging.Logger:
-    """Lets the logger ``name`` write all levels to the console (rank 0) and to a file (every rank).
+    """Sets up a logger: all levels, to the console on rank 0 and to a file on every rank.
+
+    A second call with the same arguments changes nothing, as in Detectron2.
 
     Args:
-        output: a ``.txt`` or ``.log`` file, or a folder that gets ``log.txt``; ranks above 0 add
-            ``.rank<r>`` to it. No file if None.
+        output: a ``.txt`` or ``.log`` file, or a folder for ``log.txt``; ranks above 0 append
+            ``.rank<r>`` to the name. With None no file is written.
         distributed_rank: rank of this process.
-        color: ANSI colours on the console.
-        name: root of the loggers to set up. The same arguments again change nothing.
+        color: whether the console lines have ANSI colours.
+        name: name of the logger; its children log through it.
     """
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.solver``: learning rate as a multiple of what the optimizer has."""
+"""Built-in ``detectron2.solver``: schedules that multiply the optimizer's learning rates."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from torch.optim.lr_scheduler import LRScheduler
 
 
 class WarmupParamScheduler(CompositeParamScheduler):
-    """A scheduler whose first part is replaced by a warm-up to the value it has after that part.
+    """Scheduler with a warm-up at its start.
 
     Args:
-        warmup_factor: value at the start, as a multiple of the scheduler's own start.
-        warmup_length: share of the training that is warm-up, in [0, 1].
-        warmup_method: ``"linear"`` or ``"constant"``.
-        rescale_interval: the scheduler starts after the warm-up instead of running beneath it.
+        scheduler: scheduler after the warm-up.
+        warmup_factor: first value, as a multiple of the scheduler's value at 0.
+        warmup_length: length of the warm-up as a fraction of the training, in [0, 1].
+        warmup_method: ``"linear"``, up to the scheduler's value at the end of the warm-up, or
+            ``"constant"``.
+        rescale_interval: whether the whole scheduler is compressed into the time after the
+            warm-up; otherwise the warm-up replaces its first part.
+
+    Raises:
+        ValueError: if ``warmup_method`` has another value.
     """
 
     def __init__(
@@ -37,7 +43,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
             "constant": ConstantParamScheduler(start),
         }
         if warmup_method not in warmups:
-            raise ValueError(f"warmup_method is {warmup_method!r}; it must be one of {[*warmups]}")
+            raise ValueError(f"warmup_method must be one of {[*warmups]}, got {warmup_method!r}")
         super().__init__(
             [warmups[warmup_method], scheduler],
             lengths=[warmup_length, 1 - warmup_length],
@@ -46,7 +52,17 @@ class WarmupParamScheduler(CompositeParamScheduler):
 
 
 class LRMultiplier(LRScheduler):
-    """Sets every learning rate to its initial value times ``multiplier(iteration / max_iter)``."""
+    """Scheduler that multiplies the initial learning rates by ``multiplier(iter / max_iter)``.
+
+    Args:
+        optimizer: optimizer with the initial learning rates.
+        multiplier: fvcore scheduler over [0, 1].
+        max_iter: last iteration of the training.
+        last_iter: last iteration that was done before, for a resumed training.
+
+    Raises:
+        ValueError: if ``multiplier`` is not a ``ParamScheduler``.
+    """
 
     def __init__(
         self,
@@ -62,6 +78,7 @@ class LRMultiplier(LRScheduler):
         super().__init__(optimizer, last_epoch=last_iter)
 
     def state_dict(self) -> dict:
+        # fvcore's schedulers have no state; PyTorch's own state_dict would pickle the object.
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
     def get_lr(self) -> list[float]:

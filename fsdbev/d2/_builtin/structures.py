@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.structures``: a table of per-instance fields of equal length."""
+"""Built-in ``detectron2.structures``: per-instance fields of equal length."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import torch
 class Instances:
     """Fields of the M instances of one sample, read and written as attributes.
 
-    A field is anything with a length that can be indexed: a tensor, a list, boxes. Names that begin
-    with an underscore are plain attributes.
+    A field is any object of length M that can be indexed, such as a tensor, a list or boxes. Names
+    that start with an underscore are plain attributes.
+
+    Args:
+        image_size: (height, width) in pixels.
+        fields: initial fields.
     """
 
     def __init__(self, image_size: tuple[int, int], **fields: Any) -> None:
-        """``image_size`` is (height, width) in pixels; ``fields`` become fields."""
         self._image_size = image_size
         self._fields: dict[str, Any] = {}
         for name, value in fields.items():
@@ -35,13 +38,18 @@ class Instances:
             self.set(name, value)
 
     def __getattr__(self, name: str) -> Any:
+        # copy and pickle look attributes up before _fields exists.
         fields = self.__dict__.get("_fields", {})
         if name not in fields:
             raise AttributeError(f"Instances has no field {name!r}, only {sorted(fields)}")
         return fields[name]
 
     def set(self, name: str, value: Any) -> None:
-        """Sets a field; its length must be that of the fields there are."""
+        """Sets a field.
+
+        Raises:
+            ValueError: if its length differs from that of the present fields.
+        """
         if self._fields and len(value) != len(self):
             raise ValueError(
                 f"field {name!r} has length {len(value)}, but these Instances have {len(self)}"
@@ -49,20 +57,23 @@ class Instances:
         self._fields[name] = value
 
     def has(self, name: str) -> bool:
+        """Returns whether there is a field of this name."""
         return name in self._fields
 
     def get(self, name: str) -> Any:
+        """Returns a field."""
         return self._fields[name]
 
     def remove(self, name: str) -> None:
+        """Removes a field."""
         del self._fields[name]
 
     def get_fields(self) -> dict[str, Any]:
-        """The fields themselves, by name; changing the dict changes the Instances."""
+        """Returns the dict of fields itself; changing it changes the Instances."""
         return self._fields
 
     def to(self, *args: Any, **kwargs: Any) -> Instances:
-        """New Instances; the fields that have a ``to`` are moved or cast by it."""
+        """Returns new Instances; fields with a method ``to`` are moved or cast by it."""
         moved = {
             name: value.to(*args, **kwargs) if hasattr(value, "to") else value
             for name, value in self._fields.items()
@@ -70,13 +81,18 @@ class Instances:
         return Instances(self._image_size, **moved)
 
     def __getitem__(self, item: int | slice | torch.Tensor) -> Instances:
-        """Those instances of every field; an integer keeps the fields' leading dimension."""
+        """Returns the selected instances of every field.
+
+        Args:
+            item: index, slice, or tensor of indices or booleans. An integer keeps the leading
+                dimension of the fields, as in Detectron2.
+        """
         if isinstance(item, int):
             if not -len(self) <= item < len(self):
-                raise IndexError(f"instance {item} of {len(self)}")
-            item = slice(item, item + 1 or None)
-        chosen = {name: value[item] for name, value in self._fields.items()}
-        return Instances(self._image_size, **chosen)
+                raise IndexError(f"index {item} is out of range for {len(self)} instances")
+            item = slice(item, item + 1 or None)  # -1 must not end at 0
+        selected = {name: value[item] for name, value in self._fields.items()}
+        return Instances(self._image_size, **selected)
 
     def __len__(self) -> int:
         for value in self._fields.values():
@@ -88,16 +104,19 @@ class Instances:
 
     @staticmethod
     def cat(instance_lists: Sequence[Instances]) -> Instances:
-        """One Instances with the instances of all, in order; they have the same fields and
-        image size."""
+        """Concatenates Instances with the same fields and image size.
+
+        Raises:
+            ValueError: if the image sizes differ or a field cannot be concatenated.
+        """
         first = instance_lists[0]
         if any(other.image_size != first.image_size for other in instance_lists):
             sizes = [other.image_size for other in instance_lists]
-            raise ValueError(f"Instances of different image sizes cannot be joined: {sizes}")
-        joined = Instances(first.image_size)
+            raise ValueError(f"Instances of different image sizes cannot be concatenated: {sizes}")
+        result = Instances(first.image_size)
         for name in first.get_fields():
-            joined.set(name, _cat([other.get(name) for other in instance_lists]))
-        return joined
+            result.set(name, _cat([other.get(name) for other in instance_lists]))
+        return result
 
     def __repr__(self) -> str:
         length = len(self) if self._fields else 0
@@ -108,6 +127,7 @@ class Instances:
 
 
 def _cat(values: list) -> Any:
+    """Concatenates the values of one field: tensors, lists, or objects with a static ``cat``."""
     kind = type(values[0])
     if isinstance(values[0], torch.Tensor):
         return torch.cat(values)
@@ -116,5 +136,5 @@ def _cat(values: list) -> Any:
     if hasattr(kind, "cat"):
         return kind.cat(values)
     raise ValueError(
-        f"a field of type {kind} cannot be joined: it is no tensor, list, or has no cat"
+        f"a field of type {kind} cannot be concatenated: it is no tensor or list and has no cat"
     )

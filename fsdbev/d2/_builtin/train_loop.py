@@ -1,4 +1,4 @@
-"""Built-in side of ``detectron2.engine.train_loop``: the loop, its hooks and one iteration."""
+"""Built-in ``detectron2.engine.train_loop``: the training loop, its hooks and its iteration."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ logger = logging.getLogger(__name__)
 
 
 class HookBase:
-    """Code around the iterations; ``self.trainer`` is the trainer it is registered with."""
+    """Base class of hooks; ``self.trainer`` is the trainer with which the hook is registered."""
 
     trainer: TrainerBase
 
     def before_train(self) -> None:
-        """Before the first iteration."""
+        """Called before the first iteration."""
 
     def after_train(self) -> None:
-        """After the last iteration, or after one that failed."""
+        """Called after the last iteration, or after an iteration that raised an exception."""
 
     def before_step(self) -> None:
-        """Before each iteration."""
+        """Called before each iteration."""
 
     def after_backward(self) -> None:
-        """Between backward pass and optimizer step."""
+        """Called between the backward pass and the optimizer step."""
 
     def after_step(self) -> None:
-        """After each iteration."""
+        """Called after each iteration."""
 
     def state_dict(self) -> dict:
-        """What a checkpoint should hold; a hook with a state also has ``load_state_dict``."""
+        """Returns the hook's state for checkpoints; a hook with state has ``load_state_dict``."""
         return {}
 
 
 class TrainerBase(ABC):
-    """An iteration loop with hooks. ``iter`` counts from ``start_iter`` up to ``max_iter``."""
+    """Training loop with hooks. ``iter`` counts from ``start_iter`` up to ``max_iter``."""
 
     max_iter: int
     storage: EventStorage
@@ -55,14 +55,15 @@ class TrainerBase(ABC):
         self._hooks: list[HookBase] = []
 
     def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
-        """Adds hooks, to be called in this order; None is left out."""
+        """Appends hooks, which are called in the order of registration; skips None."""
         for hook in hooks:
             if hook is not None:
+                # A weak reference, because trainer and hook would own each other.
                 hook.trainer = weakref.proxy(self)
                 self._hooks.append(hook)
 
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Runs iterations ``start_iter`` to ``max_iter - 1``; afterwards ``iter == max_iter``."""
+        """Runs the iterations ``start_iter`` to ``max_iter - 1``."""
         logger.info("Starting training from iteration %d", start_iter)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
@@ -73,6 +74,7 @@ class TrainerBase(ABC):
                     self.before_step()
                     self.run_step()
                     self.after_step()
+                # As in Detectron2, iter == max_iter shows after_train that the training succeeded.
                 self.iter += 1
             except Exception:
                 logger.exception("Exception during training:")
@@ -82,7 +84,7 @@ class TrainerBase(ABC):
 
     @abstractmethod
     def run_step(self) -> None:
-        """One iteration."""
+        """Runs one iteration."""
 
     def before_train(self) -> None:
         self._call("before_train")
@@ -101,12 +103,13 @@ class TrainerBase(ABC):
     def after_step(self) -> None:
         self._call("after_step")
 
-    def _call(self, moment: str) -> None:
+    def _call(self, method: str) -> None:
         for hook in self._hooks:
-            getattr(hook, moment)()
+            getattr(hook, method)()
 
     def state_dict(self) -> dict[str, Any]:
-        states: dict[str, dict] = {}  # by class: of several hooks of a class the first counts
+        # As in Detectron2, states are stored by class, that of the first hook of each class.
+        states: dict[str, dict] = {}
         for hook in self._hooks:
             if state := hook.state_dict():
                 states.setdefault(type(hook).__qualname__, state)
@@ -119,11 +122,17 @@ class TrainerBase(ABC):
             if name in hooks:
                 hooks[name].load_state_dict(state)
             else:
-                logger.warning("The state of hook %s is ignored: there is no such hook", name)
+                logger.warning("The state of hook %s is ignored: no such hook is registered", name)
 
 
 class SimpleTrainer(TrainerBase):
-    """One optimizer, one loader, a model that takes a batch and returns a dict of losses."""
+    """Trainer with one model, one data loader and one optimizer.
+
+    Args:
+        model: module that maps a batch to a dict of losses, which are summed.
+        data_loader: iterable of batches.
+        optimizer: optimizer of the model.
+    """
 
     def __init__(
         self,
@@ -140,7 +149,8 @@ class SimpleTrainer(TrainerBase):
 
     @property
     def _data_loader_iter(self) -> Iterator:
-        if self._data_loader_iter_obj is None:  # workers start only where one trains
+        # The iterator starts the loader's workers, which an evaluation does not need.
+        if self._data_loader_iter_obj is None:
             self._data_loader_iter_obj = iter(self.data_loader)
         return self._data_loader_iter_obj
 
@@ -156,12 +166,17 @@ class SimpleTrainer(TrainerBase):
         self.optimizer.step()
 
     def _write_metrics(self, losses: dict[str, Tensor], data_time: float) -> None:
-        """Stores the losses averaged over processes; FloatingPointError if they are not finite."""
+        """Stores the losses, averaged over processes, on rank 0.
+
+        Raises:
+            FloatingPointError: if their sum is not finite.
+        """
         metrics = {name: loss.item() for name, loss in losses.items()}
         gathered = comm.gather({**metrics, "data_time": data_time})
         if not comm.is_main_process():
             return
         storage = get_event_storage()
+        # All processes wait for the slowest loader.
         slowest = max(rank.pop("data_time") for rank in gathered)
         means = {name: float(np.mean([rank[name] for rank in gathered])) for name in metrics}
         if not np.isfinite(sum(means.values())):
@@ -181,7 +196,15 @@ class SimpleTrainer(TrainerBase):
 
 
 class AMPTrainer(SimpleTrainer):
-    """``SimpleTrainer`` under automatic mixed precision."""
+    """``SimpleTrainer`` with automatic mixed precision. Unlike Detectron2's, it also runs on CPUs.
+
+    Args:
+        model: as in ``SimpleTrainer``.
+        data_loader: as in ``SimpleTrainer``.
+        optimizer: as in ``SimpleTrainer``.
+        grad_scaler: scaler of the loss; by default a new one.
+        precision: dtype of autocast.
+    """
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""Names of ``detectron2.utils``."""
+"""``detectron2.utils``, or its built-in replacement."""

@@ -1,4 +1,4 @@
-"""Names of ``detectron2.utils.comm``."""
+"""``detectron2.utils.comm``, or its built-in replacement."""
 
 from fsdbev.d2 import BACKEND
 

@@ -1,4 +1,4 @@
-"""Names of ``detectron2.utils.events``."""
+"""``detectron2.utils.events``, or its built-in replacement."""
 
 from fsdbev.d2 import BACKEND
 

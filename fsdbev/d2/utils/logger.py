@@ -1,4 +1,4 @@
-"""Names of ``detectron2.utils.logger``."""
+"""``detectron2.utils.logger``, or its built-in replacement."""
 
 from fsdbev.d2 import BACKEND
 

@@ -1,1 +1,1 @@
-"""The frame index: one row a sample, for any data set and rig."""
+"""The frame index: one row per sample, for any data set and rig."""

@@ -1,4 +1,8 @@
-"""The frame index as columns: their names and types, and the arrays that rows are views of."""
+"""Columns of the frame index: names, types, and the arrays that rows are views of.
+
+An entry is the value of one camera, one LiDAR sweep or one object. A row has a list of entries in
+each column of numbers.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ FRAME_INTEGERS = ("timestamp", "previous", "next", "reference_camera")
 CAMERA_STRINGS = ("channels", "image_paths")
 CAMERA_NUMBERS = ("image_sizes", "camera_timestamps", "intrinsics", "cam2ego", "ego2global")
 ANNOTATION_STRINGS = ("tokens", "instance_tokens", "attributes")
-LIDAR_STRINGS = ("lidar_path", "lidarseg_path")  # null where there is none
+LIDAR_STRINGS = ("lidar_path", "lidarseg_path")  # the only columns that may contain nulls
 LIDAR_NUMBERS = ("lidar2ego", "lidar_ego2global")
 STRINGS = (*FRAME_STRINGS, *LIDAR_STRINGS)
 INTEGERS = (*FRAME_INTEGERS, "lidar_timestamp")
 STRING_LISTS = CAMERA_STRINGS + ANNOTATION_STRINGS
-#: Column of numbers -> (type, shape of one camera's, sweep's or object's entry).
+#: Column of numbers -> (type, shape of an entry).
 NUMBER_LISTS: dict[str, tuple[type[np.number], tuple[int, ...]]] = {
     "image_sizes": (np.int32, (2,)),
     "camera_timestamps": (np.int64, ()),
@@ -50,10 +54,18 @@ SCHEMA = pa.schema(
 
 
 def flat_numbers(name: str, value: Any) -> NDArray:
-    """A row's entry of a column of numbers.
+    """Converts the entries of a row to the type of a column of numbers.
+
+    Args:
+        name: name of the column.
+        value: array of shape (entries, *entry shape).
+
+    Returns:
+        (numbers,) flat array of the column's type.
 
     Raises:
-        ValueError: no numbers, not a whole number of entries, or they don't fit the column's type.
+        ValueError: ``value`` is not numeric, does not divide into entries, or does not fit the
+            column's integer type.
     """
     kind, shape = NUMBER_LISTS[name]
     try:
@@ -62,21 +74,22 @@ def flat_numbers(name: str, value: Any) -> NDArray:
     except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers, got {value!r}") from error
     if numbers.size % max(1, int(np.prod(shape))):
-        raise ValueError(f"{name} must be (..., {shape}), got {numbers.shape}")
+        raise ValueError(f"{name} must have entries of shape {shape}, got shape {numbers.shape}")
+    # astype wraps integers that are too large and truncates fractions without an error.
     if np.issubdtype(kind, np.integer) and not np.array_equal(numbers, given):
-        raise ValueError(f"{name} must be whole numbers of {np.dtype(kind)}, got {given}")
+        raise ValueError(f"{name} must be integers that fit {np.dtype(kind)}, got {given}")
     return numbers.ravel()
 
 
 @dataclass(frozen=True)
 class IndexColumns:
-    """A record batch as arrays: by column name, rows or what lies in the lists of all rows.
+    """A record batch as arrays by column name.
 
     Attributes:
-        text: (rows,) strings, or lists of strings.
+        text: (rows,) Arrow arrays of strings or of lists of strings.
         integers: (rows,) int64.
-        values: the entries of all rows, one after the other.
-        offsets: (rows + 1,) where the entries of each row begin, of columns of numbers.
+        values: (entries, *entry shape), the entries of all rows of a column of numbers.
+        offsets: (rows + 1,) index of each row's first entry in ``values``, and the end.
     """
 
     text: dict[str, pa.Array]
@@ -86,21 +99,21 @@ class IndexColumns:
 
     @classmethod
     def of_batch(cls, batch: pa.RecordBatch) -> IndexColumns:
-        """Views of a batch that Arrow itself finds valid.
+        """Returns views of a batch that ``batch.validate(full=True)`` accepts.
 
         Raises:
-            ValueError: other columns, no rows, a missing value, or a list that is no whole number
-                of entries.
+            ValueError: the batch has other columns, no rows or missing values, or a list does not
+                divide into entries.
         """
         if not batch.schema.equals(SCHEMA):
-            raise ValueError(f"columns {batch.schema.names} are not {SCHEMA.names}")
+            raise ValueError(f"has columns {batch.schema.names}, expected {SCHEMA.names}")
         if not batch.num_rows:
             raise ValueError("an index needs at least one sample, got none")
         for name in SCHEMA.names:
             column = batch.column(name)
             inner = column.values.null_count if pa.types.is_list(column.type) else 0
             if inner or (column.null_count and name not in LIDAR_STRINGS):
-                raise ValueError(f"{name} lacks values")
+                raise ValueError(f"{name} has missing values")
         numbers = {name: _entries(batch, name) for name in NUMBER_LISTS}
         return cls(
             text={name: batch.column(name) for name in STRINGS + STRING_LISTS},
@@ -113,32 +126,33 @@ class IndexColumns:
         return len(self.text["sample_token"])
 
     def counts(self, name: str) -> NDArray[np.int64]:
-        """(rows,) how many entries a list column has in each row."""
+        """Returns the number of entries of a list column in each row, (rows,)."""
         offsets = self.offsets.get(name)
         return np.diff(self.text[name].offsets.to_numpy() if offsets is None else offsets)
 
     def numbers(self, name: str, row: int) -> NDArray:
-        """Entries of a row."""
+        """Returns the entries of a row as a view of ``values``."""
         return self.values[name][self.offsets[name][row] : self.offsets[name][row + 1]]
 
     def row_of(self, name: str, entry: int) -> int:
-        """The row that an entry of a column of numbers belongs to."""
+        """Returns the row that contains an entry of a column of numbers."""
         return int(np.searchsorted(self.offsets[name], entry, side="right")) - 1
 
     def codes(self, name: str) -> NDArray[np.int64]:
-        """(rows,) a number for each text, the same for equal ones, counted by first occurrence."""
+        """Returns (rows,) integer codes of a string column, numbered by first occurrence."""
         return self.text[name].dictionary_encode().indices.to_numpy().astype(np.int64)
 
     def strings(self, name: str, row: int) -> Sequence[str]:
-        """A row's list of strings."""
+        """Returns the list of strings of a row."""
         return tuple(self.text[name][row].as_py())
 
 
 def _entries(batch: pa.RecordBatch, name: str) -> tuple[NDArray, NDArray[np.int64]]:
-    """Entries of all rows, and where each row's begin."""
+    """Returns the values and offsets of a column of numbers, see :class:`IndexColumns`."""
     column, shape = batch.column(name), NUMBER_LISTS[name][1]
     width = int(np.prod(shape))
     offsets, values = column.offsets.to_numpy(), column.values.to_numpy()
+    # A slice of a larger batch has offsets that do not start at 0; views would read other rows.
     if (offsets % width).any() or offsets[0] != 0 or offsets[-1] != len(values):
-        raise ValueError(f"{name} has lists that are not whole entries of {shape}")
+        raise ValueError(f"{name} has lists that do not divide into entries of shape {shape}")
     return values.reshape(-1, *shape), offsets // width

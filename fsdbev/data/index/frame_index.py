@@ -1,8 +1,9 @@
-"""The frame index: all that training and evaluation need of a split, in one memory-mapped file.
+"""The frame index: the samples and annotations of a split in one memory-mapped Arrow file.
 
-Any data set can fill one: build a :class:`Frame` and its :class:`Annotations` a sample, give them
-to :func:`write_index`. Reading a row copies nothing; an index pickles as its path, so that loader
-workers share the file's pages.
+Training and evaluation read everything except images and point labels from it. To use another data
+set, build a :class:`Frame` and its :class:`Annotations` for each sample and pass them to
+:func:`write_index`. The arrays of a row are views of the file, without a copy. An index pickles as
+its path, so that loader workers share the memory pages of the file.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from .columns import (
 from .records import Annotations, Frame, Lidar
 from .validation import check_index
 
+# Compared as text: changing its words makes existing files unreadable.
 CONVENTION = (
     "key ego = ego pose of the reference camera; ego x forward, y left, z up; "
     "camera x right, y down, z forward; a2b matrices on column vectors; "
@@ -52,12 +54,14 @@ def write_index(
     """Writes an index file atomically.
 
     Args:
-        path: the file; it keeps its old content until the new one is whole.
-        rows: samples, a scene's in time order; ``previous`` and ``next`` count these rows.
-        info: further header fields, found again in ``FrameIndex.info``.
+        path: path of the file; an existing file stays intact until the new one is complete.
+        rows: samples with their annotations; those of a scene in order of time. ``previous`` and
+            ``next`` of a frame are positions in this sequence.
+        info: further header fields, available as ``FrameIndex.info``.
 
     Raises:
-        ValueError: no rows, or a row whose content does not fit together.
+        ValueError: there are no rows, or a row fails :func:`check_index`.
+        OSError: the file can't be written.
     """
     columns: dict[str, list] = {name: [] for name in SCHEMA.names}
     for frame, objects in rows:
@@ -76,7 +80,7 @@ def write_index(
 
 
 def _row(frame: Frame, annotations: Annotations) -> dict[str, Any]:
-    """One sample as a value a column; arrays become flat lists."""
+    """Returns the values of a sample by column name; arrays are flattened."""
     lidar = frame.lidar
     row = {f.name: getattr(frame, f.name) for f in fields(Frame) if f.name != "lidar"}
     row.update({f.name: getattr(annotations, f.name) for f in fields(Annotations)})
@@ -101,11 +105,17 @@ def _batch(columns: Mapping[str, list]) -> pa.RecordBatch:
 
 
 class FrameIndex(Sequence):
-    """An index file, opened by memory map. ``index[row]`` is the row's :class:`Frame`.
+    """A memory-mapped index file. ``index[row]`` is the :class:`Frame` of a row.
 
-    Raises ``FileNotFoundError`` or ``ValueError`` with the remedy if the file is missing, cut
-    short, of another schema version or coordinate convention, or has a sample that can't be; all
-    rows are checked once, here.
+    The constructor checks all rows once.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, has another schema version or convention, or contains a
+            sample that fails :func:`check_index`.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -118,13 +128,14 @@ class FrameIndex(Sequence):
             raise ValueError(f"{path}: {error}; {REMEDY}") from error
 
     def __reduce__(self) -> tuple:
+        # The columns are views of a memory map and would be copied into the pickle.
         return (type(self), (self.path,))
 
     def __len__(self) -> int:
         return len(self._columns)
 
     def __getitem__(self, row: int) -> Frame:
-        row = self._checked(row)
+        row = self._checked_row(row)
         columns = self._columns
         return Frame(
             **{name: columns.text[name][row].as_py() for name in FRAME_STRINGS},
@@ -135,17 +146,26 @@ class FrameIndex(Sequence):
         )
 
     def annotations(self, row: int) -> Annotations:
-        """Objects of a row, in its key ego frame."""
-        row = self._checked(row)
+        """Returns the objects of a row, in its key ego frame."""
+        row = self._checked_row(row)
         return Annotations(
             **{name: self._columns.strings(name, row) for name in ANNOTATION_STRINGS},
             **{name: self._columns.numbers(name, row) for name in ANNOTATION_NUMBERS},
         )
 
     def frame_rows(self, row: int, num_frames: int, spacing: int = 1) -> list[int]:
-        """Rows of a sample and of those ``spacing``, 2 ``spacing``, ... samples before it in its
-        scene, ``num_frames`` in all. Where the scene has none, the sample stands in for it."""
-        rows = [self._checked(row)]
+        """Returns the rows of the T frames of a sample, key frame first.
+
+        Args:
+            row: row of the key frame.
+            num_frames: T.
+            spacing: distance between two consecutive frames, in samples of the scene.
+
+        Returns:
+            T rows. At the start of a scene, ``row`` itself replaces missing frames
+            (docs/model.md, "Training data").
+        """
+        rows = [self._checked_row(row)]
         earlier = rows[0]
         for _ in range(1, num_frames):
             for _ in range(spacing):
@@ -155,42 +175,41 @@ class FrameIndex(Sequence):
 
     @property
     def num_annotations(self) -> int:
-        """Objects in all rows together; 0 in a test set."""
+        """Number of objects in all rows; 0 in a test set."""
         return len(self._columns.values["class_ids"])
 
     @property
     def sample_tokens(self) -> list[str]:
-        """Tokens of all rows."""
+        """Sample tokens of all rows."""
         return self._columns.text["sample_token"].to_pylist()
 
     def rows_of_scene(self, name: str) -> list[int]:
-        """Rows of the samples of the scene with this name; none where there is no such scene."""
+        """Returns the rows of a scene; empty if the index has no scene of this name."""
         names = self._columns.text["scene_name"].to_pylist()
-        return [row for row, of_row in enumerate(names) if of_row == name]
+        return [row for row, scene_name in enumerate(names) if scene_name == name]
 
     @property
     def scene_names(self) -> list[str]:
-        """Names of the scenes, in the order of their first rows."""
+        """Names of the scenes, ordered by their first rows."""
         return self._columns.text["scene_name"].unique().to_pylist()
 
     @cached_property
     def scene_ids(self) -> NDArray[np.int64]:
-        """(rows,) number of the scene of every row, in the order of their first rows."""
+        """(rows,) number of the scene of every row; scenes are ordered by their first rows."""
         return self._columns.codes("scene_token")
 
     @cached_property
     def classes_with_points(self) -> NDArray[np.bool_]:
-        """(rows, classes) which classes have an object with points in which row."""
-        offsets = self._columns.offsets["class_ids"]
-        rows = np.repeat(np.arange(len(self)), np.diff(offsets))
-        seen = (
-            self._columns.values["num_lidar_points"] + self._columns.values["num_radar_points"]
-        ) > 0
+        """(rows, classes) True for rows with an object of the class with points."""
+        values = self._columns.values
+        rows = np.repeat(np.arange(len(self)), self._columns.counts("class_ids"))
+        has_points = (values["num_lidar_points"] + values["num_radar_points"]) > 0
         present = np.zeros((len(self), len(CLASS_NAMES)), np.bool_)
-        present[rows[seen], self._columns.values["class_ids"][seen]] = True
+        present[rows[has_points], values["class_ids"][has_points]] = True
         return present
 
-    def _checked(self, row: int) -> int:
+    def _checked_row(self, row: int) -> int:
+        # No negative rows: -1 marks a missing neighbour and must not select the last row.
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in {self.path}")
         return int(row)

@@ -1,8 +1,10 @@
-"""One sample of a data set as plain numpy data: what a row of the frame index holds.
+"""Records of the frame index: one sample and its annotations as plain numpy data.
 
-Shapes: N cameras, M annotations. Frames of reference by name: ``cam2ego`` takes camera points (x
-right, y down, z forward) to the ego vehicle (x forward, y left, z up) at that camera's own time.
-Metres, rad, m/s, microseconds, pixels.
+Shapes: N cameras, M annotations.
+
+``cam2ego`` maps camera points (x right, y down, z forward) to the ego frame (x forward, y left, z
+up) at that camera's time (docs/model.md, "Frames of reference"). Units are metres, rad, m/s,
+microseconds and pixels.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Lidar:
-    """A LiDAR sweep: file, calibration, and point labels if the data set has them.
+    """A LiDAR sweep: its file and calibration.
 
     Attributes:
-        path: relative to the data root; float32 records of five (x, y, z, intensity, ring).
-        timestamp: microseconds.
-        lidar2ego, ego2global: (4, 4) at the sweep's own time.
-        lidarseg_path: uint8 category index a point, relative to the data root, or None.
+        path: file of the points, relative to the data root: five float32 per point (x, y, z,
+            intensity, ring), LiDAR frame.
+        timestamp: time of the sweep, microseconds.
+        lidar2ego, ego2global: (4, 4) float64 poses at the time of the sweep.
+        lidarseg_path: file of the nuScenes-lidarseg labels, relative to the data root: one uint8
+            category index per point. None without lidarseg.
     """
 
     path: str
@@ -41,16 +45,20 @@ class Annotations:
     """Objects of the detection classes in one sample, in the sample's key ego frame.
 
     Attributes:
-        tokens, instance_tokens: M identities, of the annotation and of the object over time.
-        attributes: M attribute names, "" where there is none.
+        tokens: M annotation tokens.
+        instance_tokens: M tokens of the objects, the same in all samples of a scene.
+        attributes: M attribute names, "" for an object without an attribute.
         class_ids: (M,) int8, index into CLASS_NAMES.
         visibility: (M,) int8, 1 (below 40 % visible) to 4 (80 % or more), 0 unknown.
-        num_lidar_points, num_radar_points: (M,) int32.
-        center: (M, 3) centre of gravity.
-        size: (M, 3) length (along the heading), width, height.
-        rotation: (M, 3, 3) box axes -> key ego. Nearly a rotation about z; the rest is the
-            vehicle's pitch and roll, kept because it moves corners by pixels.
-        velocity: (M, 2) along x and y, 0 where unknown.
+        num_lidar_points, num_radar_points: (M,) int32 number of points in the box.
+        center: (M, 3) float32 centre of gravity, metres.
+        size: (M, 3) float32 length (along the heading), width, height, metres.
+        rotation: (M, 3, 3) float32, box axes -> key ego. It is close to a rotation about z; the
+            rest is the vehicle's pitch and roll, kept because it moves corners by pixels.
+        velocity: (M, 2) float32 along x and y, m/s; 0 if unknown.
+
+    Raises:
+        ValueError: the fields differ in length.
     """
 
     tokens: tuple[str, ...]
@@ -66,31 +74,31 @@ class Annotations:
     velocity: Float32
 
     def __post_init__(self) -> None:
-        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self)}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"every field of Annotations needs one entry an object, got {lengths}")
+        sizes = {f.name: len(getattr(self, f.name)) for f in fields(self)}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"every field of Annotations needs one entry per object, got {sizes}")
 
     def __len__(self) -> int:
         return len(self.class_ids)
 
     @property
     def boxes(self) -> Float32:
-        """(M, 9) x, y, z, l, w, h, yaw, vx, vy: yaw is the direction of the box's x axis."""
+        """(M, 9) x, y, z, l, w, h, yaw, vx, vy, key ego; yaw is the angle of the box's x axis."""
         yaw = np.arctan2(self.rotation[:, 1, 0], self.rotation[:, 0, 0])
         columns = (self.center, self.size, yaw[:, None], self.velocity)
         return np.concatenate(columns, axis=1, dtype=np.float32)
 
     @property
     def has_points(self) -> NDArray[np.bool_]:
-        """(M,) seen by LiDAR or radar at least once: what is trained on and evaluated."""
+        """(M,) objects with LiDAR or radar points; training and evaluation use only these."""
         return (self.num_lidar_points + self.num_radar_points) > 0
 
     def corners(self) -> Float32:
-        """(M, 8, 3) corners, key ego, ordered as by :func:`fsdbev.structures.box_corners`."""
+        """Returns (M, 8, 3) corners in key ego, ordered as by ``fsdbev.structures.box_corners``."""
         return box_corners(self.center, self.size, self.rotation)
 
     def select(self, mask: NDArray[np.bool_]) -> Annotations:
-        """The objects where the (M,) mask is true, in order."""
+        """Returns the objects where the (M,) mask is true, in order."""
         keep = np.flatnonzero(mask)
 
         def pick(value: tuple | NDArray) -> tuple | NDArray:
@@ -100,14 +108,18 @@ class Annotations:
 
     @classmethod
     def empty(cls) -> Annotations:
-        """No objects, as in a test set."""
+        """Returns annotations without objects, as in a test set."""
         return cls.from_boxes(np.zeros((0, 9), np.float32), np.zeros(0, np.int8))
 
     @classmethod
     def from_boxes(cls, boxes: NDArray, class_ids: NDArray, **known) -> Annotations:
-        """Objects that stand upright in key ego, from (M, 9) boxes; ``known`` sets other fields.
+        """Returns objects whose boxes are rotated about the z axis of key ego only.
 
-        What is not given: empty names, visibility unknown, one LiDAR point.
+        Args:
+            boxes: (M, 9) x, y, z, l, w, h, yaw, vx, vy, key ego.
+            class_ids: (M,) index into CLASS_NAMES.
+            known: values of further fields. By default names are empty, visibility is unknown and
+                every object has one LiDAR point.
         """
         boxes = np.asarray(boxes, np.float32).reshape(-1, 9)
         count, (cos, sin) = len(boxes), (np.cos(boxes[:, 6]), np.sin(boxes[:, 6]))
@@ -119,6 +131,7 @@ class Annotations:
             "instance_tokens": ("",) * count,
             "attributes": ("",) * count,
             "visibility": np.zeros(count, np.int8),
+            # One point, because training and evaluation skip objects without points.
             "num_lidar_points": np.ones(count, np.int32),
             "num_radar_points": np.zeros(count, np.int32),
             "center": boxes[:, 0:3],
@@ -131,19 +144,21 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Frame:
-    """One sample: all cameras of a rig at about one time.
+    """One sample: the images of all cameras of a rig at about the same time.
 
     Attributes:
-        sample_token, scene_token, scene_name: identity; the token must be a plain file name.
-        timestamp: microseconds.
-        previous, next: rows of the neighbours in the same scene, -1 where there is none.
+        sample_token: unique name of the sample; it names files, so that it must be a plain name.
+        scene_token, scene_name: identity of the scene.
+        timestamp: time of the sample, microseconds.
+        previous, next: rows of the neighbouring samples in the same scene; -1 for none.
         channels: N camera names.
-        image_paths: N files relative to the data root.
-        image_sizes: (N, 2) int32 width, height.
-        camera_timestamps: (N,) int64.
-        intrinsics: (N, 3, 3); cam2ego, ego2global: (N, 4, 4), at each camera's own time.
-        reference_camera: index of the camera whose ego pose is this sample's key ego.
-        lidar: the sweep of this sample, or None.
+        image_paths: N image files, relative to the data root.
+        image_sizes: (N, 2) int32 width, height of the image files, pixels.
+        camera_timestamps: (N,) int64 time of each image, microseconds.
+        intrinsics: (N, 3, 3) float64, of the image files, pixels.
+        cam2ego, ego2global: (N, 4, 4) float64 poses at each camera's time.
+        reference_camera: index of the camera whose ego frame is this sample's key ego frame.
+        lidar: the LiDAR sweep of this sample, or None.
     """
 
     sample_token: str
@@ -164,20 +179,22 @@ class Frame:
 
     @property
     def num_cameras(self) -> int:
+        """N."""
         return len(self.channels)
 
     @property
     def key_ego2global(self) -> Float64:
-        """(4, 4) pose of the key ego frame, in which this sample's annotations are."""
+        """(4, 4) key ego -> global; this sample's annotations are in key ego."""
         return self.ego2global[self.reference_camera]
 
     @property
     def global2cam(self) -> Float64:
-        """(N, 4, 4) global -> camera, at each camera's own time."""
+        """(N, 4, 4) global -> camera, at each camera's time."""
         return np.linalg.inv(self.ego2global @ self.cam2ego)
 
     def corners_in_cameras(self, annotations: Annotations) -> Float64:
-        """(N, M, 8, 3) corners of this sample's objects in every camera's frame."""
+        """Returns (N, M, 8, 3) float64 corners of the objects in each camera's frame, metres."""
+        # float64, because the way from key ego to a camera leads through the global frame.
         corners = annotations.corners().astype(np.float64)
         keyego2cam = self.global2cam @ self.key_ego2global
         return transform_points(corners, keyego2cam[:, None])

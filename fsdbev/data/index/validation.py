@@ -1,5 +1,6 @@
-"""What no sample of a frame index can be, whoever wrote it: an index is checked when it is written
-and when it is opened, all rows at once.
+"""Checks of the frame index, run on all rows when an index is written and when it is opened.
+
+An index may come from another program, so that reading it repeats the checks of writing it.
 """
 
 from __future__ import annotations
@@ -31,16 +32,23 @@ from .columns import (
     IndexColumns,
 )
 
-#: No object is farther away, larger or faster: metres, m/s.
-_LARGEST_OF_OBJECT = 1e5
-#: An empty name, an absolute one, one with a drive, "..", a backslash or a control character.
+#: Limit of an object's coordinates (metres), size (metres) and velocity (m/s).
+_MAX_OBJECT_VALUE = 1e5
+#: Matches paths that could leave the data root on some system: empty or absolute paths, and paths
+#: with a drive, "..", a backslash or a control character.
 _BAD_PATH = r"^$|^/|^[A-Za-z]:|(^|/)\.\.(/|$)|[\\\x00-\x1f\x7f]"
+#: Matches tokens that are no plain file names.
 _BAD_TOKEN = r"^\.{0,2}$|[/\\\x00-\x1f\x7f]"
 
 
 def check_index(columns: IndexColumns) -> None:
-    """Raises ValueError that names the sample, what is wrong with it and what would be right."""
+    """Checks all rows of an index.
+
+    Raises:
+        ValueError: a row is invalid; the message names the sample, the finding and the remedy.
+    """
     check = _Check(columns)
+    # First, because the other checks assume one entry per camera, sweep or object.
     check.counts()
     check.names()
     check.cameras()
@@ -51,12 +59,14 @@ def check_index(columns: IndexColumns) -> None:
 
 
 class _Check:
+    """Checks on the columns of an index; each method raises ValueError for the first bad row."""
+
     def __init__(self, columns: IndexColumns) -> None:
         self.columns = columns
         self.rows = np.arange(len(columns))
 
     def counts(self) -> None:
-        """Every camera, sweep and object has all its fields."""
+        """Checks that every camera, sweep and object has one entry in each of its columns."""
         with_lidar = self.columns.text["lidar_path"].is_valid().to_numpy(False).astype(np.int64)
         labelled = self.columns.text["lidarseg_path"].is_valid().to_numpy(False)
         cameras, objects = self.columns.counts("channels"), self.columns.counts("tokens")
@@ -64,25 +74,25 @@ class _Check:
         self._counts("sweep", with_lidar, LIDAR_NUMBERS)
         self._counts("object", objects, ANNOTATION_STRINGS + ANNOTATION_NUMBERS)
         for row in _first(labelled & (with_lidar == 0)):
-            self._fail(row, "lidarseg labels without a sweep")
+            self._fail(row, "has lidarseg labels but no LiDAR sweep")
         for row in _first(cameras < 1):
-            self._fail(row, "has no camera, a sample needs one at least")
+            self._fail(row, "has no camera; a sample needs at least one")
 
-    def _counts(self, what: str, expected: NDArray[np.int64], names: Sequence[str]) -> None:
+    def _counts(self, item: str, expected: NDArray[np.int64], names: Sequence[str]) -> None:
         found = {name: self.columns.counts(name) for name in names}
         for row in _first(np.any([count != expected for count in found.values()], axis=0)):
             lengths = {name: int(count[row]) for name, count in found.items()}
-            self._fail(row, f"every {what} field needs one entry a {what}, got {lengths}")
+            self._fail(row, f"every {item} field needs one entry per {item}, got {lengths}")
 
     def names(self) -> None:
-        """Tokens name files, and files lie inside the data root."""
+        """Checks that tokens are unique file names and that paths are inside the data root."""
         tokens = self.columns.text["sample_token"]
         for row in _first(pc.match_substring_regex(tokens, _BAD_TOKEN).to_numpy(False)):
-            self._fail(row, "a sample token names files, so it can't be empty or a path")
+            self._fail(row, "a sample token is used as a file name, so it can't be empty or a path")
         if len(tokens.unique()) < len(tokens):
-            again = np.ones(len(tokens), np.bool_)
-            again[np.unique(self.columns.codes("sample_token"), return_index=True)[1]] = False
-            self._fail(_first(again)[0], "is there twice; a sample needs a token of its own")
+            repeated = np.ones(len(tokens), np.bool_)
+            repeated[np.unique(self.columns.codes("sample_token"), return_index=True)[1]] = False
+            self._fail(_first(repeated)[0], "its token appears twice; sample tokens must be unique")
         paths = self.columns.text["image_paths"]
         self._paths(paths.values, np.repeat(self.rows, self.columns.counts("image_paths")))
         for name in LIDAR_STRINGS:
@@ -98,37 +108,31 @@ class _Check:
             )
 
     def cameras(self) -> None:
-        """The rig, its images and its intrinsics."""
+        """Checks image sizes, the reference camera and the intrinsics."""
         sizes, intrinsics = self.columns.values["image_sizes"], self.columns.values["intrinsics"]
         for entry in _first(((sizes < 1) | (sizes > MAX_IMAGE_SIDE)).any(axis=1)):
-            self._fail_entry("image_sizes", entry, f"images of {sizes[entry].tolist()} pixels")
+            finding = f"image_sizes must be 1 .. {MAX_IMAGE_SIDE} px, got {sizes[entry].tolist()}"
+            self._fail_entry("image_sizes", entry, finding)
         reference = self.columns.integers["reference_camera"]
         cameras = self.columns.counts("channels")
         for row in _first((reference < 0) | (reference >= cameras)):
-            finding = f"reference_camera is {reference[row]}, the rig has {cameras[row]} cameras"
-            self._fail(row, finding)
+            count = f"the rig has {cameras[row]} cameras"
+            self._fail(row, f"reference_camera is {reference[row]}, but {count}")
         for entry in _first(~are_intrinsics(_tensor(intrinsics)).numpy()):
-            self._fail_entry(
-                "intrinsics",
-                entry,
-                f"calibration is singular or not finite, or no camera's: {INTRINSICS_RULE}, got "
-                f"{intrinsics[entry].tolist()}",
-            )
+            rule = f"calibration is not of a pinhole camera: {INTRINSICS_RULE}"
+            self._fail_entry("intrinsics", entry, f"{rule}, got {intrinsics[entry].tolist()}")
 
     def poses(self) -> None:
-        """Calibration and poses are rotations and translations."""
+        """Checks that extrinsics and ego poses are finite rigid transforms."""
         for name in ("cam2ego", "ego2global", *LIDAR_NUMBERS):
             poses = self.columns.values[name]
             for entry in _first(~is_rigid(_tensor(poses)).numpy()):
-                self._fail_entry(
-                    name,
-                    entry,
-                    "calibration is singular or not finite, or mirrors or scales: "
-                    f"{name} must be a rotation and a translation, got {poses[entry].tolist()}",
-                )
+                finding = "calibration is singular, not finite, or has a reflection or a scale"
+                rule = f"{name} must be a rotation and a translation"
+                self._fail_entry(name, entry, f"{finding}: {rule}, got {poses[entry].tolist()}")
 
     def objects(self) -> None:
-        """Boxes are boxes, and classes ours."""
+        """Checks class ids, and that boxes have finite values, positive sizes and rotations."""
         values = self.columns.values
         ids, size, rotation = values["class_ids"], values["size"], values["rotation"]
         for entry in _first((ids < 0) | (ids >= len(CLASS_NAMES))):
@@ -141,30 +145,26 @@ class _Check:
             )
         for name in ("center", "size", "velocity"):
             numbers = values[name]
-            for entry in _first(~(np.abs(numbers) <= _LARGEST_OF_OBJECT).all(axis=1)):
-                self._fail_entry(
-                    name,
-                    entry,
-                    f"a box has a number that is not finite, or of no object: its {name} is "
-                    f"{numbers[entry].tolist()}",
-                )
+            # Negated, because NaN is false in every comparison.
+            for entry in _first(~(np.abs(numbers) <= _MAX_OBJECT_VALUE).all(axis=1)):
+                rule = f"a box's {name} must be finite and at most {_MAX_OBJECT_VALUE:g}"
+                self._fail_entry(name, entry, f"{rule}, got {numbers[entry].tolist()}")
         for entry in _first((size <= 0).any(axis=1)):
             finding = f"box sizes (l, w, h) must be positive, got {size[entry].tolist()}"
             self._fail_entry("size", entry, finding)
         for entry in _first(~is_rotation(_tensor(rotation)).numpy()):
-            finding = (
-                f"a box's rotation is no rotation matrix, or not finite: {rotation[entry].tolist()}"
-            )
+            finding = f"a box's rotation must be a rotation matrix, got {rotation[entry].tolist()}"
             self._fail_entry("rotation", entry, finding)
 
     def links(self) -> None:
-        """Neighbours are in the same scene, on their side of the sample."""
+        """Checks that ``previous`` and ``next`` are earlier and later rows of the same scene."""
         scenes = self.columns.codes("scene_token")
         for name, side in (("previous", -1), ("next", 1)):
             links = self.columns.integers[name]
             for row in _first((links < -1) | (links >= len(links))):
                 allowed = f"rows 0 .. {len(links) - 1} or -1"
                 self._fail(row, f"previous/next must be {allowed}, got {links[row]}")
+            # A link of -1 indexes the last row here; the mask below excludes it.
             wrong = (scenes[links] != scenes) | ((links - self.rows) * side <= 0)
             for row in _first((links >= 0) & wrong):
                 self._fail(
@@ -173,13 +173,13 @@ class _Check:
                 )
 
     def times(self) -> None:
-        """A scene's rows go forward in time."""
+        """Checks that the rows of each scene are in order of time."""
         scenes = self.columns.codes("scene_token")
         times = self.columns.integers["timestamp"]
         order = np.argsort(scenes, kind="stable")
         same = np.diff(scenes[order]) == 0
-        for place in _first(same & (times[order[1:]] <= times[order[:-1]])):
-            before, row = order[place], order[place + 1]
+        for pair in _first(same & (times[order[1:]] <= times[order[:-1]])):
+            before, row = order[pair], order[pair + 1]
             self._fail(
                 row,
                 f"its timestamp {times[row]} is not after {times[before]}, that of row {before} of "
@@ -187,7 +187,7 @@ class _Check:
             )
 
     def _fail_entry(self, name: str, entry: int, finding: str) -> None:
-        """Raises the error of the row that an entry of a column of numbers belongs to."""
+        """Raises the error of the row that contains an entry of a column of numbers."""
         self._fail(self.columns.row_of(name, entry), finding)
 
     def _fail(self, row: int, finding: str) -> None:
@@ -196,10 +196,11 @@ class _Check:
 
 
 def _first(bad: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Index of the first True, or nothing."""
+    """Returns the index of the first True as an array of one element, or an empty array."""
     return np.flatnonzero(bad)[:1]
 
 
 def _tensor(values: NDArray) -> torch.Tensor:
-    """A copy, as PyTorch takes no read-only arrays without a warning."""
+    """Copies an array into a tensor."""
+    # The arrays of a memory map are read-only, for which torch.from_numpy warns.
     return torch.from_numpy(np.array(values))

@@ -1,7 +1,7 @@
-"""Arrow IPC files of this project: one table, a header that says what it holds, atomic writes.
+"""Arrow IPC files with one table and a header that identifies the format, written atomically.
 
-The header is the Arrow schema's metadata. A file of another kind, schema version or coordinate
-convention is refused with an error that names file, finding, expectation and remedy.
+The header is the metadata of the Arrow schema. Reading a file of another kind, schema version or
+coordinate convention raises an error with the found and the expected value and the remedy.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import pyarrow as pa
 
 from fsdbev.utils.atomic_write import atomic_write
 
-REMEDY = "run tools/prepare_nuscenes.py again (with the same --output) to write it anew"
+REMEDY = "run tools/prepare_nuscenes.py again (with the same --output) to rewrite it"
 
 
 @dataclass(frozen=True)
 class FileFormat:
-    """What a file must be to be read.
+    """Identity of a file format.
 
     Attributes:
-        kind: what the table holds, e.g. ``"frame-index"``.
-        version: schema version; raised whenever columns or their meaning change.
-        convention: frames of reference, units and class ids the numbers are in.
+        kind: kind of the table, e.g. ``"frame-index"``.
+        version: schema version; it increases whenever columns or their meaning change.
+        convention: frames of reference, units and class ids of the values.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class FileFormat:
     convention: str
 
     def header(self) -> dict[str, str]:
-        """Header fields that identify the format."""
+        """Returns the header fields that identify the format."""
         return {
             "fsdbev.kind": self.kind,
             "fsdbev.version": str(self.version),
@@ -44,14 +44,19 @@ class FileFormat:
 def write_table(
     path: str | os.PathLike, table: pa.Table, file_format: FileFormat, extra: Mapping[str, str]
 ) -> None:
-    """Writes ``table`` as one record batch; ``path`` either keeps its old content or is whole.
+    """Writes a table atomically as one record batch.
 
-    ``extra`` are further header fields (plain text).
+    Args:
+        path: path of the file; an existing file stays intact until the new one is complete.
+        table: the table.
+        file_format: format of the file.
+        extra: further header fields.
 
     Raises:
-        OSError: the disk is full, or the folder can't be written to.
+        OSError: the disk is full, or the folder is not writable.
     """
     schema = table.schema.with_metadata({**file_format.header(), **extra})
+    # One batch: readers take views of contiguous columns.
     columns = [column.combine_chunks() for column in table.columns]
     batch = pa.RecordBatch.from_arrays(columns, schema=schema)
     with atomic_write(path) as file, pa.ipc.new_file(file, schema) as writer:
@@ -61,11 +66,19 @@ def write_table(
 def read_table(
     path: str | os.PathLike, file_format: FileFormat
 ) -> tuple[pa.RecordBatch, dict[str, str]]:
-    """Opens a file by memory map: (its record batch, its header).
+    """Memory-maps a file.
+
+    Args:
+        path: path of the file.
+        file_format: expected format.
+
+    Returns:
+        The record batch, whose buffers are views of the file, and the header fields.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not an Arrow file, cut short, or of another kind, version or convention.
+        FileNotFoundError: the file does not exist.
+        PermissionError: the file is not readable.
+        ValueError: it is no Arrow file, is damaged, or has another kind, version or convention.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,15 +89,16 @@ def read_table(
             batches = reader.num_record_batches
             batch = reader.get_batch(0) if batches == 1 else None
             if batch is not None:
-                batch.validate(full=True)  # a damaged offset would lead out of the file
+                # Full validation, because a damaged offset would read outside of the file.
+                batch.validate(full=True)
             metadata = reader.schema.metadata or {}
             header = {key.decode(): value.decode() for key, value in metadata.items()}
     except PermissionError:
-        raise
+        raise  # an OSError, but the file is not damaged
     except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError, MemoryError) as error:
         raise ValueError(
-            f"{path}: not a whole {file_format.kind} file ({error}); it was cut short or is "
-            f"something else; {REMEDY}"
+            f"{path}: not a complete {file_format.kind} file ({error}); it is damaged or of "
+            f"another format; {REMEDY}"
         ) from error
     if batch is None:
         raise ValueError(f"{path}: {batches} record batches found, 1 expected; {REMEDY}")

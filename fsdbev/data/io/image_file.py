@@ -1,13 +1,12 @@
-"""Image files as arrays, with Pillow's pixels.
+"""Reads image files into arrays with the same pixels as Pillow.
 
-Plain JPEG files, which is what cameras give, are decoded by simplejpeg: quicker than Pillow and
-OpenCV, and of these two it is OpenCV that takes a file that ends too early for a whole one. All
-three have libjpeg-turbo inside, so with the same settings the pixels are the same. All else is left
-to Pillow: other formats, colour spaces and samplings, files with defects, and every image on a
-machine that simplejpeg is not built for.
+simplejpeg decodes common JPEG files. It is faster than Pillow and OpenCV, and unlike OpenCV it
+refuses truncated files. All three use libjpeg-turbo and return the same pixels with the same
+settings. Pillow decodes all other files: other formats, colour spaces and chroma samplings, JPEG
+files with defects, and all images where simplejpeg is not installed.
 
-The size is read from the header and compared before anything is decoded: a file of a few bytes can
-claim gigabytes of pixels.
+The size is read from the header before decoding, because the header of a small file can declare
+gigabytes of pixels.
 """
 
 from __future__ import annotations
@@ -28,50 +27,58 @@ try:
 except ImportError:
     simplejpeg = None
 
-#: An image of no expected size may have so many pixels: ten times those of the largest cameras.
+#: Limit for images without an expected size: ten times the pixels of the largest cameras.
 MAX_PIXELS = 1 << 27
+#: Limit of the size of a file.
 _MAX_BYTES = 1 << 29
 _MISSING = "no such image; is the data root right?"
-#: Chroma samplings that every libjpeg-turbo undoes in the same way.
+#: Chroma samplings that all versions of libjpeg-turbo upsample in the same way.
 _SAMPLINGS = ("444", "422", "420")
-#: Pillow knows many more; for one of them it runs another program on the file.
+#: Formats that Pillow may open. It supports more, but runs Ghostscript on PostScript files.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 
 
 class ImageFile:
-    """An image file: read, not decoded yet.
+    """An image file whose bytes are read but not decoded.
 
     Attributes:
-        path: where it is.
-        size: (width, height) that its header says.
+        path: path of the file.
+        size: (width, height) from the header, pixels.
 
     Raises:
-        FileNotFoundError, OSError: there is no such file, or it can't be opened.
-        ValueError: it is no plain file, or no image.
+        FileNotFoundError, OSError: the file does not exist or can't be opened.
+        ValueError: the path is no regular file, or the file is no image.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = path
         self._data = read_bytes(path, _MAX_BYTES, _MISSING)
         plain_size = _plain_jpeg_size(self._data)
-        self._is_plain = plain_size is not None
+        self._is_plain_jpeg = plain_size is not None
         with self._decoding():
             self.size = plain_size or self._open().size
 
     def decode(self) -> NDArray[np.uint8]:
-        """(height, width, 3) RGB: the pixels as they are stored, which is what calibration is of.
-        A note that they are to be shown turned (EXIF) is not followed. Grey becomes three equal
-        colours, transparency is left out, of several pictures in a file the first is taken.
+        """Decodes the image.
+
+        Pixels are returned as stored, because intrinsics refer to them: an EXIF orientation is
+        ignored. Grey images become RGB, an alpha channel is dropped, and the first of several
+        images in a file is used.
+
+        Returns:
+            (height, width, 3) uint8 RGB.
 
         Raises:
-            ValueError: it can't be decoded, or is grey of more than 8 bits.
+            ValueError: the file can't be decoded, or is a grey image with more than 8 bits.
         """
-        if self._is_plain:
-            with suppress(ValueError):  # Pillow decides what can be read all the same
+        if self._is_plain_jpeg:
+            # Pillow reads some files with defects that simplejpeg refuses, and has the last word.
+            with suppress(ValueError):
                 return simplejpeg.decode_jpeg(self._data, "RGB", strict=True)
         with self._decoding():
             image = self._open()
-            if image.mode.startswith(("I", "F")):  # Pillow would cut off what is above 255
+            # Pillow's conversion to RGB would clip these modes at 255.
+            if image.mode.startswith(("I", "F")):
                 raise ValueError(f"mode {image.mode}: store it with 8 bits")
             return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
@@ -80,45 +87,58 @@ class ImageFile:
 
     @contextmanager
     def _decoding(self) -> Iterator[None]:
-        """Damaged bytes make decoders raise errors of all kinds: here it is one."""
+        """Raises every error of the block as a ValueError that names the file."""
         try:
             yield
+        # Decoders raise errors of many types on damaged bytes, even SyntaxError.
         except Exception as error:
             reason = str(error) or type(error).__name__
             raise ValueError(f"{self.path}: can't be decoded ({reason}); fetch it again") from error
 
 
 def read_image(path: str | os.PathLike) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB of an image that may have any sensible size.
+    """Reads and decodes an image of unknown size.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        (height, width, 3) uint8 RGB, see :meth:`ImageFile.decode`.
 
     Raises:
-        As :class:`ImageFile` does and its ``decode``, and ValueError: it claims more pixels than
-            any camera has. They are not decoded then.
+        FileNotFoundError, OSError, ValueError: as :class:`ImageFile` and its ``decode``; also
+            ValueError, without decoding, if the image has more than ``MAX_PIXELS`` pixels.
     """
     image = ImageFile(path)
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ValueError(f"{path}: its header claims {width} x {height} px; is it an image?")
+        raise ValueError(f"{path}: its header declares {width} x {height} px; is it an image?")
     return image.decode()
 
 
 def image_header(path: str | os.PathLike) -> tuple[str, tuple[int, int]] | None:
-    """Format and (width, height) that a file's header says, without reading the rest; None if the
-    header can't be read.
+    """Reads the header of an image file.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        The format and (width, height); None if the header can't be read.
 
     Raises:
-        OSError, ValueError: there is no such plain file.
+        OSError, ValueError: the path is no regular file.
     """
     with open_file(path, _MISSING) as file:
         try:
             with Image.open(file, formats=_FORMATS) as image:
                 return image.format, image.size
-        except Exception:  # of all kinds, see above; decoding the file says what is wrong
+        # Any type, as above. The caller gets the reason when it decodes the file.
+        except Exception:
             return None
 
 
 def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height); None for what is left to Pillow."""
+    """Returns (width, height) of a JPEG that simplejpeg can decode, None for other files."""
     if simplejpeg is None or not data.startswith(b"\xff\xd8\xff"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a rig's cameras saw, moment by moment, from image files or videos."""
+"""Recordings of a rig as a sequence of frames, read from image files or videos."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class RecordedFrame:
-    """One picture of every camera, taken at about the same time.
+    """One image of every camera, taken at about the same time.
 
     Attributes:
-        name: a plain file name, in the order of time.
-        seconds: since the first moment.
-        images: by camera name: files, or (height, width, 3) uint8 RGB arrays.
+        name: plain file name; names sort in the order of time.
+        seconds: time since the first frame, seconds.
+        images: images by camera name: files, or (height, width, 3) uint8 RGB arrays.
     """
 
     name: str
@@ -37,15 +37,18 @@ class RecordedFrame:
 
 
 def frames_from_images(arguments: Sequence[str], rig: Rig, rate: float) -> Iterator[RecordedFrame]:
-    """Moments ``1 / rate`` seconds apart.
+    """Yields frames from image files.
 
     Args:
-        arguments: for every camera its images, as ``camera=images`` or in the rig's order, where
-            images is a file or a pattern such as ``drive/*.jpg``; or one folder that holds a folder
-            of images for every camera, by its name. The k-th by name are moment k.
+        arguments: the images of every camera, as ``camera=images`` or in the rig's order, where
+            images is a file or a pattern such as ``drive/*.jpg``; or one folder with a subfolder of
+            images for every camera. Frame k has each camera's k-th image in order of names.
+        rig: the cameras.
+        rate: frames per second, from which the frames' times are computed.
 
     Raises:
-        FileNotFoundError, ValueError: a camera or an image is missing, or there are too many.
+        FileNotFoundError, ValueError: a camera is missing or unknown, or the cameras have different
+            numbers of images or none.
     """
     if len(arguments) == 1 and Path(arguments[0]).is_dir():
         files = _files_of_folder(Path(arguments[0]), rig)
@@ -62,31 +65,33 @@ def frames_from_images(arguments: Sequence[str], rig: Rig, rate: float) -> Itera
 
 
 def frames_from_videos(arguments: Sequence[str], rig: Rig, rate: float) -> Iterator[RecordedFrame]:
-    """Moments ``1 / rate`` seconds apart, until the first of the videos ends.
+    """Yields frames from videos until the shortest video ends.
 
     Args:
-        arguments: a video for every camera, as ``camera=file`` or in the rig's order; all begin at
-            the same time.
+        arguments: one video per camera, as ``camera=file`` or in the rig's order. All videos must
+            start at the same time.
+        rig: the cameras.
+        rate: frames per second to read, see :func:`read_video`.
 
     Raises:
-        FileNotFoundError, ValueError: a video is missing or can't be decoded.
+        FileNotFoundError, ValueError: a camera or a video is missing, or a video can't be decoded.
     """
     files = _by_camera(arguments, rig, "videos")
     with ExitStack() as stack:
         videos = {n: stack.enter_context(closing(read_video(f, rate))) for n, f in files.items()}
         count = 0
         while True:
-            pictures = {name: next(video, None) for name, video in videos.items()}
-            ended = [name for name, picture in pictures.items() if picture is None]
+            timed_images = {name: next(video, None) for name, video in videos.items()}
+            ended = [name for name, timed in timed_images.items() if timed is None]
             if ended:
                 break
-            seconds = next(iter(pictures.values()))[0]
-            yield RecordedFrame(
-                f"{count:06d}", seconds, {name: p for name, (_, p) in pictures.items()}
-            )
+            # All videos are read at the same rate, so that any camera's time serves as the frame's.
+            seconds = next(iter(timed_images.values()))[0]
+            images = {name: image for name, (_, image) in timed_images.items()}
+            yield RecordedFrame(f"{count:06d}", seconds, images)
             count += 1
         if len(ended) < len(videos):
-            logger.warning("After %d moments the video of %s ended first", count, ", ".join(ended))
+            logger.warning("After %d frames the video of %s ended first", count, ", ".join(ended))
 
 
 def _files_of_folder(folder: Path, rig: Rig) -> dict[str, list[Path]]:
@@ -94,7 +99,7 @@ def _files_of_folder(folder: Path, rig: Rig) -> dict[str, list[Path]]:
     for name in rig.channels:
         if not (folder / name).is_dir():
             raise FileNotFoundError(
-                f"{folder} has no folder {name!r}; it needs one for every camera of the rig: "
+                f"{folder} has no folder {name!r}; it must have one for every camera of the rig: "
                 f"{', '.join(rig.channels)}"
             )
         images = (f for f in (folder / name).iterdir() if f.suffix.lower() in IMAGE_ENDINGS)
@@ -103,25 +108,27 @@ def _files_of_folder(folder: Path, rig: Rig) -> dict[str, list[Path]]:
 
 
 def _files_of_pattern(pattern: str) -> list[Path]:
-    """A file by its name, whether it is there or not; else the files that fit."""
+    """Returns the sorted files that match a pattern; a plain name is returned without a check."""
+    # An existing file may have characters of a pattern in its name.
     if Path(pattern).exists() or not glob.has_magic(pattern):
         return [Path(pattern)]
     return sorted(map(Path, glob.glob(pattern)))
 
 
-def _by_camera(arguments: Sequence[str], rig: Rig, what: str) -> dict[str, str]:
-    """``camera=value`` or values in order -> the value of every camera, in the rig's order."""
+def _by_camera(arguments: Sequence[str], rig: Rig, kind: str) -> dict[str, str]:
+    """Assigns ``camera=value`` arguments, or values in order, to the cameras in the rig's order."""
     pairs = [text.partition("=")[::2] for text in arguments]
     names = [name for name, _ in pairs]
     if set(names) & set(rig.channels):
         if sorted(names) != sorted(rig.channels):
             raise ValueError(
-                f"{what} of {', '.join(arguments)}; the rig has {', '.join(rig.channels)}"
+                f"{kind} must be given once for each camera of the rig, "
+                f"{', '.join(rig.channels)}; got {', '.join(arguments)}"
             )
         return {name: dict(pairs)[name] for name in rig.channels}
     if len(arguments) != rig.num_cameras:
         raise ValueError(
-            f"{len(arguments)} {what}, but the rig has {rig.num_cameras} cameras: "
+            f"{len(arguments)} {kind}, but the rig has {rig.num_cameras} cameras: "
             f"{', '.join(rig.channels)}"
         )
     return dict(zip(rig.channels, arguments, strict=True))

@@ -1,18 +1,20 @@
-"""Rig files: the cameras of a vehicle as a small JSON or YAML file, written by hand.
+"""Rig files: the cameras of a vehicle in a JSON or YAML file that users write by hand.
 
-    reference_camera: front           # whose time the boxes are of; default: the first
+Example::
+
+    reference_camera: front           # boxes are in ego at its time; default: the first camera
     cameras:
       front:
         size: [800, 600]              # width, height of its images, pixels
         intrinsics: {fx: 560, fy: 560, cx: 400, cy: 300}        # pixels; or a 3 x 3 matrix
         cam2ego: {translation: [1.5, 0, 1.6], yaw: 0, pitch: 0, roll: 0}
 
-``cam2ego`` takes camera points (x right, y down, z forward) to ego (x forward, y left, z up). It is
-a 4 x 4 matrix, or a ``translation`` (where the camera is, metres) with one of
+``cam2ego`` maps camera points (x right, y down, z forward) to ego (x forward, y left, z up). It is
+a 4 x 4 matrix, or a ``translation`` (position of the camera, metres) with one of
 
 - ``rotation``: a unit quaternion w, x, y, z, as in nuScenes' ``calibrated_sensor.json``;
-- ``yaw``, ``pitch``, ``roll``: degrees that the camera looks to the left, down, and is turned
-  clockwise, as seen from behind it. All 0: it looks straight ahead.
+- ``yaw``, ``pitch``, ``roll``: rotation of the camera to the left, downward, and clockwise as seen
+  from behind, degrees. All 0: the camera faces forward.
 """
 
 from __future__ import annotations
@@ -38,28 +40,29 @@ from fsdbev.utils.plain_file import read_bytes
 from fsdbev.utils.plain_yaml import check_keys, parse_yaml
 
 _YAML_ENDINGS = (".yaml", ".yml")
+#: Accepted difference of a quaternion's length from 1, for values rounded in a text file.
 _QUATERNION_TOLERANCE = 1e-3
 _FILE_KEYS, _CAMERA_KEYS = {"reference_camera", "cameras"}, {"size", "intrinsics", "cam2ego"}
 _ANGLES = ("yaw", "pitch", "roll")
 _MAX_BYTES = 1 << 20
-#: Says a 4 x 4 matrix whole, and what is larger in short.
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxlist = 3, 4
+#: Formats values for error messages: a 4 x 4 matrix in full, larger values abbreviated.
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxlist = 3, 4
 
 
 def read_rig(path: str | os.PathLike) -> Rig:
-    """Reads a ``.json``, ``.yaml`` or ``.yml`` file.
+    """Reads a rig from a ``.json``, ``.yaml`` or ``.yml`` file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it can't be parsed, lacks something, or has what a rig file does not; the
-            message names the file and the camera.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file can't be parsed, has missing or unknown keys, or has invalid values;
+            the message names the file and the camera.
     """
     path = Path(path)
     try:
         text = read_bytes(path, _MAX_BYTES, "there is no such rig file").decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: a rig file is text in UTF-8 ({error})") from error
+        raise ValueError(f"{path}: a rig file must be UTF-8 text ({error})") from error
     try:
         return _rig(_parse(path, text))
     except ValueError as error:
@@ -67,7 +70,7 @@ def read_rig(path: str | os.PathLike) -> Rig:
 
 
 def rig_content(rig: Rig) -> dict[str, Any]:
-    """What a rig file holds of this rig, in plain values."""
+    """Returns the content of a rig file as plain Python values."""
     cameras = {
         name: {
             "size": list(rig.image_sizes[i]),
@@ -80,7 +83,12 @@ def rig_content(rig: Rig) -> dict[str, Any]:
 
 
 def write_rig(rig: Rig, path: str | os.PathLike) -> None:
-    """Writes a YAML file that :func:`read_rig` reads the same rig from."""
+    """Writes a rig to a YAML file atomically; :func:`read_rig` returns the same rig.
+
+    Raises:
+        ValueError: the name does not end in ``.yaml`` or ``.yml``.
+        OSError: the file can't be written.
+    """
     path = Path(path)
     if path.suffix not in _YAML_ENDINGS:
         raise ValueError(f"{path}: a rig is written as {' or '.join(_YAML_ENDINGS)}")
@@ -90,7 +98,7 @@ def write_rig(rig: Rig, path: str | os.PathLike) -> None:
 
 
 def rig_of_frame(frame: Frame) -> Rig:
-    """The rig that took a sample of a frame index."""
+    """Returns the rig of a sample of a frame index."""
     return Rig(
         channels=frame.channels,
         image_sizes=tuple((int(width), int(height)) for width, height in frame.image_sizes),
@@ -112,6 +120,7 @@ def _parse(path: Path, text: str) -> Any:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # json.loads keeps the last of several equal keys without an error.
     check_keys(name for name, _ in pairs)
     return dict(pairs)
 
@@ -125,7 +134,7 @@ def _rig(data: Any) -> Rig:
     reference = data.get("reference_camera", channels[0])
     if reference not in channels:
         raise ValueError(
-            f"reference_camera is {_SHORT.repr(reference)}, cameras are {', '.join(channels)}"
+            f"reference_camera is {_REPR.repr(reference)}, cameras are {', '.join(channels)}"
         )
     sizes, intrinsics, cam2ego = zip(*(_camera(n, c) for n, c in cameras.items()), strict=True)
     return Rig(
@@ -164,7 +173,7 @@ def _cam2ego(value: Any, where: str) -> NDArray[np.float64]:
     known = {"translation", "rotation", *_ANGLES}
     value = _mapping(value, where, needed={"translation"}, known=known)
     if "rotation" in value and set(_ANGLES) & set(value):
-        raise ValueError(f"{where} has both a rotation and angles; leave one out")
+        raise ValueError(f"{where} has both a rotation and angles; remove one of them")
     matrix = np.eye(4)
     matrix[:3, 3] = _numbers(value["translation"], (3,), f"{where}: translation")
     if "rotation" in value:
@@ -180,14 +189,15 @@ def _from_quaternion(value: Any, where: str) -> NDArray[np.float64]:
     length = np.linalg.norm(rotation)
     if abs(length - 1) > _QUATERNION_TOLERANCE:
         raise ValueError(
-            f"{where} {rotation.tolist()} has length {length:.4g}; a unit quaternion w, x, y, z is "
-            "needed"
+            f"{where} {rotation.tolist()} has length {length:.4g}; it must be a unit quaternion "
+            "w, x, y, z"
         )
+    # rotation_matrix normalises the quaternion.
     return Quaternion(rotation).rotation_matrix
 
 
 def _from_angles(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
-    """Camera -> ego from degrees to the left, down, and clockwise."""
+    """Returns the rotation camera -> ego; angles are degrees to the left, down and clockwise."""
     left = Quaternion(axis=(0, 0, 1), degrees=yaw)
     down = Quaternion(axis=(0, 1, 0), degrees=pitch)
     clockwise = Quaternion(axis=(1, 0, 0), degrees=roll)
@@ -197,31 +207,33 @@ def _from_angles(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
 def _mapping(
     value: Any, where: str, needed: set[str] = frozenset(), known: set[str] | None = None
 ) -> Mapping[str, Any]:
-    """``value`` if it is a mapping with all of ``needed`` and nothing but ``known``."""
+    """Checks that ``value`` is a mapping with all ``needed`` and only ``known`` keys."""
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} must have names and values, got {_SHORT.repr(value)}")
+        raise ValueError(f"{where} must be a mapping of names to values, got {_REPR.repr(value)}")
     missing, unknown = needed - set(value), set(value) - (known or set(value))
     if missing:
         raise ValueError(f"{where} lacks {', '.join(sorted(missing))}")
     if unknown:
         raise ValueError(
-            f"{where} has {', '.join(sorted(map(str, unknown)))}; known are "
+            f"{where} has unknown keys {', '.join(sorted(map(str, unknown)))}; known keys are "
             f"{', '.join(sorted(known))}"
         )
     return value
 
 
 def _numbers(value: Any, shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
-    with suppress(OverflowError):  # a whole number that is too large
+    # Python integers have no limit and may overflow float64.
+    with suppress(OverflowError):
         if _has_shape(value, shape) and np.isfinite(numbers := np.array(value, np.float64)).all():
             return numbers
     count = " x ".join(map(str, shape)) or "one"
-    raise ValueError(f"{where} must be {count} finite numbers, got {_SHORT.repr(value)}")
+    raise ValueError(f"{where} must be {count} finite numbers, got {_REPR.repr(value)}")
 
 
 def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
-    """Whether these are numbers in lists of this shape."""
+    """Returns whether ``value`` consists of numbers in nested lists of this shape."""
     if not shape:
+        # bool is a subclass of int.
         return isinstance(value, int | float) and not isinstance(value, bool)
     rows = isinstance(value, list) and len(value) == shape[0]
     return rows and all(_has_shape(row, shape[1:]) for row in value)

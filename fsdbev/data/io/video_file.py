@@ -1,4 +1,4 @@
-"""Videos of cameras as pictures at a steady rate, read by PyAV."""
+"""Reads frames of a video at a constant rate with PyAV."""
 
 from __future__ import annotations
 
@@ -12,25 +12,32 @@ from numpy.typing import NDArray
 
 
 def read_video(path: str | os.PathLike, rate: float) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Pictures of the first video stream, ``rate`` a second: at each multiple of 1 / rate the first
-    one that is not earlier; what lies between is skipped.
+    """Yields frames of the first video stream, at most ``rate`` per second.
+
+    For each multiple of 1 / rate seconds it yields the first frame at or after that time and skips
+    the frames in between.
+
+    Args:
+        path: path of the video.
+        rate: frames per second.
 
     Yields:
-        seconds since the first picture; (height, width, 3) RGB.
+        Time since the first frame in seconds, and the (height, width, 3) uint8 RGB image.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no video, has no pictures, or can't be decoded.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is no video, has no video stream or no timestamps, or can't be decoded;
+            or ``rate`` is not positive.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such video")
     if not rate > 0:
-        raise ValueError(f"the rate of pictures must be positive, got {rate}")
+        raise ValueError(f"the frame rate must be positive, got {rate}")
     try:
         with av.open(str(path)) as file:
             if not file.streams.video:
-                raise ValueError(f"{path}: it has no video stream")
+                raise ValueError(f"{path}: the file has no video stream")
             yield from _at_rate(path, file.decode(video=0), rate)
     except av.FFmpegError as error:
         raise ValueError(f"{path}: can't be decoded as a video ({error})") from error
@@ -43,11 +50,14 @@ def _at_rate(
     for frame in frames:
         if frame.time is None:
             raise ValueError(
-                f"{path}: its pictures have no times, as in a raw stream; put it into a container "
-                "(ffmpeg -framerate HZ -i FILE -c copy FILE.mp4)"
+                f"{path}: its frames have no timestamps, as in a raw stream; put it into a "
+                "container (ffmpeg -framerate HZ -i FILE -c copy FILE.mp4)"
             )
+        # The timestamps of a stream need not start at 0.
         start = frame.time if start is None else start
         seconds = frame.time - start
+        # A microsecond of tolerance for rounding in the times.
         if seconds >= due - 1e-6:
             yield seconds, frame.to_ndarray(format="rgb24")
+            # A multiple of 1 / rate and not ``seconds + 1 / rate``, so that delays do not add up.
             due = (np.floor(seconds * rate + 1e-6) + 1) / rate

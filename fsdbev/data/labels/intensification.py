@@ -1,10 +1,11 @@
-"""Point cloud intensification (FSD-BEV, section 3.3; SPEC section 10): more labels for objects that
-the sweep of a sample meets too seldom.
-
-Frame combination adds the points that the sweeps of the neighbouring samples have on static
-objects. Pseudo point assignment gives one point to an object that is visible, but has none even so.
+"""Point cloud intensification (FSD-BEV, arXiv:2407.10135, section 3.3): additional label points for
+objects with few LiDAR points.
 
 Shapes: P points, M annotations.
+
+Frame combination adds the points of the neighbouring samples' sweeps on static objects. Pseudo
+point assignment adds one point to each visible object that still has none; the public release
+lacks it. The rules are in docs/model.md, "Training data".
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fsdbev.structures import DepthBins
 from .point_labels import BACKGROUND, PixelPoints
 from .sweeps import MIN_DEPTH, WorldPoints, points_in_boxes
 
-#: What an object at rest may have for an attribute; "" stands for none.
+#: Attributes of objects at rest; "" is an object without an attribute.
 STATIC_ATTRIBUTES = (
     "",
     "vehicle.parked",
@@ -30,14 +31,15 @@ STATIC_ATTRIBUTES = (
     "pedestrian.standing",
     "pedestrian.sitting_lying_down",
 )
-#: Objects with as many points of their own need no more.
+#: Frame combination skips objects with at least this many LiDAR points in their own sample.
 ENOUGH_LIDAR_POINTS = 1000
-#: Levels of visibility, 60 % and more, at which an object's middle may be taken for its own.
+#: nuScenes visibility levels of 60 % and more: the centre of the object's 2D box then shows the
+#: object itself rather than an occluder.
 PSEUDO_VISIBILITY = (3, 4)
 
 
 def takes_combined_points(annotations: Annotations) -> NDArray[np.bool_]:
-    """(M,) objects at rest with few LiDAR points."""
+    """Returns the (M,) mask of static objects that frame combination adds points to."""
     static = np.array([name in STATIC_ATTRIBUTES for name in annotations.attributes], np.bool_)
     return static & (annotations.num_lidar_points < ENOUGH_LIDAR_POINTS)
 
@@ -45,20 +47,24 @@ def takes_combined_points(annotations: Annotations) -> NDArray[np.bool_]:
 def combine_frames(
     frame: Frame, annotations: Annotations, neighbours: Sequence[WorldPoints]
 ) -> WorldPoints:
-    """Foreground points of the neighbours that lie in this sample's boxes of static objects.
+    """Returns the foreground points of neighbouring sweeps inside this sample's static boxes.
 
-    A point in several boxes is the one's whose centre is nearest; if that moves, it is left out.
+    A point in several boxes belongs to the box with the nearest centre, and is dropped if that
+    object moves.
 
     Args:
         frame, annotations: the sample.
-        neighbours: classified sweeps of the samples before and after it, as far as there are any.
+        neighbours: classified sweeps of the previous and the next sample, if they exist.
+
+    Returns:
+        The points in the global frame with their classes, and their hits of this sample's boxes.
     """
     foreground = [points.class_ids != BACKGROUND for points in neighbours]
     chosen = list(zip(neighbours, foreground, strict=True))
     positions = np.concatenate([np.zeros((0, 3)), *(p.positions[mask] for p, mask in chosen)])
     class_ids = np.concatenate([np.zeros(0, np.int8), *(p.class_ids[mask] for p, mask in chosen)])
     hits = points_in_boxes(positions, frame.key_ego2global, annotations)
-    # Point without a box: the last entry, which is no static object.
+    # nearest_box returns -1 for a point outside all boxes, which selects the appended False.
     static = np.append(takes_combined_points(annotations), False)
     keep = static[hits.nearest_box(len(positions))]
     return WorldPoints(positions[keep], class_ids[keep], hits.of_points(keep))
@@ -69,30 +75,29 @@ def pseudo_points(
     annotations: Annotations,
     intrinsics: NDArray[np.float64],
     image_size: NDArray[np.int32],
-    bare: NDArray[np.bool_],
+    unlabelled: NDArray[np.bool_],
 ) -> tuple[PixelPoints, NDArray[np.int64]]:
-    """Points in one camera for the objects that are bare of any and visible in it.
+    """Returns one foreground point per visible object that has no label point in any camera.
 
-    A point is at the centre of the object's 2D box, as deep as its nearest corner, of its class.
-    There is none where the nearest corner is not within the depths that labels are for: beyond
-    ``MIN_DEPTH``, as for other points, up to the end of the depth bins.
+    The point is at the centre of the object's 2D box and has the depth of its nearest corner, if
+    this depth is above ``MIN_DEPTH``, as for LiDAR points, and inside the depth bins.
 
     Args:
-        corners: (M, 8, 3) of the boxes, camera frame, metres.
+        corners: (M, 8, 3) corners of the boxes, camera frame, metres.
         annotations: the M objects.
-        intrinsics: (3, 3).
-        image_size: (2,) width, height.
-        bare: (M,) objects in which no camera sees a point.
+        intrinsics: (3, 3) of the original image.
+        image_size: (2,) width, height of the original image.
+        unlabelled: (M,) objects without a label point in any camera.
 
     Returns:
-        the points, and which object each is of.
+        P points, and the (P,) index of each point's object.
     """
     depth = corners[..., 2].min(axis=1, initial=np.inf)
     visible = np.isin(annotations.visibility, PSEUDO_VISIBILITY)
     in_range = (depth > MIN_DEPTH) & (depth <= DepthBins.stop)
-    objects = np.flatnonzero(bare & visible & in_range)
-    boxes, which = image_boxes(corners[objects], intrinsics, tuple(image_size))
-    objects = objects[which]
+    objects = np.flatnonzero(unlabelled & visible & in_range)
+    boxes, owners = image_boxes(corners[objects], intrinsics, tuple(image_size))
+    objects = objects[owners]
     points = PixelPoints(
         u=(boxes[:, 0] + boxes[:, 2]) / 2,
         v=(boxes[:, 1] + boxes[:, 3]) / 2,

@@ -1,4 +1,4 @@
-"""Point labels of a row of an index: the sample's sweep, its neighbours' points, pseudo points.
+"""Computes the point labels of a sample from its sweep, its neighbours' sweeps and pseudo points.
 
 Shapes: M annotations, N cameras, G groups of ``PointLabels``, C classes.
 """
@@ -21,21 +21,21 @@ from .intensification import combine_frames, pseudo_points
 from .point_labels import BACKGROUND, GROUPS, PointLabels
 from .sweeps import SeenPoints, WorldPoints, project, sweep_points
 
-#: What ``LabelStatistics.without_points`` counts after: the sweep alone, and each strategy.
+#: Steps after which ``LabelStatistics.without_points`` counts the objects without points.
 STAGES = ("sweep", "frame combination", "pseudo points")
 
 
 @dataclass(frozen=True)
 class LabelStatistics:
-    """Numbers of one or more samples; they add up.
+    """Counts of one or more samples; ``+`` adds them.
 
     Attributes:
-        samples: how many.
-        points: (G, C + 1) labelled pixels of each group and class, background last. A LiDAR point
-            that two cameras see counts twice.
-        objects: (C,) annotations.
-        without_points: (len(STAGES), C) annotations of which no camera has a point: none that it
-            sees is inside their box, and there is no pseudo point for them.
+        samples: number of samples.
+        points: (G, C + 1) labelled pixels by group and class, background last. A LiDAR point in the
+            images of two cameras counts twice.
+        objects: (C,) number of annotations.
+        without_points: (len(STAGES), C) number of annotations without a label point in any camera
+            after each stage.
     """
 
     samples: int
@@ -52,52 +52,61 @@ class LabelStatistics:
         )
 
     def summary(self) -> str:
-        """One sentence on the objects without points."""
+        """Returns one sentence on the objects without points, for logs."""
         without = self.without_points.sum(axis=1)
         counts = [f"{n} after {stage}" for stage, n in zip(STAGES, without, strict=True)]
         total = f"{self.objects.sum()} objects in {self.samples} samples"
         return f"{total}; without a point: {', '.join(counts)}"
 
     def to_json(self) -> str:
-        """One line of text."""
+        """Returns the counts as one line of JSON, see :meth:`from_json`."""
         values = (self.points, self.objects, self.without_points)
         return json.dumps([self.samples, *(value.tolist() for value in values)])
 
     @classmethod
     def from_json(cls, text: str) -> LabelStatistics:
-        """What ``to_json`` gave; ValueError if it is not."""
+        """Reads the output of :meth:`to_json`.
+
+        Raises:
+            ValueError: ``text`` has another format or arrays of other shapes.
+        """
         try:
             samples, *values = json.loads(text)
             read = cls(int(samples), *(np.array(value, np.int64) for value in values))
-            return read + cls.zero()  # an error if the shapes are others
+            return read + cls.zero()  # raises ValueError unless the shapes are the expected ones
         except (OverflowError, RecursionError, TypeError) as error:
-            raise ValueError(f"no statistics of point labels ({error}): {text!r}") from error
+            raise ValueError(f"not statistics of point labels ({error}): {text!r}") from error
 
     @classmethod
     def zero(cls) -> LabelStatistics:
-        """Of no samples."""
+        """Returns the counts of no samples."""
         classes = len(CLASS_NAMES)
         shapes = ((len(GROUPS), classes + 1), (classes,), (len(STAGES), classes))
         return cls(0, *(np.zeros(shape, np.int64) for shape in shapes))
 
 
 class PointLabeller:
-    """Makes the point labels of an index's rows. Neighbouring rows share sweeps: it is quickest in
-    the index's order.
+    """Computes the point labels of the rows of an index.
+
+    It is fastest on consecutive rows, because neighbouring rows need the same sweeps.
 
     Args:
         index: samples with annotations.
-        dataroot: folder that the index's paths start from.
+        dataroot: folder that the paths in the index are relative to.
+
+    Raises:
+        ValueError: the index has an invalid table of lidarseg classes.
     """
 
     def __init__(self, index: FrameIndex, dataroot: str | os.PathLike) -> None:
         self.index = index
         self.dataroot = dataroot
         self.lidarseg_classes = _lidarseg_classes(index)
-        self._sweep = lru_cache(maxsize=3)(self._read_sweep)  # the one before, this, the next
+        # Size 3: the previous, the current and the next sweep of consecutive rows.
+        self._sweep = lru_cache(maxsize=3)(self._read_sweep)
 
     def __call__(self, row: int) -> tuple[list[PointLabels], LabelStatistics]:
-        """Labels of a sample, an entry a camera, and their numbers.
+        """Returns the labels of a sample, one entry per camera, and their statistics.
 
         Raises:
             FileNotFoundError, ValueError: a point or label file is missing or malformed.
@@ -106,19 +115,20 @@ class PointLabeller:
         sweep = self._sweep(row)
         neighbours = [self._sweep(n) for n in (frame.previous, frame.next) if n >= 0]
         combined = combine_frames(frame, annotations, neighbours)
-        own, added = project(sweep, frame), project(combined, frame)
-        bare = _without_points(sweep, own, len(annotations))
-        still_bare = bare & _without_points(combined, added, len(annotations))
-        labels, helped = [], np.zeros(len(annotations), np.bool_)
+        in_sweep, in_combined = project(sweep, frame), project(combined, frame)
+        unlabelled = _without_points(sweep, in_sweep, len(annotations))
+        still_unlabelled = unlabelled & _without_points(combined, in_combined, len(annotations))
+        labels, has_pseudo = [], np.zeros(len(annotations), np.bool_)
         for camera, corners in enumerate(frame.corners_in_cameras(annotations)):
-            pseudo, owners = pseudo_points(
-                corners, annotations, frame.intrinsics[camera], frame.image_sizes[camera], bare
-            )
-            always = still_bare[owners]
-            groups = (own[camera].pixels, added[camera].pixels, pseudo[always], pseudo[~always])
-            labels.append(PointLabels(*groups))
-            helped[owners[always]] = True
-        without = np.stack([bare, still_bare, still_bare & ~helped])
+            intrinsics, image_size = frame.intrinsics[camera], frame.image_sizes[camera]
+            pseudo, owners = pseudo_points(corners, annotations, intrinsics, image_size, unlabelled)
+            # Two groups, because objects that frame combination labels need a pseudo point only in
+            # trainings without frame combination.
+            always = still_unlabelled[owners]
+            lidar = (in_sweep[camera].pixels, in_combined[camera].pixels)
+            labels.append(PointLabels(*lidar, pseudo[always], pseudo[~always]))
+            has_pseudo[owners[always]] = True
+        without = np.stack([unlabelled, still_unlabelled, still_unlabelled & ~has_pseudo])
         return labels, _statistics(labels, annotations, without)
 
     def _read_sweep(self, row: int) -> WorldPoints:
@@ -130,19 +140,21 @@ def _lidarseg_classes(index: FrameIndex) -> list[int]:
     text = index.info.get("lidarseg_classes", "[]")
     try:
         classes = json.loads(text)
-        fine = all(isinstance(i, int) and BACKGROUND <= i < len(CLASS_NAMES) for i in classes)
+        valid = all(isinstance(i, int) and BACKGROUND <= i < len(CLASS_NAMES) for i in classes)
     except (RecursionError, TypeError, ValueError):
-        fine = False
-    if not fine:
-        raise ValueError(f"{index.path}: lidarseg_classes is no list of class ids: {text!r}")
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"{index.path}: lidarseg_classes must be a list of class ids, got {text!r}"
+        )
     return classes
 
 
 def _without_points(
-    points: WorldPoints, seen: list[SeenPoints], num_objects: int
+    points: WorldPoints, visible: list[SeenPoints], num_objects: int
 ) -> NDArray[np.bool_]:
-    """(M,) objects in whose box no camera sees any of the points."""
-    index = np.concatenate([camera.index for camera in seen])
+    """Returns the (M,) mask of objects whose boxes contain no point that is in a camera image."""
+    index = np.concatenate([camera.index for camera in visible])
     return ~points.hits.boxes_with(index, num_objects)
 
 

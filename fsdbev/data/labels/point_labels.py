@@ -1,10 +1,10 @@
-"""Point labels: LiDAR points seen by each camera, with depth and class, computed once offline.
+"""Point labels: LiDAR points in each camera image with depth and class, computed once offline.
 
-A file holds a sample. A camera's points stand in four groups, so that a training can take or leave
-either strategy of point cloud intensification (FSD-BEV, section 3.3) from one preparation. What
-they are made by is in ``labelling``.
+Shapes: P points, N cameras, G groups.
 
-Shapes: P points, N cameras.
+A file contains the labels of one sample, computed by :class:`PointLabeller`. The points of a camera
+are stored in four groups, so that trainings can switch each strategy of point cloud intensification
+(FSD-BEV, arXiv:2407.10135, section 3.3) on or off without new files.
 """
 
 from __future__ import annotations
@@ -26,8 +26,13 @@ BACKGROUND = -1
 
 @dataclass(frozen=True)
 class PixelPoints(Columns):
-    """Points seen by one camera: (P,) float32 pixels ``u``, ``v`` of the original image, float32
-    ``depth`` along the camera's axis in metres, int8 ``class_ids``, -1 background."""
+    """Points in the image of one camera.
+
+    Attributes:
+        u, v: (P,) float32 pixel coordinates in the original image.
+        depth: (P,) float32 z in the camera frame, metres.
+        class_ids: (P,) int8 index into CLASS_NAMES, -1 for background.
+    """
 
     u: NDArray[np.float32]
     v: NDArray[np.float32]
@@ -36,18 +41,19 @@ class PixelPoints(Columns):
 
     @classmethod
     def empty(cls) -> PixelPoints:
+        """Returns no points."""
         return cls(*(np.zeros(0, kind) for kind in ("f4", "f4", "f4", "i1")))
 
 
 @dataclass(frozen=True)
 class PointLabels:
-    """Point labels of one camera, by where they come from.
+    """Point labels of one camera, grouped by origin.
 
     Attributes:
         sweep: points of the sample's own sweep.
-        combined: points of the neighbouring samples' sweeps.
-        pseudo: one point for each object that has none even among the combined.
-        pseudo_uncombined: for each object that has only combined points.
+        combined: points of the neighbouring samples' sweeps on static objects.
+        pseudo: one point per visible object without points in ``sweep`` and ``combined``.
+        pseudo_uncombined: one point per visible object with points in ``combined`` only.
     """
 
     sweep: PixelPoints
@@ -57,12 +63,19 @@ class PointLabels:
 
     @property
     def groups(self) -> tuple[PixelPoints, ...]:
-        """The four groups in the order of the attributes."""
+        """The G groups in the order of the attributes."""
         return tuple(getattr(self, f.name) for f in fields(self))
 
     def select(self, *, frame_combination: bool = True, pseudo_points: bool = True) -> PixelPoints:
-        """Labels with the strategies switched on or off. Where points share a pixel the later one
-        wins: combined points over the sweep's, pseudo points over both."""
+        """Returns the points of the selected strategies.
+
+        The order matters, because the last point in a pixel wins: combined points replace those of
+        the sweep, and pseudo points replace both.
+
+        Args:
+            frame_combination: adds the combined points.
+            pseudo_points: adds one point per visible object that has no other point.
+        """
         chosen = [self.sweep]
         if frame_combination:
             chosen.append(self.combined)
@@ -74,10 +87,12 @@ class PointLabels:
 
     @classmethod
     def empty(cls) -> PointLabels:
+        """Returns labels without points."""
         return cls(*(PixelPoints.empty() for _ in fields(cls)))
 
 
 GROUPS = tuple(f.name for f in fields(PointLabels))
+# The convention is compared as text: changing its words makes existing files unreadable.
 LABEL_FORMAT = FileFormat(
     kind="point-labels",
     version=2,
@@ -100,7 +115,7 @@ _SCHEMA = pa.schema(
 
 
 def label_path(label_dir: str | os.PathLike, sample_token: str) -> Path:
-    """File of a sample's point labels."""
+    """Returns the path of a sample's point labels."""
     return Path(label_dir) / f"{sample_token}.arrow"
 
 
@@ -112,20 +127,24 @@ def write_point_labels(
     source: str,
     statistics: str,
 ) -> None:
-    """Writes a sample's labels atomically, 7 bytes a point.
+    """Writes the labels of a sample atomically, with 7 bytes per point.
 
-    u and v are rounded to 1/32 px at 1600 x 900 (finer for smaller images), depth to 1/256 m.
-    Points beyond 255.99 m, deeper than any depth bin, are left out.
+    u and v are rounded to 1/32 px for 1600 x 900 images (finer for smaller ones), depth to 1/256 m.
+    Points beyond 255.99 m, which is deeper than any depth bin, are dropped.
 
     Args:
-        labels: N, one a camera.
-        image_sizes: (N, 2) width, height.
-        source: names the tables the labels are made from.
-        statistics: what is to be known of the sample without reading its points, see
-            :func:`read_label_header`.
+        path: path of the file.
+        labels: labels of the N cameras.
+        image_sizes: (N, 2) width, height of the original images.
+        source: identifies the tables that the labels are computed from.
+        statistics: text that :func:`read_label_header` returns without reading the points.
+
+    Raises:
+        OSError: the file can't be written.
     """
     rows = []
     for camera, size in zip(labels, image_sizes, strict=True):
+        # The largest power of two that fits the image into 16 bits: dividing by it is exact.
         scale = 1 << max(0, (_UINT16_MAX // int(size.max())).bit_length() - 1)
         groups = [group[group.depth < _UINT16_MAX / _DEPTH_SCALE] for group in camera.groups]
         points = PixelPoints.concatenate(groups)
@@ -145,20 +164,24 @@ def write_point_labels(
 
 
 def read_label_header(path: str | os.PathLike) -> dict[str, str]:
-    """``source`` and ``statistics`` as they were written, and what the format says.
+    """Returns the header fields: ``source``, ``statistics`` and those of the format.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, not whole, or of another format.
+        FileNotFoundError, ValueError: the file is missing, damaged, or of another format.
     """
     return read_table(path, LABEL_FORMAT)[1]
 
 
 def read_point_labels(path: str | os.PathLike, source: str | None = None) -> list[PointLabels]:
-    """Labels of a sample, an entry a camera.
+    """Reads the labels of a sample, one entry per camera.
+
+    Args:
+        path: path of the file.
+        source: expected ``source`` of the file; None accepts any.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, not whole, of another format, or not made from
-            the data that ``source`` names, or its columns don't fit together.
+        FileNotFoundError, ValueError: the file is missing, damaged, of another format or of another
+            ``source``.
     """
     batch, header = read_table(path, LABEL_FORMAT)
     if source is not None and header.get("source") != source:
@@ -167,17 +190,17 @@ def read_point_labels(path: str | os.PathLike, source: str | None = None) -> lis
             "run tools/prepare_nuscenes.py again"
         )
     try:
-        offsets, values, sizes = _checked(batch)
+        offsets, values, sizes = _checked_columns(batch)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; remove it and make the labels again") from error
     labels = []
     for camera, scale in enumerate(batch.column("pixel_scale").to_pylist()):
-        own = slice(offsets[camera], offsets[camera + 1])
+        of_camera = slice(offsets[camera], offsets[camera + 1])
         points = PixelPoints(
-            values["u"][own] / np.float32(scale),
-            values["v"][own] / np.float32(scale),
-            values["depth"][own] / np.float32(_DEPTH_SCALE),
-            values["class_id"][own],
+            values["u"][of_camera] / np.float32(scale),
+            values["v"][of_camera] / np.float32(scale),
+            values["depth"][of_camera] / np.float32(_DEPTH_SCALE),
+            values["class_id"][of_camera],
         )
         ends = np.cumsum(sizes[camera])
         groups = (points[end - size : end] for end, size in zip(ends, sizes[camera], strict=True))
@@ -185,16 +208,20 @@ def read_point_labels(path: str | os.PathLike, source: str | None = None) -> lis
     return labels
 
 
-def _checked(
+def _checked_columns(
     batch: pa.RecordBatch,
 ) -> tuple[NDArray[np.int32], dict[str, NDArray], NDArray[np.int32]]:
-    """Where each camera's points begin, the points' values by column, and (N, G) sizes of groups.
+    """Checks a table of labels.
+
+    Returns:
+        (N + 1,) offsets of the cameras' points, the values of all points by column, and the
+        (N, G) sizes of the groups.
 
     Raises:
-        ValueError: columns, lengths or classes are not as they were written.
+        ValueError: columns, lengths or values are not those that ``write_point_labels`` writes.
     """
     if not batch.schema.equals(_SCHEMA):
-        raise ValueError(f"columns {batch.schema.names} are not {_SCHEMA.names}")
+        raise ValueError(f"has columns {batch.schema.names}, expected {_SCHEMA.names}")
     columns = {name: batch.column(name) for name in ("u", "v", "depth", "class_id")}
     groups, scale = batch.column("group_sizes"), batch.column("pixel_scale")
     lists = (groups, *columns.values())
@@ -206,7 +233,8 @@ def _checked(
         raise ValueError("u, v, depth and class_id have different numbers of points")
     sizes = groups.values.to_numpy().reshape(-1, len(GROUPS))
     if (sizes < 0).any() or not np.array_equal(sizes.sum(axis=1), np.diff(offsets)):
-        raise ValueError(f"group_sizes {sizes.tolist()} are not those of {np.diff(offsets)} points")
+        rule = f"must be at least 0 and add up to {np.diff(offsets)} points"
+        raise ValueError(f"group_sizes {sizes.tolist()} {rule}")
     if min(scale.to_pylist(), default=1) < 1:
         raise ValueError(f"pixel_scale must be 1 or more, got {scale.to_pylist()}")
     ids = values["class_id"]

@@ -1,1 +1,1 @@
-"""Data sets in nuScenes' format: from their tables to frame indexes and labels."""
+"""Data sets in nuScenes format: from devkit tables to frame indexes and point labels."""

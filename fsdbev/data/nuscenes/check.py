@@ -1,5 +1,4 @@
-"""Checks a preparation against the tables it was made from and the files it refers to. Changes
-nothing."""
+"""Read-only check of a prepared data set against its tables, images, sweeps and point labels."""
 
 from __future__ import annotations
 
@@ -25,24 +24,25 @@ from .output_folder import default_output, index_path, label_dir
 from .rows import class_id, lidarseg_classes
 from .tables import check_tables, has_lidarseg, read_records, table_folder, tables_fingerprint
 
-_AGAIN = "run again without --check: what is missing, unfinished or outdated is made anew"
-_FETCH = "unpack the archives they are in again, or correct --dataroot"
-#: What can be wrong -> what to do about it.
+_REBUILD = "run again without --check to rebuild missing, unfinished and outdated files"
+_UNPACK = "unpack their archives again, or correct --dataroot"
+#: Kind of finding -> remedy, in the order of the report.
 REMEDIES = {
-    "index": _AGAIN,
-    "point labels": _AGAIN,
-    "unfinished file": f"if no other run is under way, {_AGAIN}",
-    "image": _FETCH,
-    "sweep": f"{_FETCH}; they are needed to make point labels, not to train with them",
+    "index": _REBUILD,
+    "point labels": _REBUILD,
+    "unfinished file": f"if no other run is active, {_REBUILD}",
+    "image": _UNPACK,
+    "sweep": f"{_UNPACK}; only the preparation of point labels reads sweeps, training does not",
 }
-#: What a whole image file ends with, and how far from the end it may be: some cameras add to it.
-_IMAGE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-_TAIL = 1 << 16
+#: Image format -> end marker of a complete file.
+_END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+#: Bytes from the end of the file in which the marker must occur: some cameras append data to it.
+_MARKER_WINDOW = 1 << 16
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong: a key of ``REMEDIES``, and what it is, with its file."""
+    """A defect: its kind, which is a key of ``REMEDIES``, and a text that names the file."""
 
     kind: str
     text: str
@@ -50,18 +50,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
-        summaries: a line a split whose index could be read.
-        findings: all there are.
+        summaries: one line for each split with a readable index.
+        findings: all defects; empty for a correct preparation.
     """
 
     summaries: Sequence[str]
     findings: Sequence[Finding]
 
     def lines(self, limit: int = 5) -> Iterator[str]:
-        """The report in lines, with at most ``limit`` findings of a kind."""
+        """Yields the lines of the report, with at most ``limit`` findings of each kind."""
         yield from self.summaries
         for kind, remedy in REMEDIES.items():
             texts = [finding.text for finding in self.findings if finding.kind == kind]
@@ -82,28 +82,34 @@ def check_nuscenes(
     full: bool = False,
     progress: Progress = no_progress,
 ) -> CheckReport:
-    """Looks whether ``prepare_nuscenes`` with these arguments would have nothing to do, and whether
-    what it made can be trained with.
+    """Checks whether the output of ``prepare_nuscenes`` is complete, current and fit for training.
 
-    Covers: every index is there, whole, of this schema and convention, made from the very tables,
-    and has their samples, objects and lidarseg categories. Every sample's point labels are there,
-    whole, of the same tables and cameras, inside the images. Every image is there, has the index's
-    size in its header, and its file has its format's end, or can be decoded. Every sweep is there,
-    has whole points and as many lidarseg labels.
+    Writes nothing. The following is checked:
+
+    - Indexes: present, complete, of this schema and coordinate convention, made from the current
+      tables, with the tables' samples, numbers of objects and lidarseg categories.
+    - Point labels of every sample: present, complete, made from the same tables and cameras,
+      with all points inside the images.
+    - Images: present, of the size given in the index, and either ending with the end marker of
+      their format or decodable.
+    - Sweeps: present, a whole number of points, and one lidarseg label for each point.
 
     Args:
-        dataroot, version, splits, output: as given to ``prepare_nuscenes``.
-        workers: processes; 0 works in this one.
-        full: also decode every image and read every sweep and its labels.
-        progress: shows how far it is.
+        dataroot, version, splits, output: as passed to ``prepare_nuscenes``.
+        workers: number of processes; 0 checks in the calling process.
+        full: also decode every image and read every sweep with its lidarseg labels.
+        progress: wraps the loop over a split's samples and shows its progress.
+
+    Returns:
+        Summaries and findings; defects of indexes, labels and sensor files are findings.
 
     Raises:
-        FileNotFoundError, ValueError: the tables or splits are missing or malformed.
+        FileNotFoundError, ValueError: tables or splits are missing or malformed.
     """
     check_tables(dataroot, version)
     output = Path(output) if output else default_output(dataroot, version)
     scenes = split_scenes(dataroot, version, splits)
-    tables = _TableFacts.read(dataroot, version)
+    expected = _ExpectedContent.read(dataroot, version)
     unfinished = [*leftovers(output, "*"), *leftovers(label_dir(output), "*")]
     findings = [Finding("unfinished file", str(path)) for path in unfinished]
     summaries = []
@@ -111,9 +117,12 @@ def check_nuscenes(
         try:
             index = FrameIndex(index_path(output, split))
         except (OSError, ValueError) as error:
+            # One report covers all splits: an unreadable index does not end the check.
             findings.append(Finding("index", str(error)))
             continue
-        findings += [Finding("index", f"{index.path}: {f}") for f in tables.compare(index, names)]
+        differences = expected.compare(index, names)
+        findings += [Finding("index", f"{index.path}: {text}") for text in differences]
+        # Versions without annotations, such as v1.0-test, are prepared without point labels.
         labels = label_dir(output) if index.num_annotations else None
         dataset = FrameDataset(split, index, Path(dataroot), labels)
         rows = map_rows(_RowCheck, (dataset, full), len(index), workers)
@@ -124,9 +133,15 @@ def check_nuscenes(
 
 
 @dataclass(frozen=True)
-class _TableFacts:
-    """What the tables say, read without the devkit: by sample token the name of its scene, and how
-    many objects of the detection classes it has; class ids by lidarseg index."""
+class _ExpectedContent:
+    """Index content that follows from the tables.
+
+    Attributes:
+        source: fingerprint of the tables.
+        scene_names: sample token -> name of its scene.
+        num_objects: sample token -> number of annotations of the detection classes.
+        lidarseg_classes: lidarseg index -> class id; empty without lidarseg.
+    """
 
     source: str
     scene_names: dict[str, str]
@@ -134,7 +149,8 @@ class _TableFacts:
     lidarseg_classes: list[int]
 
     @classmethod
-    def read(cls, dataroot: str | os.PathLike, version: str) -> _TableFacts:
+    def read(cls, dataroot: str | os.PathLike, version: str) -> _ExpectedContent:
+        """Reads the JSON tables directly: the devkit would take a minute for nuScenes trainval."""
         folder = table_folder(dataroot, version)
         categories = read_records(folder, "category")
         detected = {c["token"] for c in categories if class_id(c["name"]) >= 0}
@@ -155,32 +171,30 @@ class _TableFacts:
         )
 
     def compare(self, index: FrameIndex, scenes: set[str]) -> Iterator[str]:
-        """What an index of these scenes has otherwise than the tables, in sentences."""
+        """Yields one sentence for each difference between an index of ``scenes`` and the tables."""
         source = index.info.get("source")
         if source != self.source:
-            yield f"was made from other tables ({source}) than are there now ({self.source})"
+            yield f"was made from other tables ({source}) than the current ones ({self.source})"
         lidarseg = PointLabeller(index, "").lidarseg_classes
         if lidarseg != self.lidarseg_classes:
-            yield f"its lidarseg categories {lidarseg} are not the tables' {self.lidarseg_classes}"
+            yield f"its lidarseg categories {lidarseg} differ from {self.lidarseg_classes}"
         expected = {token for token, name in self.scene_names.items() if name in scenes}
-        found = Counter(
-            {index[row].sample_token: len(index.annotations(row)) for row in range(len(index))}
-        )
-        for what, tokens in (
+        found = {index[row].sample_token: len(index.annotations(row)) for row in range(len(index))}
+        for difference, tokens in (
             ("lacks samples", expected - found.keys()),
             ("has samples of other scenes", found.keys() - expected),
             (
-                "has another number of objects than the tables in samples",
+                "has a different number of objects than the tables in samples",
                 {t for t in expected & found.keys() if found[t] != self.num_objects[t]},
             ),
         ):
             if tokens:
-                yield f"{what}: {len(tokens)} of {len(expected)}, {min(tokens)} for one"
+                yield f"{difference}: {len(tokens)} of {len(expected)}, for example {min(tokens)}"
 
 
 @dataclass(frozen=True)
 class _RowReport:
-    """Of one sample; statistics and size of its point labels if they could be read."""
+    """Findings of one sample; statistics and bytes of its point labels if they are readable."""
 
     findings: list[Finding]
     statistics: LabelStatistics | None = None
@@ -188,7 +202,7 @@ class _RowReport:
 
 
 class _RowCheck:
-    """Checks the files of a row."""
+    """Checks images, sweep and point labels of one index row."""
 
     def __init__(self, dataset: FrameDataset, full: bool) -> None:
         self.dataset = dataset
@@ -213,11 +227,12 @@ class _RowCheck:
         for camera, name in enumerate(frame.image_paths):
             path = self.dataset.dataroot / name
             try:
-                end = _end_of(path, tuple(frame.image_sizes[camera]))
-                if self.full or end is None:
-                    self.dataset.image(frame, camera)  # says what is wrong, if anything is
-                if end is not None and end not in _tail(path):
-                    yield f"{path}: its end is missing; fetch it again"
+                marker = _end_marker(path, tuple(frame.image_sizes[camera]))
+                if self.full or marker is None:
+                    # Decoding raises an error that names the defect, if there is one.
+                    self.dataset.image(frame, camera)
+                if marker is not None and marker not in _last_bytes(path):
+                    yield f"{path}: truncated, its end is missing; fetch it again"
             except (OSError, ValueError) as error:
                 yield str(error)
 
@@ -240,25 +255,27 @@ class _RowCheck:
             inside = (points.u <= size[0]) & (points.v <= size[1])
             known = (points.class_ids >= BACKGROUND) & (points.class_ids < len(CLASS_NAMES))
             if not (inside & known).all():
-                yield f"points of {channel} are outside the image or of no class; remove the file"
+                yield f"points of {channel} are outside the image or have no class; remove the file"
 
 
-def _end_of(path: Path, size: tuple[int, int]) -> bytes | None:
-    """Last bytes that an image must have; None if its header is not of this width and height, can't
-    be read, or doesn't tell."""
+def _end_marker(path: Path, size: tuple[int, int]) -> bytes | None:
+    """Returns the end marker that the image file must have, or None if its header is unreadable,
+    differs from ``size`` (width, height), or belongs to a format without a known marker."""
     header = image_header(path)
-    return _IMAGE_ENDS.get(header[0]) if header and header[1] == size else None
+    return _END_MARKERS.get(header[0]) if header and header[1] == size else None
 
 
-def _tail(path: Path) -> bytes:
-    """Last bytes of a file, less than the half of it: an image in the header has an end too."""
+def _last_bytes(path: Path) -> bytes:
+    """Returns the last ``_MARKER_WINDOW`` bytes of a file, but at most half of the file."""
     with open(path, "rb") as file:
-        length = min(path.stat().st_size // 2, _TAIL)
+        # The first half may contain a thumbnail, which has an end marker of its own.
+        length = min(path.stat().st_size // 2, _MARKER_WINDOW)
         file.seek(-length, os.SEEK_END)
         return file.read()
 
 
 def _summary(dataset: FrameDataset, reports: Sequence[_RowReport]) -> str:
+    """Formats the size of a split and of its readable point labels."""
     index = dataset.index
     text = (
         f"{dataset.name}: {len(index)} samples of {len(index.scene_names)} scenes, cameras "

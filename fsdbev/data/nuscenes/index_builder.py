@@ -1,7 +1,7 @@
-"""nuScenes tables -> frame index, and the splits of a version.
+"""Frame indexes from nuScenes tables, and the splits of a version.
 
-Any version, split (the official ones and those of ``splits.json``) and rig of the nuScenes format.
-The devkit is loaded by this module and ``nuscenes_*`` only.
+Supports every version and camera rig in nuScenes format, the official splits, and custom splits
+listed in ``splits.json`` in the folder of the tables. Importing this module imports the devkit.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .tables import (
     tables_size,
 )
 
-#: Order of nuScenes' cameras; those of another rig follow by name.
+#: Order of the nuScenes cameras (docs/model.md, "Frames of reference").
 CAMERA_ORDER = (
     "CAM_FRONT_LEFT",
     "CAM_FRONT",
@@ -49,16 +49,16 @@ logger = logging.getLogger(__name__)
 
 
 def load_nuscenes(dataroot: str | os.PathLike, version: str) -> NuScenesTables:
-    """Loads the tables of ``<dataroot>/<version>``, which takes a while and says so.
+    """Loads the tables of ``<dataroot>/<version>`` with the devkit and logs their size.
 
     Raises:
-        FileNotFoundError: a table, or a label file of lidarseg.
-        TableError: the tables are damaged or don't fit together.
+        FileNotFoundError: a table or a lidarseg label file is missing.
+        TableError: the tables are damaged or inconsistent.
     """
     check_tables(dataroot, version)
     logger.info(
-        "reading %.1f MB of tables in %s (nuScenes trainval: about a minute and up to 13 GB of "
-        "memory, once)",
+        "reading %.1f MB of tables in %s (nuScenes trainval takes about a minute and up to 13 GB "
+        "of memory; later runs skip this step)",
         tables_size(dataroot, version) / 1e6,
         table_folder(dataroot, version),
     )
@@ -68,54 +68,67 @@ def load_nuscenes(dataroot: str | os.PathLike, version: str) -> NuScenesTables:
 def split_scenes(
     dataroot: str | os.PathLike, version: str, splits: Sequence[str] | None = None
 ) -> dict[str, set[str]]:
-    """Names of the scenes that each split has in this version. Reads only the scene table.
+    """Returns the scenes of each split that are present in this version.
+
+    Reads the scene table and ``splits.json`` only.
 
     Args:
-        dataroot, version: where the tables are.
-        splits: official or custom ones; None takes all that have a scene here, official ones first.
+        dataroot, version: nuScenes folder, and the folder of the tables in it.
+        splits: official or custom splits; None means all with a scene in this version, official
+            splits first.
+
+    Returns:
+        Split name -> scene names.
 
     Raises:
         TableError: ``scene.json`` or ``splits.json`` is malformed.
         ValueError: a split is unknown or has no scene in this version.
     """
     folder = table_folder(dataroot, version)
-    here = {scene["name"] for scene in read_records(folder, "scene")}
+    present = {scene["name"] for scene in read_records(folder, "scene")}
     known = _known_splits(folder)
     if splits is None:
-        usual = [
+        # Without the devkit's halves of train: their scenes are in train already.
+        official = [
             name
             for name, ending in OFFICIAL_SPLITS.items()
             if version.endswith(ending) and name not in HALVES_OF_TRAIN
         ]
-        candidates = [*usual, *(name for name in known if name not in OFFICIAL_SPLITS)]
-        splits = [name for name in candidates if here & known[name]]
+        candidates = [*official, *(name for name in known if name not in OFFICIAL_SPLITS)]
+        splits = [name for name in candidates if present & known[name]]
         if not splits:
-            raise ValueError(f"no known split has a scene of {folder}; name one with --splits")
+            raise ValueError(
+                f"no known split has a scene of {folder}; choose a version with --version, or list "
+                f"the scenes of a split in {folder / 'splits.json'}"
+            )
     unknown = [name for name in splits if name not in known]
     if unknown:
         raise ValueError(
-            f"{version} has no split {unknown[0]!r}, but {', '.join(known)}; any other must be in "
-            f"{folder / 'splits.json'}"
+            f"{version} has no split {unknown[0]!r}, only {', '.join(known)}; list the scenes of "
+            f"another split in {folder / 'splits.json'}"
         )
-    found = {name: here & known[name] for name in splits}
+    found = {name: present & known[name] for name in splits}
     for name, scenes in found.items():
         if not scenes:
-            raise ValueError(f"{folder} holds no scene of split {name!r}")
+            raise ValueError(f"{folder} has no scene of split {name!r}; change --splits")
     return found
 
 
 def _known_splits(folder: Path) -> dict[str, set[str]]:
-    """Scenes of the official splits and of the custom ones in ``splits.json``."""
+    """Returns the scene names of the official splits and of the custom ones in ``splits.json``."""
     path = folder / "splits.json"
     custom = read_json(path) if path.is_file() else {}
     if not isinstance(custom, dict) or not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names)
         for names in custom.values()
     ):
-        raise TableError(f"{path}: must hold a list of scene names for every split; {REMEDY}")
-    bad = [name for name in custom if os.path.basename(name) != name or not name]
-    if bad:
-        raise TableError(f"{path}: split {bad[0]!r} names a file, so it can't be empty or a path")
+        raise TableError(f"{path}: must map each split to a list of scene names; {REMEDY}")
+    invalid = [name for name in custom if os.path.basename(name) != name or not name]
+    if invalid:
+        raise TableError(
+            f"{path}: split {invalid[0]!r} is used as a file name: it must not be empty or a path"
+        )
+    # Official splits win: a custom split must not change the meaning of an official name.
     return {name: set(names) for name, names in {**custom, **create_splits_scenes()}.items()}
 
 
@@ -129,35 +142,37 @@ def build_index(
     background: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> int:
-    """Writes the index of one split; returns its number of samples.
+    """Writes the frame index of one split; returns its number of samples.
+
+    Scenes are sorted by name, samples by time.
 
     Args:
         nusc: loaded tables.
         split: official or custom split name.
-        path: the index file.
-        channels: cameras to take, in this order; None takes all the version has.
-        reference_channel: camera whose ego pose is key ego; None means CAM_FRONT, or the first
-            camera of a rig without one.
-        background: categories unknown to nuScenes that are to be background.
-        progress: shows how far it is.
+        path: index file to write.
+        channels: cameras of the index, in this order; None means all cameras of the version.
+        reference_channel: camera whose ego pose defines the key ego frame (docs/model.md, "Frames
+            of reference"); None means CAM_FRONT, or the first camera of a rig without CAM_FRONT.
+        background: categories unknown to nuScenes to be treated as background.
+        progress: wraps the loop over samples and shows its progress.
 
     Raises:
-        TableError: a record is missing, impossible or of an unknown category.
-        ValueError: unknown split, or no scene of it in this version.
+        TableError: a record is missing or malformed, or a category is unknown.
+        ValueError: the split is unknown or has no scene in this version, or the reference camera
+            is not among the cameras.
     """
     names = split_scenes(nusc.dataroot, nusc.version, [split])[split]
-    absent = _known_splits(nusc.folder)[split] - names
-    if absent:
-        logger.warning(
-            "%s lacks %d scenes of %s: %s ...", nusc.folder, len(absent), split, min(absent)
-        )
+    missing = _known_splits(nusc.folder)[split] - names
+    if missing:
+        counts = (len(missing), split, min(missing))
+        logger.warning("%s lacks %d scenes of split %s, for example %s", nusc.folder, *counts)
     scenes = sorted((s for s in nusc.scene if s["name"] in names), key=lambda s: s["name"])
     check_categories(nusc.folder, [category["name"] for category in nusc.category], background)
     channels = list(channels or camera_channels(nusc))
     if reference_channel is None:
         reference_channel = REFERENCE_CHANNEL if REFERENCE_CHANNEL in channels else channels[0]
     if reference_channel not in channels:
-        raise ValueError(f"reference channel {reference_channel!r} is not one of {channels}")
+        raise ValueError(f"reference channel {reference_channel!r} must be one of {channels}")
     has_lidarseg = hasattr(nusc, "lidarseg")
     info = {
         "dataset": "nuscenes",
@@ -167,14 +182,10 @@ def build_index(
         "lidarseg_classes": json.dumps(lidarseg_classes(nusc.category) if has_lidarseg else []),
     }
     samples = _samples_of(nusc, scenes)
-    bare = sum(not nusc.has("lidarseg", s["data"].get(LIDAR_CHANNEL)) for _, s in samples)
-    if bare and nusc.sample_annotation:
-        logger.info(
-            "%s: %d of %d samples have no lidarseg: foreground from boxes",
-            split,
-            bare,
-            len(samples),
-        )
+    unlabelled = sum(not nusc.has("lidarseg", s["data"].get(LIDAR_CHANNEL)) for _, s in samples)
+    if unlabelled and nusc.sample_annotation:
+        text = "%s: %d of %d samples have no lidarseg labels: points inside boxes are foreground"
+        logger.info(text, split, unlabelled, len(samples))
     rows = _rows(nusc, samples, channels, channels.index(reference_channel))
     write_index(path, progress(rows, len(samples), f"index, {split}"), info)
     logger.info("%s: %d samples, %d scenes, cameras %s", path, len(samples), len(scenes), channels)
@@ -182,7 +193,12 @@ def build_index(
 
 
 def camera_channels(nusc: NuScenesTables) -> list[str]:
-    """Camera channels of a version: nuScenes' order first, others by name."""
+    """Returns the camera channels of a version: nuScenes cameras in ``CAMERA_ORDER``, then others
+    sorted by name.
+
+    Raises:
+        TableError: the sensor table has no camera.
+    """
     found = {s["channel"] for s in nusc.sensor if s["modality"] == "camera"}
     if not found:
         raise TableError(f"{nusc.folder / 'sensor.json'}: has no camera; {REMEDY}")
@@ -190,21 +206,22 @@ def camera_channels(nusc: NuScenesTables) -> list[str]:
 
 
 def _samples_of(nusc: NuScenesTables, scenes: Sequence[dict]) -> list[tuple[dict, dict]]:
-    """(scene, sample) of all samples, scene by scene in the order of their chains.
+    """Returns (scene, sample) of all samples, scene by scene, in the order of the sample chain.
 
     Raises:
-        TableError: a chain is broken, runs in a circle or back in time, leaves its scene or misses
+        TableError: a chain is broken or cyclic, is not in order of time, leaves its scene or lacks
             samples.
     """
     counts = Counter(sample["scene_token"] for sample in nusc.sample)
     rows = []
     for scene in scenes:
         where = f"{nusc.folder / 'sample.json'}: {scene['name']}"
-        with _reading(where):
+        with _naming_records(where):
             chain = list(_chain(nusc, scene, where))
+        # Samples that no link leads to would be lost silently.
         if len(chain) != counts[scene["token"]]:
             raise TableError(
-                f"{where}: its chain holds {len(chain)} of the scene's {counts[scene['token']]} "
+                f"{where}: its chain has {len(chain)} of the scene's {counts[scene['token']]} "
                 f"samples; {REMEDY}"
             )
         rows += [(scene, sample) for sample in chain]
@@ -212,37 +229,40 @@ def _samples_of(nusc: NuScenesTables, scenes: Sequence[dict]) -> list[tuple[dict
 
 
 def _chain(nusc: NuScenesTables, scene: dict, where: str) -> Iterator[dict]:
-    """Samples of a scene, each of which names the one before and the one after it."""
-    before, token, tokens = None, scene["first_sample_token"], set()
+    """Follows ``next`` from a scene's first sample; checks ``prev``, scene and order of time."""
+    previous, token, visited = None, scene["first_sample_token"], set()
     while token:
         sample = nusc.get("sample", token)
-        if token in tokens:
-            finding = f"its chain of samples runs back to {token}"
+        expected = previous["token"] if previous else ""
+        if token in visited:
+            defect = f"its chain of samples returns to {token}"
         elif sample["scene_token"] != scene["token"]:
-            finding = f"its chain leads to {token}, which belongs to scene {sample['scene_token']}"
-        elif sample["prev"] != (before["token"] if before else ""):
-            finding = f"prev of sample {token} is {sample['prev']!r}, which is not before it"
-        elif before and not sample["timestamp"] > before["timestamp"]:
-            finding = f"sample {token} is not later than {before['token']}, which is before it"
+            defect = f"its chain leads to {token}, which belongs to scene {sample['scene_token']}"
+        elif sample["prev"] != expected:
+            defect = f"prev of sample {token} is {sample['prev']!r}, expected {expected!r}"
+        elif previous and not sample["timestamp"] > previous["timestamp"]:
+            defect = f"sample {token} is not later than {expected}, which precedes it in the chain"
         else:
-            finding = None
-        if finding:
-            raise TableError(f"{where}: {finding}; {REMEDY}")
+            defect = None
+        if defect:
+            raise TableError(f"{where}: {defect}; {REMEDY}")
         yield sample
-        tokens.add(token)
-        before, token = sample, sample["next"]
+        visited.add(token)
+        previous, token = sample, sample["next"]
 
 
 @contextmanager
-def _reading(where: str) -> Iterator[None]:
-    """Any failure to make sense of records becomes an error that says which records."""
+def _naming_records(where: str) -> Iterator[None]:
+    """Turns errors caused by malformed fields into a TableError that names the records."""
     try:
         yield
     except TableError:
         raise
+    # FIELDS lists which fields exist, not their types: a text in place of a number, for example,
+    # fails somewhere in NumPy or the devkit.
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise TableError(
-            f"{where}: holds what can't be read ({type(error).__name__}: {error}); {REMEDY}"
+            f"{where}: malformed record ({type(error).__name__}: {error}); {REMEDY}"
         ) from error
 
 
@@ -252,9 +272,11 @@ def _rows(
     channels: Sequence[str],
     reference: int,
 ) -> Iterator[tuple[Frame, Annotations]]:
+    """Yields the index rows of (scene, sample) pairs; ``reference`` is the reference camera."""
     for row, (scene, sample) in enumerate(samples):
+        # The rows of a scene are consecutive and in the order of its chain.
         neighbours = (row - 1 if sample["prev"] else -1, row + 1 if sample["next"] else -1)
-        with _reading(f"{nusc.folder}: the records of sample {sample['token']}"):
+        with _naming_records(f"{nusc.folder}: sample {sample['token']}"):
             frame = frame_of(
                 nusc, scene, sample, channels=channels, reference=reference, neighbours=neighbours
             )

@@ -1,4 +1,4 @@
-"""The folder of a preparation: where its files are, and one run at a time that writes them."""
+"""Output folder of a preparation: paths of its files, and a lock against concurrent runs."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from fsdbev.utils.atomic_write import leftovers
 logger = logging.getLogger(__name__)
 
 _LOCK = ".prepare.lock"
-#: Errors of file systems without locks. Files are written whole there too: a second run wastes
-#: time, or ends with an error.
+#: Errors of file systems without locks. Preparation continues there: files appear atomically, so a
+#: concurrent run costs time or ends with an error, but leaves no damaged file.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
 
 
 def default_output(dataroot: str | os.PathLike, version: str) -> Path:
-    """Where index and labels go unless said otherwise."""
+    """Returns the default folder of indexes and labels, ``<dataroot>/fsdbev/<version>``."""
     return Path(dataroot) / "fsdbev" / version
 
 
 def index_path(output: str | os.PathLike, split: str) -> Path:
-    """Index file of a split."""
+    """Returns the path of a split's frame index."""
     return Path(output) / f"{split}.arrow"
 
 
 def label_dir(output: str | os.PathLike) -> Path:
-    """Folder of the point labels, one file a sample, shared by all splits of a version."""
+    """Returns the folder of the point labels: one file per sample, shared by all splits."""
     return Path(output) / "point_labels"
 
 
 @contextmanager
 def exclusive_access(output: str | os.PathLike) -> Iterator[None]:
-    """Makes the folder and keeps other runs out of it. What killed runs left unfinished is removed.
+    """Creates the folder, locks it against other runs and removes unfinished files of killed runs.
 
     Raises:
-        BlockingIOError: another run writes there.
-        PermissionError: nothing can be written there.
+        BlockingIOError: another run holds the lock.
+        PermissionError: the folder or its lock can't be written.
     """
     output = Path(output)
     lock = FileLock(output / _LOCK)
@@ -51,24 +51,26 @@ def exclusive_access(output: str | os.PathLike) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BlockingIOError(
-            f"{output}: another run writes there; wait until it is done, or end it and run again"
+            f"{output}: another run is writing there; wait for it, or stop it and run again"
         ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise PermissionError(
-                f"{output}: can't be written ({error.strerror}); name a folder of your own with "
-                "--output, and the same to train_net.py as dataloader.index_dir. If it is prepared "
-                "already, --check looks at it and writes nothing"
+                f"{output}: can't be written ({error.strerror}); choose a writable folder with "
+                "--output, and pass it to train_net.py as dataloader.index_dir. If the folder is "
+                "prepared already, use --check, which writes nothing"
             ) from error
-        logger.warning("%s: no locks there (%s); let one run at a time write", output, error)
+        text = "%s: the file system has no file locks (%s); start only one run at a time"
+        logger.warning(text, output, error)
     try:
         for folder in (output, label_dir(output)):
             for path in leftovers(folder, "*"):
                 path.unlink(missing_ok=True)
-                logger.info("removed %s, which a killed run left unfinished", path)
+                logger.info("removed %s, an unfinished file of a killed run", path)
         yield
     finally:
-        if os.name == "posix":  # elsewhere filelock removes it
-            # while it is locked: after that it may be another run's
+        # filelock removes the file itself on Windows only. It is removed before the release: after
+        # the release it may be the lock of another run.
+        if os.name == "posix":
             (output / _LOCK).unlink(missing_ok=True)
         lock.release()

@@ -1,7 +1,8 @@
-"""Preparation of a nuScenes-format data set: an index a split and the point labels of all samples.
+"""Preparation of a nuScenes-format data set: one frame index per split, point labels per sample.
 
-Nothing that is whole and of the same tables is made again, so a killed run goes on where it was.
-The files depend on the data set only: not on interruptions, workers or time.
+Files that are complete and were made from the same tables are kept, so a killed run continues where
+it stopped. The content of the files depends on the data set only: not on interruptions, the number
+of workers or the time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PreparedSplit:
-    """Index of a split, and the numbers of its point labels: None without annotations."""
+    """Frame index of a split and the statistics of its point labels.
+
+    Attributes:
+        index: the opened index.
+        statistics: sum over all samples; None for a split without annotations, which has no labels.
+    """
 
     index: FrameIndex
     statistics: LabelStatistics | None
@@ -42,44 +48,48 @@ def prepare_nuscenes(
     background: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> dict[str, PreparedSplit]:
-    """Writes indices and point labels of every split.
+    """Writes the missing and outdated frame indexes and point labels of every split.
 
     Args:
-        dataroot: nuScenes folder, may be read-only if ``output`` is elsewhere.
+        dataroot: nuScenes folder; may be read-only if ``output`` is outside of it.
         version: folder of the tables, e.g. ``v1.0-trainval``.
-        splits: official or custom; None takes all that have a scene in this version.
-        output: None: ``<dataroot>/fsdbev/<version>``.
-        workers: processes for the point labels; 0 works in this one.
-        background: categories unknown to nuScenes that are to be background.
-        progress: shows how far it is.
+        splits: official or custom splits; None means all with a scene in this version.
+        output: folder of the files; None means ``<dataroot>/fsdbev/<version>``.
+        workers: number of processes that make point labels; 0 makes them in the calling process.
+        background: categories unknown to nuScenes to be treated as background.
+        progress: wraps the loops over samples and shows their progress.
+
+    Returns:
+        Split name -> prepared split, in the order of ``splits``.
 
     Raises:
         FileNotFoundError, ValueError: tables, sensor files or splits are missing or malformed.
-        OSError: ``output`` can't be written, another run writes there, or a worker was killed.
+        OSError: ``output`` can't be written, another run is writing there, or a worker was killed.
     """
-    from . import index_builder as nuscenes  # load the devkit, which training does without
-    from . import tables as nuscenes_tables
+    # Imported here, because these modules import the devkit: label workers and users of
+    # ``label_rows`` import this module and do not need it.
+    from . import index_builder, tables
 
-    nuscenes_tables.check_tables(dataroot, version)
-    scenes = nuscenes.split_scenes(dataroot, version, splits)
+    tables.check_tables(dataroot, version)
+    scenes = index_builder.split_scenes(dataroot, version, splits)
     output = Path(output) if output else default_output(dataroot, version)
     prepared = {}
     with exclusive_access(output):
-        indices = _prepare_indices(dataroot, version, scenes, output, background, progress)
-        for split, index in indices.items():
+        indexes = _prepare_indexes(dataroot, version, scenes, output, background, progress)
+        for split, index in indexes.items():
             statistics = None
             if index.num_annotations:
-                done = label_rows(index, dataroot, label_dir(output), workers)
-                done = progress(done, len(index), f"point labels, {split}")
-                statistics = sum(done, LabelStatistics.zero())
+                rows = label_rows(index, dataroot, label_dir(output), workers)
+                rows = progress(rows, len(index), f"point labels, {split}")
+                statistics = sum(rows, LabelStatistics.zero())
                 logger.info("%s: %s", split, statistics.summary())
             else:
-                logger.info("%s has no annotations: no point labels", split)
+                logger.info("%s has no annotations: no point labels are made", split)
             prepared[split] = PreparedSplit(index, statistics)
     return prepared
 
 
-def _prepare_indices(
+def _prepare_indexes(
     dataroot: str | os.PathLike,
     version: str,
     scenes: dict[str, set[str]],
@@ -87,47 +97,60 @@ def _prepare_indices(
     background: Sequence[str],
     progress: Progress,
 ) -> dict[str, FrameIndex]:
-    """Indices of the splits whose scenes are given by name. The tables are loaded only if one is
-    missing, of other tables or of other scenes."""
-    from . import index_builder as nuscenes
-    from . import tables as nuscenes_tables
+    """Returns the index of every split, after building those that are missing or outdated.
 
-    source = nuscenes_tables.tables_fingerprint(dataroot, version)
+    The devkit loads the tables only if an index has to be built.
+
+    Args:
+        scenes: split name -> names of its scenes.
+    """
+    from . import index_builder, tables
+
+    source = tables.tables_fingerprint(dataroot, version)
     paths = {split: index_path(output, split) for split in scenes}
-    missing = [split for split in scenes if not _is_current(paths[split], source, scenes[split])]
-    if missing:
-        tables = nuscenes.load_nuscenes(dataroot, version)
-        for split in missing:
-            nuscenes.build_index(
-                tables, split, paths[split], background=background, progress=progress
+    outdated = [split for split in scenes if not _is_current(paths[split], source, scenes[split])]
+    if outdated:
+        nusc = index_builder.load_nuscenes(dataroot, version)
+        for split in outdated:
+            index_builder.build_index(
+                nusc, split, paths[split], background=background, progress=progress
             )
-        del tables
-        gc.collect()  # they refer to themselves
+        # The tables (gigabytes for trainval) and the devkit's explorer refer to each other: only a
+        # collection frees them, and it has to happen before the label workers need memory.
+        del nusc
+        gc.collect()
     return {split: FrameIndex(path) for split, path in paths.items()}
 
 
 def _is_current(path: Path, source: str, scenes: set[str]) -> bool:
+    """Checks whether an index is complete and was made from these tables and scenes."""
     try:
         index = FrameIndex(path)
     except (FileNotFoundError, ValueError):
-        return False
+        return False  # missing, damaged or of another schema: it is rebuilt
     return index.info.get("source") == source and set(index.scene_names) == scenes
 
 
 def label_rows(
     index: FrameIndex, dataroot: str | os.PathLike, labels: str | os.PathLike, workers: int
 ) -> Iterator[LabelStatistics]:
-    """Writes the point labels that are missing; yields each row's numbers when it is done.
+    """Writes the missing and outdated point labels of an index; yields the statistics of each row.
+
+    Args:
+        index: samples with annotations.
+        dataroot: folder that the index's paths are relative to.
+        labels: folder of the label files.
+        workers: number of processes; 0 works in the calling process.
 
     Raises:
-        FileNotFoundError, ValueError: a point or label file is missing or malformed.
+        FileNotFoundError, ValueError: a sweep or lidarseg file is missing or malformed.
         OSError: labels can't be written, or a worker was killed.
     """
     return map_rows(_RowLabeller, (index, str(dataroot), Path(labels)), len(index), workers)
 
 
 class _RowLabeller:
-    """Makes sure that a row's point labels stand on disk."""
+    """Writes the point labels of a row unless current ones exist; returns their statistics."""
 
     def __init__(self, index: FrameIndex, dataroot: str, labels: Path) -> None:
         self.labeller = PointLabeller(index, dataroot)
@@ -137,19 +160,20 @@ class _RowLabeller:
         index = self.labeller.index
         frame, source = index[row], index.info.get("source", "")
         path = label_path(self.labels, frame.sample_token)
-        done = _finished(path, source, frame.num_cameras)
-        if done is not None:
-            return done
-        points, statistics = self.labeller(row)
-        write_point_labels(
-            path, points, frame.image_sizes, source=source, statistics=statistics.to_json()
-        )
+        statistics = _current_statistics(path, source, frame.num_cameras)
+        if statistics is None:
+            points, statistics = self.labeller(row)
+            write_point_labels(
+                path, points, frame.image_sizes, source=source, statistics=statistics.to_json()
+            )
         return statistics
 
 
-def _finished(path: Path, source: str, num_cameras: int) -> LabelStatistics | None:
-    """Numbers of the point labels there; None if they aren't whole, of this source and rig."""
+def _current_statistics(path: Path, source: str, num_cameras: int) -> LabelStatistics | None:
+    """Returns the statistics stored with a sample's point labels, or None if the file is missing,
+    damaged, or made from other tables or for another number of cameras."""
     try:
+        # read_table validates the whole table: reading the header would miss a damaged file.
         batch, header = read_table(path, LABEL_FORMAT)
         current = header.get("source") == source and batch.num_rows == num_cameras
         return LabelStatistics.from_json(header["statistics"]) if current else None

@@ -1,4 +1,10 @@
-"""nuScenes' records of one sample -> the rows of the frame index."""
+"""Conversion of the nuScenes records of one sample to a row of the frame index.
+
+Shapes: M annotations.
+
+Frames of reference are those of docs/model.md, "Frames of reference". Poses are composed in
+float64: global coordinates reach thousands of metres, where float32 resolves 0.1 to 0.5 mm.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +21,20 @@ from fsdbev.structures import CLASS_NAMES
 from .tables import REMEDY, NuScenesTables, TableError
 
 LIDAR_CHANNEL = "LIDAR_TOP"
-#: Level of the visibility table -> ``Annotations.visibility``.
+#: Level in the visibility table -> ``Annotations.visibility``.
 VISIBILITY_LEVELS = {"v0-40": 1, "v40-60": 2, "v60-80": 3, "v80-100": 4}
-#: A quaternion's length may differ from 1 by this much, by rounding: it is made 1.
+#: Deviation from length 1 accepted as rounding of a quaternion; pyquaternion normalises it.
 _QUATERNION_TOLERANCE = 0.01
 
 
 def class_id(category_name: str) -> int:
-    """Index into CLASS_NAMES of a nuScenes category, -1 for what is not detected."""
+    """Returns the index into CLASS_NAMES of a nuScenes category, -1 for background categories."""
     name = category_to_detection_name(category_name)
     return -1 if name is None else CLASS_NAMES.index(name)
 
 
 def lidarseg_classes(categories: Sequence[dict]) -> list[int]:
-    """Class id of every lidarseg index of the category table, -1 for background."""
+    """Returns the class id of every lidarseg index in the category records, -1 for background."""
     class_ids = [-1] * (1 + max(category["index"] for category in categories))
     for category in categories:
         class_ids[category["index"]] = class_id(category["name"])
@@ -44,24 +50,24 @@ def frame_of(
     reference: int,
     neighbours: tuple[int, int],
 ) -> Frame:
-    """A sample's sensors.
+    """Returns the cameras and the LiDAR of a sample as a row of the frame index.
 
     Args:
-        nusc: the tables.
-        scene, sample: their records.
-        channels: cameras, in this order.
-        reference: number of the reference camera.
-        neighbours: rows of the samples before and after, -1 for none.
+        nusc: loaded tables.
+        scene, sample: records of the scene and the sample.
+        channels: cameras of the row, in this order.
+        reference: index into ``channels`` of the reference camera.
+        neighbours: rows of the previous and the next sample, -1 where there is none.
 
     Raises:
-        TableError: the sample lacks a camera, or a record of it is missing or impossible.
+        TableError: the sample lacks a camera, or one of its records is missing or invalid.
     """
     missing = [channel for channel in channels if channel not in sample["data"]]
     if missing:
         raise TableError(
             f"{nusc.folder / 'sample_data.json'}: has no key frame of {', '.join(missing)} for "
-            f"sample {sample['token']}; all samples need all cameras of the rig: complete the "
-            "table, or take the sample out of its scene's chain"
+            f"sample {sample['token']}; every sample needs all cameras of the rig: complete the "
+            "table, or remove the sample from its scene's chain"
         )
     records = [nusc.get("sample_data", sample["data"][channel]) for channel in channels]
     calibrations = [nusc.get("calibrated_sensor", r["calibrated_sensor_token"]) for r in records]
@@ -85,16 +91,24 @@ def frame_of(
 
 
 def _pose(nusc: NuScenesTables, table: str, record: dict) -> NDArray[np.float64]:
-    """(4, 4) from a record's translation and rotation, a unit quaternion w, x, y, z."""
+    """Returns the (4, 4) pose of a record: translation in metres, unit quaternion (w, x, y, z).
+
+    Raises:
+        TableError: the record has no finite translation or no unit quaternion.
+    """
     translation = np.asarray(record["translation"], np.float64)
     rotation = np.asarray(record["rotation"], np.float64)
     where = f"{nusc.folder / table}.json: record {record['token']}"
     if translation.shape != (3,) or not np.isfinite(translation).all():
-        raise TableError(f"{where}: translation {translation} is not three numbers; {REMEDY}")
-    length = np.linalg.norm(rotation)
-    if rotation.shape != (4,) or not abs(length - 1) <= _QUATERNION_TOLERANCE:  # nor NaN
         raise TableError(
-            f"{where}: rotation {rotation} is no unit quaternion (length {length:.4g}); {REMEDY}"
+            f"{where}: translation {translation} must be three finite numbers; {REMEDY}"
+        )
+    length = np.linalg.norm(rotation)
+    # "not <=" instead of ">", because comparisons with NaN are false and NaN must be refused.
+    if rotation.shape != (4,) or not abs(length - 1) <= _QUATERNION_TOLERANCE:
+        raise TableError(
+            f"{where}: rotation {rotation} must be a unit quaternion, has length {length:.4g}; "
+            f"{REMEDY}"
         )
     pose = Quaternion(rotation).transformation_matrix
     pose[:3, 3] = translation
@@ -102,20 +116,27 @@ def _pose(nusc: NuScenesTables, table: str, record: dict) -> NDArray[np.float64]
 
 
 def _ego2global(nusc: NuScenesTables, sample_data: dict) -> NDArray[np.float64]:
+    """Returns the (4, 4) pose of the ego vehicle at the time stamp of one sensor's data."""
     return _pose(nusc, "ego_pose", nusc.get("ego_pose", sample_data["ego_pose_token"]))
 
 
 def _intrinsics(nusc: NuScenesTables, calibration: dict) -> NDArray[np.float64]:
+    """Returns the (3, 3) intrinsics, in pixels, of a calibrated_sensor record.
+
+    Raises:
+        TableError: they are not 3 x 3 finite numbers.
+    """
     intrinsics = np.asarray(calibration["camera_intrinsic"], np.float64)
     if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
         raise TableError(
             f"{nusc.folder / 'calibrated_sensor.json'}: record {calibration['token']}: "
-            f"camera_intrinsic {intrinsics.tolist()} is no 3 x 3 matrix of numbers; {REMEDY}"
+            f"camera_intrinsic {intrinsics.tolist()} must be 3 x 3 finite numbers; {REMEDY}"
         )
     return intrinsics
 
 
 def _lidar(nusc: NuScenesTables, sample: dict) -> Lidar | None:
+    """Returns the sample's LIDAR_TOP sweep, or None for a sample without one."""
     token = sample["data"].get(LIDAR_CHANNEL)
     if token is None:
         return None
@@ -131,24 +152,29 @@ def _lidar(nusc: NuScenesTables, sample: dict) -> Lidar | None:
 
 
 def _lidarseg_path(nusc: NuScenesTables, lidar_token: str) -> str | None:
-    """Label file of a sweep; None where there is none: no lidarseg at all, or not of this sweep."""
-    known = nusc.has("lidarseg", lidar_token)
-    return nusc.get("lidarseg", lidar_token)["filename"] if known else None
+    """Returns the lidarseg label file of a sweep, or None for a sweep or version without labels."""
+    labelled = nusc.has("lidarseg", lidar_token)
+    return nusc.get("lidarseg", lidar_token)["filename"] if labelled else None
 
 
 def annotations_of(
     nusc: NuScenesTables, sample: dict, key_ego2global: NDArray[np.float64]
 ) -> Annotations:
-    """A sample's annotations of the detection classes; positions go from global to key ego in
-    float64.
+    """Returns a sample's annotations of the detection classes in the key ego frame.
+
+    Args:
+        nusc: loaded tables.
+        sample: record of the sample.
+        key_ego2global: (4, 4) float64 ego pose of the reference camera.
 
     Raises:
-        TableError: a record is missing or impossible.
+        TableError: a record is missing or invalid.
     """
     records = [nusc.get("sample_annotation", token) for token in sample["anns"]]
     records = [r for r in records if class_id(r["category_name"]) >= 0]
     if not records:
         return Annotations.empty()
+    # float64 up to the key ego frame, where coordinates are small enough for the index's float32.
     global2key = np.linalg.inv(key_ego2global)
     poses = global2key @ np.stack([_pose(nusc, "sample_annotation", r) for r in records])
     velocity = np.stack([_velocity(nusc, r) for r in records]) @ global2key[:3, :3].T
@@ -159,12 +185,14 @@ def annotations_of(
     return Annotations(
         tokens=tuple(r["token"] for r in records),
         instance_tokens=tuple(r["instance_token"] for r in records),
+        # The devkit's evaluation refuses ground truth with more than one attribute.
         attributes=tuple(names[0] if names else "" for names in attributes),
         class_ids=np.array([class_id(r["category_name"]) for r in records], np.int8),
         visibility=np.array([_visibility(nusc, r) for r in records], np.int8),
         num_lidar_points=np.array([r["num_lidar_pts"] for r in records], np.int64),
         num_radar_points=np.array([r["num_radar_pts"] for r in records], np.int64),
         center=poses[:, :3, 3].astype(np.float32),
+        # nuScenes stores (width, length, height), the index (length, width, height).
         size=width_length_height[:, [1, 0, 2]].astype(np.float32),
         rotation=poses[:, :3, :3].astype(np.float32),
         velocity=velocity[:, :2].astype(np.float32),
@@ -172,19 +200,29 @@ def annotations_of(
 
 
 def _velocity(nusc: NuScenesTables, annotation: dict) -> NDArray[np.float64]:
-    """(3,) the devkit's velocity, global, m/s; 0 where it is unknown."""
+    """Returns the devkit's (3,) velocity in the global frame, m/s; 0 where it is unknown.
+
+    Raises:
+        TableError: the annotations before and after it have the same time stamp.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         velocity = nusc.box_velocity(annotation["token"])
     if np.isinf(velocity).any():
         raise TableError(
             f"{nusc.folder / 'sample_annotation.json'}: record {annotation['token']}: its object "
-            f"is in two places at a time (see prev and next); {REMEDY}"
+            f"has two positions at the same time (see prev and next); {REMEDY}"
         )
+    # The devkit returns NaN for an object without annotations in neighbouring samples; training
+    # uses 0 (docs/model.md, "Training data").
     return np.nan_to_num(velocity)
 
 
 def _visibility(nusc: NuScenesTables, annotation: dict) -> int:
-    """1 (below 40 % visible) to 4, 0 where the annotation names none."""
+    """Returns the visibility level 1 (below 40 %) to 4 (80 % or more), 0 where it is unknown.
+
+    Raises:
+        TableError: the visibility table has a level that nuScenes does not define.
+    """
     token = annotation["visibility_token"]
     if not token:
         return 0

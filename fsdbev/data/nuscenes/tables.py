@@ -1,5 +1,4 @@
-"""nuScenes' tables: read through the devkit, whose failures become errors that name file and
-remedy."""
+"""nuScenes tables, read through the devkit with errors that name the file and the remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from nuscenes.utils.color_map import get_colormap
 
 from fsdbev.utils.plain_file import open_file
 
-#: Table -> fields, beside the token, that its records must have.
+#: Table -> required fields of its records, in addition to the token.
 FIELDS = {
     "category": ("name",),
     "attribute": ("name",),
@@ -56,47 +55,53 @@ FIELDS = {
     "lidarseg": ("sample_data_token", "filename"),
 }
 _OPTIONAL = ("lidarseg",)
-#: nuScenes' category names, with those of lidarseg.
+#: Categories of nuScenes, including those of lidarseg.
 CATEGORY_NAMES = frozenset(get_colormap())
-REMEDY = "correct it, or unpack the version's metadata anew"
+REMEDY = "correct it, or unpack the version's metadata again"
+#: Bytes hashed at a time, so that a large table is never in memory as a whole.
 _BLOCK = 1 << 22
 
 
 class TableError(ValueError):
-    """A table says what can't be. The message names the file and what to do."""
+    """A malformed or inconsistent table. The message names the file and the remedy."""
 
 
 def table_folder(dataroot: str | os.PathLike, version: str) -> Path:
-    """Folder of a version's tables."""
+    """Returns the folder of a version's tables."""
     return Path(dataroot) / version
 
 
 def has_lidarseg(folder: Path) -> bool:
-    """Whether the tables come with those of lidarseg."""
+    """Checks whether the folder of tables includes the lidarseg table."""
     return (folder / "lidarseg.json").is_file()
 
 
 def check_tables(dataroot: str | os.PathLike, version: str) -> None:
-    """Raises FileNotFoundError that lists the tables missing in ``<dataroot>/<version>``."""
+    """Checks that ``<dataroot>/<version>`` has all required tables.
+
+    Raises:
+        FileNotFoundError: lists the missing tables.
+    """
     folder = table_folder(dataroot, version)
     needed = [name for name in FIELDS if name not in _OPTIONAL]
     missing = [f"{name}.json" for name in needed if not (folder / f"{name}.json").is_file()]
     if missing:
         raise FileNotFoundError(
             f"{folder}: missing {', '.join(missing)}; unpack the metadata of {version} there, or "
-            "name another --dataroot or --version"
+            "correct --dataroot or --version"
         )
 
 
 def tables_fingerprint(dataroot: str | os.PathLike, version: str) -> str:
-    """Short hash of the content of all tables that are used: other tables, another hash.
+    """Returns a hash over the content of all tables that are used, 16 hex digits.
 
-    ``splits.json`` is left out: it chooses scenes and changes none.
+    ``splits.json`` is not included, because it selects scenes and changes no record.
     """
     digest = hashlib.sha256()
     for name in FIELDS:
         path = table_folder(dataroot, version) / f"{name}.json"
         if path.is_file():
+            # Name and size separate the tables: the same bytes split differently hash differently.
             digest.update(f"{name} {path.stat().st_size}\n".encode())
             with open(path, "rb") as file:
                 while block := file.read(_BLOCK):
@@ -105,34 +110,39 @@ def tables_fingerprint(dataroot: str | os.PathLike, version: str) -> str:
 
 
 def tables_size(dataroot: str | os.PathLike, version: str) -> int:
-    """Bytes of all tables."""
+    """Returns the size of all JSON files of a version in bytes."""
     return sum(path.stat().st_size for path in table_folder(dataroot, version).glob("*.json"))
 
 
 def read_json(path: Path) -> object:
-    """Content of a JSON file.
+    """Reads a JSON file.
 
     Raises:
-        TableError: it is not JSON, or only the beginning of some.
+        FileNotFoundError, OSError: the file is missing or can't be opened.
+        TableError: the file is not JSON in UTF-8, or was cut short.
     """
     try:
         with io.TextIOWrapper(open_file(path), encoding="utf-8") as file:
             return json.load(file)
-    except (RecursionError, ValueError) as error:  # of the syntax or of the encoding
-        raise TableError(f"{path}: is no whole JSON ({error}); {REMEDY}") from error
+    # RecursionError: deep nesting. ValueError: invalid syntax or encoding.
+    except (RecursionError, ValueError) as error:
+        raise TableError(f"{path}: is not valid JSON ({error}); {REMEDY}") from error
 
 
 def read_records(folder: Path, name: str) -> list[dict]:
-    """Records of a table, each with the fields of ``FIELDS``.
+    """Reads the records of a table and checks that they have the fields listed in ``FIELDS``.
 
     Raises:
-        TableError: not JSON, no list of records, or one lacks a field.
+        FileNotFoundError, OSError: the table is missing or can't be opened.
+        TableError: the table is not a JSON list of records, a record lacks a field, or a token is
+            invalid or appears twice.
     """
     path = folder / f"{name}.json"
     records = read_json(path)
-    needed = {"token", *FIELDS.get(name, ())} if name in FIELDS else set()
+    needed = {"token", *FIELDS[name]} if name in FIELDS else set()
     if not isinstance(records, list):
-        raise TableError(f"{path}: must be a list of records, is {type(records)}; {REMEDY}")
+        kind = type(records).__name__
+        raise TableError(f"{path}: must be a list of records, got {kind}; {REMEDY}")
     for number, record in enumerate(records):
         if not (isinstance(record, dict) and needed <= record.keys()):
             lacking = sorted(needed - set(record if isinstance(record, dict) else ()))
@@ -145,82 +155,95 @@ def read_records(folder: Path, name: str) -> list[dict]:
 
 
 def _check_tokens(path: Path, records: Sequence[dict]) -> None:
-    """Refuses records of the same name: which of them is meant would be left to chance."""
+    """Checks that tokens are strings and unique: the devkit would use the last of two records."""
     seen = set()
     for number, record in enumerate(records):
         token = record["token"]
         if not isinstance(token, str) or token in seen:
-            finding = "is there twice" if isinstance(token, str) else "is no text"
-            raise TableError(f"{path}: record {number}: token {token!r} {finding}; {REMEDY}")
+            defect = "appears twice" if isinstance(token, str) else "is not a string"
+            raise TableError(f"{path}: record {number}: token {token!r} {defect}; {REMEDY}")
         seen.add(token)
 
 
 def _check_indices(path: Path, categories: Sequence[dict]) -> None:
-    """Refuses a category table whose lidarseg indices are missing, ambiguous or no uint8."""
+    """Checks that every category has a lidarseg index, and that the indices are unique uint8."""
     indices = [category.get("index") for category in categories]
     if None in indices:
         raise TableError(
-            f"{path}: category {categories[indices.index(None)]['name']!r} has no index; there is "
-            "a lidarseg.json beside it: use the category.json that came with nuScenes-lidarseg"
+            f"{path}: category {categories[indices.index(None)]['name']!r} has no index, which "
+            "lidarseg.json requires; use the category.json of nuScenes-lidarseg"
         )
     if not all(isinstance(i, int) and 0 <= i <= 255 for i in indices) or (
         len(set(indices)) < len(indices)
     ):
         raise TableError(
             f"{path}: the categories' lidarseg indices must be different numbers from 0 to 255, "
-            f"got {indices}; use the category.json that came with nuScenes-lidarseg"
+            f"got {indices}; use the category.json of nuScenes-lidarseg"
         )
 
 
 def check_categories(folder: Path, names: Sequence[str], background: Sequence[str]) -> None:
-    """Refuses names of categories that nuScenes doesn't have, beside those in ``background``: they
-    would silently be background, and a misspelt class with them."""
+    """Checks that nuScenes has all categories except those named in ``background``.
+
+    The devkit maps unknown names to no detection class, so objects of a misspelt category would
+    silently become background.
+
+    Raises:
+        TableError: lists the unknown categories.
+    """
     unknown = sorted(set(names) - CATEGORY_NAMES - set(background))
     if unknown:
         raise TableError(
             f"{folder / 'category.json'}: nuScenes has no category {', '.join(unknown)}; rename "
-            "it to one of nuScenes', or say that it is background with --background "
+            "it to a nuScenes category, or treat it as background with --background "
             + " ".join(unknown)
         )
 
 
 def check_lidarseg(dataroot: str | os.PathLike, version: str) -> None:
-    """Raises FileNotFoundError if label files are missing that ``lidarseg.json`` names."""
+    """Checks that all label files listed in ``lidarseg.json`` exist, if the version has that table.
+
+    Raises:
+        FileNotFoundError: label files are missing.
+    """
     folder = table_folder(dataroot, version)
     if not has_lidarseg(folder):
         return
     files = Path(dataroot) / "lidarseg" / version
+    # One directory listing instead of one stat per file: trainval has 34149 label files.
     found = set(os.listdir(files)) if files.is_dir() else set()
     names = [os.path.basename(record["filename"]) for record in read_records(folder, "lidarseg")]
     missing = [name for name in names if name not in found]
     if missing or not files.is_dir():
-        example = f", {missing[0]} for one" if missing else ""
+        example = f", for example {missing[0]}" if missing else ""
         raise FileNotFoundError(
-            f"{files}: {len(missing)} of the {len(names)} label files that "
-            f"{folder / 'lidarseg.json'} names are missing{example}; unpack nuScenes-lidarseg into "
-            "the data root, or remove lidarseg.json to take the foreground from the boxes"
+            f"{files}: {len(missing)} of the {len(names)} label files listed in "
+            f"{folder / 'lidarseg.json'} are missing{example}; unpack nuScenes-lidarseg into the "
+            "data root, or remove lidarseg.json to label points inside boxes as foreground"
         )
 
 
 class NuScenesTables(NuScenes):
-    """The devkit's tables. A record that is referred to and isn't there, or lacks a field, is a
-    :class:`TableError`. The sensor data between the samples, most of it, is left out.
+    """The devkit's :class:`NuScenes` with checked tables, without sensor data between key frames.
+
+    References to missing records and records without a required field raise :class:`TableError`.
 
     Args:
         dataroot: nuScenes folder.
-        version: folder of the tables, which must be complete, see :func:`check_tables`.
+        version: folder of the tables in it; :func:`check_tables` must accept it.
 
     Raises:
-        FileNotFoundError: label files of lidarseg are missing.
-        TableError: tables are damaged or don't fit together.
+        FileNotFoundError: lidarseg label files are missing.
+        TableError: tables are damaged or inconsistent.
     """
 
     def __init__(self, dataroot: str | os.PathLike, version: str) -> None:
         check_lidarseg(dataroot, version)
-        # Categories of other data sets have no colour of the devkit.
+        # The devkit looks up a colour for every category; custom categories have none.
         colours = defaultdict(lambda: (0, 0, 0), get_colormap())
         try:
             super().__init__(version, str(dataroot), verbose=False, colormap=colours)
+        # The devkit checks little: inconsistent tables fail with whatever error comes first.
         except (AssertionError, IndexError, KeyError, TypeError) as error:
             raise TableError(
                 f"{table_folder(dataroot, version)}: the tables don't fit together "
@@ -229,22 +252,23 @@ class NuScenesTables(NuScenes):
 
     @property
     def folder(self) -> Path:
-        """Where the tables are."""
+        """Folder of the tables."""
         return table_folder(self.dataroot, self.version)
 
     @cached_property
     def fingerprint(self) -> str:
-        """See :func:`tables_fingerprint`."""
+        """Hash of the tables, see :func:`tables_fingerprint`."""
         return tables_fingerprint(self.dataroot, self.version)
 
     def has(self, table_name: str, token: str) -> bool:
-        """Whether there is such a table, and such a record in it."""
+        """Checks whether the table exists and has a record with this token."""
         return token in self._token2ind.get(table_name, ())
 
-    # The next two are the devkit's own names.
+    # __load_table__ and getind override methods of the devkit.
     def __load_table__(self, table_name: str) -> list[dict]:
         records = read_records(self.folder, table_name)
         if table_name == "sample_data":
+            # Unused here, and most of trainval's 2.6 million records: sweeps between key frames.
             records = [record for record in records if record["is_key_frame"]]
         return records
 

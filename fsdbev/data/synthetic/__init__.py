@@ -1,4 +1,4 @@
-"""A small street world that writes a valid nuScenes-format data set (version ``v1.0-synth``)."""
+"""Synthetic street scenes, written as a valid nuScenes-format data set (version ``v1.0-synth``)."""
 
 from .generator import VERSION, generate
 from .options import SyntheticOptions

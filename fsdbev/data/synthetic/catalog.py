@@ -1,4 +1,4 @@
-"""nuScenes' categories, attributes and visibility levels, and the sizes of the ten classes."""
+"""Categories, attributes and visibility levels of nuScenes, and mean sizes of the ten classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from nuscenes.utils.color_map import get_colormap
 
 from fsdbev.structures import CLASS_NAMES
 
-#: nuScenes' 32 categories; the position is the general class index of nuScenes-lidarseg.
+#: The 32 categories of nuScenes; the position is the category's index in nuScenes-lidarseg.
 CATEGORIES = tuple(get_colormap())
 
 ATTRIBUTES = (
@@ -21,11 +21,12 @@ ATTRIBUTES = (
     "pedestrian.moving",
 )
 
-#: Visibility token -> level; level k holds visible fractions from the k-th of these bounds on.
+#: Visibility token -> level.
 VISIBILITY_LEVELS = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
+#: Visible fractions at which levels 2, 3 and 4 begin.
 _VISIBILITY_BOUNDS = (0.4, 0.6, 0.8)
 
-#: Mean (length, width, height) in metres, close to nuScenes' own means.
+#: Mean (length, width, height) in metres, close to the means of nuScenes.
 MEAN_SIZES = {
     "car": (4.6, 1.95, 1.70),
     "truck": (7.0, 2.50, 2.90),
@@ -38,9 +39,9 @@ MEAN_SIZES = {
     "pedestrian": (0.72, 0.66, 1.75),
     "traffic_cone": (0.42, 0.42, 1.02),
 }
-#: Height in metres of a two-wheeler with its rider, replacing the mean above.
+#: Mean height in metres of a two-wheeler with its rider: nuScenes boxes include the rider.
 RIDDEN_HEIGHT = {"motorcycle": 1.62, "bicycle": 1.75}
-#: Length in metres of a pedestrian who stands: no stride.
+#: Mean length in metres of a standing pedestrian; a stride makes walking pedestrians longer.
 STANDING_LENGTH = 0.45
 
 _CATEGORY_OF_CLASS = {
@@ -54,25 +55,29 @@ _CATEGORY_OF_CLASS = {
     "bicycle": "vehicle.bicycle",
     "traffic_cone": "movable_object.trafficcone",
 }
+#: Category of a pedestrian -> probability.
 PEDESTRIAN_CATEGORIES = {
     "human.pedestrian.adult": 0.75,
     "human.pedestrian.child": 0.12,
     "human.pedestrian.construction_worker": 0.13,
 }
-#: Above this speed in m/s an object counts as moving.
+#: Speed in m/s above which an object counts as moving, the limit that decides attributes of
+#: detections (docs/model.md, "Head, targets, decoding").
 MOVING_SPEED = 0.2
 
 if set(MEAN_SIZES) != set(CLASS_NAMES):
-    raise ValueError("MEAN_SIZES must hold exactly the classes of fsdbev.structures.CLASS_NAMES")
+    raise ValueError(
+        f"MEAN_SIZES must have the classes {', '.join(CLASS_NAMES)}, has {', '.join(MEAN_SIZES)}"
+    )
 
 
 def category_index(name: str) -> int:
-    """General lidarseg class index of a category name."""
+    """Returns the lidarseg index of a category."""
     return CATEGORIES.index(name)
 
 
 def draw_category(class_name: str, rng: np.random.Generator) -> str:
-    """A nuScenes category that maps to this detection class."""
+    """Draws a nuScenes category that maps to the detection class."""
     if class_name == "pedestrian":
         names = tuple(PEDESTRIAN_CATEGORIES)
         return names[int(rng.choice(len(names), p=tuple(PEDESTRIAN_CATEGORIES.values())))]
@@ -82,7 +87,17 @@ def draw_category(class_name: str, rng: np.random.Generator) -> str:
 def draw_size(
     class_name: str, category: str, rng: np.random.Generator, *, ridden: bool, moving: bool
 ) -> tuple[float, float, float]:
-    """(length, width, height) in metres, rounded to millimetres: about 6 % of variation."""
+    """Draws (length, width, height) in metres, rounded to millimetres.
+
+    Each dimension varies by 6 % (one standard deviation, clipped to -14 % and +14 %).
+
+    Args:
+        class_name: detection class.
+        category: nuScenes category; children are 30 % smaller.
+        rng: random generator; three numbers are drawn.
+        ridden: whether a two-wheeler has a rider.
+        moving: whether a pedestrian walks.
+    """
     length, width, height = MEAN_SIZES[class_name]
     if class_name == "pedestrian" and not moving:
         length = STANDING_LENGTH
@@ -94,9 +109,16 @@ def draw_size(
 
 
 def attribute(class_name: str, speed: float, *, ridden: bool, on_road: bool) -> str | None:
-    """The attribute of an annotation, or None for the classes that have none.
+    """Returns the attribute of an annotation, or None for barriers and traffic cones.
 
-    A standing vehicle is ``stopped`` on the road and for buses, else ``parked``.
+    Standing buses and standing vehicles on the road are ``vehicle.stopped``, other standing
+    vehicles ``vehicle.parked``.
+
+    Args:
+        class_name: detection class.
+        speed: metres per second.
+        ridden: whether a two-wheeler has a rider.
+        on_road: whether the object is on a lane of a road, as opposed to parked.
     """
     moving = speed > MOVING_SPEED
     if class_name == "pedestrian":
@@ -111,5 +133,6 @@ def attribute(class_name: str, speed: float, *, ridden: bool, on_road: bool) -> 
 
 
 def visibility_token(visible_fraction: float) -> str:
-    """Token of the level that holds this fraction, ``"1"`` .. ``"4"``."""
+    """Returns the token ``"1"`` .. ``"4"`` of the level of a visible fraction in 0..1."""
+    # side="right": a fraction equal to a bound belongs to the higher level.
     return str(1 + int(np.searchsorted(_VISIBILITY_BOUNDS, visible_fraction, side="right")))

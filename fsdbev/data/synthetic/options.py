@@ -1,25 +1,30 @@
-"""What a synthetic data set is made from: the same options give the same files."""
+"""Options of a synthetic data set. The same options produce the same files."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
 SPLITS = ("synth_train", "synth_val")
-#: The most scenes of a split; scene numbers of the splits are this far apart.
+#: Maximum number of scenes in a split, and the offset between the scene numbers of the splits.
 MAX_SCENES = 5000
-#: The longest scene, 20 s as in nuScenes.
+#: Maximum number of key frames in a scene: 20 s at 2 Hz, as in nuScenes.
 MAX_FRAMES = 40
 
 
 @dataclass(frozen=True)
 class SyntheticOptions:
-    """Attributes:
-    scenes_train, scenes_val: number of scenes of the splits synth_train and synth_val.
-    frames: key frames a scene, at 2 Hz, at most 40.
-    image_size: (width, height) in pixels of every camera.
-    density: factor on the number of objects; 1 gives about 30 visible ones a sample.
-    lidar_azimuths: azimuth steps of a lidar turn; 32 beams each.
-    seed: of everything random.
+    """Content of a synthetic data set.
+
+    Attributes:
+        scenes_train, scenes_val: number of scenes of the splits synth_train and synth_val.
+        frames: number of key frames in a scene, at 2 Hz, at most ``MAX_FRAMES``.
+        image_size: (width, height) of every camera in pixels.
+        density: factor on the number of objects; 1 results in about 30 visible objects per sample.
+        lidar_azimuths: number of azimuth steps in a lidar turn, each with 32 beams.
+        seed: seed of all random numbers.
+
+    Raises:
+        ValueError: an option is out of range.
     """
 
     scenes_train: int = 40
@@ -31,6 +36,7 @@ class SyntheticOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # A list, as read from JSON, becomes a tuple; assignment bypasses the frozen dataclass.
         object.__setattr__(self, "image_size", tuple(int(v) for v in self.image_size))
         for name in ("scenes_train", "scenes_val"):
             if not 0 <= getattr(self, name) <= MAX_SCENES:
@@ -42,7 +48,7 @@ class SyntheticOptions:
         if not 1 <= self.frames <= MAX_FRAMES:
             raise ValueError(f"frames must be within 1..{MAX_FRAMES}, got {self.frames}")
         if self.scenes_train + self.scenes_val < 1:
-            raise ValueError("scenes_train + scenes_val is 0; ask for at least one scene")
+            raise ValueError("scenes_train + scenes_val must be at least 1, got 0")
         if len(self.image_size) != 2 or not all(16 <= v <= 4096 for v in self.image_size):
             raise ValueError(
                 f"image_size must be (width, height) in 16..4096, got {self.image_size}"
@@ -53,5 +59,5 @@ class SyntheticOptions:
             raise ValueError(f"lidar_azimuths must be within 16..4096, got {self.lidar_azimuths}")
 
     def as_dict(self) -> dict:
-        """The options as JSON keeps them."""
+        """Returns the options with JSON types only."""
         return {**asdict(self), "image_size": list(self.image_size)}

@@ -1,4 +1,4 @@
-"""Oriented boxes, the one geometric primitive of the world, and a builder of shapes from them.
+"""Oriented boxes, the only geometric primitive of the world, and a builder of shapes from boxes.
 
 Shapes: P parts.
 """
@@ -15,25 +15,26 @@ from fsdbev.structures import Columns, box_corners
 Color = tuple[float, float, float]
 Span = tuple[float, float]
 
-#: Surface patterns: what mixes a part's second colour into its first.
+#: Surface patterns, which mix a part's second colour into its first. SHADOW darkens the ground.
 PLAIN, STRIPES, DIAGONAL, WINDOWS, SHADOW = range(5)
-#: The shape keeps this distance (m) from its annotation box, so that noisy points stay inside.
+#: Distance in metres between a shape and its annotation box. It exceeds the lidar noise
+#: (``lidar._NOISE_LIMIT``), so that lidar points of the object are inside the box.
 MARGIN = 0.02
 
 
 @dataclass(frozen=True)
 class Parts(Columns):
-    """Boxes as arrays.
+    """Oriented boxes as arrays.
 
     Attributes:
-        center: (P, 3) metres.
+        center: (P, 3) box centres, metres.
         half: (P, 3) half extents along the part's own axes, metres.
         rotation: (P, 3, 3) part axes -> frame of ``center``.
         color, color2: (P, 3) RGB in 0..1.
         pattern: (P,) one of PLAIN, STRIPES, DIAGONAL, WINDOWS, SHADOW.
         scale: (P,) period of the pattern, metres.
-        owner: (P,) which object the part belongs to, -1 for scenery.
-        label: (P,) lidarseg class index.
+        owner: (P,) index of the actor that the part belongs to, -1 for scenery.
+        label: (P,) lidarseg index.
     """
 
     center: np.ndarray
@@ -47,22 +48,31 @@ class Parts(Columns):
     label: np.ndarray
 
     def moved(self, rotation: np.ndarray, translation: np.ndarray) -> Parts:
-        """The parts after one (3, 3) rotation, or (P, 3, 3) rotations, and (3,) or (P, 3) shift."""
+        """Returns the parts rotated, then shifted.
+
+        Args:
+            rotation: (3, 3) for all parts, or (P, 3, 3).
+            translation: (3,) for all parts, or (P, 3), metres.
+        """
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
         arrays["center"] = (rotation @ self.center[..., None])[..., 0] + translation
         arrays["rotation"] = rotation @ self.rotation
         return Parts(**arrays)
 
     def corners(self) -> np.ndarray:
-        """(P, 8, 3) corners, ordered as by :func:`fsdbev.structures.box_corners`."""
+        """Returns (P, 8, 3) corners in the order of :func:`fsdbev.structures.box_corners`."""
         return box_corners(self.center, 2 * self.half, self.rotation)
 
 
 class ShapeBuilder:
-    """Collects boxes inside a bounding box of (length, width, height) that stands on z = 0.
+    """Builder of a shape inside a bounding box whose bottom is centred on the origin.
 
-    Coordinates are fractions: x in -1 (rear) .. 1 (front), y in -1 (right) .. 1 (left), z in
-    0 .. 1, of the bounding box less ``MARGIN`` on each side.
+    Coordinates are fractions of the bounding box shrunk by ``margin`` on each side: x in -1 (rear)
+    .. 1 (front), y in -1 (right) .. 1 (left), z in 0 (bottom) .. 1 (top).
+
+    Args:
+        size: (length, width, height) of the bounding box, metres.
+        margin: distance to the bounding box, metres.
     """
 
     def __init__(self, size: tuple[float, float, float], *, margin: float = MARGIN) -> None:
@@ -72,6 +82,7 @@ class ShapeBuilder:
         self._rows: list[tuple] = []
 
     def _metres(self, point: Sequence[float]) -> np.ndarray:
+        """Converts a point from fractions to metres."""
         x, y, z = point
         local = np.array((x, y, 2 * z - 1)) * self._half
         return local + (0.0, 0.0, self._middle)
@@ -87,7 +98,14 @@ class ShapeBuilder:
         color2: Color = (1.0, 1.0, 1.0),
         scale: float = 1.0,
     ) -> ShapeBuilder:
-        """An axis-aligned box over three spans of fractions; ``scale`` is in metres."""
+        """Adds an axis-aligned box.
+
+        Args:
+            x, y, z: (start, end) of the box in fractions.
+            color, color2: RGB in 0..1.
+            pattern: how ``color2`` is mixed into ``color``.
+            scale: period of the pattern, metres.
+        """
         low, high = self._metres((x[0], y[0], z[0])), self._metres((x[1], y[1], z[1]))
         row = ((low + high) / 2, np.abs(high - low) / 2, np.eye(3), color, color2, pattern, scale)
         self._rows.append(row)
@@ -96,11 +114,17 @@ class ShapeBuilder:
     def beam(
         self, start: Sequence[float], end: Sequence[float], thickness: Span, color: Color
     ) -> ShapeBuilder:
-        """A box from one point to another (fractions) inside the symmetry plane or beside it;
-        thickness (across, along y) in metres. Its ends stay where the points are."""
+        """Adds a box along the line between two points.
+
+        Args:
+            start, end: centres of the end faces in fractions.
+            thickness: extents across the line, in its vertical plane and horizontally, metres.
+            color: RGB in 0..1.
+        """
         a, b = self._metres(start), self._metres(end)
         length = float(np.linalg.norm(b - a))
         along = (b - a) / length
+        # A vertical axis needs another helper vector: its cross product with z would vanish.
         side = np.cross((0.0, 0.0, 1.0) if abs(along[2]) < 0.99 else (-1.0, 0.0, 0.0), along)
         side /= np.linalg.norm(side)
         rotation = np.stack([along, side, np.cross(along, side)], axis=1)
@@ -109,7 +133,12 @@ class ShapeBuilder:
         return self
 
     def build(self, *, owner: int, label: int) -> Parts:
-        """The collected boxes as arrays, all of one owner and lidarseg label."""
+        """Returns the boxes as arrays.
+
+        Args:
+            owner: index of the actor, -1 for scenery.
+            label: lidarseg index.
+        """
         center, half, rotation, color, color2, pattern, scale = (
             np.array(column) for column in zip(*self._rows, strict=True)
         )

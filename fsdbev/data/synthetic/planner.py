@@ -1,5 +1,8 @@
-"""Who stands and moves where: random but stratified, so that every class appears everywhere about
-equally."""
+"""Placement of objects on a street: random, but stratified over classes and road sections.
+
+Every class appears about equally often in every section of the street. The order of the random
+draws defines the generated data sets: another order needs another ``generator.FORMAT``.
+"""
 
 from __future__ import annotations
 
@@ -20,29 +23,39 @@ from .street import (
 from .trajectory import EgoTrajectory, LaneMotion, LineMotion
 
 _LARGE = ("car", "truck", "construction_vehicle", "bus", "trailer")
+#: Mean lengths in metres, which set the spacing of parked vehicles.
 _LARGE_LENGTH = {"car": 4.6, "truck": 7.0, "construction_vehicle": 6.4, "bus": 10.8, "trailer": 10}
-#: Riders add to the two-wheelers, so that fewer of those stand around.
+#: Fewer two-wheelers than other small objects, because ridden ones are placed separately.
 _SMALL = ("barrier", "pedestrian", "traffic_cone") * 3 + ("motorcycle", "bicycle") * 2
-#: Metres between a small object and its neighbours.
-_SPACE = 1.2
-#: How often a place is looked for before an object is left out.
-_TRIES = 12
+#: Minimum distance in metres between a small object and its neighbours.
+_SMALL_GAP = 1.2
+#: Number of positions drawn before an object is left out.
+_ATTEMPTS = 12
 
 
-class _Bag:
-    """Draws from a shuffled bag that is refilled when empty: even shares in every stretch."""
+class _ShuffledBag:
+    """Sampler without replacement that reshuffles when empty: equal shares in every section."""
 
     def __init__(self, items: tuple[str, ...], rng: np.random.Generator) -> None:
-        self._items, self._rng, self._left = items, rng, []
+        self._items, self._rng, self._remaining = items, rng, []
 
     def draw(self) -> str:
-        if not self._left:
-            self._left = [self._items[i] for i in self._rng.permutation(len(self._items))]
-        return self._left.pop()
+        """Draws the next item."""
+        if not self._remaining:
+            self._remaining = [self._items[i] for i in self._rng.permutation(len(self._items))]
+        return self._remaining.pop()
 
 
 class Planner:
-    """Places objects row by row; ``side`` is -1 for the right and 1 for the left of the road."""
+    """Places objects section by section; ``side`` is -1 right and 1 left of the road.
+
+    Args:
+        crowd: collection of objects, which rejects those that overlap.
+        street: street along which the objects are placed.
+        span: section of the road with objects, (start, end) in metres along the centre line.
+        density: factor on the number of objects.
+        rng: random generator.
+    """
 
     def __init__(
         self,
@@ -54,22 +67,23 @@ class Planner:
     ) -> None:
         self.crowd, self.street, self.span = crowd, street, span
         self.density, self.rng = density, rng
-        self.large, self.small = _Bag(_LARGE, rng), _Bag(_SMALL, rng)
-        self.drivers, self.riders = _Bag(_LARGE, rng), _Bag(("motorcycle", "bicycle"), rng)
+        self.large, self.small = _ShuffledBag(_LARGE, rng), _ShuffledBag(_SMALL, rng)
+        self.drivers = _ShuffledBag(_LARGE, rng)
+        self.riders = _ShuffledBag(("motorcycle", "bicycle"), rng)
 
     def _count(self, mean: float) -> int:
-        """A whole number with this mean times the density."""
+        """Draws an integer whose expectation is ``mean`` times the density."""
         mean = mean * self.density
         return int(mean) + int(self.rng.uniform() < mean - int(mean))
 
-    def _still(self, s: float, lateral: float, turn: float) -> LineMotion:
-        """Stands at road coordinates, turned from the road's direction."""
+    def _stationary(self, s: float, lateral: float, yaw: float) -> LineMotion:
+        """Returns a standing pose at road coordinates, ``yaw`` rad from the road's heading."""
         x, y, heading = (float(v) for v in self.street.road.pose(s, lateral))
-        return LineMotion(x, y, heading + turn)
+        return LineMotion(x, y, heading + yaw)
 
     def fill(self, ego: EgoTrajectory) -> None:
-        """Fills lanes, crossing and both sides."""
-        self._fill_lane_of(ego)
+        """Places objects on the lanes, on the crossing and on both sides of the road."""
+        self._fill_ego_lane(ego)
         self._fill_oncoming_lane()
         self._fill_cycle_lanes()
         if self.street.crossing is not None:
@@ -77,11 +91,13 @@ class Planner:
         for side in (-1.0, 1.0):
             self._fill_side(side)
 
-    def _fill_lane_of(self, ego: EgoTrajectory) -> None:
-        """Vehicles ahead of and behind the ego vehicle that drive like it."""
+    def _fill_ego_lane(self, ego: EgoTrajectory) -> None:
+        """Places vehicles ahead of and behind the ego vehicle with nearly its speed."""
         rng, road = self.rng, self.street.road
         for low, high in ((13.0, 24.0), (-22.0, -13.0)):
             for _ in range(self._count(0.6)):
+                # Vehicles ahead are faster than the ego vehicle and those behind slower, so that
+                # no gap closes; none brakes below standstill within the scene.
                 drift = float(rng.uniform(0.0, 0.8)) * np.sign(low)
                 speed = max(ego.speed + drift, -ego.acceleration * self.crowd.times[-1], 0.0)
                 start, lateral = rng.uniform(low, high), -LANE_CENTER + rng.uniform(-0.2, 0.2)
@@ -89,12 +105,13 @@ class Planner:
                 self.crowd.add(self.drivers.draw(), motion, on_road=True)
 
     def _fill_oncoming_lane(self) -> None:
-        """A column of oncoming vehicles, all equally fast."""
+        """Places a column of oncoming vehicles, which all have the same speed."""
         rng, road = self.rng, self.street.road
         speed = float(rng.uniform(2.0, 6.5)) if rng.uniform() < 0.85 else 0.0
         start = self.span[0] + rng.uniform(0.0, 10.0)
-        way = self.span[1] - self.span[0] + speed * self.crowd.times[-1]
-        for _ in range(self._count(way / 40.0)):
+        # Long enough for vehicles that reach the span only at the end of the scene.
+        length = self.span[1] - self.span[0] + speed * self.crowd.times[-1]
+        for _ in range(self._count(length / 40.0)):
             lateral = LANE_CENTER + rng.uniform(-0.2, 0.2)
             self.crowd.add(
                 self.drivers.draw(),
@@ -104,34 +121,35 @@ class Planner:
             start += rng.uniform(28.0, 44.0)
 
     def _fill_cycle_lanes(self) -> None:
-        """Ridden two-wheelers."""
+        """Places ridden two-wheelers."""
         rng, road = self.rng, self.street.road
         for side in (-1.0, 1.0):
             for _ in range(self._count(2.0)):
-                start, pace = rng.uniform(*self.span), rng.uniform(1.0, 5.0)
+                start, speed = rng.uniform(*self.span), rng.uniform(1.0, 5.0)
                 lateral = side * (CYCLE_CENTER + rng.uniform(-0.4, 0.4))
-                motion = LaneMotion(road, start, lateral, -side * pace, reverse=side > 0)
+                # Right-hand traffic: riders on the left side move against s.
+                motion = LaneMotion(road, start, lateral, -side * speed, reverse=side > 0)
                 self.crowd.add(self.riders.draw(), motion, ridden=True, on_road=True)
 
     def _fill_crossing(self) -> None:
-        """Vehicles that wait on the side street, and people who cross it."""
+        """Places waiting vehicles on the side street and pedestrians that cross it."""
         s = self.street.crossing
         for side in (-1.0, 1.0):
             for _ in range(self._count(1.0)):
                 lateral = side * self.rng.uniform(15.0, 21.0)
-                turn = -side * np.pi / 2 + self.rng.normal(0.0, 0.05)
-                motion = self._still(s - side * 2.4, lateral, turn)
+                yaw = -side * np.pi / 2 + self.rng.normal(0.0, 0.05)
+                motion = self._stationary(s - side * 2.4, lateral, yaw)
                 self.crowd.add(self.drivers.draw(), motion, on_road=True)
             for _ in range(self._count(1.0)):
                 x, y, heading = self.street.road.pose(
                     s + self.rng.uniform(-4, 4), side * SIDEWALK_CENTER
                 )
                 heading = heading + (np.pi if self.rng.uniform() < 0.5 else 0.0)
-                pace = self.rng.uniform(0.8, 1.6)
-                self.crowd.add("pedestrian", LineMotion(float(x), float(y), float(heading), pace))
+                speed = self.rng.uniform(0.8, 1.6)
+                self.crowd.add("pedestrian", LineMotion(float(x), float(y), float(heading), speed))
 
     def _fill_side(self, side: float) -> None:
-        """Parked vehicles at the kerb or in the yard behind it, small objects around them."""
+        """Places parked vehicles at the kerb or in the yards, with small objects around them."""
         s = self.span[0] + self.rng.uniform(0.0, 6.0)
         while s < self.span[1]:
             name = self.large.draw()
@@ -145,39 +163,42 @@ class Planner:
             s += length
 
     def _park(self, name: str, side: float, s: float, at_kerb: bool) -> None:
-        """Parks a vehicle along the kerb, or along it in the yard; gives up where all is taken."""
+        """Parks a vehicle at the kerb or in a yard, unless no free position is found."""
         rng, along = self.rng, np.pi if side > 0 else 0.0
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             if at_kerb:
-                turn = along + rng.normal(0.0, 0.03) + np.pi * (rng.uniform() < 0.15)
-                motion = self._still(s, side * (PARKING_CENTER + rng.uniform(-0.1, 0.2)), turn)
+                # 15 % are parked against the direction of traffic.
+                yaw = along + rng.normal(0.0, 0.03) + np.pi * (rng.uniform() < 0.15)
+                lateral = side * (PARKING_CENTER + rng.uniform(-0.1, 0.2))
+                motion = self._stationary(s, lateral, yaw)
             else:
                 lateral = side * (YARD_CENTER + rng.uniform(-2.0, 3.0))
-                turn = along + rng.normal(0.0, 0.1)
-                motion = self._still(s + rng.uniform(-1.5, 1.5), lateral, turn)
+                yaw = along + rng.normal(0.0, 0.1)
+                motion = self._stationary(s + rng.uniform(-1.5, 1.5), lateral, yaw)
             if self.crowd.add(name, motion):
                 return
 
     def _place_small(self, name: str, side: float, start: float, stop: float) -> None:
-        """Puts a small object between start and stop; gives up where all is taken."""
-        for _ in range(_TRIES):
-            if self.crowd.add(name, self._draw_small(name, side, start, stop), gap=_SPACE):
+        """Places a small object in [start, stop) along s, unless no free position is found."""
+        for _ in range(_ATTEMPTS):
+            if self.crowd.add(name, self._draw_small(name, side, start, stop), gap=_SMALL_GAP):
                 return
 
     def _draw_small(self, name: str, side: float, start: float, stop: float) -> LineMotion:
+        """Draws the motion of a small object in the zone where its class is found."""
         rng = self.rng
         s = rng.uniform(start, stop)
         if name == "pedestrian":
             lateral = side * rng.uniform(KERB + 0.3, SIDEWALK_EDGE - 0.3)
             walks = rng.uniform() < 0.6
-            turn = rng.choice((0.0, np.pi)) + rng.normal(0.0, 0.1) if walks else rng.uniform(-3, 3)
-            still = self._still(s, lateral, turn)
-            return LineMotion(still.x, still.y, still.heading, rng.uniform(0.7, 1.7) * walks)
+            yaw = rng.choice((0.0, np.pi)) + rng.normal(0.0, 0.1) if walks else rng.uniform(-3, 3)
+            pose = self._stationary(s, lateral, yaw)
+            return LineMotion(pose.x, pose.y, pose.heading, rng.uniform(0.7, 1.7) * walks)
         if name == "traffic_cone":
-            return self._still(s, side * rng.uniform(CYCLE_EDGE, KERB), rng.uniform(-3.1, 3.1))
+            return self._stationary(s, side * rng.uniform(CYCLE_EDGE, KERB), rng.uniform(-3.1, 3.1))
         if name == "barrier":
             lateral = side * rng.uniform(CYCLE_EDGE + 0.3, KERB + 1.2)
-            turn = np.pi / 2 * rng.integers(4) if rng.uniform() < 0.5 else np.pi / 2
-            return self._still(s, lateral, turn + rng.normal(0.0, 0.2))
+            yaw = np.pi / 2 * rng.integers(4) if rng.uniform() < 0.5 else np.pi / 2
+            return self._stationary(s, lateral, yaw + rng.normal(0.0, 0.2))
         lateral = side * rng.uniform(KERB - 1.5, SIDEWALK_EDGE)
-        return self._still(s, lateral, rng.uniform(-np.pi, np.pi))
+        return self._stationary(s, lateral, rng.uniform(-np.pi, np.pi))

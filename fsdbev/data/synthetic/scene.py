@@ -1,11 +1,11 @@
-"""One scene: simulates it, writes its images and sweeps, returns its table records.
-
-Times follow nuScenes. A sample has the lidar's time stamp, and its annotations hold then. Every
-camera fires up to 44 ms earlier and shows the world, moving objects included, at its own time from
-its own ego pose; so the box of a moving object leads its picture by speed times that lead (0.4 m at
-10 m/s), as it does in nuScenes.
+"""Simulation of one scene: writes images and sweeps, returns the records of the nuScenes tables.
 
 Shapes: A actors.
+
+Times follow nuScenes. The time stamp of a sample and of its annotations is that of the lidar. Every
+camera triggers up to 44 ms earlier and shows the world, including moving objects, at its own time
+and from its own ego pose. The box of a moving object is therefore ahead of its image by the speed
+times this lead (0.4 m at 10 m/s), as in nuScenes.
 """
 
 from __future__ import annotations
@@ -29,57 +29,72 @@ from .trajectory import rotation_z
 from .world import FRAME_PERIOD, World, build_world
 
 _JPEG_QUALITY = 92
+#: Microseconds since the epoch, 2023-11-14 as in the log table.
 _FIRST_TIMESTAMP = 1_700_000_000_000_000
+#: Microseconds between the starts of two scenes: scenes of at most 20 s do not overlap in time.
 _SCENE_INTERVAL = 100_000_000
-#: Key frames come this irregularly, cameras trigger this irregularly (+-, seconds).
+#: Maximum deviation of key frames and of camera triggers from their nominal times, seconds.
 _FRAME_JITTER, _CAMERA_JITTER = 0.004, 0.0005
+#: Standard deviation of the pixel noise, for colours in 0..1.
 _IMAGE_NOISE = 0.012
+#: Pixels by which the scene's noise field exceeds an image; every image uses a random crop.
 _NOISE_PAD = 61
 
 
 @dataclass(frozen=True)
 class SceneKey:
-    """Which scene: its split and its index in the split. Both and the seed decide its content."""
+    """Identity of a scene: its split and its index in the split.
+
+    With the options of the data set it determines the content of the scene.
+    """
 
     split: str
     index: int
 
     @property
     def number(self) -> int:
-        """Number in the scene's name and time."""
+        """Number of the scene, which is part of its name and its time stamps."""
         return 1 + self.index + MAX_SCENES * SPLITS.index(self.split)
 
     @property
     def name(self) -> str:
+        """Name of the scene in the scene table."""
         return f"scene-{self.number:04d}"
 
     @property
     def town(self) -> TownSlot:
-        """Where it lies: splits share no town."""
+        """Place of the scene; no town contains scenes of two splits."""
         return TownSlot.of(self.split, self.index)
 
     def generator(self, seed: int, stream: str) -> np.random.Generator:
-        """Random numbers of one stream ("world", "sensors", "noise") of this scene."""
+        """Returns the random generator of one stream: "world", "sensors" or "noise"."""
+        # Seeded by scene, so that no scene depends on the number of scenes or workers, and by
+        # stream, so that the world can be rebuilt without simulating the sensors.
         number = ("world", "sensors", "noise").index(stream)
         return np.random.default_rng([seed, SPLITS.index(self.split), self.index, number])
 
 
 @dataclass(frozen=True)
 class SceneResult:
-    """Table records of a scene, and (n, 2) global polygons of its road for the map."""
+    """Output of a scene.
+
+    Attributes:
+        tables: records of the scene for every table.
+        outline: (n, 2) polygons of road and sidewalks for the map, global frame, metres.
+    """
 
     tables: Tables
     outline: list[np.ndarray]
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """What the sensors saw of the actors at one key frame.
+class _KeyFrameRecord:
+    """Sensor measurements of the actors in one key frame.
 
     Attributes:
-        time: of the lidar.
-        points: (A,) lidar points on each actor.
-        covered, visible: (A,) pixels over all cameras, as in ``Picture``.
+        time: time of the lidar, microseconds from scene start.
+        points: (A,) number of lidar points on each actor.
+        covered, visible: (A,) numbers of pixels, summed over the cameras, as in ``Picture``.
     """
 
     time: int
@@ -89,13 +104,21 @@ class _Frame:
 
 
 def write_scene(root: str, version: str, options: SyntheticOptions, key: SceneKey) -> SceneResult:
-    """Writes the sensor files under ``root``; the records' file names are relative to it."""
+    """Simulates a scene and writes its images, sweeps and lidarseg labels.
+
+    Args:
+        root: data root; file names in the records are relative to it.
+        version: name of the data set version, part of all tokens.
+        options: options of the data set.
+        key: scene to write.
+    """
     writer = _SceneWriter(root, version, options, key)
     return SceneResult(writer.write(), key.town.outline(writer.world))
 
 
 class _SceneWriter:
-    """State of one scene while it is written. Times are whole microseconds from scene start."""
+    """State of one scene while it is written. Times are integer microseconds from scene start, the
+    unit of nuScenes time stamps."""
 
     def __init__(self, root: str, version: str, options: SyntheticOptions, key: SceneKey) -> None:
         self.root, self.version, self.options, self.key = root, version, options, key
@@ -103,6 +126,7 @@ class _SceneWriter:
         self.street2global = key.town.street2global(self.world)
         self.sensor_rng = key.generator(options.seed, "sensors")
         self.noise_rng = key.generator(options.seed, "noise")
+        # One noise field per scene, cropped at random for every image: cheaper than new noise.
         width, height = options.image_size
         shape = (height + _NOISE_PAD, width + _NOISE_PAD, 3)
         self.noise = self.noise_rng.standard_normal(shape, dtype=np.float32) * _IMAGE_NOISE
@@ -111,27 +135,28 @@ class _SceneWriter:
         self.logfile = f"synth-{options.seed}-{key.name}"
 
     def write(self) -> Tables:
-        """Simulates frame by frame, then chains the records."""
+        """Simulates the key frames in order of time, then links the records; returns the tables."""
         self._add_log_and_rig()
-        frames = []
-        for index in range(self.options.frames):
-            frames.append(self._write_frame(index))
+        frames = [self._write_frame(index) for index in range(self.options.frames)]
         for sensor in self.rig:
-            channel = self._token("calibrated_sensor", sensor.channel)
+            calibration = self._token("calibrated_sensor", sensor.channel)
             rows = self.tables["sample_data"]
-            link([row for row in rows if row["calibrated_sensor_token"] == channel])
+            link([row for row in rows if row["calibrated_sensor_token"] == calibration])
         link(self.tables["sample"])
         self._add_scene()
         self._add_annotations(frames)
         return self.tables
 
     def _token(self, *key: object) -> str:
+        """Returns a token that is unique across scenes, seeds and versions."""
         return token(self.version, self.options.seed, self.key.name, *key)
 
-    def _stamp(self, time: int) -> int:
+    def _timestamp(self, time: int) -> int:
+        """Converts microseconds from scene start to microseconds since the epoch."""
         return _FIRST_TIMESTAMP + self.key.number * _SCENE_INTERVAL + time
 
     def _add_log_and_rig(self) -> None:
+        """Adds the records of the log and of the calibrated sensors."""
         self.tables["log"].append(
             {
                 "token": self._token("log"),
@@ -154,6 +179,7 @@ class _SceneWriter:
             )
 
     def _add_scene(self) -> None:
+        """Adds the scene record; the samples must be complete."""
         samples = self.tables["sample"]
         self.tables["scene"].append(
             {
@@ -167,10 +193,11 @@ class _SceneWriter:
             }
         )
 
-    def _write_frame(self, index: int) -> _Frame:
+    def _write_frame(self, index: int) -> _KeyFrameRecord:
+        """Writes the sensor files of one key frame and adds its sample record."""
         jitter = self.sensor_rng.uniform(-_FRAME_JITTER, _FRAME_JITTER)
         time = round(1e6 * (index * FRAME_PERIOD + jitter))
-        sample = {"token": self._token("sample", index), "timestamp": self._stamp(time)}
+        sample = {"token": self._token("sample", index), "timestamp": self._timestamp(time)}
         sample["scene_token"] = self._token("scene")
         self.tables["sample"].append(sample)
         count = len(self.world.actors)
@@ -178,6 +205,7 @@ class _SceneWriter:
         for sensor in self.rig:
             if sensor.is_camera:
                 jitter = self.sensor_rng.uniform(-_CAMERA_JITTER, _CAMERA_JITTER)
+                # Not after the lidar: the sample's time stamp is its latest.
                 trigger = time - max(round(1e6 * (sensor.lead + jitter)), 0)
                 picture = self._write_image(sensor, index, trigger)
                 covered += picture.covered
@@ -185,17 +213,27 @@ class _SceneWriter:
             else:
                 owner = self._write_sweep(sensor, index, time).owner
                 points += np.bincount(owner[owner >= 0], minlength=count)
-        return _Frame(time, points, covered, visible)
+        return _KeyFrameRecord(time, points, covered, visible)
 
     def _add_sample_data(self, sensor: Sensor, index: int, time: int, suffix: str) -> dict:
-        """Adds the records of one sensor's data, with the ego pose at its own time."""
+        """Adds the sample_data and ego_pose records of one sensor at its own time.
+
+        Args:
+            sensor: camera or lidar.
+            index: key frame.
+            time: microseconds from scene start.
+            suffix: ending of the file name.
+
+        Returns:
+            The sample_data record.
+        """
         name = self._token("sample_data", sensor.channel, index)
         ego2global = self.street2global @ self.world.ego.ego2street(time / 1e6)
-        stamp = self._stamp(time)
+        timestamp = self._timestamp(time)
         self.tables["ego_pose"].append(
             {
                 "token": name,
-                "timestamp": stamp,
+                "timestamp": timestamp,
                 "rotation": quaternion(ego2global[:3, :3]),
                 "translation": ego2global[:3, 3].tolist(),
             }
@@ -207,17 +245,18 @@ class _SceneWriter:
             "sample_token": self._token("sample", index),
             "ego_pose_token": name,
             "calibrated_sensor_token": self._token("calibrated_sensor", sensor.channel),
-            "timestamp": stamp,
+            "timestamp": timestamp,
             "fileformat": "jpg" if sensor.is_camera else "pcd",
             "is_key_frame": True,
             "height": height,
             "width": width,
-            "filename": f"samples/{sensor.channel}/{stem}__{stamp}{suffix}",
+            "filename": f"samples/{sensor.channel}/{stem}__{timestamp}{suffix}",
         }
         self.tables["sample_data"].append(record)
         return record
 
     def _write_image(self, sensor: Sensor, index: int, time: int) -> Picture:
+        """Renders and writes the image of a camera at ``time`` and adds its records."""
         world, seconds = self.world, time / 1e6
         parts = Parts.concatenate([world.parts_at(seconds), world.shadows_at(seconds)])
         cam2street = world.ego.ego2street(seconds) @ sensor.sensor2ego
@@ -232,6 +271,7 @@ class _SceneWriter:
         return picture
 
     def _write_sweep(self, sensor: Sensor, index: int, time: int) -> Sweep:
+        """Simulates and writes the sweep and its lidarseg labels at ``time``, adds the records."""
         seconds = time / 1e6
         lidar2street = self.world.ego.ego2street(seconds) @ sensor.sensor2ego
         sweep = scan(
@@ -250,21 +290,26 @@ class _SceneWriter:
         )
         return sweep
 
-    def _add_annotations(self, frames: list[_Frame]) -> None:
-        """Each actor from the first to the last frame where it has a lidar point or a pixel."""
+    def _add_annotations(self, frames: list[_KeyFrameRecord]) -> None:
+        """Adds the instances and annotations of all actors.
+
+        An actor is annotated without gaps from the first to the last key frame in which it has a
+        lidar point or a visible pixel.
+        """
         points = np.stack([frame.points for frame in frames])
         covered = np.stack([frame.covered for frame in frames])
         visible = np.stack([frame.visible for frame in frames])
         poses = np.stack([self.world.poses_at(f.time / 1e6) for f in frames])
         for actor in range(len(self.world.actors)):
-            seen = np.flatnonzero((points[:, actor] > 0) | (visible[:, actor] > 0))
-            if not len(seen):
+            observed = np.flatnonzero((points[:, actor] > 0) | (visible[:, actor] > 0))
+            if not len(observed):
                 continue
             chain = []
-            for index in range(seen[0], seen[-1] + 1):
-                share = visible[index, actor] / max(covered[index, actor], 1)
+            for index in range(observed[0], observed[-1] + 1):
+                # An actor outside of all images covers no pixel and has visibility 0.
+                fraction = visible[index, actor] / max(covered[index, actor], 1)
                 record = self._annotation(actor, index, poses[index, actor], frames[index].time)
-                record["visibility_token"] = catalog.visibility_token(share)
+                record["visibility_token"] = catalog.visibility_token(fraction)
                 record["num_lidar_pts"] = int(points[index, actor])
                 chain.append(record)
             link(chain)
@@ -280,6 +325,14 @@ class _SceneWriter:
             )
 
     def _annotation(self, index: int, frame: int, pose: np.ndarray, time: int) -> dict:
+        """Returns the sample_annotation record of an actor, without visibility and lidar points.
+
+        Args:
+            index: actor.
+            frame: key frame.
+            pose: (3,) x, y (m) and heading (rad) of the actor, street frame.
+            time: microseconds from scene start.
+        """
         actor = self.world.actors[index]
         length, width, height = actor.size
         x, y, heading = pose
@@ -293,6 +346,7 @@ class _SceneWriter:
             "visibility_token": "",
             "attribute_tokens": [token("attribute", attribute)] if attribute else [],
             "translation": center[:3].tolist(),
+            # nuScenes' order: width, length, height.
             "size": [width, length, height],
             "rotation": quaternion(rotation),
             "num_lidar_pts": 0,

@@ -1,4 +1,7 @@
-"""The sensor rig: six cameras and a lidar with nuScenes-like calibration and trigger times."""
+"""Sensor rig: six cameras and a lidar with calibration and trigger times like those of nuScenes.
+
+Frames: camera x right, y down, z forward; ego x forward, y left, z up, origin on the ground.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,22 @@ from fsdbev.structures import CAMERA_AXES
 from .trajectory import rotation_x, rotation_z
 
 LIDAR = "LIDAR_TOP"
-#: Image size (width, height) that the focal lengths below are for.
+#: (width, height) to which the intrinsics in ``CAMERA_SPECS`` refer, pixels.
 _REFERENCE_SIZE = (1600, 900)
 
 
 @dataclass(frozen=True)
 class CameraSpec:
-    """A camera at 1600x900: yaw from straight ahead in degrees, position in the ego frame in
-    metres, focal length and principal point in pixels, trigger time before the lidar's in s."""
+    """Nominal calibration of a camera.
+
+    Attributes:
+        channel: name of the sensor.
+        yaw: angle of the optical axis from the ego x axis, degrees, positive to the left.
+        position: (x, y, z) in the ego frame, metres.
+        focal: focal length at 1600 x 900, pixels.
+        center: principal point at 1600 x 900, pixels.
+        lead: time from the trigger of the camera to that of the lidar, seconds.
+    """
 
     channel: str
     yaw: float
@@ -28,7 +39,7 @@ class CameraSpec:
     lead: float
 
 
-#: In nuScenes' firing order: the cameras follow the lidar's turn.
+#: In the firing order of nuScenes, whose cameras follow the turn of the lidar.
 CAMERA_SPECS = (
     CameraSpec("CAM_FRONT_LEFT", 55.2, (1.52, 0.49, 1.51), 1272.6, (826.6, 479.8), 0.0431),
     CameraSpec("CAM_FRONT", 0.3, (1.70, 0.02, 1.51), 1266.4, (816.3, 491.5), 0.0355),
@@ -42,8 +53,14 @@ _LIDAR_POSITION = (0.944, 0.0, 1.84)
 
 @dataclass(frozen=True)
 class Sensor:
-    """A mounted sensor: (4, 4) sensor2ego, (3, 3) intrinsics or None for the lidar, trigger time
-    before the lidar's in seconds."""
+    """A calibrated sensor of a vehicle.
+
+    Attributes:
+        channel: name of the sensor.
+        sensor2ego: (4, 4) pose.
+        intrinsics: (3, 3) in pixels; None for the lidar.
+        lead: time from the trigger of the sensor to that of the lidar, seconds.
+    """
 
     channel: str
     sensor2ego: np.ndarray
@@ -52,12 +69,23 @@ class Sensor:
 
     @property
     def is_camera(self) -> bool:
+        """Whether the sensor is a camera."""
         return self.intrinsics is not None
 
 
 def draw_rig(image_size: tuple[int, int], rng: np.random.Generator) -> list[Sensor]:
-    """The rig of one vehicle: nuScenes-like, each mounting off by some tenths of a degree and up
-    to a centimetre. The lidar is last."""
+    """Draws the rig of one vehicle: the nominal calibration with small deviations.
+
+    Angles deviate by up to 0.6 degrees (0.5 and 0.8 for the lidar), positions of cameras by up to
+    1 cm, focal lengths by up to 0.5 %.
+
+    Args:
+        image_size: (width, height) in pixels.
+        rng: random generator.
+
+    Returns:
+        The cameras in firing order, then the lidar.
+    """
     scale = np.array(image_size) / np.array(_REFERENCE_SIZE)
     sensors = []
     for spec in CAMERA_SPECS:
@@ -74,12 +102,14 @@ def draw_rig(image_size: tuple[int, int], rng: np.random.Generator) -> list[Sens
         position = np.array(spec.position) + rng.uniform(-0.01, 0.01, size=3)
         sensors.append(Sensor(spec.channel, _mount(rotation, position), intrinsics, spec.lead))
     tilt = rotation_x(np.radians(rng.uniform(-0.8, 0.8)))
+    # LIDAR_TOP of nuScenes has x to the right and y forward, -90 degrees from the ego axes.
     lidar = rotation_z(np.radians(-90.0 + rng.uniform(-0.5, 0.5))) @ tilt
     sensors.append(Sensor(LIDAR, _mount(lidar, np.array(_LIDAR_POSITION)), None, 0.0))
     return sensors
 
 
 def _mount(rotation: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Returns the (4, 4) pose of a (3, 3) rotation and a (3,) position."""
     sensor2ego = np.eye(4)
     sensor2ego[:3, :3] = rotation
     sensor2ego[:3, 3] = position

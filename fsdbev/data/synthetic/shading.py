@@ -1,6 +1,9 @@
-"""Colours of boxes, ground and sky: Lambert's law with a sun, procedural patterns.
+"""Colours of boxes, ground and sky: diffuse reflection of sun and sky light, procedural patterns.
 
 Shapes: n pixels, P parts.
+
+Diffuse surfaces follow Lambert's cosine law: the brightness is proportional to the cosine of the
+angle between the surface normal and the direction of the sun.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from .raycast import BoxesInSensor
 from .street import Street
 from .world import Light
 
-#: Beyond this distance (m) the ground is drawn as haze.
+#: Depth in metres beyond which the ground has the colour of the horizon.
 _GROUND_END = 300.0
+#: Factor on the brightness of the ground in a shadow.
 _SHADOW_LEVEL = 0.5
+#: Metres from one floor of a building to the next.
 _FLOOR_HEIGHT = 3.0
 
 
@@ -26,16 +31,27 @@ def shade_boxes(
     parts: Parts,
     light: Light,
 ) -> np.ndarray:
-    """(n, 3) colours of the parts hit by rays (x, y, 1) at (n,) depths."""
+    """Returns the (n, 3) colours at the points where rays hit parts.
+
+    Args:
+        rays: (n,) x and (n,) y of the ray directions (x, y, 1), camera frame.
+        depth: (n,) depths of the hits, metres.
+        part: (n,) indices of the parts hit.
+        boxes: P boxes relative to the camera.
+        parts: the same P boxes with their colours.
+        light: light of the scene.
+    """
     m = boxes.sensor2box
     local = m[:, :, 0][part] * rays[0][:, None]
     local += m[:, :, 1][part] * rays[1][:, None]
     local += m[:, :, 2][part]
     local *= depth[:, None]
     local += boxes.origin[part]
-    share = np.abs(local) / boxes.half[part]
-    axis = np.where(share[:, 0] > share[:, 1], 0, 1)
-    axis[share[:, 2] > np.maximum(share[:, 0], share[:, 1])] = 2
+    # A point on the surface is on the face of the axis with the largest coordinate relative to the
+    # half extent; rounding keeps it from being exactly 1.
+    relative = np.abs(local) / boxes.half[part]
+    axis = np.where(relative[:, 0] > relative[:, 1], 0, 1)
+    axis[relative[:, 2] > np.maximum(relative[:, 0], relative[:, 1])] = 2
     positive = local[np.arange(len(part)), axis] > 0
     color = _patterned(local, axis, part, boxes.half, parts)
     level = _face_levels(parts, light)[part, axis, positive.astype(np.int8)]
@@ -43,11 +59,12 @@ def shade_boxes(
 
 
 def _face_levels(parts: Parts, light: Light) -> np.ndarray:
-    """(P, 3, 2) float32 brightness of each part's faces: axis, negative or positive side."""
+    """Returns (P, 3, 2) float32 brightness of the faces: axis, negative or positive side."""
     toward_sun = np.einsum("pia,i->pa", parts.rotation, light.sun)
     upward = parts.rotation[:, 2, :]
     levels = []
     for sign in (-1.0, 1.0):
+        # Faces that point up receive more light from the sky.
         ambient = light.ambient * (0.82 + 0.18 * sign * upward)
         levels.append(ambient + (1.15 - light.ambient) * np.maximum(sign * toward_sun, 0.0))
     return (np.stack(levels, axis=-1) * light.exposure).astype(np.float32)
@@ -56,33 +73,46 @@ def _face_levels(parts: Parts, light: Light) -> np.ndarray:
 def _patterned(
     local: np.ndarray, axis: np.ndarray, part: np.ndarray, half: np.ndarray, parts: Parts
 ) -> np.ndarray:
-    """(n, 3) colours of surface points given in their part's axes, before lighting."""
+    """Returns (n, 3) colours of surface points before lighting.
+
+    Args:
+        local: (n, 3) points in the axes of their parts, metres.
+        axis: (n,) axis of the face.
+        part: (n,) indices of the parts.
+        half: (P, 3) half extents.
+        parts: P parts with colours and patterns.
+    """
     color = parts.color[part]
     pattern = parts.pattern[part]
     for kind, covers in ((STRIPES, _stripes), (DIAGONAL, _diagonals), (WINDOWS, _windows)):
         index = np.flatnonzero(pattern == kind)
         if len(index):
-            which = part[index]
-            hit = index[covers(local[index], axis[index], half[which], parts.scale[which])]
-            color[hit] = parts.color2[part[hit]]
+            owner = part[index]
+            covered = index[covers(local[index], axis[index], half[owner], parts.scale[owner])]
+            color[covered] = parts.color2[part[covered]]
     return color
 
 
+# The three patterns share a signature: (n, 3) points, (n,) axis of the face, (n, 3) half extents,
+# (n,) period -> (n,) whether the second colour applies.
 def _stripes(
     local: np.ndarray, axis: np.ndarray, half: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
+    """Selects stripes across the part's x axis."""
     return (local[:, 0] / scale) % 1.0 < 0.5
 
 
 def _diagonals(
     local: np.ndarray, axis: np.ndarray, half: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
+    """Selects diagonal stripes in the part's y-z plane."""
     return ((local[:, 1] + 0.6 * local[:, 2]) / scale) % 1.0 < 0.5
 
 
 def _windows(
     local: np.ndarray, axis: np.ndarray, half: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
+    """Selects windows on the side faces: columns by the period, rows by the floors."""
     along = np.where(axis == 0, local[:, 1], local[:, 0]) / scale % 1.0
     floors = np.maximum(np.round(2 * half[:, 2] / _FLOOR_HEIGHT), 1.0)
     level = (local[:, 2] / (2 * half[:, 2]) + 0.5) * floors % 1.0
@@ -96,9 +126,18 @@ def shade_ground(
     light: Light,
     shadow: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ground or sky along rays (x, y, 1): (n, 3) colours and (n,) depths, inf for the sky."""
+    """Returns (n, 3) colours and (n,) depths of ground or sky along rays; the sky has depth inf.
+
+    Args:
+        rays: (n,) x and (n,) y of the ray directions (x, y, 1), camera frame.
+        cam2street: (4, 4) pose of the camera.
+        street: ground surface.
+        light: light of the scene.
+        shadow: (n,) bool, whether a shadow covers the ground.
+    """
     m, position = cam2street[:3].astype(np.float32)[:, :3], cam2street[:3, 3].astype(np.float32)
     x, y, z = (m[i, 0] * rays[0] + m[i, 1] * rays[1] + m[i, 2] for i in range(3))
+    # Rays closer to the horizon would hit the ground beyond 10 km per metre of camera height.
     below = z < -1e-4
     depth = np.where(below, -position[2] / np.where(below, z, -1.0), np.float32(np.inf))
     ground = np.flatnonzero(depth < _GROUND_END)
@@ -112,7 +151,7 @@ def shade_ground(
 
 
 def _sky(rise: np.ndarray, light: Light) -> np.ndarray:
-    """(n, 3) float32 sky colours at sines of elevation."""
-    share = np.sqrt(np.clip(rise * 1.6, 0.0, 1.0)).astype(np.float32)[:, None]
+    """Returns (n, 3) float32 sky colours at (n,) sines of the elevation."""
+    blend = np.sqrt(np.clip(rise * 1.6, 0.0, 1.0)).astype(np.float32)[:, None]
     zenith, horizon = light.zenith.astype(np.float32), light.horizon.astype(np.float32)
-    return horizon + share * (zenith - horizon)
+    return horizon + blend * (zenith - horizon)

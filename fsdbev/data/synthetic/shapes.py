@@ -1,6 +1,8 @@
-"""What each of the ten classes looks like: a few boxes that fill the annotation box.
+"""Shapes of the ten classes: a few boxes that fill the annotation box.
 
-Every function takes a ShapeBuilder of the object's size and draws colours from the generator.
+The functions in ``SHAPES`` have a common signature: a ShapeBuilder of the object's size, a random
+generator for colours and variants, and the keywords ``ridden``, ``moving`` and ``worker``, of which
+every class uses those that apply to it. Coordinates are fractions, see ShapeBuilder.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ _TAIL: Color = (0.75, 0.05, 0.05)
 _WHITE: Color = (0.93, 0.93, 0.92)
 _RED: Color = (0.85, 0.08, 0.08)
 
-# Every class has a paint of its own, since a small network has minutes to learn them apart.
+# Every class has its own hue, so that a small network learns to separate the classes in minutes.
 _CAR_COLORS = ((0.08, 0.18, 0.72), (0.14, 0.32, 0.85), (0.30, 0.48, 0.92))
 _TRUCK_COLORS = ((0.72, 0.08, 0.08), (0.60, 0.10, 0.08), (0.82, 0.14, 0.10))
 _BUS_COLORS = ((0.08, 0.55, 0.22), (0.12, 0.66, 0.30), (0.20, 0.60, 0.15))
@@ -32,20 +34,22 @@ _TROUSERS = ((0.12, 0.14, 0.25), (0.10, 0.10, 0.12), (0.30, 0.26, 0.24))
 _SKINS = ((0.96, 0.80, 0.69), (0.80, 0.58, 0.44), (0.50, 0.33, 0.24))
 
 
-def _pick(colors: tuple[Color, ...], rng: np.random.Generator) -> Color:
+def _draw_color(colors: tuple[Color, ...], rng: np.random.Generator) -> Color:
+    """Draws one of the colours and varies its brightness."""
     base = np.array(colors[int(rng.integers(len(colors)))])
     return tuple(float(v) for v in np.clip(base * rng.uniform(0.88, 1.1), 0.0, 1.0))
 
 
 def _wheels(shape: ShapeBuilder, axles: tuple[float, ...], radius: float, top: float) -> None:
-    """Tyres that stand out of a body whose sides are at y +- 0.96."""
+    """Adds a pair of tyres at each axle; they protrude from a body whose sides are at y +-0.96."""
     for x in axles:
         for side in (-0.985, 0.705):
             shape.box((x - radius, x + radius), (side, side + 0.28), (0.0, top), _TYRE)
 
 
 def car(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
-    paint = _pick(_CAR_COLORS, rng)
+    """Builds a saloon or a hatchback."""
+    paint = _draw_color(_CAR_COLORS, rng)
     shape.box((-0.985, 0.985), (-0.96, 0.96), (0.14, 0.54), paint)
     shape.box((-0.97, 0.97), (-1, 1), (0.40, 0.56), paint)
     hatch = rng.uniform() < 0.4
@@ -61,7 +65,8 @@ def car(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
 
 
 def truck(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
-    cab, cargo = _pick(_TRUCK_COLORS, rng), _pick(_TRUCK_COLORS, rng)
+    """Builds a box truck."""
+    cab, cargo = _draw_color(_TRUCK_COLORS, rng), _draw_color(_TRUCK_COLORS, rng)
     shape.box((-0.99, 0.94), (-0.6, 0.6), (0.14, 0.34), (0.16, 0.16, 0.17))
     shape.box((-0.985, 0.42), (-1, 1), (0.33, 1.0), cargo)
     shape.box((0.48, 0.985), (-0.94, 0.94), (0.16, 0.80), cab)
@@ -74,7 +79,8 @@ def truck(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
 
 
 def bus(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
-    paint = _pick(_BUS_COLORS, rng)
+    """Builds a city bus."""
+    paint = _draw_color(_BUS_COLORS, rng)
     shape.box((-0.985, 0.985), (-0.97, 0.97), (0.09, 0.97), paint)
     shape.box((-0.9, 0.86), (-1, 1), (0.48, 0.80), paint, pattern=WINDOWS, color2=_GLASS, scale=1.4)
     shape.box((-0.96, 0.96), (-0.985, 0.985), (0.36, 0.42), _WHITE)
@@ -89,7 +95,8 @@ def bus(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
 
 
 def trailer(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
-    side = _pick(_TRAILER_COLORS, rng)
+    """Builds a ribbed box trailer with three axles."""
+    side = _draw_color(_TRAILER_COLORS, rng)
     rib = tuple(0.82 * v for v in side)
     shape.box((-0.985, 1), (-1, 1), (0.30, 1.0), side, pattern=STRIPES, color2=rib, scale=0.9)
     shape.box((-0.98, 0.98), (-1, 1), (0.26, 0.30), _RED, pattern=STRIPES, color2=_WHITE, scale=0.8)
@@ -103,7 +110,8 @@ def trailer(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
 
 
 def construction_vehicle(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
-    paint = _pick(_CONSTRUCTION_COLORS, rng)
+    """Builds an excavator or a wheel loader."""
+    paint = _draw_color(_CONSTRUCTION_COLORS, rng)
     if rng.uniform() < 0.6:
         _excavator(shape, paint)
     else:
@@ -135,6 +143,7 @@ def _loader(shape: ShapeBuilder, paint: Color) -> None:
 
 
 def barrier(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
+    """Builds a red and white barrier."""
     first, second = (_RED, _WHITE) if rng.uniform() < 0.75 else (_WHITE, _RED)
     for y in (-0.86, 0.62):
         shape.box((-1, 1), (y, y + 0.24), (0.0, 0.14), (0.20, 0.20, 0.20))
@@ -144,8 +153,10 @@ def barrier(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
 
 
 def motorcycle(shape: ShapeBuilder, rng: np.random.Generator, *, ridden: bool, **_: bool) -> None:
+    """Builds a motorcycle, with a rider if it is ridden."""
+    # The annotation box of a ridden two-wheeler includes the rider, so the machine is lower in it.
     top = 0.78 if ridden else 1.0
-    paint = _pick(_MOTORCYCLE_COLORS, rng)
+    paint = _draw_color(_MOTORCYCLE_COLORS, rng)
     for x in (-0.68, 0.68):
         shape.box((x - 0.32, x + 0.32), (-0.18, 0.18), (0.10 * top, 0.40 * top), _TYRE)
         shape.box((x - 0.20, x + 0.20), (-0.18, 0.18), (0.0, 0.50 * top), _TYRE)
@@ -163,8 +174,9 @@ def motorcycle(shape: ShapeBuilder, rng: np.random.Generator, *, ridden: bool, *
 
 
 def bicycle(shape: ShapeBuilder, rng: np.random.Generator, *, ridden: bool, **_: bool) -> None:
+    """Builds a bicycle, with a rider if it is ridden."""
     top = 0.63 if ridden else 1.0
-    paint = _pick(_BICYCLE_COLORS, rng)
+    paint = _draw_color(_BICYCLE_COLORS, rng)
     for x in (-0.62, 0.62):
         _spoked_wheel(shape, x, 0.37, 0.31 * top)
     hub, seat, head = (-0.62, 0, 0.31 * top), (-0.22, 0, 0.80 * top), (0.42, 0, 0.82 * top)
@@ -180,8 +192,9 @@ def bicycle(shape: ShapeBuilder, rng: np.random.Generator, *, ridden: bool, **_:
 
 
 def _spoked_wheel(shape: ShapeBuilder, x: float, reach: float, middle: float) -> None:
-    """An open ring of eight beams; its outer edge reaches x +- reach and z 0 .. 2 middle."""
+    """Adds an open ring of eight beams whose outer edge is at x +- reach and z 0 .. 2 middle."""
     angles = np.pi / 8 + np.arange(9) * np.pi / 4
+    # The axes of the beams are inside the rim, which their outer faces reach.
     inner = 0.93
     rim = [(x + reach * inner * np.cos(a), 0.0, middle * (1 + inner * np.sin(a))) for a in angles]
     for start, end in zip(rim[:-1], rim[1:], strict=True):
@@ -197,14 +210,15 @@ def _rider(
     hands: tuple[float, float],
     helmet: bool,
 ) -> None:
-    trousers, skin = _pick(_TROUSERS, rng), _pick(_SKINS, rng)
+    """Adds a rider; ``seat`` and ``hands`` are (x, z) positions."""
+    trousers, skin = _draw_color(_TROUSERS, rng), _draw_color(_SKINS, rng)
     x, z = seat
     for y in (-0.45, 0.45):
         shape.beam((x, y * 0.6, z), (x + 0.28, y, 0.42), (0.14, 0.13), trousers)
         shape.beam((x + 0.27, y, 0.44), (x + 0.12, y, 0.14), (0.11, 0.11), trousers)
         shape.beam((x + 0.22, y, 0.80), (hands[0], y * 1.5, hands[1]), (0.09, 0.09), shirt)
     shape.beam((x, 0, z), (x + 0.22, 0, 0.86), (0.24, 0.40), shirt)
-    crown = _pick((_RED, _WHITE, (0.1, 0.1, 0.1)), rng) if helmet else (0.20, 0.13, 0.08)
+    crown = _draw_color((_RED, _WHITE, (0.1, 0.1, 0.1)), rng) if helmet else (0.20, 0.13, 0.08)
     shape.box((x + 0.14, x + 0.40), (-0.30, 0.30), (0.86, 0.95), skin)
     shape.box((x + 0.12, x + 0.42), (-0.34, 0.34), (0.93, 1.0), crown)
 
@@ -212,9 +226,11 @@ def _rider(
 def pedestrian(
     shape: ShapeBuilder, rng: np.random.Generator, *, moving: bool, worker: bool, **_: bool
 ) -> None:
-    shirt, trousers = _pick(_PEDESTRIAN_COLORS, rng), _pick(_TROUSERS, rng)
-    skin = _pick(_SKINS, rng)
-    leg, arm = ((0.09 * shape.size[2], share * shape.size[2]) for share in (0.09, 0.05))
+    """Builds a standing or walking pedestrian; workers wear a helmet and a reflective stripe."""
+    shirt, trousers = _draw_color(_PEDESTRIAN_COLORS, rng), _draw_color(_TROUSERS, rng)
+    skin = _draw_color(_SKINS, rng)
+    # Limbs scale with the height: children have thinner ones.
+    leg, arm = ((0.09 * shape.size[2], width * shape.size[2]) for width in (0.09, 0.05))
     stride, shoe_span = (0.78, (-0.22, 0.22)) if moving else (0.0, (-0.75, 1.0))
     back, chest = (-0.34, 0.34) if moving else (-1.0, 0.85)
     for y, swing in ((-0.32, stride), (0.32, -stride)):
@@ -228,12 +244,13 @@ def pedestrian(
     if worker:
         shape.box((back, chest), (-0.64, 0.64), (0.60, 0.66), (0.95, 0.95, 0.30))
     shape.box((back, chest), (-0.30, 0.30), (0.86, 0.97), skin)
-    hair = (0.98, 0.85, 0.10) if worker else _pick(((0.1, 0.07, 0.05), (0.35, 0.2, 0.1)), rng)
+    hair = (0.98, 0.85, 0.10) if worker else _draw_color(((0.1, 0.07, 0.05), (0.35, 0.2, 0.1)), rng)
     shape.box((back, 0.8 * chest), (-0.33, 0.33), (0.94, 1.0), hair)
 
 
 def traffic_cone(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> None:
-    orange = _pick(((1.0, 0.42, 0.05), (1.0, 0.50, 0.08)), rng)
+    """Builds a cone of stacked layers with two white rings."""
+    orange = _draw_color(((1.0, 0.42, 0.05), (1.0, 0.50, 0.08)), rng)
     shape.box((-1, 1), (-1, 1), (0.0, 0.07), tuple(0.7 * v for v in orange))
     layers = 8
     for i in range(layers):
@@ -242,6 +259,7 @@ def traffic_cone(shape: ShapeBuilder, rng: np.random.Generator, **_: bool) -> No
         shape.box((-reach, reach), (-reach, reach), (low, high), _WHITE if i in (3, 5) else orange)
 
 
+#: Detection class -> function that adds its boxes to a ShapeBuilder.
 SHAPES: dict[str, Callable[..., None]] = {
     "car": car,
     "truck": truck,

@@ -1,4 +1,4 @@
-"""Records of nuScenes' tables: tokens, the tables every version has, and table files."""
+"""Records of nuScenes tables: tokens, links, tables shared by all data sets, and JSON files."""
 
 from __future__ import annotations
 
@@ -29,22 +29,24 @@ TABLE_NAMES = (
     "visibility",
 )
 
+#: Table name -> records.
 Tables = dict[str, list[dict]]
 
 
 def token(*key: object) -> str:
-    """32 hex digits that depend on the key only."""
+    """Returns 32 hex digits, the format of nuScenes tokens, that depend on the key only."""
+    # A hash instead of random tokens: the same options produce the same files.
     text = "/".join(str(part) for part in key)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def empty_tables() -> Tables:
-    """All tables without records."""
+    """Returns all tables without records."""
     return {name: [] for name in TABLE_NAMES}
 
 
 def common_tables() -> Tables:
-    """The tables that are the same for every synthetic data set."""
+    """Returns new tables with the records that are the same for every synthetic data set."""
     tables = empty_tables()
     for index, name in enumerate(CATEGORIES):
         tables["category"].append(
@@ -65,7 +67,7 @@ def common_tables() -> Tables:
 
 
 def link(records: list[dict]) -> None:
-    """Fills ``prev`` and ``next`` along a chain of records with the token of the neighbour."""
+    """Sets ``prev`` and ``next`` of a chain of records in place, "" at the ends as in nuScenes."""
     for record, before, after in zip(
         records, [None, *records[:-1]], [*records[1:], None], strict=True
     ):
@@ -74,18 +76,19 @@ def link(records: list[dict]) -> None:
 
 
 def quaternion(rotation: np.ndarray) -> list[float]:
-    """(3, 3) rotation -> unit quaternion w, x, y, z."""
+    """Converts a (3, 3) rotation to a unit quaternion (w, x, y, z)."""
     return [float(v) for v in Quaternion(matrix=rotation, rtol=1e-6, atol=1e-6).normalised]
 
 
 def write_tables(tables: Tables, folder: str) -> None:
-    """One JSON file a table."""
+    """Writes one JSON file per table into ``folder``."""
     for name, records in tables.items():
         write_json(records, os.path.join(folder, f"{name}.json"))
 
 
 def write_json(content: object, path: str) -> None:
-    """Compact JSON that ends with a line feed."""
+    """Writes compact JSON that ends with a line feed."""
+    # newline="\n": the same bytes on Windows.
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         json.dump(content, file, separators=(",", ":"))
         file.write("\n")

@@ -1,4 +1,7 @@
-"""A scene's world: the street, the ego vehicle, who moves, what stands, and the light."""
+"""World of a scene: street, ego vehicle, annotated objects, scenery and light.
+
+Shapes: A actors, P parts.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,24 @@ from .trajectory import EgoTrajectory, Road, rotation_z
 
 #: Seconds between key frames.
 FRAME_PERIOD = 0.5
-#: Objects stand from this far behind the start to this far beyond the end of the ego's way, m.
+#: Metres by which the section with objects extends behind the first and ahead of the last ego pose.
 BEHIND, AHEAD = 24.0, 26.0
-#: How far a shadow's middle lies from its object, as a share of the full length of the shadow.
-_SHADOW_LEAN = 0.25
+#: Distance of a shadow's centre from its object, as a fraction of the length of the shadow.
+_SHADOW_OFFSET = 0.25
+#: (length, width) of the ego vehicle, metres.
 _EGO_SIZE = (4.7, 2.0)
 
 
 @dataclass(frozen=True)
 class Light:
-    """Unit vector to the sun, ambient share of the light, exposure, RGB of zenith and horizon."""
+    """Light of a scene.
+
+    Attributes:
+        sun: (3,) unit vector to the sun, street frame.
+        ambient: brightness of surfaces without sunlight, before exposure.
+        exposure: factor on the brightness of surfaces.
+        zenith, horizon: (3,) RGB of the sky in 0..1.
+    """
 
     sun: np.ndarray
     ambient: float
@@ -36,7 +47,16 @@ class Light:
 
 @dataclass(frozen=True)
 class World:
-    """Everything a sensor can see, in the street frame."""
+    """Everything that sensors measure, in the street frame.
+
+    Attributes:
+        street: ground surface.
+        ego: motion of the ego vehicle.
+        actors: annotated objects.
+        scenery: boxes that are not annotated.
+        light: light of the scene.
+        span: section of the road with objects, (start, end) of s in metres.
+    """
 
     street: Street
     ego: EgoTrajectory
@@ -46,34 +66,36 @@ class World:
     span: tuple[float, float]
 
     def poses_at(self, t: float) -> np.ndarray:
-        """(A, 3) x, y, heading of the actors at time t."""
+        """Returns (A, 3) x, y (m) and heading (rad) of the actors at time t (s)."""
         poses = [[float(v) for v in actor.motion.pose(t)] for actor in self.actors]
+        # reshape: (0, 3) for a world without actors.
         return np.array(poses).reshape(-1, 3)
 
     def parts_at(self, t: float) -> Parts:
-        """All boxes at time t: the actors' (``owner`` is their index) and the scenery."""
+        """Returns the P boxes of actors and scenery at time t (s)."""
         if not self.actors:
             return self.scenery
         poses = self.poses_at(t)
-        rotations = _turns(poses)
+        rotations = _rotations(poses)
         feet = np.column_stack([poses[:, :2], np.full(len(poses), CLEARANCE)])
         shapes = Parts.concatenate([actor.shape for actor in self.actors])
         moved = shapes.moved(rotations[shapes.owner], feet[shapes.owner])
         return Parts.concatenate([moved, self.scenery])
 
     def shadows_at(self, t: float) -> Parts:
-        """Flat boxes on the ground that darken it under the actors."""
+        """Returns one flat box per actor that marks the shadow on the ground at time t (s)."""
         poses = self.poses_at(t)
         sizes = np.array([actor.size for actor in self.actors]).reshape(-1, 3)
         count = len(poses)
-        lean = -_SHADOW_LEAN * self.light.sun[:2] / self.light.sun[2]
-        center = np.column_stack([poses[:, :2] + lean * sizes[:, 2:], np.zeros(count)])
+        # An object of height h has a shadow of length h / tan(elevation of the sun).
+        offset = -_SHADOW_OFFSET * self.light.sun[:2] / self.light.sun[2]
+        center = np.column_stack([poses[:, :2] + offset * sizes[:, 2:], np.zeros(count)])
         half = np.column_stack([sizes[:, :2] / 2 + 0.05, np.full(count, 0.004)])
         black = np.zeros((count, 3), dtype=np.float32)
         return Parts(
             center,
             half,
-            _turns(poses),
+            _rotations(poses),
             black,
             black,
             np.full(count, SHADOW, dtype=np.int8),
@@ -83,24 +105,34 @@ class World:
         )
 
 
-def _turns(poses: np.ndarray) -> np.ndarray:
-    """(A, 3) x, y, heading -> (A, 3, 3) rotations."""
+def _rotations(poses: np.ndarray) -> np.ndarray:
+    """Converts (A, 3) x, y, heading to (A, 3, 3) rotations."""
     return np.array([rotation_z(heading) for heading in poses[:, 2]]).reshape(-1, 3, 3)
 
 
 def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
-    """A new world for one scene."""
+    """Draws the world of one scene.
+
+    The order of the draws defines the generated data sets: another order needs another
+    ``generator.FORMAT``.
+
+    Args:
+        options: number of key frames and density of objects.
+        rng: random generator of the scene's stream "world".
+    """
     duration = (options.frames - 1) * FRAME_PERIOD
     curvature = float(rng.choice((-1.0, 0.0, 1.0))) / rng.uniform(150.0, 300.0)
     road = Road(curvature)
     ego = _draw_ego(road, duration, rng)
-    way = float(ego.distance(duration))
-    span = (-BEHIND, way + AHEAD)
-    crossing = float(rng.uniform(10.0, way + 26.0)) if rng.uniform() < 0.45 else None
+    distance = float(ego.distance(duration))
+    span = (-BEHIND, distance + AHEAD)
+    crossing = float(rng.uniform(10.0, distance + 26.0)) if rng.uniform() < 0.45 else None
     grain = rng.uniform(-1.0, 1.0, size=(256, 256)).astype(np.float32)
     street = Street(road, crossing, grain)
+    # From 0.06 s before the first key frame, because cameras trigger up to 48 ms before it.
     times = np.arange(-0.06, duration + 0.06, 0.25)
     crowd = Crowd(times, rng)
+    # Longer than the ego vehicle: no object is closer than 3 m ahead of it or behind it.
     crowd.reserve(ego.pose(times), _EGO_SIZE[0] + 6.0, _EGO_SIZE[1] + 0.4)
     scenery = draw_scenery(street, span, rng)
     for place in scenery.places:
@@ -111,12 +143,15 @@ def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
 
 
 def _draw_ego(road: Road, duration: float, rng: np.random.Generator) -> EgoTrajectory:
+    """Draws the motion of the ego vehicle; ``duration`` is the length of the scene in seconds."""
     first, last = rng.uniform(0.8, 4.0, size=2)
+    # A quarter of the vehicles starts from or brakes to a standstill.
     if rng.uniform() < 0.25:
         first, last = (0.0, last) if rng.uniform() < 0.5 else (first, 0.0)
     return EgoTrajectory(
         road,
         speed=float(first),
+        # A scene of one key frame has duration 0.
         acceleration=float((last - first) / max(duration, FRAME_PERIOD)),
         lateral=-LANE_CENTER + float(rng.uniform(-0.2, 0.2)),
         weave=float(rng.uniform(0.0, 0.35)),
@@ -127,6 +162,7 @@ def _draw_ego(road: Road, duration: float, rng: np.random.Generator) -> EgoTraje
 
 
 def _draw_light(rng: np.random.Generator) -> Light:
+    """Draws the position of the sun, the brightness and a sky between overcast and blue."""
     azimuth, elevation = rng.uniform(0.0, 2 * np.pi), np.radians(rng.uniform(28.0, 65.0))
     level = np.cos(elevation)
     sun = np.array((level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)))

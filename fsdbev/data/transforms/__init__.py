@@ -1,1 +1,1 @@
-"""Augmentation of images and BEV, and the 2D foreground targets."""
+"""Augmentation of images and BEV, and 2D training targets."""

@@ -1,4 +1,7 @@
-"""BEV augmentation: a random transform of the key ego frame, for points and boxes alike."""
+"""BEV augmentation: random transforms of the key ego frame, applied to points and boxes.
+
+The augmentation is that of BEVDet (arXiv:2112.11790); see docs/model.md, "Training data".
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,15 @@ from numpy.typing import NDArray
 def bev_transform(
     *, rotation: float, scale: float, flip_x: bool, flip_y: bool
 ) -> NDArray[np.float64]:
-    """(4, 4) key ego -> augmented key ego: ``flip @ (scale * rotation about z)``.
+    """Returns the matrix ``flip @ (scale * rotation about z)``.
 
     Args:
-        rotation: degrees counter-clockwise.
-        scale: factor of all three axes.
-        flip_x, flip_y: negate x, y.
+        rotation: counter-clockwise rotation, degrees.
+        scale: scale of all three axes.
+        flip_x, flip_y: whether to negate x, y.
+
+    Returns:
+        (4, 4) float64, key ego -> augmented key ego.
     """
     angle = math.radians(rotation)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -29,9 +35,12 @@ class BEVAugmentation:
     """Draws BEV transforms.
 
     Args:
-        max_rotation: rotation about z is drawn from +- this many degrees.
-        scale: range of the uniform scale.
-        flip_prob: probability of a flip, for x and y each.
+        max_rotation: the rotation about z is drawn uniformly from +- this angle, degrees.
+        scale: range of the scale, drawn uniformly.
+        flip_prob: probability of a flip, for x and y independently.
+
+    Raises:
+        ValueError: ``scale`` is not an increasing positive range.
     """
 
     def __init__(
@@ -48,7 +57,8 @@ class BEVAugmentation:
         self.flip_prob = flip_prob
 
     def sample(self, generator: np.random.Generator) -> NDArray[np.float64]:
-        """A random (4, 4) transform."""
+        """Draws a transform; see :func:`bev_transform`."""
+        # The order of the arguments is that of the draws, which defines the transform of a seed.
         return bev_transform(
             rotation=generator.uniform(-self.max_rotation, self.max_rotation),
             scale=generator.uniform(*self.scale),

@@ -1,7 +1,10 @@
-"""Image augmentation: pixels and the matrix that says where they went.
+"""Image augmentation: transforms the pixels and returns the matrix of the transform.
 
-An image is resized (Pillow's bicubic), cropped at its bottom, flipped and rotated (nearest
-neighbour), as in BEVDet. The matrix acts on columns (u, v, depth, 1) of the original image.
+An image is resized (Pillow's bicubic filter), cropped with its bottom kept, flipped and rotated
+(nearest neighbour), as in BEVDet (arXiv:2112.11790). The matrix acts on column vectors
+(u, v, depth, 1) of the original image. See docs/model.md, "Training data".
+
+Shapes: H x W network image. Sizes of images are (width, height) unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -18,16 +21,16 @@ from fsdbev.layers.resample import resample_image
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """One way to turn an original image into a network image. Sizes are (width, height).
+    """A transform from an original image to a network image.
 
     Attributes:
-        resize: factor of u and v.
-        resized: size after resizing.
-        crop: left, top corner of the network image in the resized one; may be negative.
+        resize: scale of u and v.
+        resized: size of the resized image.
+        crop: left, top corner of the network image in the resized image; may be negative.
         output: size of the network image.
-        flip: mirror left and right.
-        rotation: degrees counter-clockwise about the centre of the network image.
-        depth_scale: factor of the depth.
+        flip: whether to mirror left and right.
+        rotation: counter-clockwise rotation about the centre of the network image, degrees.
+        depth_scale: scale of the depth.
     """
 
     resize: float
@@ -39,7 +42,7 @@ class ImageTransform:
     depth_scale: float = 1.0
 
     def matrix(self) -> NDArray[np.float64]:
-        """(4, 4) original (u, v, depth) -> network image (u, v, scaled depth)."""
+        """Returns (4, 4) float64, original (u, v, depth) -> network image (u, v, scaled depth)."""
         width, height = self.output
         linear = np.eye(2) * self.resize
         offset = -np.array(self.crop, np.float64)
@@ -47,6 +50,7 @@ class ImageTransform:
             mirror = np.diag([-1.0, 1.0])
             linear, offset = mirror @ linear, mirror @ offset + (width, 0)
         angle, centre = math.radians(self.rotation), np.array([width, height]) / 2
+        # v points down: this matrix rotates counter-clockwise as displayed.
         turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
         matrix = np.eye(4)
         matrix[:2, :2] = turn @ linear
@@ -55,7 +59,15 @@ class ImageTransform:
         return matrix
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(height, width, 3) image -> (3, H, W); black outside of it."""
+        """Transforms an image.
+
+        Args:
+            image: (height, width, 3) uint8 RGB.
+
+        Returns:
+            (3, H, W) uint8 RGB; black where the original image has no pixels.
+        """
+        # "W" copies read-only arrays, for which torch.from_numpy would warn.
         pixels = torch.from_numpy(np.require(image, np.uint8, "W"))
         return resample_image(
             pixels,
@@ -68,14 +80,19 @@ class ImageTransform:
 
 
 class ImageAugmentation:
-    """Draws image transforms; at test time there is only one.
+    """Draws random image transforms for training; returns a fixed one for testing.
 
     Args:
         image_size: (H, W) of the network image.
-        scale: range of s; the image is resized by (W / its width) * s. At test time s is 1.
-        flip_prob: probability of mirroring.
-        max_rotation: rotation is drawn from +- this many degrees.
-        scale_depth: in training an object s times larger is labelled s times nearer.
+        scale: range of s, drawn uniformly. An image is resized by (W / its width) * s; s is 1 at
+            test time.
+        flip_prob: probability of mirroring left and right.
+        max_rotation: the rotation is drawn uniformly from +- this angle, degrees.
+        scale_depth: divides the depth by s in training, because an object that appears s times
+            larger appears s times nearer.
+
+    Raises:
+        ValueError: ``image_size`` is not positive, or ``scale`` is no increasing positive range.
     """
 
     def __init__(
@@ -102,7 +119,16 @@ class ImageAugmentation:
     def sample(
         self, source_size: tuple[int, int], generator: np.random.Generator
     ) -> ImageTransform:
-        """A random transform for an image of ``source_size`` (width, height)."""
+        """Draws a transform for training.
+
+        Args:
+            source_size: (width, height) of the original image.
+            generator: source of the random numbers.
+
+        Raises:
+            ValueError: the resized image would have less than one pixel.
+        """
+        # The order of the draws (scale, crop, flip, rotation) defines the transform of a seed.
         scale = generator.uniform(*self.scale)
         resize, resized = self._resize(source_size, scale)
         spare = max(0, resized[0] - self.output[0])
@@ -117,7 +143,14 @@ class ImageAugmentation:
         )
 
     def fixed(self, source_size: tuple[int, int]) -> ImageTransform:
-        """The transform of test time: resized to the network's width, centred, bottom-aligned."""
+        """Returns the transform of test time: resized to width W, bottom-aligned, centred.
+
+        Args:
+            source_size: (width, height) of the original image.
+
+        Raises:
+            ValueError: the resized image would have less than one pixel.
+        """
         resize, resized = self._resize(source_size, 1.0)
         left = max(0, resized[0] - self.output[0]) // 2
         return ImageTransform(
@@ -130,7 +163,8 @@ class ImageAugmentation:
     def _resize(self, source_size: tuple[int, int], scale: float) -> tuple[float, tuple[int, int]]:
         width, height = int(source_size[0]), int(source_size[1])
         resize = self.output[0] / width * scale
-        # Truncated, but what is whole but for rounding (1600 * (464 / 1600)) stays so.
+        # Truncated to int. The tolerance keeps products that are integers except for rounding, such
+        # as 1600 * (464 / 1600).
         resized = tuple(int(side * resize + 1e-9) for side in (width, height))
         if min(resized) < 1:
             raise ValueError(f"an image of {(width, height)} px vanishes when resized by {resize}")

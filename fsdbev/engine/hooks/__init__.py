@@ -1,1 +1,1 @@
-"""The trainer's hooks beside Detectron2's own: checkpoints, curves, seeds, EMA, preemption."""
+"""Trainer hooks in addition to Detectron2's: checkpoints, curves, seeds, EMA, preemption."""

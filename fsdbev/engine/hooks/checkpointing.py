@@ -1,10 +1,11 @@
-"""When checkpoints are saved, and which of them are kept."""
+"""Hook that saves checkpoints and removes old ones."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
+from itertools import islice
 
 from fsdbev.checkpoint import TrainingCheckpointer, check_archive, write_weights
 from fsdbev.checkpoint.checkpointer import FINAL
@@ -14,24 +15,30 @@ from fsdbev.engine.distributed import wait_for_rank0
 
 logger = logging.getLogger(__name__)
 
-_NEVER_OLD = 2  # whole checkpoints that stay however old they are
+#: Number of complete checkpoints that are kept regardless of their age. If the newest is damaged
+#: later, a training can resume from the previous one.
+_MIN_COMPLETE = 2
 
 
-class CheckpointSaver(hooks.CheckpointSaver):
-    """Saves every ``period`` iterations and at the end; removes old ones after that.
+class CheckpointSaver(hooks.PeriodicCheckpointer):
+    """Hook that saves a checkpoint every ``period`` iterations and at the end, and then removes old
+    checkpoints. All ranks register it: rank 0 saves while the others wait.
 
-    A hook of all ranks: rank 0 saves, the others wait for it.
-
-    A checkpoint that cannot be written, for the disk is full or the folder gone, is an error in the
-    log: the training goes on with those it has and tries again after the next period. At the end it
-    is an error of the training. There it also writes the weights that are evaluated, the averaged
-    ones if there are such, as ``model_final.safetensors``.
+    If a checkpoint cannot be written, e.g. because the disk is full, the error is logged, the
+    training continues and the next attempt follows after ``period`` iterations. At the end of the
+    training the error is raised. The hook then also writes the evaluated weights, i.e. the averaged
+    ones with EMA, as ``model_final.safetensors``.
 
     Args:
-        checkpointer: what saves.
-        period: in iterations.
-        max_to_keep: how many stay, the newest; None for all. Those from before a resume count.
-        max_age_hours: older ones go, but never the newest two that are whole; None for no limit.
+        checkpointer: saves checkpoints in its ``save_dir``.
+        period: number of iterations between checkpoints.
+        max_to_keep: number of newest checkpoints to keep, including those from before a resume;
+            None keeps all.
+        max_age_hours: age at which checkpoints are removed, except for the two newest complete
+            ones; None: no limit.
+
+    Raises:
+        ValueError: ``max_to_keep`` or ``max_age_hours`` is not a positive number.
     """
 
     def __init__(
@@ -50,15 +57,17 @@ class CheckpointSaver(hooks.CheckpointSaver):
                 raise ValueError(f"train.{name} must be a number above 0, or null, got {value!r}")
         super().__init__(checkpointer, period, max_to_keep=max_to_keep)
         self._max_age_hours = max_age_hours
-        self._others: set[str] = set()  # of an earlier training in the same folder
-        self._whole: set[str] = set()  # written or checked by this process
+        self._foreign: set[str] = set()  # paths of an earlier training in the same folder
+        self._complete: set[str] = set()  # paths that this process wrote or checked
 
     def before_train(self) -> None:
+        """Records the checkpoints of an earlier training, which this one does not remove."""
         super().before_train()
         if self.trainer.start_iter == 0:
-            self._others = {path for _, path in self.checkpointer.numbered()}
+            self._foreign = {path for _, path in self.checkpointer.numbered()}
 
     def after_step(self) -> None:
+        """Saves on rank 0 if a checkpoint is due, while the other ranks wait."""
         iteration = self.trainer.iter
         if not self._is_due(iteration) and iteration + 1 < self.max_iter:
             return
@@ -67,8 +76,17 @@ class CheckpointSaver(hooks.CheckpointSaver):
         wait_for_rank0()
 
     def step(self, iteration: int, **extra: object) -> None:
-        """After the iteration of this number, counted from 0."""
-        if self._is_due(iteration) and self._saved(iteration, extra):
+        """Saves what is due after an iteration, on rank 0.
+
+        Args:
+            iteration: number of the finished iteration, from 0.
+            extra: further entries of the checkpoint.
+
+        Raises:
+            OSError: the final checkpoint cannot be written.
+        """
+        # Old checkpoints are removed only after the new one is on the disk.
+        if self._is_due(iteration) and self._try_save(iteration, extra):
             self._remove_old(iteration)
         if iteration + 1 >= self.max_iter:
             self.checkpointer.save(FINAL, iteration=iteration, **extra)
@@ -76,10 +94,10 @@ class CheckpointSaver(hooks.CheckpointSaver):
             write_weights(self.trainer.eval_model.state_dict(), path, entry="model")
 
     def save_unless_saved(self, iteration: int) -> None:
-        """Saves a checkpoint out of turn, if this training has none of this iteration."""
+        """Saves a checkpoint that is not due, unless this process saved one of this iteration."""
         path = os.path.join(self.checkpointer.save_dir, f"{self._name(iteration)}.pth")
-        if comm.is_main_process() and path not in self._whole:
-            self._saved(iteration, {})
+        if comm.is_main_process() and path not in self._complete:
+            self._try_save(iteration, {})
         wait_for_rank0()
 
     def _is_due(self, iteration: int) -> bool:
@@ -88,14 +106,15 @@ class CheckpointSaver(hooks.CheckpointSaver):
     def _name(self, iteration: int) -> str:
         return f"{self.file_prefix}_{iteration:07d}"
 
-    def _saved(self, iteration: int, extra: dict[str, object]) -> bool:
-        """Whether a checkpoint could be written."""
+    def _try_save(self, iteration: int, extra: dict[str, object]) -> bool:
+        """Saves a checkpoint, or logs why that failed. Returns whether it was written."""
         try:
             self.checkpointer.save(self._name(iteration), iteration=iteration, **extra)
         except OSError as error:
+            # Hours of training must not be lost because a disk is full for a while.
             logger.error(
-                "NO CHECKPOINT of iteration %d: %s. The training goes on; the last checkpoint is "
-                "still %s. The next is tried in %d iterations",
+                "NO CHECKPOINT of iteration %d: %s. The training continues; the last checkpoint is "
+                "still %s. The next attempt follows in %d iterations",
                 iteration,
                 error,
                 self.checkpointer.get_checkpoint_file() or "none",
@@ -103,22 +122,24 @@ class CheckpointSaver(hooks.CheckpointSaver):
             )
             return False
         path = self.checkpointer.get_checkpoint_file()
-        self._whole.add(path)
-        self._others.discard(path)
+        self._complete.add(path)
+        self._foreign.discard(path)
         return True
 
     def _remove_old(self, iteration: int) -> None:
-        """Removes what ``max_to_keep`` and ``max_age_hours`` leave out."""
+        """Removes the checkpoints that exceed ``max_to_keep`` or ``max_age_hours``."""
+        # fvcore's own list starts empty after a resume, so the folder is read instead.
         found = sorted((n, p) for n, p in self.checkpointer.numbered() if n <= iteration)
-        paths = [path for _, path in reversed(found) if path not in self._others]
-        leaving = paths[self.max_to_keep :] if self.max_to_keep else []
-        leaving += [path for path in paths if path not in leaving and self._is_old(path)]
-        if not leaving:
+        paths = [path for _, path in reversed(found) if path not in self._foreign]
+        expired = paths[self.max_to_keep :] if self.max_to_keep else []
+        expired += [path for path in paths if path not in expired and self._is_old(path)]
+        if not expired:
             return
-        count = min(_NEVER_OLD, self.max_to_keep or _NEVER_OLD)
-        staying = {self.checkpointer.get_checkpoint_file(), *self._newest_complete(paths, count)}
-        for path in leaving:
-            if path in staying:
+        count = min(_MIN_COMPLETE, self.max_to_keep or _MIN_COMPLETE)
+        complete = islice(filter(self._is_complete, paths), count)
+        protected = {self.checkpointer.get_checkpoint_file(), *complete}
+        for path in expired:
+            if path in protected:
                 continue
             try:
                 os.remove(path)
@@ -130,20 +151,12 @@ class CheckpointSaver(hooks.CheckpointSaver):
             return False
         return time.time() - os.path.getmtime(path) > self._max_age_hours * 3600
 
-    def _newest_complete(self, paths: list[str], count: int) -> list[str]:
-        """The first ``count`` of the paths that are whole."""
-        found = []
-        for path in paths:
-            if len(found) < count and self._is_complete(path):
-                found.append(path)
-        return found
-
     def _is_complete(self, path: str) -> bool:
-        if path not in self._whole:
+        if path not in self._complete:
             try:
                 check_archive(path)
             except (OSError, ValueError) as error:
-                logger.warning("Checkpoint %s is not whole: %s", path, error)
+                logger.warning("Checkpoint %s is incomplete or damaged: %s", path, error)
                 return False
-            self._whole.add(path)
+            self._complete.add(path)
         return True

@@ -1,4 +1,4 @@
-"""The curves of a training as a picture beside its ``metrics.json``."""
+"""Hook that draws the curves of a training next to its ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ logger = logging.getLogger(__name__)
 
 METRICS_FILE, CURVES_FILE = "metrics.json", "curves.png"
 
-#: Name -> value by iteration.
+#: Name of a scalar -> iteration -> value.
 Record = dict[str, dict[int, float]]
 
 
 class TrainingCurves(HookBase):
-    """Draws ``curves.png`` in the output folder: when a training is resumed, after each evaluation
-    and at the end, even of one that failed. It goes behind the writers.
+    """Hook that draws ``curves.png`` in the output folder when a training is resumed, after each
+    evaluation and at the end, also after an error. It must follow the writers.
 
-    A picture that cannot be drawn is logged as an error; the training goes on.
+    An error while drawing is logged and does not stop the training.
     """
 
     def __init__(self, folder: str, eval_period: int) -> None:
         """
         Args:
-            folder: has ``metrics.json``, that of earlier runs of this training as well.
-            eval_period: iterations between evaluations; 0: there are none before the end.
+            folder: output folder with ``metrics.json``, to which resumed runs append.
+            eval_period: iterations between evaluations; 0: only one, at the end.
         """
         self._folder = folder
         self._eval_period = eval_period
@@ -58,20 +58,27 @@ class TrainingCurves(HookBase):
     def _draw(self) -> None:
         try:
             record = read_metrics(os.path.join(self._folder, METRICS_FILE))
-            # Metrics that the writers write later: their period need not be the evaluation's.
+            # The writers have a period of their own, so the metrics of this evaluation (with "/" in
+            # their names) may not be in the file yet.
             for name, (value, iteration) in self.trainer.storage.latest().items():
                 if "/" in name:
-                    _add(record, name, value, iteration)
+                    _add_scalar(record, name, value, iteration)
             draw_curves(record, self._folder)
-        except Exception:
+        except Exception:  # a broken picture is no reason to lose a training
             logger.exception("The curves of %s could not be drawn", self._folder)
 
 
 def read_metrics(path: str) -> Record:
-    """Scalars of a ``metrics.json``; {} where there is no such file.
+    """Reads the scalars of a ``metrics.json``; returns {} if there is no such file.
 
-    A resumed training repeats iterations: the later line counts. A line that is not whole, the last
-    of a run that was killed, is left out.
+    A resumed training may repeat iterations, of which the later line is used. Lines that a killed
+    run left incomplete are skipped.
+
+    Args:
+        path: file with one JSON object per line.
+
+    Returns:
+        name -> iteration -> value, without values that are not finite.
     """
     record: Record = {}
     if not os.path.isfile(path):
@@ -84,18 +91,26 @@ def read_metrics(path: str) -> Record:
                 continue
             iteration = values.pop("iteration")
             for name, value in values.items():
-                _add(record, name, value, iteration)
+                _add_scalar(record, name, value, iteration)
     return record
 
 
-def _add(record: Record, name: str, value: float, iteration: int) -> None:
+def _add_scalar(record: Record, name: str, value: float, iteration: int) -> None:
     if math.isfinite(value):
         record.setdefault(name, {})[iteration] = value
 
 
 def draw_curves(record: Mapping[str, Mapping[int, float]], folder: str) -> None:
-    """Writes ``curves.png`` into the folder; nothing where nothing is recorded."""
-    scalars = {name: _scalar(values) for name, values in record.items()}
+    """Draws the scalars into ``<folder>/curves.png``; writes no file for an empty record.
+
+    Args:
+        record: name -> iteration -> value.
+        folder: output folder; its name becomes the title.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    scalars = {name: _to_scalar(values) for name, values in record.items()}
     if not scalars:
         return
     title = os.path.basename(os.path.abspath(folder))
@@ -104,6 +119,6 @@ def draw_curves(record: Mapping[str, Mapping[int, float]], folder: str) -> None:
         Image.fromarray(picture).save(file, "PNG")
 
 
-def _scalar(values: Mapping[int, float]) -> Scalar:
+def _to_scalar(values: Mapping[int, float]) -> Scalar:
     iterations = sorted(values)
     return Scalar(np.array(iterations), np.array([values[i] for i in iterations]))

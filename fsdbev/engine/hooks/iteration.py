@@ -1,4 +1,4 @@
-"""Hooks of the trainer beside Detectron2's own."""
+"""Hooks around one iteration: seeding, weight averaging and the length of histories."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from fsdbev.d2.engine import HookBase
 from fsdbev.d2.utils import comm
 from fsdbev.engine.ema import ModelEMA
 
-#: Values of a scalar that stay: as many as a writer looks back at, for the time that is left.
+#: Number of values kept per scalar. The longest window of a writer is that of the estimated
+#: remaining time.
 KEPT = 1000
 
 
 class IterationSeed(HookBase):
-    """Seeds all random generators anew before each iteration, see :func:`seed_iteration`.
+    """Hook that seeds all random generators before each iteration (see :func:`seed_iteration`).
 
-    A resumed training then draws the same numbers as one that was never interrupted.
+    A resumed training therefore draws the same numbers as an uninterrupted one.
 
     Attributes:
-        seed: the same on all ranks.
+        seed: seed of the run, the same on all ranks.
     """
 
     def __init__(self, seed: int) -> None:
@@ -32,7 +33,14 @@ class IterationSeed(HookBase):
 
 
 def seed_iteration(seed: int, rank: int, iteration: int) -> None:
-    """Seeds the random generators of Python, NumPy and PyTorch for one iteration of one rank."""
+    """Seeds the random generators of Python, NumPy and PyTorch for one iteration of one rank.
+
+    Args:
+        seed: seed of the run, 0 or more.
+        rank: rank of this process.
+        iteration: number of the iteration, from 0.
+    """
+    # SeedSequence mixes the three numbers; sums such as seed + rank would collide.
     derived = int(np.random.SeedSequence((seed, rank, iteration)).generate_state(1)[0])
     random.seed(derived)
     np.random.seed(derived)
@@ -40,7 +48,7 @@ def seed_iteration(seed: int, rank: int, iteration: int) -> None:
 
 
 class EMAUpdate(HookBase):
-    """Updates the average of the weights after each iteration that was not skipped."""
+    """Hook that updates the averaged weights after each iteration that was not skipped."""
 
     def __init__(self, ema: ModelEMA) -> None:
         self._ema = ema
@@ -51,10 +59,11 @@ class EMAUpdate(HookBase):
 
 
 class ShortHistories(HookBase):
-    """Drops values of the event storage that no writer looks back at; it goes behind the writers.
+    """Hook that limits the event storage to the last ``KEPT`` values of each scalar. It must follow
+    the writers.
 
-    Detectron2 keeps a million of each scalar: with forty losses about 5 KB an iteration, half a
-    gigabyte at the end of the published schedules.
+    Detectron2 keeps a million values of each scalar. With forty losses that is about 5 KB per
+    iteration and half a gigabyte at the end of the published schedules.
     """
 
     def after_step(self) -> None:

@@ -1,4 +1,4 @@
-"""Stopping a training when the cluster asks for it."""
+"""Hook that stops a training at a signal, as clusters send it before they end a job."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 class Preemption(HookBase):
-    """On SIGTERM or SIGUSR1 to any process of the job: finishes the iteration, saves a checkpoint
-    and ends every process with status ``PREEMPTED``, so that ``--resume`` goes on from there.
+    """Hook that stops all processes after a SIGTERM or SIGUSR1 to any of them.
 
-    The signal's handler only takes a note, so a second signal, or one while a checkpoint is being
-    written, does no harm. In an evaluation there is nothing to save: whoever is told ends at once.
+    The job finishes the iteration, saves a checkpoint and exits with status ``PREEMPTED``;
+    ``--resume`` continues from there. During an evaluation, before which a checkpoint is saved, the
+    process that receives the signal exits at once.
+
+    Args:
+        checkpointer: saves the checkpoint.
     """
 
     def __init__(self, checkpointer: TrainingCheckpointer) -> None:
@@ -37,8 +40,11 @@ class Preemption(HookBase):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes note of the signals. Once one has stopped the training, or one process of several
-        has failed, further ones are ignored: what is left is to say why, and to end."""
+        """Handles the signals inside the block, and restores the previous handlers after it.
+
+        Signals are ignored after the block if the training was stopped, or if a process of several
+        failed: they must not interrupt the diagnosis and the exit.
+        """
         previous = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
         is_over = False
         try:
@@ -52,18 +58,26 @@ class Preemption(HookBase):
                 signal.signal(number, signal.SIG_IGN if is_over else handler)
 
     def before_train(self) -> None:
+        """Moves the loader's workers, which start later, out of this process's group."""
         loader = self.trainer.data_loader
         if getattr(loader, "num_workers", 0) > 0 and hasattr(os, "setpgid"):
-            loader.worker_init_fn = partial(_leave_group, loader.worker_init_fn)
+            loader.worker_init_fn = partial(_init_in_own_group, loader.worker_init_fn)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        # Only a flag: a second signal, or one while a checkpoint is written, changes nothing.
         self._received = True
         if self._evaluating:
             raise SystemExit(PREEMPTED)
 
     def after_step(self) -> None:
+        """Saves and stops if any process received a signal.
+
+        Raises:
+            SystemExit: status ``PREEMPTED``, on every rank.
+        """
         iteration = self.trainer.iter
-        # After the last iteration the final model is saved anyway, and the evaluation is next.
+        # After the last iteration the final model is saved in any case, and the evaluation, which
+        # checks for signals, is next.
         last = iteration + 1 == self.trainer.max_iter
         if not last and self._received_by_any():
             self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
@@ -71,11 +85,11 @@ class Preemption(HookBase):
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """Around an evaluation, before which all ranks have their weights saved: a signal ends it.
+        """Context of an evaluation, which a signal ends at once. The weights must be saved before.
 
         Raises:
-            SystemExit: on every rank, where one was told to stop before; in the evaluation, on the
-                rank that is told.
+            SystemExit: status ``PREEMPTED``; on every rank if any received a signal before, and
+                during the evaluation on the rank that receives one.
         """
         if self._received_by_any():
             self._stop(min(self.trainer.iter, self.trainer.max_iter - 1))
@@ -86,11 +100,12 @@ class Preemption(HookBase):
             self._evaluating = False
 
     def _stop(self, iteration: int) -> None:
-        logger.warning("Asked to stop after iteration %d; --resume goes on from here", iteration)
-        wait_for_rank0()  # nobody leaves before the checkpoint is written
+        logger.warning("Asked to stop after iteration %d; --resume continues from here", iteration)
+        wait_for_rank0()  # the first exit makes the launcher kill rank 0, which writes
         raise SystemExit(PREEMPTED)
 
     def _received_by_any(self) -> bool:
+        """Returns whether any process received a signal. All ranks must call it."""
         if comm.get_world_size() == 1:
             return self._received
         device = next(self.trainer.model.parameters()).device
@@ -99,9 +114,10 @@ class Preemption(HookBase):
         return bool(received)
 
 
-def _leave_group(init: Callable[[int], None] | None, worker_id: int) -> None:
-    """Start of a loader's worker. torchrun and shells send signals to whole process groups, and a
-    training that loses its workers cannot finish its iteration. Workers end with the training."""
+def _init_in_own_group(init: Callable[[int], None] | None, worker_id: int) -> None:
+    """Initializes a loader's worker in a process group of its own."""
+    # torchrun and shells send signals to whole process groups, and a training that loses its
+    # workers cannot finish its iteration. The workers still end with the training.
     os.setpgid(0, 0)
     if init is not None:
         init(worker_id)

@@ -1,4 +1,4 @@
-// Where the points of a camera frustum lie in the BEV grid; the same on the CPU and on CUDA devices.
+// Geometry of camera frustum points in the BEV grid, shared by the CPU and the CUDA kernels.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -38,8 +38,8 @@ struct LiftedPoint {
 };
 
 // The frustum and the BEV grid. Everything is in double, in the order of operations of the PyTorch
-// twin and compiled without fused multiply-add, so that a point near the border of a cell lands in
-// the same cell on every device.
+// reference and compiled without fused multiply-add, so that a point near the border of a cell falls
+// into the same cell on every device.
 struct Frustum {
   double u_step, v_step, depth_start, depth_step;
   double lower[3], size[3];
@@ -52,13 +52,13 @@ struct Frustum {
     return {undo_image_aug(0, u, v, d) * depth, undo_image_aug(1, u, v, d) * depth, depth};
   }
 
-  // The cell y * X + x that a lifted point lies in, or -1.
+  // Returns the cell y * X + x of a lifted point, or -1 outside the grid.
   FSDBEV_HOST_DEVICE int32_t cell(const Affine& image2bev, const LiftedPoint& point) const {
     const double column = (image2bev(0, point.x, point.y, point.depth) - lower[0]) / size[0];
     const double row = (image2bev(1, point.x, point.y, point.depth) - lower[1]) / size[1];
     const double level = (image2bev(2, point.x, point.y, point.depth) - lower[2]) / size[2];
-    // Truncation toward zero: everything in (-1, 1) is cell 0. A NaN fails every comparison. Bitwise
-    // and: without branches the compiler makes vectors of it.
+    // Truncation toward zero as in the public release: everything in (-1, 1) is cell 0. A NaN fails
+    // every comparison. Bitwise and, since code without branches can be vectorised.
     const bool inside = (column > -1) & (column < count_x) & (row > -1) & (row < count_y) & (level > -1) & (level < 1);
     const auto x = static_cast<int32_t>(inside ? column : 0.0), y = static_cast<int32_t>(inside ? row : 0.0);
     return inside ? y * static_cast<int32_t>(count_x) + x : -1;
@@ -72,7 +72,7 @@ inline void check_index(const char* name, int64_t place, int64_t value, int64_t 
       value >= 0 && value < limit, name, "[", place, "] must be in 0 .. ", limit - 1, ", got ", value);
 }
 
-// Without the product, which may not fit.
+// Divides instead of multiplying, since the product may overflow.
 inline void check_feature_size(int64_t height, int64_t width) {
   TORCH_CHECK_VALUE(
       height == 0 || width <= kMaxCells / height, "too large a feature map: ", height, " x ", width, " pixels");
@@ -86,7 +86,7 @@ inline std::array<int64_t, 2> grid_size_of(at::IntArrayRef count) {
   return {count[1], count[0]};
 }
 
-// Checks matrices and grid; features are of `height` x `width`, of `views` views.
+// Checks matrices and grid for feature maps of `height` x `width` of `views` views.
 inline Frustum make_frustum(
     const at::Tensor& undo_image_aug,
     const at::Tensor& image2bev,

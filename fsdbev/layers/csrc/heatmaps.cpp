@@ -1,4 +1,4 @@
-// Schemas of the heatmaps of training targets; see fsdbev/layers/heatmaps.py for what they hold.
+// Schemas of the heatmaps of training targets; documented in fsdbev/layers/heatmaps.py.
 // M boxes, V views, C classes, H x W network image, P peaks, Y x X BEV grid.
 #include <torch/library.h>
 

@@ -1,4 +1,4 @@
-// What the CPU and the CUDA kernels of the heatmaps share: shapes, checks and the Gaussians.
+// Shapes, argument checks and Gaussians of the heatmaps, shared by the CPU and the CUDA kernels.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,8 +12,8 @@ namespace fsdbev {
 
 constexpr int64_t kLargestImage = int64_t{1} << 20;  // pixels along an axis of an original image
 
-// Sizes of one call of elliptical_heatmaps, by the letters of the Python docstring. A cell is the mean
-// of the middle 2 x 2 pixels of its stride x stride ones; "middles" are counted two a cell and axis.
+// Sizes of one call of elliptical_heatmaps, see "Shapes" in fsdbev/layers/heatmaps.py. A cell is the
+// mean of the middle 2 x 2 of its stride x stride pixels. "Middles" index these, two per cell and axis.
 struct HeatmapShape {
   int64_t boxes, views, classes, rows, columns, stride;
 
@@ -29,12 +29,12 @@ struct HeatmapShape {
 // image's border.
 struct Gaussian {
   double centre, radius;
-  int64_t first = 0, last = -1;  // pixels where it is above 0; none of a box that is not in the image
+  int64_t first = 0, last = -1;  // pixels with values above 0; empty for a box outside the image
 
   C10_HOST_DEVICE Gaussian(double from, double to, int64_t size)
       : centre(std::trunc((from + to) / 2)), radius(std::trunc((to - from) / 2)) {
     const double low = centre - radius, high = centre + radius;
-    // A NaN fails every comparison: such a box, or one of negative size, is nowhere.
+    // A NaN fails every comparison, so such a box is empty, as is one of negative size.
     if (to >= from && low < size && high >= 0) {
       first = low > 0 ? static_cast<int64_t>(low) : 0;
       last = high < size ? static_cast<int64_t>(high) : size - 1;
@@ -52,13 +52,13 @@ struct Gaussian {
   }
 };
 
-// Where a pixel of the network image looks in the original one: whole pixel and the part beyond it.
+// Position of a network pixel in the original image: neighbouring pixel and fraction of a pixel.
 struct Look {
   int32_t left, top;
   float right_part, bottom_part;
 };
 
-// The inverse of an image augmentation, and the image it leads to.
+// Inverse of an image augmentation, and the size of the original image.
 struct NetworkToSource {
   double u_column, u_row, u_offset, v_column, v_row, v_offset;
   int64_t width, height;
@@ -91,7 +91,7 @@ struct NetworkToSource {
   }
 
  private:
-  // Beyond one pixel outside of the image there is nothing to see.
+  // More than one pixel outside the image all values are 0.
   C10_HOST_DEVICE static double inside(double position, int64_t size) {
     return position > -1 ? (position < size ? position : static_cast<double>(size)) : -1.0;
   }

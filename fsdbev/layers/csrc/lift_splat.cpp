@@ -1,5 +1,5 @@
-// Schemas of lift_splat and its entry with precomputed cells; see fsdbev/layers/lift_splat.py for
-// what they compute. S weight sets, V views, P splats, D depth bins, C channels, h x w feature map,
+// Schemas of lift_splat, frustum_cells and splat_cells, documented in fsdbev/layers/lift_splat.py.
+// S weight sets, V views, P splats, D depth bins, C channels, h x w feature map,
 // B outputs.
 #include <torch/library.h>
 

@@ -1,4 +1,4 @@
-// What the CPU and the CUDA kernels of lift_splat share: sizes of a call and their checks.
+// Sizes and argument checks of lift_splat, shared by the CPU and the CUDA kernels.
 #pragma once
 
 #include "frustum.h"
@@ -7,7 +7,7 @@
 
 namespace fsdbev {
 
-// Sizes of one call, by the letters of the Python docstring.
+// Sizes of one call, see "Shapes" in fsdbev/layers/lift_splat.py.
 struct LiftSplatShape {
   int64_t sets, views, bins, height, width, channels, splats, outputs, grid_height, grid_width;
 
@@ -15,7 +15,7 @@ struct LiftSplatShape {
   FSDBEV_HOST_DEVICE int64_t cells() const { return grid_height * grid_width; }
 };
 
-// Checks what both entries, by geometry and by precomputed cells, have in common.
+// Checks the arguments that lift_splat and splat_cells share.
 inline LiftSplatShape check_splat(
     const at::Tensor& weights,
     const at::Tensor& foreground,

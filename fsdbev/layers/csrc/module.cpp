@@ -1,5 +1,5 @@
-// The Python module fsdbev.layers._C. It holds nothing but the operators that the other files
-// register with PyTorch when the library is loaded, and whether it has CUDA kernels.
+// The Python module fsdbev.layers._C. Loading it registers the operators of the other files with
+// PyTorch. Its only attribute says whether CUDA kernels were built.
 #include <Python.h>
 
 #ifdef FSDBEV_WITH_CUDA

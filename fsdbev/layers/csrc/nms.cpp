@@ -1,4 +1,4 @@
-// Schemas of rotated IoU and non-maximum suppression; see fsdbev/layers/nms.py for what they compute.
+// Schemas of rotated IoU and non-maximum suppression; documented in fsdbev/layers/nms.py.
 #include <torch/library.h>
 
 TORCH_LIBRARY_FRAGMENT(fsdbev, m) {
@@ -14,5 +14,5 @@ TORCH_LIBRARY_FRAGMENT(fsdbev, m) {
       "Tensor thresholds, "  // (G,)
       "Tensor is_circle, "   // (G,) bool
       "SymInt max_input, SymInt max_output"
-      ") -> (Tensor, Tensor)");  // (G, max_output) int64 indices, (G,) int64 how many
+      ") -> (Tensor, Tensor)");  // (G, max_output) int64 indices, (G,) int64 counts
 }

@@ -1,4 +1,4 @@
-// What the CPU and the CUDA kernels of rotated IoU and NMS share: checks and the geometry of boxes.
+// Argument checks and box geometry of rotated IoU and NMS, shared by the CPU and the CUDA kernels.
 // Everything is in double and compiled without fused multiply-add.
 #pragma once
 
@@ -11,25 +11,25 @@
 
 namespace fsdbev {
 
-// An overlap below this share of the two areas is rounding: the boxes do not overlap.
+// Overlaps below this fraction of the sum of both areas count as rounding errors, not as overlap.
 constexpr double kRounding = 1e-12;
 
 C10_HOST_DEVICE inline bool is_finite(double value) {
   return value - value == 0;
 }
 
-// value may be NaN, and stays so.
+// NaN stays NaN.
 C10_HOST_DEVICE inline double clamp(double value, double low, double high) {
   return value < low ? low : value > high ? high : value;
 }
 
-// A rotated rectangle with what every comparison needs of it. proper: it takes part.
+// A rotated rectangle with precomputed values. proper: it is valid, see fsdbev/layers/nms.py.
 struct BevBox {
   double x, y, half_length, half_width, cos, sin, radius, area;
   bool proper;
 };
 
-// Reads x, y, l, w, yaw. A box for comparisons of centers only needs no more than those.
+// Reads x, y, l, w, yaw. With centers_only, x and y must be finite and the rest is ignored.
 C10_HOST_DEVICE inline BevBox read_box(const double* row, bool centers_only) {
   const double x = row[0], y = row[1];
   if (centers_only) {
@@ -41,7 +41,7 @@ C10_HOST_DEVICE inline BevBox read_box(const double* row, bool centers_only) {
   return {x, y, length / 2, width / 2, cos(yaw), sin(yaw), hypot(length, width) / 2, area, proper};
 }
 
-// Where a line from start to stop passes level, in 0 .. 1.
+// Returns the fraction of the line from start to stop, 0 .. 1, at which it passes level.
 C10_HOST_DEVICE inline double crossing(double start, double stop, double level) {
   const double run = stop - start;
   return clamp((level - start) / (run == 0 ? 1.0 : run), 0.0, 1.0);
@@ -71,16 +71,16 @@ C10_HOST_DEVICE inline double edge_integral(
   return (xb - xa) * mean;
 }
 
-// Length that the intervals center +-half_a and +-half_b have in common; not positive: none.
+// Returns the overlap of the intervals center +-half_a and +-half_b; not positive without overlap.
 C10_HOST_DEVICE inline double common(double center, double half_a, double half_b) {
   const double left = center - half_a, right = center + half_a;
   return (right < half_b ? right : half_b) - (left > -half_b ? left : -half_b);
 }
 
-// Intersection over union, or 0 where it is not above `floor`; 0 if either box is not proper. The
-// overlap is the integral of -clamp(y) dx along a's outline in b's own axes (Green's theorem). Most
-// pairs never get there: their circumscribed circles are apart, or what b has in common with a's
-// bounding rectangle in b's axes is too little.
+// Returns the intersection over union, or 0 if it is not above `floor` or a box is not proper. The
+// overlap is the integral of -clamp(y) dx along the outline of a in the axes of b (Green's theorem).
+// Two early exits skip most pairs: disjoint circumscribed circles, and too small an overlap of b with
+// the bounding rectangle of a in the axes of b.
 C10_HOST_DEVICE inline double rotated_iou(const BevBox& a, const BevBox& b, double floor) {
   const double dx = a.x - b.x, dy = a.y - b.y, reach = a.radius + b.radius;
   if (!a.proper || !b.proper || dx * dx + dy * dy > reach * reach) {
@@ -88,7 +88,7 @@ C10_HOST_DEVICE inline double rotated_iou(const BevBox& a, const BevBox& b, doub
   }
   const double x = b.cos * dx + b.sin * dy, y = b.cos * dy - b.sin * dx;
   const double cos_turn = a.cos * b.cos + a.sin * b.sin, sin_turn = a.sin * b.cos - a.cos * b.sin;
-  // From the center to the middle of a's front (p, q) and of its left side (r, s).
+  // Vectors from the center to the middle of the front (p, q) and of the left side (r, s) of a.
   const double p = cos_turn * a.half_length, q = sin_turn * a.half_length;
   const double r = -sin_turn * a.half_width, s = cos_turn * a.half_width;
   const double common_x = common(x, fabs(p) + fabs(r), b.half_length);
@@ -108,8 +108,8 @@ C10_HOST_DEVICE inline double rotated_iou(const BevBox& a, const BevBox& b, doub
   return iou > 1 ? 1.0 : iou;
 }
 
-// Whether a box that stays makes a worse one go, by the rule of their group: the squared distance
-// of centers is at most the threshold, or IoU is over it. A threshold of NaN suppresses nothing.
+// Returns whether a kept box suppresses a worse one: in a circle group if the squared distance of
+// centers is at most the threshold, else if the IoU exceeds it. A threshold of NaN suppresses nothing.
 C10_HOST_DEVICE inline bool suppresses(const BevBox& better, const BevBox& worse, bool is_circle, double threshold) {
   if (!better.proper || !worse.proper) {
     return false;

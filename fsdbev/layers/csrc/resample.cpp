@@ -1,4 +1,4 @@
-// Schema of the resampling of images; see fsdbev/layers/resample.py for what it does.
+// Schema of the resampling of images; documented in fsdbev/layers/resample.py.
 #include <torch/library.h>
 
 TORCH_LIBRARY_FRAGMENT(fsdbev, m) {

@@ -1,4 +1,5 @@
-"""The operators in plain PyTorch: what runs without the compiled extension, and the tests' oracle.
+"""Reference implementations of the operators in plain PyTorch or Pillow.
 
-They take the arguments of the compiled operators (positionally) and give the same values.
+They run without the compiled extension and serve as oracle in tests. They take the arguments of
+the compiled operators by position and return the same values.
 """

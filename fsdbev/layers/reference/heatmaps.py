@@ -1,4 +1,8 @@
-"""The heatmaps in plain PyTorch."""
+"""Reference implementation of the target heatmaps in plain PyTorch.
+
+Shapes: M boxes, V views, C classes, (h, w) = (2 (H // stride), 2 (W // stride)) middle pixels, P
+peaks, (Y, X) BEV grid.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ from torch import Tensor
 
 from .checks import check_not_negative, check_range, check_tensors
 
-#: Pixels along an axis of an original image.
+#: Largest number of pixels along an axis of an original image; the kernels have the same limit.
 _LARGEST_IMAGE = 2**20
-#: Peaks drawn at a time; bounds the memory of drawing, (chunk, Y, X) floats.
+#: Number of peaks drawn at a time; bounds the memory of drawing to (_CHUNK, Y, X) floats.
 _CHUNK = 256
 
 
@@ -23,10 +27,7 @@ def elliptical_heatmaps_reference(
     image_size: tuple[int, int],
     stride: int,
 ) -> Tensor:
-    """See :func:`fsdbev.layers.elliptical_heatmaps`.
-
-    Shapes: M boxes, V views, C classes, h x w = 2 (H // stride) x 2 (W // stride) middle pixels.
-    """
+    """See :func:`fsdbev.layers.elliptical_heatmaps`."""
     _check_elliptical_heatmaps(
         boxes, view, class_ids, image_aug, source_sizes, num_classes, image_size, stride
     )
@@ -35,28 +36,30 @@ def elliptical_heatmaps_reference(
     drawn = boxes.isfinite().all(dim=1) & (boxes[:, :2] <= boxes[:, 2:]).all(dim=1)
     result = boxes.new_zeros(len(image_aug), num_classes, rows, columns, dtype=torch.float32)
     for v, size in enumerate(source_sizes.tolist()):
-        left, top, weights = _middles(image_aug[v].double(), size, rows, columns, stride)
+        left, top, weights = _bilinear_grid(image_aug[v].double(), size, rows, columns, stride)
         for class_id in class_ids[drawn & (view == v)].unique().tolist():
+            # The maximum over boxes is taken at the neighbours, before the interpolation.
             neighbours = torch.zeros_like(weights)
             for box in boxes[drawn & (view == v) & (class_ids == class_id)]:
-                across = _profile(box[0], box[2], size[0])
-                down = _profile(box[1], box[3], size[1])
-                across, down = (across[left], across[left + 1]), (down[top], down[top + 1])
+                x = _elliptical_1d(box[0], box[2], size[0])
+                y = _elliptical_1d(box[1], box[3], size[1])
+                along_x, along_y = (x[left], x[left + 1]), (y[top], y[top + 1])
                 for corner, largest in enumerate(neighbours):
-                    largest.copy_(largest.maximum(across[corner % 2] * down[corner // 2]))
+                    largest.copy_(largest.maximum(along_x[corner % 2] * along_y[corner // 2]))
             pixels = (neighbours * weights).sum(dim=0)
             result[v, class_id] = pixels.unflatten(1, (-1, 2)).unflatten(0, (-1, 2)).mean((1, 3))
     return result
 
 
-def _middles(
+def _bilinear_grid(
     image_aug: Tensor, size: list[int], rows: int, columns: int, stride: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the middle 2 x 2 pixels of every cell look in the original image of (width, height).
+    """Maps the middle 2 x 2 pixels of every cell to the original image of (width, height).
 
     Returns:
-        (h, w) int64 index into a :func:`_profile` of the left and of the top neighbour, and
-        (4, h, w) float32 weights of (left, top), (right, top), (left, bottom), (right, bottom).
+        (h, w) int64 index of the left neighbour and of the top neighbour, to use with
+        :func:`_elliptical_1d`, and (4, h, w) float32 bilinear weights of (left, top), (right, top),
+        (left, bottom), (right, bottom).
     """
     x, y = (_middle_pixels(cells, stride, image_aug.device) for cells in (columns, rows))
     (a, b, _, c), (d, e, _, f) = image_aug[:2]
@@ -65,7 +68,7 @@ def _middles(
     for p, q, length in ((e, -b, size[0]), (-d, a, size[1])):
         p, q = p / determinant, q / determinant
         position = p * x[None, :] + q * y[:, None] - (p * c + q * f)
-        uv.append(position.clamp(-1, length))  # beyond that there is nothing to see
+        uv.append(position.clamp(-1, length))  # farther out all values are 0
     left, top = (position.floor() for position in uv)
     right_part, bottom_part = (uv[0] - left).float(), (uv[1] - top).float()
     both = right_part * bottom_part
@@ -75,17 +78,20 @@ def _middles(
 
 
 def _middle_pixels(cells: int, stride: int, device: torch.device) -> Tensor:
-    """(2 cells,) float64 pixels of one axis, two a cell."""
+    """Returns the (2 cells,) float64 middle pixels of one axis, two per cell."""
     first = torch.arange(cells, dtype=torch.float64, device=device) * stride + stride // 2 - 1
     return torch.stack([first, first + 1], dim=1).flatten()
 
 
-def _profile(start: Tensor, stop: Tensor, size: int) -> Tensor:
-    """A box's Gaussian along one axis at the pixels -1 .. size + 1, float32; 0 beyond its radius
-    and outside of the image, 0 .. size - 1."""
+def _elliptical_1d(start: Tensor, stop: Tensor, size: int) -> Tensor:
+    """Evaluates a box's Gaussian along one axis at the pixels -1 .. size + 1, float32.
+
+    The values are 0 beyond the radius and outside the image 0 .. size - 1.
+    """
     centre, radius = ((start + stop) / 2).trunc(), ((stop - start) / 2).trunc()
     position = torch.arange(-1, size + 2, dtype=torch.float64, device=start.device)
     offset = position - centre
+    # -offset^2 / (2 sigma^2) with sigma = (2 radius + 1) / 4.
     values = torch.exp(-8 * (offset / (2 * radius + 1)).square()).float()
     outside = (offset.abs() > radius) | (position < 0) | (position >= size)
     return values.masked_fill(outside, 0)
@@ -96,7 +102,7 @@ def draw_gaussians_reference(
 ) -> Tensor:
     """See :func:`fsdbev.layers.draw_gaussians`."""
     _check_draw_gaussians(xy, radius, plane, planes, shape)
-    maps = torch.zeros(planes + 1, *shape, device=xy.device)  # the last is of what is not drawn
+    maps = torch.zeros(planes + 1, *shape, device=xy.device)  # the last one takes skipped peaks
     plane = torch.where(plane < 0, planes, plane)
     for part in torch.arange(len(xy), device=xy.device).split(_CHUNK):
         along_x = _gaussian_1d(xy[part, 0], radius[part], shape[1])
@@ -107,7 +113,8 @@ def draw_gaussians_reference(
 
 
 def _gaussian_1d(center: Tensor, radius: Tensor, length: int) -> Tensor:
-    """(P,) centers and radii -> (P, length) float32 Gaussians, zero beyond the radius."""
+    """Evaluates (P, length) float32 Gaussians of (P,) centers; zero beyond the (P,) radii."""
+    # Each axis is rounded to float32 before the product, as in the kernels.
     center, radius = center.double()[:, None], radius.double()[:, None]
     distance = torch.arange(length, device=center.device) - center
     values = torch.exp(-distance.square() / (2 * ((2 * radius + 1) / 6).square()))

@@ -1,6 +1,6 @@
-"""lift_splat and its entry with precomputed cells in plain PyTorch.
+"""Reference implementation of lift_splat, frustum_cells and splat_cells in plain PyTorch.
 
-Shapes: S weight sets, V views, P splats, D depth bins, C channels, h x w feature map, Y x X BEV
+Shapes: S weight sets, V views, P splats, D depth bins, C channels, (h, w) feature map, (Y, X) BEV
 grid.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .checks import check_not_negative, check_range, check_tensors
 
-#: Cells are numbered in int32.
+#: Largest number of cells; their indices are int32.
 _MAX_CELLS = 2**31 - 1
 
 
@@ -33,7 +33,7 @@ def lift_splat_reference(
     depth_threshold: float,
     foreground_threshold: float,
 ) -> Tensor:
-    """See :func:`fsdbev.layers.lift_splat`; gradients come from autograd."""
+    """See :func:`fsdbev.layers.lift_splat`. Gradients come from autograd."""
     _check_features(weights, foreground, context, view, output, num_outputs)
     _check_matrices(undo_image_aug, image2bev, view, weights.shape[1])
     num_bins, *feature_size = weights.shape[2:]
@@ -73,7 +73,8 @@ def frustum_cells_reference(
     scaled = [(p - low) / step for p, low, step in zip(points, lower, size)]
     inside = torch.ones(scaled[0].shape, dtype=torch.bool, device=device)
     for axis, number in zip(scaled, count):
-        inside = inside & (axis > -1) & (axis < number)  # truncation toward zero: -0.9 is cell 0
+        # Truncation toward zero as in the release: -0.9 is cell 0.
+        inside = inside & (axis > -1) & (axis < number)
     column, row = (torch.where(inside, axis, 0.0).trunc().int() for axis in scaled[:2])
     return torch.where(inside, row * count[0] + column, -1)
 
@@ -90,21 +91,24 @@ def splat_cells_reference(
     depth_threshold: float,
     foreground_threshold: float,
 ) -> Tensor:
-    """See :func:`fsdbev.layers.splat_cells`; gradients come from autograd."""
+    """See :func:`fsdbev.layers.splat_cells`. Gradients come from autograd."""
     _check_features(weights, foreground, context, view, output, num_outputs)
     num_cells = grid_size[0] * grid_size[1]
     shape = (len(view), *weights.shape[2:])
     check_tensors({"weights": (weights, weights.shape, None), "cells": (cells, shape, torch.int32)})
     check_range("cells", cells, -1, num_cells)
+    # Half-precision inputs are summed in float32, as in the kernels.
     dtype = torch.promote_types(torch.promote_types(weights.dtype, context.dtype), torch.float32)
     weights, context, foreground = (t.to(dtype) for t in (weights, context, foreground))
-    kept = passes_thresholds(weights, foreground, depth_threshold, foreground_threshold).detach()
+    kept = passes_thresholds(weights, foreground, depth_threshold, foreground_threshold)
     num_sets, channels = weights.shape[0], context.shape[1]
     bev = weights.new_zeros(num_sets * num_outputs * num_cells, channels)
+    # A splat and weight set at a time, since all frustum features at once would need
+    # (S, P, D, h, w, C) values.
     for splat, (this_view, this_output) in enumerate(zip(view.tolist(), output.tolist())):
         for index in range(num_sets):
-            takes_part = kept[index, this_view] & (cells[splat] >= 0)
-            bins, i, j = takes_part.nonzero(as_tuple=True)
+            pooled = kept[index, this_view] & (cells[splat] >= 0)
+            bins, i, j = pooled.nonzero(as_tuple=True)
             rows = (index * num_outputs + this_output) * num_cells + cells[splat, bins, i, j]
             values = weights[index, this_view, bins, i, j, None] * context[this_view, :, i, j].T
             bev.index_add_(0, rows, values)
@@ -115,25 +119,35 @@ def splat_cells_reference(
 def passes_thresholds(
     weights: Tensor, foreground: Tensor, depth_threshold: float, foreground_threshold: float
 ) -> Tensor:
-    """(S, V, D, h, w) depth weights and (S, V, h, w) foreground -> (S, V, D, h, w) bool: the
-    frustum points that are likely enough to be pooled."""
+    """Selects the frustum points to pool.
+
+    Args:
+        weights: (S, V, D, h, w) depth weights.
+        foreground: (S, V, h, w) foreground probability.
+        depth_threshold: smallest weight of a pooled point.
+        foreground_threshold: smallest foreground probability of a pooled point.
+
+    Returns:
+        (S, V, D, h, w) bool.
+    """
     return (weights >= depth_threshold) & (foreground >= foreground_threshold)[:, :, None]
 
 
 def _pixel_centers(features: int, pixels: int, device: torch.device) -> Tensor:
-    """(features,) float64 network image coordinates of the feature columns (or rows)."""
+    """Returns (features,) float64 network image coordinates of the feature columns or rows."""
     step = (pixels - 1) / (features - 1) if features > 1 else 0.0
     return torch.arange(features, dtype=torch.float64, device=device) * step
 
 
 def _lift(undo_image_aug: Tensor, u: Tensor, v: Tensor, depth: Tensor) -> tuple[Tensor, ...]:
-    """Network image -> (u depth, v depth, depth) of the original image, each (P, D, h, w)."""
+    """Computes (u depth, v depth, depth) in the original image, each (P, D, h, w)."""
     u, v, depth = (_affine(undo_image_aug, row, u, v, depth) for row in range(3))
     return u * depth, v * depth, depth
 
 
 def _affine(matrices: Tensor, row: int, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """One row of (P, 4, 4) matrices on the columns (a, b, c, 1), in the kernels' order."""
+    """Computes one row of (P, 4, 4) matrices times the columns (a, b, c, 1)."""
+    # In the kernels' order of operations, so that points near a border get the same cell.
     m = matrices[:, row, :, None, None, None]
     return m[:, 0] * a + m[:, 1] * b + m[:, 2] * c + m[:, 3]
 

@@ -1,4 +1,7 @@
-"""Rotated IoU and non-maximum suppression in plain PyTorch. Shapes: G groups, M (and K) boxes."""
+"""Reference implementation of rotated IoU and non-maximum suppression in plain PyTorch.
+
+Shapes: G groups, M and K boxes.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,17 @@ from torch import Tensor
 
 from .checks import check_not_negative, check_tensors
 
-#: An overlap below this share of the two areas is rounding: the boxes do not overlap.
+#: Overlaps below this fraction of the sum of both areas count as rounding errors, not as overlap.
 _ROUNDING = 1e-12
 
 
 def rotated_iou_reference(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     """See :func:`fsdbev.layers.rotated_iou`.
 
-    The overlap is the area of box a clipped to box b. In b's own axes that is the line integral of
-    ``-clamp(y, -w/2, w/2) dx`` along a's outline (Green's theorem), x clipped to ``[-l/2, l/2]``:
-    the sum over a's four edges of a piecewise linear function, exact for touching and equal boxes.
+    The overlap is the area of box a clipped to box b. In the axes of b this is the line integral of
+    ``-clamp(y, -w/2, w/2) dx`` along the outline of a (Green's theorem), with x clipped to
+    ``[-l/2, l/2]``: a sum of piecewise linear functions over the four edges of a. It is exact for
+    touching and for equal boxes.
     """
     _check_boxes(boxes_a, "boxes_a", "(..., M, 5)", boxes_a.dim() >= 2)
     _check_boxes(boxes_b, "boxes_b", "(..., K, 5)", boxes_b.dim() >= 2)
@@ -35,20 +39,21 @@ def rotated_iou_reference(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     )
     areas = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3]
     overlap = torch.where(overlap > _ROUNDING * areas, overlap, 0.0)
+    # Rounding may put the overlap of equal boxes slightly above their area.
     iou = (overlap / (areas - overlap)).clamp(max=1.0)
-    iou = torch.where(_is_proper(a) & _is_proper(b), iou, 0.0)
+    iou = torch.where(_is_valid(a) & _is_valid(b), iou, 0.0)
     return iou.to(torch.promote_types(boxes_a.dtype, torch.float32))
 
 
-def _is_proper(boxes: Tensor) -> Tensor:
-    """(..., 5) float64 -> (...) whether a box takes part."""
+def _is_valid(boxes: Tensor) -> Tensor:
+    """Returns which (..., 5) float64 boxes are valid, (...) bool."""
     area = boxes[..., 2] * boxes[..., 3]
     positive = (boxes[..., 2:4] > 0).all(dim=-1) & (area > 0)
     return positive & boxes.isfinite().all(dim=-1) & area.isfinite()
 
 
 def _corners_in(a: Tensor, b: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """x and y of a's four corners, counter-clockwise, in b's own axes."""
+    """Returns x and y of the four corners of a in the axes of b, counter-clockwise."""
     dx, dy = a[..., 0] - b[..., 0], a[..., 1] - b[..., 1]
     cos_a, sin_a = a[..., 4].cos(), a[..., 4].sin()
     cos_b, sin_b = b[..., 4].cos(), b[..., 4].sin()
@@ -62,10 +67,10 @@ def _corners_in(a: Tensor, b: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 def _edge_integral(
     x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor, half_x: Tensor, half_y: Tensor
 ) -> Tensor:
-    """Integral of clamp(y, -half_y, half_y) dx from (x0, y0) to (x1, y1), x clipped to +-half_x."""
+    """Integrates clamp(y, -half_y, half_y) dx from (x0, y0) to (x1, y1), x clipped to +-half_x."""
 
     def crossing(start: Tensor, stop: Tensor, level: Tensor) -> Tensor:
-        """Where along the edge the coordinate passes ``level``, in 0 .. 1."""
+        """Returns the fraction of the edge, 0 .. 1, at which the coordinate passes ``level``."""
         run = stop - start
         return ((level - start) / torch.where(run == 0, 1.0, run)).clamp(0, 1)
 
@@ -96,43 +101,46 @@ def grouped_nms_reference(
     max_input: int,
     max_output: int,
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`fsdbev.layers.grouped_nms`. Group by group, every pair of its boxes at once."""
+    """See :func:`fsdbev.layers.grouped_nms`. Loops over groups and compares all pairs of boxes."""
     _check_nms(boxes, scores, thresholds, is_circle, max_input, max_output)
     keep = torch.full((len(boxes), max_output), -1, dtype=torch.int64, device=boxes.device)
     num_kept = keep.new_zeros(len(boxes))
     for g, (threshold, circle) in enumerate(zip(thresholds.double(), is_circle.tolist())):
         slots = (scores[g] > -math.inf).nonzero()[:, 0]  # false for NaN
+        # Stable, so that equal scores are ordered by index, as in the kernels.
         order = scores[g, slots].argsort(descending=True, stable=True)[:max_input]
         candidates = boxes[g, slots[order]].double()
-        suppresses = _near(candidates, threshold) if circle else _overlap(candidates, threshold)
+        suppresses = (
+            _are_near(candidates, threshold) if circle else _iou_above(candidates, threshold)
+        )
         kept = _greedy(suppresses)[:max_output]
         keep[g, : len(kept)] = slots[order[kept]]
         num_kept[g] = len(kept)
     return keep, num_kept
 
 
-def _near(boxes: Tensor, squared_distance: Tensor) -> Tensor:
-    """(M, 5) boxes -> (M, M) whether two centers are at most so far from each other."""
+def _are_near(boxes: Tensor, squared_distance: Tensor) -> Tensor:
+    """Returns (M, M) whether two centers of (M, 5) boxes are within the squared distance."""
     centers = boxes[:, :2]
     finite = centers.isfinite().all(dim=-1)
     offsets = centers[:, None] - centers[None]
     return (offsets.square().sum(dim=-1) <= squared_distance) & finite & finite[:, None]
 
 
-def _overlap(boxes: Tensor, iou_threshold: Tensor) -> Tensor:
-    """(M, 5) boxes -> (M, M) whether the IoU of two is larger than the threshold."""
-    proper = _is_proper(boxes)
-    return (rotated_iou_reference(boxes, boxes) > iou_threshold) & proper & proper[:, None]
+def _iou_above(boxes: Tensor, iou_threshold: Tensor) -> Tensor:
+    """Returns (M, M) whether the IoU of two of (M, 5) boxes exceeds the threshold."""
+    valid = _is_valid(boxes)
+    return (rotated_iou_reference(boxes, boxes) > iou_threshold) & valid & valid[:, None]
 
 
 def _greedy(suppresses: Tensor) -> Tensor:
-    """(M, M) bool, row by row from the best box -> int64 rows that stay."""
+    """Returns the int64 indices of kept boxes; (M, M) ``suppresses`` is sorted best box first."""
     keep: list[int] = []
-    stays = torch.ones(len(suppresses), dtype=torch.bool, device=suppresses.device)
+    active = torch.ones(len(suppresses), dtype=torch.bool, device=suppresses.device)
     for i, row in enumerate(suppresses):
-        if stays[i]:
+        if active[i]:
             keep.append(i)
-            stays &= ~row
+            active &= ~row
     return torch.tensor(keep, dtype=torch.int64, device=suppresses.device)
 
 

@@ -1,4 +1,7 @@
-"""The resampling of images by Pillow itself."""
+"""Reference implementation of image resampling, by Pillow.
+
+Shapes: (height, width) original image, (H, W) network image.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+#: Limits of the kernel. Rotated positions of an output of 2^14 pixels fit its 16.16 fixed point.
 _LARGEST_IMAGE = 2**20
 _LARGEST_OUTPUT = 2**14
 
@@ -26,7 +30,7 @@ def resample_image_reference(
     if not (width and height):
         return image.new_zeros((3, height, width))
     picture = Image.fromarray(image.numpy())
-    # One axis at a time: Pillow 13 has an order of its own where the height shrinks by far more.
+    # One axis at a time: Pillow 13 resizes rows first if the height shrinks by far more.
     for size in ((resized[0], picture.height), resized):
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     picture = picture.crop((left, top, left + width, top + height))

@@ -1,4 +1,4 @@
-"""Image branch: ResNet and feature pyramid."""
+"""Image backbone (ResNet) and feature pyramid (FPN)."""
 
 from .fpn import FPN
 from .resnet import ResNet, resnet_channels

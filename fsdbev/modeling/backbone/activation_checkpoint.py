@@ -1,4 +1,4 @@
-"""Activation checkpointing that leaves BatchNorm's running statistics as one forward pass would."""
+"""Activation checkpointing that updates BatchNorm's running statistics once per iteration."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpoint_keeping_statistics(module: nn.Module, x: Tensor) -> Tensor:
-    """``module(x)``, recomputed in the backward pass instead of keeping its activations.
+    """Returns ``module(x)`` and recomputes it in the backward pass instead of storing activations.
 
-    The recomputation sees the batch a second time; it must not count twice in running statistics.
+    The recomputation leaves BatchNorm's running statistics unchanged.
+
+    Args:
+        module: the module to run.
+        x: its only input.
     """
     if not torch.is_grad_enabled():
         return module(x)
+    # The recomputation is a second forward pass over the same batch. Without keep_statistics the
+    # batch would enter the running mean and variance twice.
     return checkpoint(
         module,
         x,
@@ -28,9 +34,12 @@ def checkpoint_keeping_statistics(module: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def keep_statistics(module: nn.Module) -> Iterator[None]:
-    """Within it, BatchNorms of ``module`` normalise by their batch and leave their buffers."""
+    """Lets the BatchNorms of ``module`` normalise by batch statistics without updating buffers."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
     saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    # Evaluation mode would also keep the buffers, but it normalises by running statistics, and the
+    # recomputed activations would differ. Momentum 0 keeps the running mean and variance. The
+    # counter of batches is incremented in place, so a copy takes the increment.
     for norm in norms:
         norm.momentum = 0.0
         norm.num_batches_tracked = norm.num_batches_tracked.clone()

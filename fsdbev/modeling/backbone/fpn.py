@@ -1,6 +1,6 @@
-"""Feature pyramid: laterals on the backbone's maps C2..C5, outputs on all but the coarsest.
+"""Feature pyramid network (FPN, arXiv:1612.03144) with outputs at strides 4, 8 and 16.
 
-Shapes: V images, C channels, H, W image size.
+Shapes: V images, C channels, (H, W) image size.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ from fsdbev.modeling.registry import PART_REGISTRY
 
 @PART_REGISTRY.register()
 class FPN(nn.Module):
-    """Top-down pyramid without norm or activation; the coarsest map only feeds the finer ones.
+    """Top-down feature pyramid without norm or activation (docs/model.md, "Image branch").
+
+    Every backbone map has a lateral convolution. Every level except the coarsest has an output
+    convolution.
 
     Args:
-        in_channels: channels of the backbone's maps, fine to coarse.
+        in_channels: channels of the backbone's maps C2..C5, fine to coarse.
         out_channels: channels of every pyramid map.
-        skip_finest: how many of the finest maps to leave out, where nothing needs them.
+        skip_finest: number of finest levels to leave out, for models that only use coarser ones.
+
+    Raises:
+        ValueError: ``skip_finest`` is negative or leaves fewer than two maps.
     """
 
     def __init__(
@@ -43,8 +49,17 @@ class FPN(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """[C2, C3, C4, C5] -> [F4, F8, F16], each (V, C, H / stride, W / stride); without the first
-        ``skip_finest`` of these."""
+        """Computes the pyramid of a batch of images.
+
+        Args:
+            features: [C2, C3, C4, C5] of the backbone.
+
+        Returns:
+            [F4, F8, F16] without the first ``skip_finest``, each (V, C, H / stride, W / stride).
+
+        Raises:
+            ValueError: the number of maps is not that of ``in_channels``.
+        """
         features = features[self.skip_finest :]
         if len(features) != len(self.lateral_convs):
             raise ValueError(
@@ -54,5 +69,6 @@ class FPN(nn.Module):
         merged = [conv(x) for conv, x in zip(self.lateral_convs, features, strict=True)]
         for level in range(len(merged) - 1, 0, -1):
             finer = merged[level - 1]
+            # By size, not by a factor of 2: odd sizes are rounded up by the backbone's strides.
             merged[level - 1] = finer + F.interpolate(merged[level], size=finer.shape[-2:])
         return [conv(x) for conv, x in zip(self.output_convs, merged[:-1], strict=True)]

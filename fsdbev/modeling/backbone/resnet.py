@@ -1,6 +1,6 @@
 """ResNet with torchvision's layout and parameter names (stride in the 3x3 convolution).
 
-Shapes: V images, H, W their size.
+Shapes: V images, (H, W) image size, B batch, C channels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from .activation_checkpoint import checkpoint_keeping_statistics
 
 
 class Bottleneck(nn.Module):
-    """conv1x1-conv3x3-conv1x1 with BN, plus shortcut, ReLU; parameter names as torchvision's."""
+    """conv1x1-conv3x3-conv1x1 with BN, plus shortcut, ReLU; parameter names as torchvision's.
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the 3x3 convolution; the output has four times as many.
+        stride: stride of the 3x3 convolution.
+        downsample: module of the shortcut; identity if None.
+        bn_momentum: momentum of every BatchNorm.
+    """
 
     expansion = 4
 
@@ -39,13 +47,14 @@ class Bottleneck(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, 4 channels, H / stride, W / stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         return F.relu(self.bn3(self.conv3(x)) + shortcut, inplace=True)
 
 
-#: depth -> block and how many of them each stage has.
+#: Depth -> block class and number of blocks of each stage.
 ARCHITECTURES: dict[int, tuple[type[nn.Module], tuple[int, int, int, int]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
@@ -61,21 +70,28 @@ def _architecture(depth: int) -> tuple[type[nn.Module], tuple[int, int, int, int
 
 
 def resnet_channels(depth: int, width: int = 64) -> tuple[int, int, int, int]:
-    """Channels of C2..C5 of ``ResNet(depth=depth, width=width)``."""
+    """Returns the channels of C2..C5 of ``ResNet(depth=depth, width=width)``.
+
+    Raises:
+        ValueError: ``depth`` is not one of ``ARCHITECTURES``.
+    """
     block, _ = _architecture(depth)
     return tuple(width * 2**stage * block.expansion for stage in range(4))
 
 
 @PART_REGISTRY.register()
 class ResNet(nn.Module):
-    """Image backbone; outputs C2..C5 at strides 4, 8, 16, 32.
+    """ResNet (arXiv:1512.03385) that returns C2..C5 at strides 4, 8, 16 and 32.
 
     Args:
         depth: 18, 34, 50 or 101.
-        width: channels of the stem and of the first stage's 3x3 convolutions; 64 is ResNet.
-        bn_momentum: of every BatchNorm.
-        activation_checkpoint: recompute each block in the backward pass instead of keeping its
-            activations: less memory, more time, same result.
+        width: channels of the stem and of the first stage's 3x3 convolutions; 64 in the paper.
+        bn_momentum: momentum of every BatchNorm.
+        activation_checkpoint: recompute each block in the backward pass instead of storing its
+            activations. Saves memory, costs time, and does not change the result.
+
+    Raises:
+        ValueError: ``depth`` is not one of ``ARCHITECTURES``.
     """
 
     def __init__(
@@ -104,26 +120,32 @@ class ResNet(nn.Module):
                 stride=1 if stage == 0 else 2,
                 bn_momentum=bn_momentum,
             )
+            # torchvision's names, so that its ImageNet weights load without renaming.
             self.add_module(f"layer{stage + 1}", layer)
             in_channels = out_channels
         kaiming_init(self)
 
     @property
     def stages(self) -> list[nn.Sequential]:
+        """The four residual stages, fine to coarse."""
         return [self.layer1, self.layer2, self.layer3, self.layer4]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(V, 3, H, W) normalised images -> [C2, C3, C4, C5]."""
+        """Computes [C2, C3, C4, C5], each (V, C, H / stride, W / stride).
+
+        Args:
+            images: (V, 3, H, W) normalised images.
+        """
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         features = []
         for stage in self.stages:
             for block in stage:
-                x = self._run(block, x)
+                x = self._run_block(block, x)
             features.append(x)
         return features
 
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+    def _run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         return checkpoint_keeping_statistics(block, x) if self.activation_checkpoint else block(x)
 
 

@@ -1,4 +1,4 @@
-"""Center head: maps, targets, losses, decoding."""
+"""Center head: branches, training targets, losses and decoding (CenterPoint, arXiv:2006.11275)."""
 
 from .decode import CENTER_TASKS, CenterTask, CircleNMS, RotatedNMS
 from .head import CenterHead

@@ -1,6 +1,8 @@
-"""From head maps to boxes: the best cells, their boxes, non-maximum suppression in BEV.
+"""Decoding of head maps to boxes: top-scoring cells, box decoding, non-maximum suppression in BEV.
 
-Shapes: B batch, T tasks, M candidates of a task, Y, X BEV cells.
+Rules of docs/model.md, "Head, targets, decoding".
+
+Shapes: B batch, T tasks, M candidates per task, K kept slots per task, Y, X BEV cells.
 """
 
 from __future__ import annotations
@@ -19,20 +21,22 @@ from fsdbev.structures import TASKS, BEVGrid, Boxes3D
 
 from .targets import REGRESSION
 
-#: NMS of every task looks at the best ``NMS_INPUT`` boxes and keeps ``NMS_OUTPUT`` at most.
+#: NMS of a task considers the ``NMS_INPUT`` best boxes and keeps at most ``NMS_OUTPUT``. These are
+#: the release's numbers; six tasks of 83 stay below nuScenes' limit of 500 boxes per sample.
 NMS_INPUT, NMS_OUTPUT = 1000, 83
-#: Sizes stay within exp(+-6) m, 2.5 mm to 403 m, so that an untrained head's boxes are finite too.
+#: Bound of predicted log sizes: 2.5 mm to 403 m. Keeps the boxes of an untrained head finite.
 MAX_LOG_DIM = 6.0
 
 
 @dataclass(frozen=True)
 class RotatedNMS:
-    """Suppresses by IoU of the rotated rectangles in BEV, whatever the class within the task.
+    """NMS by IoU of rotated rectangles in BEV, class-agnostic within a task.
 
     Attributes:
-        iou_threshold: larger overlaps are suppressed.
-        dim_scale: factor on length and width before NMS for each class of the task (Scale-NMS,
-            BEVDet section 3.3): small objects grow, so that their duplicates overlap.
+        iou_threshold: boxes with a larger IoU are suppressed.
+        dim_scale: factor on length and width before NMS, one per class of the task (Scale-NMS,
+            BEVDet, arXiv:2112.11790, section 3.3). Enlarging small objects makes their duplicates
+            overlap.
     """
 
     iou_threshold: float
@@ -41,14 +45,26 @@ class RotatedNMS:
 
 @dataclass(frozen=True)
 class CircleNMS:
-    """Suppresses by distance of centers in BEV, ``squared_distance`` in square metres."""
+    """NMS by distance of centers in BEV.
+
+    Attributes:
+        squared_distance: centers at this squared distance or less are suppressed, square metres.
+    """
 
     squared_distance: float
 
 
 @dataclass(frozen=True)
 class CenterTask:
-    """Classes that share a set of branches, and how their boxes are suppressed."""
+    """Group of classes that share a set of branches and an NMS.
+
+    Attributes:
+        class_names: classes of the task.
+        nms: NMS of the task.
+
+    Raises:
+        ValueError: ``nms.dim_scale`` does not have one entry per class.
+    """
 
     class_names: tuple[str, ...]
     nms: RotatedNMS | CircleNMS
@@ -57,11 +73,11 @@ class CenterTask:
         scales = getattr(self.nms, "dim_scale", self.class_names)
         if len(scales) != len(self.class_names):
             raise ValueError(
-                f"task {self.class_names} needs one dim_scale a class, got {tuple(scales)}"
+                f"task {self.class_names} needs one dim_scale per class, got {tuple(scales)}"
             )
 
 
-#: The six tasks of nuScenes (SPEC section 8).
+#: The six tasks of nuScenes (docs/model.md, "Head, targets, decoding").
 CENTER_TASKS = tuple(
     CenterTask(names, nms)
     for names, nms in zip(
@@ -81,8 +97,13 @@ CENTER_TASKS = tuple(
 
 @dataclass(frozen=True)
 class Candidates:
-    """Boxes: ``boxes`` (..., M, 9), ``scores`` (..., M), ``classes`` (..., M) int64. A score of
-    -inf marks a slot without a box."""
+    """Slots for boxes, so that tensors keep their sizes. A score of -inf marks an empty slot.
+
+    Attributes:
+        boxes: (..., M, 9) x, y, z, l, w, h, yaw, vx, vy in the frame of the grid.
+        scores: (..., M).
+        classes: (..., M) int64.
+    """
 
     boxes: Tensor
     scores: Tensor
@@ -93,15 +114,15 @@ class Candidates:
 
 
 class BoxDecoder(nn.Module):
-    """The boxes of each sample from the head maps of all tasks: the best cells, then NMS.
+    """Decodes the head maps of all tasks to boxes: top-scoring cells, then NMS. Runs in float32.
 
     Args:
-        tasks: classes of each task and their NMS.
-        class_ids: what detections call the classes of each task.
+        tasks: classes and NMS of each task.
+        class_ids: class ids of each task, as detections report them.
         grid: the BEV grid of the maps.
-        max_candidates: cells of a task and sample that become boxes.
-        score_threshold: boxes must score higher.
-        center_range: x, y, z lower, then upper bounds of centers in metres, inclusive.
+        max_candidates: number of cells per task and sample that become boxes.
+        score_threshold: boxes must have a higher score.
+        center_range: lower x, y, z and upper x, y, z of centers, metres, inclusive.
     """
 
     def __init__(
@@ -129,7 +150,9 @@ class BoxDecoder(nn.Module):
             for task in tasks
             for scale in getattr(task.nms, "dim_scale", [1.0] * len(task.class_names))
         ]
-        constants = {  # of each task, and of each class in the order of the tasks
+        # The first two have one entry per task, the others one per class in the order of the tasks.
+        # Thresholds are float64, as is the IoU that they are compared with.
+        constants = {
             "is_circle": torch.tensor(circle),
             "nms_threshold": torch.tensor(threshold, dtype=torch.float64),
             "dim_scale": torch.tensor(dim_scale, dtype=torch.float64),
@@ -138,10 +161,19 @@ class BoxDecoder(nn.Module):
         for name, values in constants.items():
             self.register_buffer(name, values, persistent=False)
 
+    # In float32: bfloat16 has steps of 0.25 m at 50 m.
     @full_precision
     def forward(self, predictions: Sequence[dict[str, Tensor]]) -> list[Candidates]:
-        """Maps (B, ..., Y, X) of every task -> boxes of each sample, by task and by descending
-        score within a task. The host waits for the device once, for how many there are."""
+        """Decodes the boxes of each sample.
+
+        Synchronises with the device once, to read the numbers of boxes.
+
+        Args:
+            predictions: maps (B, channels, Y, X) of each task by name of the branch.
+
+        Returns:
+            Boxes of each sample, by task and by descending score within a task.
+        """
         candidates = top_candidates(predictions, grid=self.grid, max_candidates=self.max_candidates)
         candidates = self.drop_invalid(candidates)
         keep, num_kept = self.suppress(candidates)
@@ -150,7 +182,7 @@ class BoxDecoder(nn.Module):
         return [found[b, :count] for b, count in enumerate(num_kept.sum(dim=1).tolist())]
 
     def drop_invalid(self, candidates: Candidates) -> Candidates:
-        """-inf as the score of boxes that score too low or lie out of range."""
+        """Sets the score of boxes below the threshold or outside the range to -inf."""
         valid = candidates.scores > self.score_threshold
         bounds = zip(self.center_range[:3], self.center_range[3:], strict=True)
         for i, (lower, upper) in enumerate(bounds):
@@ -158,8 +190,15 @@ class BoxDecoder(nn.Module):
         return replace(candidates, scores=candidates.scores.masked_fill(~valid, -math.inf))
 
     def suppress(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """(B, T, M) candidates -> the slots kept (B, T, NMS_OUTPUT), best first, then -1; (B, T)
-        how many."""
+        """Applies the NMS of each task.
+
+        Args:
+            candidates: (B, T, M) candidates.
+
+        Returns:
+            (B, T, NMS_OUTPUT) indices of the kept slots, best first, padded with -1, and (B, T)
+            numbers of kept slots.
+        """
         batch, tasks, slots = candidates.scores.shape
         boxes = Boxes3D(candidates.boxes.flatten(0, 2))
         scale = self.dim_scale[candidates.classes.flatten()].to(boxes.tensor.dtype)
@@ -179,19 +218,25 @@ class BoxDecoder(nn.Module):
 def top_candidates(
     predictions: Sequence[dict[str, Tensor]], *, grid: BEVGrid, max_candidates: int
 ) -> Candidates:
-    """The ``max_candidates`` best cells of every sample and task as boxes, (B, T, M) of them;
-    ``classes`` count on from task to task.
+    """Decodes the ``max_candidates`` best cells of every sample and task.
 
-    Best over all classes of a task at once: the published choice, best of each class and then best
-    of those, gives the same set.
+    Args:
+        predictions: maps (B, channels, Y, X) of each task by name of the branch.
+        grid: the BEV grid of the maps.
+        max_candidates: M.
+
+    Returns:
+        (B, T, M) candidates. ``classes`` number the classes of all tasks in order.
     """
     rows, columns = grid.shape
     best, first_class = [], 0
     for prediction in predictions:
         heatmap = prediction["heatmap"].sigmoid().flatten(1)
+        # The release takes the best cells of each class, then the best of these. One top-k over all
+        # classes selects the same set.
         scores, index = heatmap.topk(min(max_candidates, heatmap.shape[1]))
-        missing = (0, max_candidates - scores.shape[1])  # more than there are cells
-        scores, index = F.pad(scores, missing, value=-math.inf), F.pad(index, missing)
+        padding = (0, max_candidates - scores.shape[1])  # for maps with fewer cells
+        scores, index = F.pad(scores, padding, value=-math.inf), F.pad(index, padding)
         cells, classes = index % (rows * columns), index // (rows * columns) + first_class
         first_class += prediction["heatmap"].shape[1]
         values = [
@@ -200,11 +245,11 @@ def top_candidates(
         ]
         best.append((scores, classes, cells, torch.cat(values, dim=1)))
     scores, classes, cells, values = (torch.stack(each, dim=1) for each in zip(*best))
-    return Candidates(_boxes(cells, values.mT, grid), scores, classes)
+    return Candidates(_decode_boxes(cells, values.mT, grid), scores, classes)
 
 
-def _boxes(cells: Tensor, values: Tensor, grid: BEVGrid) -> Tensor:
-    """(...) cells y * X + x and what the branches say there, (..., 10) -> (..., 9) boxes."""
+def _decode_boxes(cells: Tensor, values: Tensor, grid: BEVGrid) -> Tensor:
+    """Decodes (..., 9) boxes from (...) cells ``y * X + x`` and (..., 10) values of branches."""
     offset, z, log_dims, rot, velocity = values.split(list(REGRESSION.values()), dim=-1)
     x = (cells % grid.shape[1] + offset[..., 0]) * grid.cell + grid.lower[0]
     y = (cells // grid.shape[1] + offset[..., 1]) * grid.cell + grid.lower[1]
@@ -214,10 +259,19 @@ def _boxes(cells: Tensor, values: Tensor, grid: BEVGrid) -> Tensor:
 
 
 def to_front(candidates: Candidates, keep: Tensor) -> Candidates:
-    """(B, T, M) candidates and slots to keep (B, T, K), or -1 -> (B, T * K) candidates: those kept
-    by task, then others without meaning."""
+    """Moves the kept candidates of all tasks to the front.
+
+    Args:
+        candidates: (B, T, M) candidates.
+        keep: (B, T, K) indices of the kept slots, padded with -1.
+
+    Returns:
+        (B, T * K) candidates: the kept ones by task, then arbitrary ones.
+    """
     batch, tasks, slots = candidates.scores.shape
     first_slot = torch.arange(0, tasks * slots, slots, device=keep.device)
+    # A stable sort that moves padding to the end. Boolean indexing would make the host wait for the
+    # size of its result.
     order = (keep < 0).flatten(1).byte().argsort(dim=1, stable=True)
     kept = (keep.clamp(min=0) + first_slot[:, None]).flatten(1).gather(1, order)
     flat = Candidates(

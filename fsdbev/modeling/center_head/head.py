@@ -1,4 +1,4 @@
-"""CenterHead: a center-based detection head on the BEV grid (CenterPoint; SPEC section 8).
+"""CenterHead, a center-based detection head on the BEV grid (CenterPoint, arXiv:2006.11275).
 
 Shapes: B batch, C channels, Y, X BEV cells, M boxes.
 """
@@ -23,26 +23,28 @@ from .targets import REGRESSION, CenterTargets, center_targets
 
 @PART_REGISTRY.register()
 class CenterHead(nn.Module):
-    """Predicts heatmaps of object centers and a box at every cell, a set of branches for each task.
+    """Predicts center heatmaps and box parameters per cell, with one set of branches per task.
+
+    See docs/model.md, "Head, targets, decoding".
 
     Args:
         in_channels: channels of the BEV features.
         grid: the BEV grid; the head predicts on its cells.
-        shared_channels: width of the convolution that the tasks share.
-        branch_channels: hidden width of every branch.
-        tasks: classes of each task and their NMS.
-        class_names: what ``gt_classes`` and ``pred_classes`` index.
-        box_weight: weight of the box losses beside the heatmap's.
-        velocity_weight: weight of the velocity's loss beside the other box losses.
+        shared_channels: channels of the convolution shared by the tasks.
+        branch_channels: hidden channels of each branch.
+        tasks: classes and NMS of each task.
+        class_names: class names, indexed by ``gt_classes`` and ``pred_classes``.
+        box_weight: weight of the box losses.
+        velocity_weight: additional weight of the velocity loss.
         min_radius: smallest radius of a target Gaussian, cells.
-        min_overlap: overlap that sets the radius, see :func:`.targets.gaussian_radius`.
-        max_boxes: at most so many target boxes a task and sample.
-        max_candidates: cells of a task and sample that become boxes.
-        score_threshold: boxes must score higher.
-        center_range: x, y, z lower, then upper bounds of predicted centers, metres.
+        min_overlap: overlap that determines the radius, see :func:`.targets.gaussian_radius`.
+        max_boxes: maximum number of target boxes per task and sample.
+        max_candidates: number of cells per task and sample that become boxes.
+        score_threshold: boxes must have a higher score.
+        center_range: lower x, y, z and upper x, y, z of predicted centers, metres.
 
     Raises:
-        ValueError: ``class_names`` is not what the tasks hold together, each once.
+        ValueError: a class of ``class_names`` is in no task or in several.
     """
 
     def __init__(
@@ -89,15 +91,25 @@ class CenterHead(nn.Module):
         kaiming_init(self)
         for branches in self.task_heads:
             for branch in branches.values():
-                # By fan-in: one or two channels out would make a fan-out start of logits beyond
-                # +-10, whose loss of hundreds kills ReLUs before anything is learned.
+                # By fan-in: with one or two output channels, fan-out initialisation makes logits
+                # beyond +-10. Their losses in the hundreds make ReLUs die in the first iterations.
                 nn.init.kaiming_normal_(branch[-1].weight, nonlinearity="linear")
             nn.init.constant_(branches["heatmap"][-1].bias, HEATMAP_PRIOR_BIAS)
 
     def forward(self, bev_feats: Tensor) -> list[dict[str, Tensor]]:
-        """(B, C, Y, X) BEV features -> for each task its maps (B, channels, Y, X): ``reg`` 2,
-        ``height`` 1, ``dim`` 3 (log metres), ``rot`` 2 (sine, cosine), ``vel`` 2 (m/s),
-        ``heatmap`` (one logit a class)."""
+        """Predicts the maps of each task.
+
+        Args:
+            bev_feats: (B, C, Y, X) BEV features.
+
+        Returns:
+            Maps (B, channels, Y, X) of each task by name of the branch: ``reg`` 2 (offset in the
+            cell, x and y, cells), ``height`` 1 (z, metres), ``dim`` 3 (l, w, h, log metres),
+            ``rot`` 2 (sine, cosine of yaw), ``vel`` 2 (m/s) and ``heatmap`` (a logit per class).
+
+        Raises:
+            ValueError: ``bev_feats`` does not have the size of the grid.
+        """
         if bev_feats.shape[-2:] != self.grid.shape:
             raise ValueError(
                 f"bev_feats must be on the head's grid of {self.grid.shape} cells (Y, X), "
@@ -110,7 +122,11 @@ class CenterHead(nn.Module):
         ]
 
     def targets(self, instances: Sequence[Instances]) -> CenterTargets:
-        """Targets of all tasks from the ``gt_boxes_3d`` and ``gt_classes`` of B samples."""
+        """Computes the targets of all tasks from ``gt_boxes_3d`` and ``gt_classes``.
+
+        Args:
+            instances: one per sample.
+        """
         return center_targets(
             instances,
             tasks=self.class_ids,
@@ -124,15 +140,20 @@ class CenterHead(nn.Module):
     def losses(
         self, predictions: Sequence[dict[str, Tensor]], targets: CenterTargets
     ) -> dict[str, Tensor]:
-        """Weighted losses ``task{i}.loss_{heatmap,xy,z,dim,yaw,vel}`` against :meth:`targets`.
+        """Computes weighted losses ``task{i}.loss_{heatmap,xy,z,dim,yaw,vel}``.
 
-        Predictions of a stacked batch (student, then teacher) are all held against the targets
-        of its B samples.
+        Args:
+            predictions: maps of each task for B samples, or for a multiple of B: student and
+                teacher are stacked along the batch and share the targets.
+            targets: of the B samples, from :meth:`targets`.
+
+        Raises:
+            ValueError: the number of predicted samples is not a multiple of B.
         """
         stacked, batch = len(predictions[0]["heatmap"]), len(targets.heatmaps[0])
         if stacked % batch:
             raise ValueError(
-                f"predictions of {stacked} samples do not stack targets of {batch} samples"
+                f"predictions of {stacked} samples are not a multiple of the targets' {batch}"
             )
         return center_losses(
             predictions,
@@ -143,12 +164,18 @@ class CenterHead(nn.Module):
 
     @torch.no_grad()
     def decode(self, predictions: Sequence[dict[str, Tensor]]) -> list[Instances]:
-        """Detections of each sample: ``pred_boxes_3d`` (Boxes3D in the frame of the grid),
-        ``scores`` (M,), ``pred_classes`` (M,) int64 into ``class_names``; by task, and by
-        descending score within a task."""
-        return [self._instances(found) for found in self.decoder(predictions)]
+        """Decodes the detections of each sample.
 
-    def _instances(self, found: Candidates) -> Instances:
+        Args:
+            predictions: maps of each task, see :meth:`forward`.
+
+        Returns:
+            Instances with ``pred_boxes_3d`` (Boxes3D in the frame of the grid), ``scores`` (M,) and
+            ``pred_classes`` (M,) int64, by task and by descending score within a task.
+        """
+        return [self._to_instances(found) for found in self.decoder(predictions)]
+
+    def _to_instances(self, found: Candidates) -> Instances:
         result = Instances(self.grid.shape)
         result.pred_boxes_3d = Boxes3D(found.boxes)
         result.scores = found.scores
@@ -157,24 +184,24 @@ class CenterHead(nn.Module):
 
 
 def _class_ids(tasks: Sequence[CenterTask], class_names: Sequence[str]) -> list[list[int]]:
-    """Ids into ``class_names`` of the classes of each task."""
+    """Returns the indices into ``class_names`` of the classes of each task."""
     in_tasks = [name for task in tasks for name in task.class_names]
     if sorted(in_tasks) != sorted(class_names):
         raise ValueError(
             f"every class must be in exactly one task: the classes are {sorted(class_names)}, "
-            f"the tasks hold {sorted(in_tasks)}"
+            f"those of the tasks are {sorted(in_tasks)}"
         )
     return [[list(class_names).index(name) for name in task.class_names] for task in tasks]
 
 
 def _named_conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
-    """:func:`conv_bn_relu` whose layers have names, as in the public release."""
+    """Builds :func:`conv_bn_relu` with named layers, as in the public release's weights."""
     conv, bn, relu = conv_bn_relu(in_channels, out_channels)
     return nn.Sequential(OrderedDict(conv=conv, bn=bn, relu=relu))
 
 
 def _task_head(in_channels: int, hidden_channels: int, num_classes: int) -> nn.ModuleDict:
-    """The branches of a task by name, each (B, in_channels, Y, X) -> (B, channels, Y, X)."""
+    """Builds the branches of a task, each (B, in_channels, Y, X) -> (B, channels, Y, X)."""
     branches = nn.ModuleDict()
     for name, out_channels in {**REGRESSION, "heatmap": num_classes}.items():
         output = conv3x3(hidden_channels, out_channels, bias=True)

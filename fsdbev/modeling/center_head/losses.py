@@ -1,4 +1,4 @@
-"""Losses of the center head, in float32.
+"""Losses of the center head (docs/model.md, "Head, targets, decoding"). They run in float32.
 
 Shapes: S stacked predictions (student, teacher), B batch, T tasks, K classes of a task, P boxes of
 the batch, Y, X BEV cells, R = 10 regression channels.
@@ -17,7 +17,7 @@ from fsdbev.modeling.precision import full_precision
 
 from .targets import REGRESSION, CenterTargets
 
-#: The loss each regression branch ends in.
+#: Regression branch -> name of its loss.
 LOSS_NAMES = {"reg": "xy", "height": "z", "dim": "dim", "rot": "yaw", "vel": "vel"}
 
 
@@ -29,23 +29,25 @@ def center_losses(
     box_weight: float,
     velocity_weight: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Weighted losses ``task{i}.loss_{heatmap,xy,z,dim,yaw,vel}`` (SPEC section 8).
+    """Computes weighted losses ``task{i}.loss_{heatmap,xy,z,dim,yaw,vel}``.
 
-    Heatmap: Gaussian focal loss over max(1, peaks). Boxes: L1 at the center cells times
-    ``box_weight`` over max(1e-4, boxes) + 1e-4; NaN targets do not count. Numbers of peaks and
-    boxes are averaged over ranks. The velocity's loss is times ``velocity_weight`` too.
+    Heatmap: Gaussian focal loss / max(1, number of peaks). Boxes: ``box_weight`` * L1 at the center
+    cells / (max(1e-4, number of boxes) + 1e-4); NaN targets are masked out. Both numbers are
+    averaged over ranks.
 
     Args:
-        predictions: maps of each task, (S B, channels, Y, X): B samples S times, all held against
-            the same targets.
-        targets: of B samples.
+        predictions: maps of each task, (S B, channels, Y, X): S predictions of the B samples, which
+            share the targets.
+        targets: targets of the B samples.
+        box_weight: weight of the box losses.
+        velocity_weight: additional weight of the velocity loss.
     """
     batch = len(targets.heatmaps[0])
     stacked = [
         {name: maps.unflatten(0, (-1, batch)) for name, maps in prediction.items()}
         for prediction in predictions
     ]
-    peaks, boxes = _counts(targets, len(stacked[0]["heatmap"]))
+    peaks, boxes = _count_peaks_and_boxes(targets, len(stacked[0]["heatmap"]))
     losses = {}
     for i, (prediction, heatmap) in enumerate(zip(stacked, targets.heatmaps, strict=True)):
         focal = gaussian_focal_loss(prediction["heatmap"], heatmap)
@@ -53,17 +55,19 @@ def center_losses(
         error = regression_error(prediction, targets, i)
         weight = box_weight / (boxes[i].clamp(min=1e-4) + 1e-4)
         for branch, part in zip(REGRESSION, error.split(list(REGRESSION.values())), strict=True):
-            of_branch = weight * velocity_weight if branch == "vel" else weight
-            losses[f"task{i}.loss_{LOSS_NAMES[branch]}"] = of_branch * part.sum()
+            branch_weight = weight * velocity_weight if branch == "vel" else weight
+            losses[f"task{i}.loss_{LOSS_NAMES[branch]}"] = branch_weight * part.sum()
     return losses
 
 
 def gaussian_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Sum of the focal loss of (S, B, K, Y, X) logits against (B, K, Y, X) Gaussian heatmaps
-    (CornerNet, equation 1, alpha 2, gamma 4).
+    """Computes the sum of the Gaussian focal loss (CornerNet, arXiv:1808.01244, equation 1).
 
-    The logarithm needs no epsilon: the published 1e-12 vanishes in float32 beside the clamp.
+    Args:
+        logits: (S, B, K, Y, X).
+        target: (B, K, Y, X) heatmaps, 1 at centers. alpha is 2, the exponent of (1 - target) 4.
     """
+    # The release adds 1e-12 in the logarithms. In float32 this changes no value of 1e-4 or more.
     p = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
     at_peak = (1 - p).square() * p.log()
     elsewhere = (1 - target).pow(4) * p.square() * (1 - p).log()
@@ -71,24 +75,34 @@ def gaussian_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def regression_error(prediction: dict[str, Tensor], targets: CenterTargets, task: int) -> Tensor:
-    """(R,) sums over the boxes of ``task`` of the absolute errors of (S, B, channels, Y, X) maps at
-    their center cells."""
+    """Sums absolute errors at the center cells over the boxes of a task.
+
+    Args:
+        prediction: maps (S, B, channels, Y, X) of the task by name of the branch.
+        targets: targets of the batch.
+        task: index of the task.
+
+    Returns:
+        (R,) sums over boxes and stacked predictions.
+    """
     at_center = [
         prediction[branch].flatten(3)[:, targets.sample, :, targets.cell] for branch in REGRESSION
     ]
     predicted = torch.cat(at_center, dim=-1)  # (P, S, R)
-    counts = (targets.task == task)[:, None] & ~targets.regression.isnan()
+    valid = (targets.task == task)[:, None] & ~targets.regression.isnan()
     error = predicted - targets.regression[:, None]
-    return torch.where(counts[:, None], error, 0).abs().sum(dim=(0, 1))
+    # torch.where, since NaN * 0 is NaN. A mask instead of indexing keeps sizes on the device.
+    return torch.where(valid[:, None], error, 0).abs().sum(dim=(0, 1))
 
 
-def _counts(targets: CenterTargets, stacked: int) -> Tensor:
-    """(2, T) numbers of peaks and of boxes of every task in S stacked predictions, averaged over
-    ranks."""
+def _count_peaks_and_boxes(targets: CenterTargets, stacked: int) -> Tensor:
+    """Counts peaks and boxes per task, times S = ``stacked``: (2, T), averaged over ranks."""
     peaks = torch.stack([(heatmap == 1).sum() for heatmap in targets.heatmaps])
     tasks = torch.arange(len(peaks), device=peaks.device)
     boxes = (targets.task[:, None] == tasks).sum(dim=0)
     counts = stacked * torch.stack([peaks, boxes]).float()
+    # DDP averages gradients over ranks, so only a divisor that all ranks share weights every box of
+    # the global batch equally.
     if comm.get_world_size() > 1:
         dist.all_reduce(counts)
         counts = counts / comm.get_world_size()

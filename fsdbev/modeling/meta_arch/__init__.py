@@ -1,4 +1,4 @@
-"""Meta-architectures: whole models, registered in Detectron2's META_ARCH_REGISTRY."""
+"""Meta-architectures, registered in Detectron2's META_ARCH_REGISTRY."""
 
 from .fsdbev import FSDBEV
 from .lift_splat_detector import FrameFeatures, LiftSplatDetector

@@ -1,4 +1,4 @@
-"""FSDBEV: the meta-architecture of foreground self-distillation.
+"""FSDBEV, the meta-architecture with foreground self-distillation (FSD-BEV, arXiv:2407.10135).
 
 Shapes: B samples, T frames (0 is the key frame), N cameras, V = B N views, S weight sets (student,
 teacher), C context channels, D depth bins, (h, w) = (H, W) / 16, (Y, X) BEV grid.
@@ -20,19 +20,30 @@ from .lift_splat_detector import FrameFeatures, LiftSplatDetector
 
 @META_ARCH_REGISTRY.register()
 class FSDBEV(LiftSplatDetector):
-    """Multi-view 3D detection with foreground self-distillation (arXiv 2407.10135).
+    """Multi-view 3D detector with foreground self-distillation.
 
-    Takes, and gives in evaluation, what ``LiftSplatDetector`` does; for training it needs
-    ``gt_depth``, ``gt_foreground`` and ``gt_heatmap`` too, and returns ``loss_depth``,
-    ``loss_distill`` and ``loss_foreground`` beside the head's ``task{i}.loss_*``.
+    Inputs and outputs are those of ``LiftSplatDetector``. Training also requires ``gt_depth``,
+    ``gt_foreground`` and ``gt_heatmap`` and also returns ``loss_depth``, ``loss_distill`` and
+    ``loss_foreground``.
+
+    In training the context of every frame is pooled twice: weighted by the predicted depth
+    (student) and by the label depth (teacher). Both BEV maps pass the same encoder and head, and
+    ``loss_distill`` compares their encoder outputs (docs/model.md, "Foreground
+    self-distillation").
 
     Args:
-        msfe: the pyramid of strides 4, 8, 16 -> ImageFeatures; has ``loss``.
+        msfe: foreground branch, pyramid -> ``ImageFeatures``, with a method ``loss``: ``MSFE`` or
+            ``ForegroundBranch``.
         num_frames: T.
-        teacher_fill: "paper" or "release", see ``distillation.teacher_weights``; None trains the
-            student alone.
-        depth_loss_weight, distill_loss_weight, foreground_loss_weight: of those losses.
+        teacher_fill: "paper" or "release", see ``distillation.teacher_weights``; None to train
+            without teacher.
+        depth_loss_weight: weight of ``loss_depth``.
+        distill_loss_weight: weight of ``loss_distill``.
+        foreground_loss_weight: weight of ``loss_foreground``.
         parts: the other arguments of ``LiftSplatDetector``.
+
+    Raises:
+        ValueError: ``teacher_fill`` is none of its options.
     """
 
     def __init__(
@@ -57,12 +68,13 @@ class FSDBEV(LiftSplatDetector):
         self.foreground_loss_weight = foreground_loss_weight
 
     def make_labels(self, batched_inputs: list[dict]) -> list[DepthLabels]:
+        """Computes the labels of all frames, since every frame has a teacher BEV map."""
         return [self.downsample_labels(batched_inputs, t) for t in range(self.num_frames)]
 
     def pooling_weights(
         self, frame: FrameFeatures, labels: DepthLabels | None
     ) -> tuple[Tensor, Tensor]:
-        """The student's, then the teacher's if there are labels to teach by."""
+        """Returns the weights of the student and, with labels, of the teacher (S = 1 or 2)."""
         weights, foreground = super().pooling_weights(frame, labels)
         if labels is None or self.teacher_fill is None:
             return weights, foreground
@@ -81,7 +93,7 @@ class FSDBEV(LiftSplatDetector):
     def image_losses(
         self, key_frame: FrameFeatures, labels: DepthLabels, batched_inputs: list[dict]
     ) -> dict[str, Tensor]:
-        """Losses of depth and foreground, on the key frame."""
+        """Computes ``loss_depth`` and ``loss_foreground`` on the key frame."""
         gt_heatmap = self._stack(batched_inputs, "gt_heatmap").flatten(0, 1)
         foreground = self.msfe.loss(key_frame.image, gt_heatmap, labels)
         return {
@@ -96,7 +108,7 @@ class FSDBEV(LiftSplatDetector):
         batched_inputs: list[dict],
         transforms: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Losses of detection, for student and teacher alike, and of distillation."""
+        """Computes the head's losses for student and teacher, and ``loss_distill``."""
         losses = super().bev_losses(bev_feats, predictions, batched_inputs, transforms)
         if self.teacher_fill is not None:
             student, teacher = bev_feats.chunk(2)

@@ -1,7 +1,8 @@
-"""LiftSplatDetector: what all detectors that lift image features into BEV have in common.
+"""LiftSplatDetector, the base of detectors that lift image features into BEV.
 
-Shapes: B samples, T frames (0 is the key frame), N cameras, V = B N views, S weight sets,
-C context channels, D depth bins, (H, W) image size, (h, w) = (H, W) / stride, (Y, X) BEV grid.
+Shapes: B samples, T frames (0 is the key frame), N cameras, V = B N views, S weight sets (1, or 2
+with a teacher), C context channels, D depth bins, (H, W) image size,
+(h, w) = (H, W) / stride, (Y, X) BEV grid.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from fsdbev.structures import BEVGrid, Cameras, DepthBins
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """What the network says about one frame's views.
+    """Network outputs for the views of one frame, before the view transform.
 
     Attributes:
-        image: what the images alone say.
-        depth_prob: (V, D, h, w).
-        context: (V, C, h, w).
+        image: image features the others were computed from.
+        depth_prob: (V, D, h, w) depth probability.
+        context: (V, C, h, w) context features.
         foreground: (V, h, w) foreground probability, the mask of the view transform.
     """
 
@@ -40,13 +41,14 @@ class FrameFeatures:
 
 @dataclass(frozen=True)
 class DetectorOutput:
-    """What the network makes of its samples.
+    """Network outputs for a batch, as :meth:`LiftSplatDetector.forward_bev` returns them.
 
     Attributes:
-        key_frame: what it says about the key frame's views.
-        splats: where those go in BEV.
-        bev_feats: (S B, C, Y, X), every weight set's samples after those of the one before.
-        predictions: the head's maps of each task, of the same samples.
+        key_frame: outputs for the views of the key frame.
+        view_to_bev: receiving samples and transforms of these views.
+        bev_feats: (S B, C, Y, X) output of the BEV encoder, all samples of one weight set after
+            another.
+        predictions: maps of the head per task, for the same S B samples.
     """
 
     key_frame: FrameFeatures
@@ -57,45 +59,44 @@ class DetectorOutput:
 
 @META_ARCH_REGISTRY.register()
 class LiftSplatDetector(nn.Module):
-    """Multi-view 3D detection: lift image features by depth, splat them into BEV, detect there.
+    """Multi-view 3D detector: lifts image features by depth, splats them into BEV, detects there.
 
-    The common part of FSDBEV and of the models in ``projects/``, which say in a subclass what they
-    add, in :meth:`make_labels`, :meth:`image_losses`, :meth:`pooling_weights`, :meth:`bev_losses`.
-    As it is, depth is learnt from detection alone.
+    Base class of FSDBEV and of the models in ``projects/``, which override :meth:`make_labels`,
+    :meth:`image_losses`, :meth:`pooling_weights` and :meth:`bev_losses`. The base class supervises
+    depth only through the detection losses.
 
-    Takes a ``list[dict]``, one a sample, with
+    The forward pass takes a ``list[dict]`` with one dict per sample (docs/model.md, "Inputs and
+    outputs"):
 
-    - ``images`` (T, N, 3, H, W) uint8 or float RGB 0..255 of the network's size,
+    - ``images`` (T, N, 3, H, W) uint8 or float, RGB 0..255 at the network's input size,
     - ``cam2ego``, ``ego2global`` (T, N, 4, 4), ``intrinsics`` (T, N, 3, 3),
       ``image_aug`` (N, 4, 4), ``bev_aug`` (4, 4): see ``Cameras``,
-    - for training ``instances`` with ``gt_boxes_3d`` and ``gt_classes``; some models also look at
-      ``gt_depth`` (T, N, H, W) metres, 0 where there is no point, ``gt_foreground`` (T, N, H, W)
-      bool, ``gt_heatmap`` (N, 10, H / 4, W / 4) of the key frame.
+    - for training ``instances`` with ``gt_boxes_3d`` and ``gt_classes``; some models also use
+      ``gt_depth`` (T, N, H, W) in metres, 0 for pixels without point, ``gt_foreground``
+      (T, N, H, W) bool, and ``gt_heatmap`` (N, 10, H / 4, W / 4) of the key frame.
 
-    In training returns ``dict[str, Tensor]``: the head's ``task{i}.loss_*`` and the losses that a
-    subclass adds. Otherwise ``[{"instances": Instances}]``, one a sample, with ``pred_boxes_3d`` in
-    key ego (seen through ``bev_aug``), ``scores`` and ``pred_classes``.
-
-    Who has the frames' image features already hands them in as ``image_features``, a frame each, as
-    ``extract_image_features`` gives them; then no pixel is looked at (``StreamingPredictor``).
+    In training it returns ``dict[str, Tensor]``: the head's ``task{i}.loss_*`` and the losses of
+    the subclass. In evaluation it returns ``[{"instances": Instances}]`` with one dict per sample:
+    ``pred_boxes_3d`` in augmented key ego, ``scores`` and ``pred_classes``.
 
     Args:
-        backbone: (V, 3, H, W) -> maps of strides 4 to 32.
-        neck: those -> a pyramid, its coarsest map last.
-        msfe: the pyramid -> ImageFeatures; None: the coarsest map is all there is.
-        depth_net: what its ``embed`` makes of features, camera vectors -> depth probability,
-            context.
-        view_transform: weights, foreground, context -> BEV maps.
-        temporal_stage: every frame's BEV map passes it before the frames are concatenated; None for
-            none.
+        backbone: image backbone, (V, 3, H, W) -> maps of strides 4 to 32.
+        neck: feature pyramid, maps of the backbone -> pyramid with the coarsest map last.
+        msfe: foreground branch, pyramid -> ``ImageFeatures``; None to use the coarsest map as it
+            is.
+        depth_net: depth network, output of its ``embed`` and camera vectors -> depth probability
+            and context.
+        view_transform: depth weights, foreground and context -> BEV maps.
+        temporal_stage: applied to the BEV map of each frame before concatenation; None for none.
         bev_encoder: (B, T C, Y, X) -> (B, channels, Y, X).
-        head: has ``targets``, ``losses`` and ``decode``.
-        grid: the BEV grid that the parts share.
-        depth_bins: the depth bins that the parts share.
+        head: detection head with methods ``targets``, ``losses`` and ``decode``.
+        grid: the BEV grid of all parts.
+        depth_bins: the depth bins of all parts.
         num_frames: T.
-        bev_paste: augmentation in training, None for none.
-        stride: pixels from one cell of the depth network's maps to the next.
-        pixel_mean, pixel_std: of the three channels, RGB 0..255.
+        bev_paste: BEV augmentation in training; None for none.
+        stride: stride of the depth network's maps, pixels.
+        pixel_mean: per-channel mean, RGB 0..255.
+        pixel_std: per-channel standard deviation, RGB 0..255.
     """
 
     def __init__(
@@ -136,12 +137,12 @@ class LiftSplatDetector(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Device of the model."""
         return self.pixel_mean.device
 
     @property
     def image_branch(self) -> tuple[str, ...]:
-        """Names of the parts, and of one part its layers, that make up
-        ``extract_image_features``."""
+        """Names of the modules that ``extract_image_features`` runs."""
         parts = [name for name in ("backbone", "neck", "msfe") if getattr(self, name) is not None]
         return (*parts, *(f"depth_net.{layer}" for layer in self.depth_net.image_layers))
 
@@ -150,19 +151,28 @@ class LiftSplatDetector(nn.Module):
         batched_inputs: list[dict],
         image_features: Sequence[ImageFeatures] | None = None,
     ) -> dict[str, Tensor] | list[dict[str, Instances]]:
+        """Computes losses in training mode, detections in evaluation mode.
+
+        Args:
+            batched_inputs: one dict per sample, see the class.
+            image_features: image features per frame from :meth:`extract_image_features`, to skip
+                the image branch (``StreamingPredictor``); None to compute them from ``images``.
+        """
         frames = (
             self.iter_image_features(batched_inputs)
             if image_features is None
             else iter(image_features)
         )
         labels = self.make_labels(batched_inputs) if self.training else [None] * self.num_frames
+        # Drawn before the network runs: on the CPU, dropout uses the same generator, so the order
+        # determines the numbers of a seeded run.
         transforms = self.sample_paste_transforms(len(batched_inputs))
-        scene = self.forward_bev(batched_inputs, frames, labels, transforms)
+        output = self.forward_bev(batched_inputs, frames, labels, transforms)
 
         if not self.training:
-            return [{"instances": instances} for instances in self.head.decode(scene.predictions)]
-        losses = self.image_losses(scene.key_frame, labels[0], batched_inputs)
-        losses |= self.bev_losses(scene.bev_feats, scene.predictions, batched_inputs, transforms)
+            return [{"instances": instances} for instances in self.head.decode(output.predictions)]
+        losses = self.image_losses(output.key_frame, labels[0], batched_inputs)
+        losses |= self.bev_losses(output.bev_feats, output.predictions, batched_inputs, transforms)
         return losses
 
     def forward_bev(
@@ -172,14 +182,16 @@ class LiftSplatDetector(nn.Module):
         labels: Sequence[DepthLabels | None],
         transforms: Tensor | None = None,
     ) -> DetectorOutput:
-        """From every frame's image features to the head's maps: lift, splat, put together, detect.
-        Earlier frames take no gradient.
+        """Runs the network from image features to the maps of the head.
+
+        Predicts depth and pools each frame into the key frame's BEV grid, concatenates the frames,
+        and applies BEV encoder and head. Earlier frames run without gradient.
 
         Args:
-            batched_inputs: for calibration and image size.
-            frames: what :meth:`iter_image_features` gives.
-            labels: what :meth:`make_labels` gives, or None for every frame.
-            transforms: of BEV-paste.
+            batched_inputs: samples; their calibration and image size are used.
+            frames: image features per frame, as :meth:`iter_image_features` returns them.
+            labels: labels per frame, as :meth:`make_labels` returns them, or None per frame.
+            transforms: (B, 4, 4) transforms of BEV-Paste, or None.
         """
         cameras = Cameras.from_samples(batched_inputs)
         camera_vector = cameras.camera_vector().to(self.device)
@@ -187,6 +199,9 @@ class LiftSplatDetector(nn.Module):
 
         key_frame = self.predict_depth(next(frames), camera_vector)
         bev_maps = [self.pool(key_frame, view_to_bev[0], labels[0])]
+        # Without gradient as in the release; only the key frame's activations are stored. The
+        # iterator extracts image features inside this block, so they have no gradient either.
+        # BatchNorm still updates its running statistics.
         with torch.no_grad():
             for t, image in enumerate(frames, start=1):
                 frame = self.predict_depth(image, camera_vector)
@@ -195,25 +210,40 @@ class LiftSplatDetector(nn.Module):
         return DetectorOutput(key_frame, view_to_bev[0], bev_feats, self.head(bev_feats))
 
     def iter_image_features(self, batched_inputs: list[dict]) -> Iterator[ImageFeatures]:
-        """Image features of one frame after the other. Each is computed when it is asked for, and
-        has a gradient if gradients are on just then."""
+        """Iterates over the image features of the frames, key frame first.
+
+        Features of a frame are computed when the iterator reaches it, with a gradient if gradients
+        are enabled at that time.
+        """
         images = self.stack_images(batched_inputs)
         return (self.extract_image_features(images[:, t]) for t in range(self.num_frames))
 
     def extract_image_features(self, images: Tensor) -> ImageFeatures:
-        """(B, N, 3, H, W) RGB 0..255 of one frame, on the model's device -> all that depends on
-        nothing else; the depth network has embedded the features."""
+        """Runs the image branch: backbone, neck, foreground branch, ``embed`` of the depth network.
+
+        Args:
+            images: (B, N, 3, H, W) RGB 0..255 of one frame, on the model's device.
+
+        Returns:
+            Features that depend on the images only, not on calibration or other frames.
+        """
         pyramid = self.neck(self.backbone(self.normalise(images)))
         image = ImageFeatures(pyramid[-1]) if self.msfe is None else self.msfe(pyramid)
         return replace(image, features=self.depth_net.embed(image.features))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(B, N, 3, H, W) RGB 0..255 -> (V, 3, H, W) as the backbone takes them."""
+        """Normalises (B, N, 3, H, W) RGB 0..255 to (V, 3, H, W) input of the backbone."""
         return (images.flatten(0, 1).float() - self.pixel_mean) / self.pixel_std
 
     def predict_depth(self, image: ImageFeatures, camera_vector: Tensor) -> FrameFeatures:
-        """Image features of one frame and the key frame's (B, N, 27) camera vector -> those, depth
-        and context. All is foreground where the images do not say what is."""
+        """Predicts depth and context of one frame.
+
+        Without a foreground branch every pixel counts as foreground.
+
+        Args:
+            image: image features of the frame.
+            camera_vector: (B, N, 27) camera vector of the key frame, also for earlier frames.
+        """
         depth_prob, context = self.depth_net(image.features, camera_vector)
         foreground = image.foreground
         if foreground is None:
@@ -223,7 +253,16 @@ class LiftSplatDetector(nn.Module):
     def pool(
         self, frame: FrameFeatures, view_to_bev: ViewToBEV, labels: DepthLabels | None
     ) -> Tensor:
-        """One frame -> (S B, C, Y, X) maps for the encoder."""
+        """Pools one frame into BEV and applies the temporal stage.
+
+        Args:
+            frame: depth, context and foreground of the frame.
+            view_to_bev: receiving samples and transforms of its views.
+            labels: labels of the frame, or None.
+
+        Returns:
+            (S B, C, Y, X) BEV maps.
+        """
         weights, foreground = self.pooling_weights(frame, labels)
         pooled = self.view_transform(weights, foreground, frame.context, view_to_bev).flatten(0, 1)
         return pooled if self.temporal_stage is None else self.temporal_stage(pooled)
@@ -231,17 +270,25 @@ class LiftSplatDetector(nn.Module):
     def pooling_weights(
         self, frame: FrameFeatures, labels: DepthLabels | None
     ) -> tuple[Tensor, Tensor]:
-        """(S, V, D, h, w) depth weights and (S, V, h, w) foreground that a frame is pooled by."""
+        """Returns the pooling weights of a frame; here predicted depth and foreground (S = 1).
+
+        Args:
+            frame: depth, context and foreground of the frame.
+            labels: labels of the frame, or None.
+
+        Returns:
+            (S, V, D, h, w) depth weights and (S, V, h, w) foreground.
+        """
         return frame.depth_prob[None], frame.foreground[None]
 
     def make_labels(self, batched_inputs: list[dict]) -> list[DepthLabels | None]:
-        """Labels of every frame's cells for training, None for a frame without."""
+        """Returns the labels of each frame for training; None for frames without labels."""
         return [None] * self.num_frames
 
     def image_losses(
         self, key_frame: FrameFeatures, labels: DepthLabels | None, batched_inputs: list[dict]
     ) -> dict[str, Tensor]:
-        """Losses on what the key frame's images say."""
+        """Computes losses on the key frame's outputs before pooling; none in the base class."""
         return {}
 
     def bev_losses(
@@ -251,14 +298,21 @@ class LiftSplatDetector(nn.Module):
         batched_inputs: list[dict],
         transforms: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Losses of detection: of every weight set alike."""
+        """Computes losses on the BEV features and predictions: those of the head.
+
+        Args:
+            bev_feats: (S B, C, Y, X) output of the BEV encoder.
+            predictions: maps of the head for the same samples; all weight sets are supervised.
+            batched_inputs: the B samples, with ``instances``.
+            transforms: (B, 4, 4) transforms of BEV-Paste, or None.
+        """
         instances = [sample["instances"] for sample in batched_inputs]
         if transforms is not None:
             instances = self.bev_paste.paste_instances(instances, transforms)
         return self.head.losses(predictions, self.head.targets(instances))
 
     def downsample_labels(self, batched_inputs: list[dict], frame: int) -> DepthLabels:
-        """Labels of the cells of one frame, from ``gt_depth`` and ``gt_foreground``."""
+        """Computes the cell labels of one frame from ``gt_depth`` and ``gt_foreground``."""
         gt_depth, gt_foreground = (
             self._stack(batched_inputs, key, frame).flatten(0, 1)
             for key in ("gt_depth", "gt_foreground")
@@ -266,17 +320,21 @@ class LiftSplatDetector(nn.Module):
         return downsample_labels(gt_depth, gt_foreground, self.depth_bins, self.stride)
 
     def stack_images(self, batched_inputs: list[dict]) -> Tensor:
-        """(B, T, N, 3, H, W) images on the model's device."""
+        """Stacks images of a batch to (B, T, N, 3, H, W) on the model's device.
+
+        Raises:
+            ValueError: shapes of samples differ, or there are not ``num_frames`` frames.
+        """
         images = self._stack(batched_inputs, "images")
         if images.shape[1] != self.num_frames:
             raise ValueError(
-                f"the model takes {self.num_frames} frames, images hold {images.shape[1]}; set "
-                "num_frames of model and data alike"
+                f"the model takes {self.num_frames} frames, but images have {images.shape[1]}; set "
+                "num_frames of the model and of the data to the same value"
             )
         return images
 
     def sample_paste_transforms(self, batch_size: int) -> Tensor | None:
-        """(B, 4, 4) random transforms of BEV-paste in training, else None; on the CPU."""
+        """Draws (B, 4, 4) transforms of BEV-Paste on the CPU; None in evaluation or without it."""
         if not self.training or self.bev_paste is None:
             return None
         return self.bev_paste.sample_transforms(batch_size)
@@ -284,22 +342,40 @@ class LiftSplatDetector(nn.Module):
     def views_to_bev(
         self, cameras: Cameras, image_size: tuple[int, int], transforms: Tensor | None
     ) -> list[ViewToBEV]:
-        """Where every frame's views go in BEV, pasted by ``transforms`` if given.
+        """Composes the transforms from image to BEV for each frame.
 
-        Small float64 matrices, composed on the CPU: there the device need not wait for them.
+        Args:
+            cameras: calibration of the batch, on the CPU.
+            image_size: (H, W) of the network image, pixels.
+            transforms: (B, 4, 4) transforms of BEV-Paste, or None.
+
+        Returns:
+            One ``ViewToBEV`` per frame, on the model's device.
         """
-        view_to_bev = [ViewToBEV.of_frame(cameras, t, image_size) for t in range(self.num_frames)]
+        # The matrices are small and float64. Composing them on the CPU avoids many tiny kernels,
+        # and inverting them on a GPU would make the host wait for it.
+        frames = [ViewToBEV.of_frame(cameras, t, image_size) for t in range(self.num_frames)]
         if transforms is not None:
-            view_to_bev = [self.bev_paste.paste_views(s, transforms) for s in view_to_bev]
-        return [s.to(self.device) for s in view_to_bev]
+            frames = [self.bev_paste.paste_views(frame, transforms) for frame in frames]
+        return [frame.to(self.device) for frame in frames]
 
     def _stack(self, batched_inputs: list[dict], key: str, frame: int | None = None) -> Tensor:
-        """(B, ...) values of all samples, or of one frame of each, on the model's device."""
+        """Stacks the values of ``key`` to (B, ...) on the model's device.
+
+        Args:
+            batched_inputs: the samples.
+            key: key of the sample dicts.
+            frame: stack only this frame of each value.
+
+        Raises:
+            ValueError: shapes of samples differ.
+        """
         values = [torch.as_tensor(sample[key]) for sample in batched_inputs]
         if len({value.shape for value in values}) > 1:
             shapes = [tuple(value.shape) for value in values]
             raise ValueError(f"samples of a batch must agree in the shape of {key}, got {shapes}")
         if frame is not None:
             values = [value[frame] for value in values]
-        # One by one: a stack made on the CPU would not be in the loader's pinned memory.
+        # Moved one by one: the loader's tensors are in pinned memory, from which copies are
+        # asynchronous; a stack made on the CPU would not be.
         return torch.stack([value.to(self.device, non_blocking=True) for value in values])

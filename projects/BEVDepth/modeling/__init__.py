@@ -1,4 +1,4 @@
-"""What BEVDepth adds."""
+"""Classes of BEVDepth; importing the package registers them."""
 
 from .bevdepth import BEVDepth
 from .refinement import DepthRefinement

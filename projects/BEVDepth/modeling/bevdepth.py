@@ -1,4 +1,4 @@
-"""BEVDepth (AAAI 2023, arXiv 2206.10092): depth learnt from LiDAR, refined before it is splat.
+"""BEVDepth (AAAI 2023, arXiv:2206.10092): LiDAR-supervised depth and refinement of lifted features.
 
 Shapes: B samples, T frames, N cameras, V = B N views, C context channels, D depth bins,
 (h, w) = (H, W) / 16, (Y, X) BEV grid.
@@ -20,13 +20,13 @@ from .refinement import DepthRefinement, splat_volume
 
 @META_ARCH_REGISTRY.register()
 class BEVDepth(LiftSplatDetector):
-    """Camera-aware depth, supervised by each cell's nearest point; lifted features are refined.
+    """Detector with camera-aware depth, supervised by the nearest LiDAR point of each cell.
 
-    For training it needs ``gt_depth`` too, and returns ``loss_depth`` beside the head's losses.
+    Training also requires ``gt_depth`` and also returns ``loss_depth``.
 
     Args:
-        depth_refinement: on the lifted features before they are splat (section 3.4); None: without.
-        depth_loss_weight: of ``loss_depth``.
+        depth_refinement: module applied to the lifted features before the splat; None for none.
+        depth_loss_weight: weight of ``loss_depth``.
         parts: the other arguments of ``LiftSplatDetector``.
     """
 
@@ -44,6 +44,7 @@ class BEVDepth(LiftSplatDetector):
     def pool(
         self, frame: FrameFeatures, view_to_bev: ViewToBEV, labels: DepthLabels | None
     ) -> Tensor:
+        """Pools one frame from refined features; see ``LiftSplatDetector.pool``."""
         if self.depth_refinement is None:
             return super().pool(frame, view_to_bev, labels)
         volume = self.depth_refinement(frame.depth_prob, frame.context)
@@ -51,16 +52,18 @@ class BEVDepth(LiftSplatDetector):
         return pooled if self.temporal_stage is None else self.temporal_stage(pooled)
 
     def make_labels(self, batched_inputs: list[dict]) -> list[DepthLabels | None]:
-        """Of the key frame: each cell's nearest point, whatever it lies on."""
+        """Computes the labels of the key frame: the nearest point of each cell."""
         gt_depth = self._stack(batched_inputs, "gt_depth", frame=0).flatten(0, 1)
-        nothing = torch.zeros_like(gt_depth, dtype=torch.bool)
-        labels = downsample_labels(gt_depth, nothing, self.depth_bins, self.stride)
+        # Without foreground points every cell is background and takes its nearest point.
+        no_foreground = torch.zeros_like(gt_depth, dtype=torch.bool)
+        labels = downsample_labels(gt_depth, no_foreground, self.depth_bins, self.stride)
         return [labels] + [None] * (self.num_frames - 1)
 
     def image_losses(
         self, key_frame: FrameFeatures, labels: DepthLabels, batched_inputs: list[dict]
     ) -> dict[str, Tensor]:
-        """Binary cross-entropy of the depth distribution, mean over the cells with a point."""
+        """Computes ``loss_depth``, the mean cross-entropy of depth over cells with a point."""
+        # Equal weights: BEVDepth does not distinguish foreground.
         loss = depth_loss(
             key_frame.depth_prob, labels, foreground_weight=1.0, background_weight=1.0
         )

@@ -1,6 +1,6 @@
-"""Depth refinement: convolutions over each image row's plane of depth and width (BEVDepth, 3.4).
+"""Depth refinement of lifted features (BEVDepth, arXiv:2206.10092, "Depth Refinement Module").
 
-Shapes: V views, P splats, B samples, C channels, D depth bins, (h, w) = (H, W) / 16,
+Shapes: V views, P (view, sample) pairs, B samples, C channels, D depth bins, (h, w) = (H, W) / 16,
 (Y, X) BEV grid.
 """
 
@@ -17,8 +17,10 @@ from fsdbev.modeling.view_transform import ViewToBEV
 
 @PART_REGISTRY.register()
 class DepthRefinement(nn.Module):
-    """Lifted features, refined along depth and width, so that a wrong depth can be put right by its
-    neighbours' features. Runs in float32.
+    """Convolutions over the (width, depth) plane of each image row of the lifted features.
+
+    They let features move along depth, so that neighbouring pixels can correct a wrong depth. Runs
+    in float32.
 
     Args:
         channels: C.
@@ -35,7 +37,15 @@ class DepthRefinement(nn.Module):
 
     @full_precision
     def forward(self, depth_prob: Tensor, context: Tensor) -> Tensor:
-        """(V, D, h, w) and (V, C, h, w) -> (V, C, D, h, w) features of all frustum points."""
+        """Lifts and refines features.
+
+        Args:
+            depth_prob: (V, D, h, w) depth probability.
+            context: (V, C, h, w) context features.
+
+        Returns:
+            (V, C, D, h, w) features of all frustum points.
+        """
         lifted = depth_prob[:, :, None] * context[:, None]  # (V, D, C, h, w)
         rows = lifted.permute(0, 3, 2, 4, 1)  # (V, h, C, w, D)
         x = self.reduce(rows.flatten(0, 1))
@@ -45,18 +55,19 @@ class DepthRefinement(nn.Module):
 
 @full_precision
 def splat_volume(view_transform: ViewTransform, volume: Tensor, view_to_bev: ViewToBEV) -> Tensor:
-    """Sums the features of all frustum points, which are no longer weight times context, into BEV.
-
-    The pooling operator takes a weight for every depth and one context for all: each depth of a
-    view becomes a view of its own, of a single depth with weight one.
+    """Sums features of all frustum points into the BEV grid.
 
     Args:
-        volume: (V, C, D, h, w).
+        view_transform: view transform, for its grid and frustum.
+        volume: (V, C, D, h, w) features of the frustum points.
+        view_to_bev: receiving samples and transforms of the views.
 
     Returns:
-        (B, C, Y, X) float32.
+        (B, C, Y, X) float32 BEV maps.
     """
-    num_bins, *size = (int(n) for n in volume.shape[2:])  # no tensors, as tracing would have
+    # Refined features are not the product of a weight and a context, which the operator expects. So
+    # each depth bin of a view becomes a view with a single bin of weight one.
+    num_bins, *size = (int(n) for n in volume.shape[2:])  # sizes are tensors during tracing
     cells = view_to_bev.cells
     if cells is None:
         cells = view_transform.with_cells(view_to_bev, size).cells

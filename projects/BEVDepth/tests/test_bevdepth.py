@@ -1,4 +1,4 @@
-"""BEVDepth: labels, depth loss, refinement, and the public weights' names."""
+"""BEVDepth: labels, depth loss, refinement, and names of the released weights."""
 
 import math
 from pathlib import Path
@@ -33,7 +33,7 @@ def model():
 
 
 def lifted(model, samples):
-    """Depth and context of no meaning, and where they go."""
+    """Returns random depth and context with the transforms of their views."""
     cameras = Cameras.from_samples(samples)
     view_to_bev = ViewToBEV.of_frame(cameras, 0, SIZES["image_size"])
     views, size = len(samples) * SIZES["num_cameras"], (2, 4)
@@ -41,7 +41,7 @@ def lifted(model, samples):
     return depth_prob, torch.randn(views, 16, *size), view_to_bev
 
 
-def test_volume_of_weight_times_context_is_splat_as_these_are(model):
+def test_splat_of_weight_times_context_equals_the_view_transform(model):
     depth_prob, context, view_to_bev = lifted(model, fake_samples(2, **SIZES))
     volume = depth_prob[:, None] * context[:, :, None]
     found = splat_volume(model.view_transform, volume, view_to_bev)
@@ -58,7 +58,7 @@ def test_gradient_of_the_volume(model):
     assert set(volume.grad.unique().tolist()) == {0.0, 1.0}  # on the grid or not
 
 
-def test_rows_are_refined_apart_and_across_depth_and_width():
+def test_refines_each_row_along_depth_and_width():
     torch.manual_seed(0)
     refinement = DepthRefinement(channels=4).eval()
     depth_prob, context = torch.rand(2, 5, 3, 6), torch.rand(2, 4, 3, 6)
@@ -70,7 +70,7 @@ def test_rows_are_refined_apart_and_across_depth_and_width():
     assert changed[0, :, 1].all(dim=0)[2:5].all()
 
 
-def test_labels_are_the_nearest_points_whatever_they_lie_on(model):
+def test_labels_are_the_nearest_points_regardless_of_foreground(model):
     (sample,) = fake_samples(1, training=True, **SIZES)
     sample["gt_depth"] = torch.zeros(2, 3, 32, 64)
     sample["gt_depth"][0, 1, 3, 5], sample["gt_depth"][0, 1, 4, 5] = 20.0, 8.0
@@ -93,12 +93,12 @@ def test_model_without_refinement():
 
 @pytest.fixture(scope="module")
 def r50():
-    """The model of the public weights, which has no refinement."""
+    """The model of the released weights, which has no refinement."""
     return build("model.depth_refinement=null", name="bevdepth_r50_cbgs")
 
 
 def public_weights():
-    """Made-up tensors by the names of BEVDepth in BEVDet's code base, with 112 depth bins."""
+    """Returns fake tensors with the names of BEVDepth in BEVDet's code base and 112 depth bins."""
     final = "img_view_transformer.depth_net.depth_conv.4."
     last = {final + "weight": [112, 512, 1, 1], final + "bias": [112]}
     return made_up_weights(bevdet_shapes() | last)
@@ -112,7 +112,7 @@ def test_public_weights_of_bevdets_code_base_fit(r50, tmp_path):
 
 
 def test_shared_parts_of_bevdepths_own_release_are_loaded(r50, tmp_path):
-    """Its necks and BEV encoder are others, and its depth network ends otherwise: that is told."""
+    """The report lists the necks, BEV encoder and last depth layers, which differ there."""
     prefixes = {"img_backbone.": "model.backbone.img_backbone."}
     prefixes["img_view_transformer.depth_net."] = "model.backbone.depth_net."
     prefixes |= {f"pts_bbox_head.{k}": f"model.head.{k}" for k in ("shared_conv.", "task_heads.")}

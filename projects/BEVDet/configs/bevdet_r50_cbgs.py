@@ -5,4 +5,5 @@ from .bevdet4d_r50_cbgs import dataloader, lr_multiplier, model, optimizer, trai
 model.name = "BEVDet"
 model.num_frames = 1
 model.temporal_stage = None
-model.head.velocity_weight = 0.2  # one frame says little of it
+# A single frame contains little information on velocity.
+model.head.velocity_weight = 0.2

@@ -1,4 +1,4 @@
-"""What BEVDet adds."""
+"""Classes of BEVDet and BEVDet4D; importing the package registers them."""
 
 from .bevdet import BEVDet, BEVDet4D
 

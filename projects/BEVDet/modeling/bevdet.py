@@ -1,4 +1,4 @@
-"""BEVDet (arXiv 2112.11790) and BEVDet4D (arXiv 2203.17054)."""
+"""BEVDet (arXiv:2112.11790) and BEVDet4D (arXiv:2203.17054)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from fsdbev.modeling import META_ARCH_REGISTRY, LiftSplatDetector
 
 @META_ARCH_REGISTRY.register()
 class BEVDet(LiftSplatDetector):
-    """One frame; depth is learnt from detection alone. What BEVDet adds to Lift, Splat, Shoot is
-    around the model: BEV augmentation in the loader, Scale-NMS in the head's tasks.
+    """Single-frame detector without depth supervision.
+
+    BEVDet's additions to Lift, Splat, Shoot are outside this class: BEV augmentation in the data
+    loader and Scale-NMS in the tasks of the head.
 
     Args:
-        parts: those of ``LiftSplatDetector``.
+        parts: arguments of ``LiftSplatDetector``.
 
     Raises:
         ValueError: ``num_frames`` is not 1.
@@ -26,18 +28,22 @@ class BEVDet(LiftSplatDetector):
     def _check_frames(self) -> None:
         if self.num_frames != 1:
             raise ValueError(
-                f"BEVDet sees one frame, got num_frames={self.num_frames}; BEVDet4D sees more"
+                f"BEVDet takes one frame, got num_frames={self.num_frames}; use BEVDet4D for more"
             )
 
 
 @META_ARCH_REGISTRY.register()
 class BEVDet4D(BEVDet):
-    """BEVDet with earlier frames: each is splat into the key frame's ego grid, which takes the
-    ego-motion out, passes a residual stage of its own, and is concatenated. Earlier frames run
-    without gradient.
+    """BEVDet with earlier frames.
+
+    Each frame is splat into the key frame's ego grid, which removes ego-motion. All frames pass the
+    same residual stage and are concatenated. Earlier frames run without gradient.
+
+    Args:
+        parts: arguments of ``LiftSplatDetector``.
 
     Raises:
-        ValueError: there is one frame, or no ``temporal_stage``.
+        ValueError: ``num_frames`` is 1, or ``temporal_stage`` is None.
     """
 
     def _check_frames(self) -> None:
@@ -45,5 +51,5 @@ class BEVDet4D(BEVDet):
             stage = "no " if self.temporal_stage is None else "a "
             raise ValueError(
                 "BEVDet4D takes two frames or more and a temporal_stage, got "
-                f"num_frames={self.num_frames} and {stage}temporal_stage; BEVDet sees one frame"
+                f"num_frames={self.num_frames} and {stage}temporal_stage; use BEVDet for one frame"
             )

@@ -1,4 +1,4 @@
-"""BEVDet and BEVDet4D: frames, losses, and the public weights' names."""
+"""BEVDet and BEVDet4D: frames, losses, and names of the released weights."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def build(name, *overrides):
     [("bevdet_tiny_synthetic", BEVDet, 1, 0.2), ("bevdet4d_tiny_synthetic", BEVDet4D, 2, 1.0)],
 )
 def test_model_and_frames(name, cls, frames, velocity_weight):
-    """Velocity counts less where one frame is seen."""
+    """The velocity loss has a smaller weight with a single frame."""
     model = build(name)
     assert model.head.velocity_weight == velocity_weight
     assert type(model) is cls and model.num_frames == frames
@@ -36,17 +36,17 @@ def test_model_and_frames(name, cls, frames, velocity_weight):
 @pytest.mark.parametrize(
     ("name", "override", "message"),
     [
-        ("bevdet_tiny_synthetic", "model.num_frames=2", "BEVDet sees one frame"),
+        ("bevdet_tiny_synthetic", "model.num_frames=2", "BEVDet takes one frame"),
         ("bevdet4d_tiny_synthetic", "model.num_frames=1", "two frames or more.*num_frames=1"),
         ("bevdet4d_tiny_synthetic", "model.temporal_stage=null", "and no temporal_stage"),
     ],
 )
-def test_frames_that_do_not_fit(name, override, message):
+def test_rejects_wrong_numbers_of_frames(name, override, message):
     with pytest.raises(ValueError, match=message):
         build(name, override)
 
 
-def test_earlier_frame_takes_part_without_gradient():
+def test_earlier_frame_is_used_without_gradient():
     model = build("bevdet4d_tiny_synthetic", "model.grid.cell=7.0")
     sizes = {"num_frames": 2, "num_cameras": 2, "image_size": (32, 64)}
     passes = []
@@ -61,8 +61,10 @@ def test_earlier_frame_takes_part_without_gradient():
 
 
 def public_weights(frames):
-    """Made-up tensors by the names of BEVDet's public weights: the depth network is one
-    convolution, to 59 bins and 80 channels."""
+    """Returns fake tensors with the names and shapes of BEVDet's released weights.
+
+    Their depth network is one convolution to 59 bins and 80 channels.
+    """
     depth_net = "img_view_transformer.depth_net."
     shapes = {k: v for k, v in bevdet_shapes().items() if not k.startswith(depth_net)}
     shapes |= {depth_net + "weight": [59 + 80, 512, 1, 1], depth_net + "bias": [59 + 80]}

@@ -1,4 +1,4 @@
-"""The quick start's FSD-BEV with the dilated encoder."""
+"""FSD-BEV of the quick start with the dilated BEV encoder."""
 
 from fsdbev.model_zoo import get_config
 

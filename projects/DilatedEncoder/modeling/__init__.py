@@ -1,4 +1,4 @@
-"""What this plugin adds."""
+"""Classes of the plugin; importing the package registers them."""
 
 from .dilated_encoder import DilatedBEVEncoder
 

@@ -1,4 +1,4 @@
-"""A BEV encoder that keeps every cell and sees far by dilation.
+"""BEV encoder that keeps the resolution and enlarges its receptive field by dilation.
 
 Shapes: B samples, T frames, C channels, (Y, X) BEV grid.
 """
@@ -17,17 +17,17 @@ from fsdbev.modeling.precision import full_precision
 
 @PART_REGISTRY.register()
 class DilatedBEVEncoder(nn.Module):
-    """Residual 3x3 convolutions of growing dilation, all at the grid's resolution.
+    """Residual 3x3 convolutions of growing dilation at the grid's resolution. Runs in float32.
 
-    Takes what ``BEVEncoder`` takes, so that it can stand in its place in any config.
+    Accepts the arguments of ``BEVEncoder``, so that it can replace it in any config.
 
     Args:
-        frame_channels: C of one frame's map.
+        frame_channels: C, channels of one frame's map.
         num_frames: T; the input has T C channels.
-        width: channels inside; ``frame_channels`` if None.
-        out_channels: of the output.
-        bn_momentum: of every BatchNorm.
-        dilations: one block each, in cells.
+        width: hidden channels; ``frame_channels`` if None.
+        out_channels: channels of the output.
+        bn_momentum: momentum of every BatchNorm.
+        dilations: dilation of each block, cells.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DilatedBEVEncoder(nn.Module):
 
     @full_precision
     def forward(self, bev_feats: Tensor) -> Tensor:
-        """(B, T C, Y, X) -> (B, out_channels, Y, X)."""
+        """Encodes (B, T C, Y, X) frames as (B, out_channels, Y, X)."""
         x = self.reduce(bev_feats)
         for block in self.blocks:
             x = block(x)
@@ -57,6 +57,8 @@ class DilatedBEVEncoder(nn.Module):
 
 
 class _DilatedBlock(nn.Module):
+    """Residual block with one dilated 3x3 convolution."""
+
     def __init__(self, channels: int, dilation: int, bn_momentum: float) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
@@ -65,5 +67,5 @@ class _DilatedBlock(nn.Module):
         self.norm = nn.BatchNorm2d(channels, momentum=bn_momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, Y, X) -> (B, C, Y, X)."""
+        """Transforms a (B, C, Y, X) map; same shape out."""
         return F.relu(x + self.norm(self.conv(x)))

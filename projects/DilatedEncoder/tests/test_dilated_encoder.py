@@ -1,4 +1,4 @@
-"""The tutorial's encoder: it takes any grid, sees far, and is small."""
+"""The tutorial's encoder: any grid size, receptive field, length of its file."""
 
 import inspect
 from pathlib import Path
@@ -13,7 +13,7 @@ from projects.DilatedEncoder.modeling import DilatedBEVEncoder, dilated_encoder
 ROOT = Path(__file__).parents[3]
 
 
-def test_takes_what_the_encoder_takes_whose_place_it_takes():
+def test_accepts_the_arguments_of_the_default_encoder():
     own, other = (inspect.signature(cls).parameters for cls in (DilatedBEVEncoder, BEVEncoder))
     assert set(other) <= set(own)
     cfg = load_config(
@@ -23,12 +23,12 @@ def test_takes_what_the_encoder_takes_whose_place_it_takes():
     assert type(instantiate(cfg.model).bev_encoder) is DilatedBEVEncoder
 
 
-def test_keeps_cells_of_any_grid():
+def test_keeps_the_size_of_any_grid():
     encoder = DilatedBEVEncoder(frame_channels=4, num_frames=2, out_channels=6).eval()
     assert encoder(torch.rand(3, 8, 7, 11)).shape == (3, 6, 7, 11)
 
 
-def test_sees_as_far_as_its_dilations_reach():
+def test_receptive_field_is_that_of_the_dilations():
     torch.manual_seed(0)
     sizes = {"frame_channels": 2, "num_frames": 1, "width": 32}
     encoder = DilatedBEVEncoder(**sizes, dilations=(1, 2, 4)).eval()
@@ -40,5 +40,5 @@ def test_sees_as_far_as_its_dilations_reach():
     assert difference.nonzero().squeeze().tolist() == list(range(20 - reach, 20 + reach + 1))
 
 
-def test_fits_a_tutorial():
+def test_file_is_short_enough_for_a_tutorial():
     assert len(Path(dilated_encoder.__file__).read_text().splitlines()) < 80

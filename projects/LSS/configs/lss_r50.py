@@ -1,4 +1,4 @@
-"""Lift, Splat, Shoot, ResNet-50, 256x704, BEV 128x128: the lift of its release on common parts."""
+"""Lift, Splat, Shoot, ResNet-50, 256x704, BEV 128x128: the release's lift on common parts."""
 
 from fsdbev.d2.config import LazyCall as L
 from fsdbev.model_zoo import get_config
@@ -18,12 +18,13 @@ model.depth_net = L(build_part)(
     context_channels=64,
     depth_bins="${..depth_bins}",
 )
+# Bins, context channels and height range of the release.
 model.depth_bins.merge_with(dict(start=4.0, stop=45.0, step=1.0))
 model.grid.z_range = [-10.0, 10.0]
 model.head.tasks = L(build_part)(name="plain_nms_tasks", iou_threshold=0.2)
 
 train.plugins = ["projects.LSS"]
-# images are augmented, BEV is not
+# The release augments images but not BEV.
 dataloader.image_aug.scale = [0.88, 1.02]
 dataloader.bev_aug.merge_with(dict(max_rotation=0.0, scale=[1.0, 1.0], flip_prob=0.0))
 dataloader.train.class_balanced = False

@@ -9,7 +9,7 @@ dataloader, lr_multiplier, optimizer, train, _sizes = get_config(
 )
 
 model.merge_with(_sizes)
-model.depth_bins.start = 1.0  # the street is small
+model.depth_bins.start = 1.0  # the synthetic street is small
 train.plugins = ["projects.LSS"]
 dataloader.bev_aug.merge_with(dict(max_rotation=0.0, scale=[1.0, 1.0], flip_prob=0.0))
 dataloader.image_aug.scale_depth = False

@@ -1,4 +1,4 @@
-"""What Lift, Splat, Shoot adds."""
+"""Classes of Lift, Splat, Shoot; importing the package registers them."""
 
 from .lss import LSS
 from .tasks import plain_nms_tasks

@@ -1,4 +1,4 @@
-"""Lift, Splat, Shoot (ECCV 2020, arXiv 2008.05711), detecting instead of segmenting."""
+"""Lift, Splat, Shoot (ECCV 2020, arXiv:2008.05711) with a detection head."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from fsdbev.modeling import META_ARCH_REGISTRY, LiftSplatDetector, PixelDepthNet
 
 @META_ARCH_REGISTRY.register()
 class LSS(LiftSplatDetector):
-    """One frame, depth by each pixel's own softmax, learnt from detection alone.
+    """Single-frame detector with a depth softmax per pixel and without depth supervision.
 
     Args:
-        parts: those of ``LiftSplatDetector``.
+        parts: arguments of ``LiftSplatDetector``.
 
     Raises:
-        ValueError: the parts make another model: several frames, or a depth network that knows the
-            camera.
+        ValueError: ``num_frames`` is not 1, or the depth network is not a ``PixelDepthNet``.
     """
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         if self.num_frames != 1:
             raise ValueError(
-                f"LSS sees one frame, got num_frames={self.num_frames}; BEVDet4D sees more"
+                f"LSS takes one frame, got num_frames={self.num_frames}; use BEVDet4D for more"
             )
         if not isinstance(self.depth_net, PixelDepthNet):
             raise ValueError(
-                f"LSS takes a PixelDepthNet, got a {type(self.depth_net).__name__}; BEVDepth has a "
-                "depth network that knows the camera"
+                f"LSS takes a PixelDepthNet, got a {type(self.depth_net).__name__}; use BEVDepth "
+                "for a camera-aware depth network"
             )

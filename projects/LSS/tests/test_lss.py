@@ -1,4 +1,4 @@
-"""Lift, Splat, Shoot: one frame, depth by each pixel alone, plain NMS."""
+"""Lift, Splat, Shoot: one frame, depth per pixel, plain NMS."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def build(*overrides):
     return instantiate(cfg.model)
 
 
-def test_learns_from_detection_alone():
+def test_depth_has_gradients_from_detection_losses():
     model = build()
     sizes = {"num_frames": 1, "num_cameras": 2, "image_size": (32, 64)}
     samples = fake_samples(2, training=True, **sizes)
@@ -34,7 +34,7 @@ def test_learns_from_detection_alone():
     assert depth_rows.abs().sum() > 0
 
 
-def test_no_camera_is_known_and_no_point_left_out():
+def test_camera_vector_is_ignored_and_all_points_are_pooled():
     model = build().eval()
     image = model.extract_image_features(torch.rand(1, 2, 3, 32, 64) * 255)
     frames = [model.predict_depth(image, torch.randn(1, 2, 27)) for _ in range(2)]
@@ -43,7 +43,7 @@ def test_no_camera_is_known_and_no_point_left_out():
     assert frames[0].foreground.min() == 1 and model.view_transform.depth_threshold == 0
 
 
-def test_plain_nms_takes_boxes_as_large_as_they_are():
+def test_plain_nms_does_not_scale_boxes():
     tasks = build().head.tasks
     assert [task.class_names for task in tasks] == [task.class_names for task in CENTER_TASKS]
     assert {task.nms.iou_threshold for task in tasks} == {0.2}
@@ -54,10 +54,10 @@ def test_plain_nms_takes_boxes_as_large_as_they_are():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.num_frames=2", "LSS sees one frame, got num_frames=2"),
+        ("model.num_frames=2", "LSS takes one frame, got num_frames=2"),
         ("model.depth_net.name=DepthNet", "LSS takes a PixelDepthNet, got a DepthNet"),
     ],
 )
-def test_other_models_are_refused(override, message):
+def test_rejects_parts_of_other_models(override, message):
     with pytest.raises(ValueError, match=message):
         build(override)

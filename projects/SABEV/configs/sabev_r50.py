@@ -22,12 +22,12 @@ model.depth_loss_weight = 3.0
 model.semantic_loss_weight = 25.0
 
 train.plugins = ["projects.SABEV"]
-# Labels are the sweep's own points, and their depth stays as it is when the image is enlarged.
+# As in the release: labels from the points of one sweep, without scaling depth with the image.
 dataloader.frame_combination = False
 dataloader.pseudo_points = False
 dataloader.image_aug.scale = [0.38 / 0.44, 0.55 / 0.44]
 dataloader.image_aug.scale_depth = False
-# 24 epochs of the 28130 samples of nuScenes train
+# 24 epochs of the 28130 samples of nuScenes train.
 dataloader.train.class_balanced = False
 dataloader.train.total_batch_size = 32
 train.max_iter = 24 * 28130 // 32

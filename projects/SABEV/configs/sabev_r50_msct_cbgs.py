@@ -2,7 +2,7 @@
 
 from .sabev_r50_msct import dataloader, lr_multiplier, model, optimizer, train
 
-# 20 epochs of CBGS's 123580 draws from nuScenes train
+# 20 epochs of 123580 samples, which CBGS draws from nuScenes train.
 dataloader.train.class_balanced = True
 train.max_iter = 20 * 123580 // 32
 train.checkpointer.period = 123580 // 32

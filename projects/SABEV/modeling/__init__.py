@@ -1,4 +1,4 @@
-"""What SA-BEV adds to the common detector; importing it registers the classes."""
+"""Classes of SA-BEV; importing the package registers them."""
 
 from .cross_task_head import CrossTaskHead
 from .losses import semantic_loss, task_losses

@@ -1,9 +1,10 @@
-"""Multi-scale cross-task head (SA-BEV, section 3.4).
+"""Multi-scale cross-task head (SA-BEV, arXiv:2307.11477, section 3.4).
 
-Depth, semantics and context are worked out at stride 16, depth and semantics tell each other what
-they found, and all three go on at stride 8 with the backbone's finer features.
+Predicts depth, semantics and context at stride 16, exchanges gated features between depth and
+semantics, and refines all three at stride 8 with features of the backbone.
 
-Shapes: V images, C context channels, D depth bins, (h, w) = (H, W) / 8, (h', w') any map.
+Shapes: B samples, N cameras, V = B N images, C context channels, D depth bins,
+(h, w) = (H, W) / 8, (h', w') size of any map.
 """
 
 from __future__ import annotations
@@ -24,22 +25,25 @@ from .predictions import SemanticDepth, TaskLogits
 
 @PART_REGISTRY.register()
 class CrossTaskHead(nn.Module):
-    """Predicts depth and semantics at two scales, and context at the finer one, knowing the camera.
+    """Camera-aware head for depth and semantics at two scales and context at the finer one.
+
     Runs in float32.
 
     Args:
-        in_channels: of the pyramid's features at stride 16.
-        backbone_channels: of the backbone's maps, fine to coarse; it takes the one of stride 8.
-        mid_channels, fine_mid_channels: inside the network at stride 16 and 8.
+        in_channels: channels of the pyramid's map at stride 16.
+        backbone_channels: channels of the backbone's maps, fine to coarse; the one at stride 8 is
+            used.
+        mid_channels: hidden channels at stride 16.
+        fine_mid_channels: hidden channels at stride 8.
         context_channels: C.
-        depth_bins: D comes from here.
-        aspp_channels: of each ASPP branch.
-        dropout: of the ASPP.
+        depth_bins: the depth bins; the network predicts a probability for each.
+        aspp_channels: channels of each ASPP branch.
+        dropout: dropout probability of the ASPP.
     """
 
-    #: Layers that ``embed`` runs.
+    #: Names of the layers that ``embed`` runs.
     image_layers = ("reduce", "fine_reduce")
-    #: Which of the backbone's maps ``embed`` takes beside the pyramid's: C3 of C2..C5.
+    #: Index of the backbone map that ``embed`` also takes: C3 of C2..C5.
     fine_level = 1
 
     def __init__(
@@ -72,16 +76,15 @@ class CrossTaskHead(nn.Module):
 
     @full_precision
     def embed(self, features: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
-        """As far as one gets without the camera vector, so it stays right for a frame of any key
-        frame.
+        """Computes the part of the network that is independent of the camera.
 
         Args:
-            features: (V, in_channels, h / 2, w / 2).
-            fine: (V, C', h, w), the backbone's map.
+            features: (V, in_channels, h / 2, w / 2) map of the pyramid.
+            fine: (V, C', h, w) map of the backbone.
 
         Returns:
-            (V, mid_channels, h / 2, w / 2) and (V, fine_mid_channels, h, w) float32: what
-            ``forward`` takes.
+            (V, mid_channels, h / 2, w / 2) and (V, fine_mid_channels, h, w) float32, the input of
+            ``forward``.
 
         Raises:
             ValueError: the fine map is not twice as large as the other.
@@ -89,15 +92,23 @@ class CrossTaskHead(nn.Module):
         size, fine_size = tuple(features.shape[-2:]), tuple(fine.shape[-2:])
         if fine_size != (2 * size[0], 2 * size[1]):
             raise ValueError(
-                f"CrossTaskHead takes maps of strides 16 and 8, the second twice as large; got "
-                f"{size} and {fine_size}. Height and width of the image must be multiples of 16"
+                f"CrossTaskHead takes maps of strides 16 and 8, the second twice as large, got "
+                f"{size} and {fine_size}; height and width of the image must be multiples of 16"
             )
         return self.reduce(features), self.fine_reduce(fine)
 
     @full_precision
     def forward(self, embedded: Tensor, fine: Tensor, camera_vector: Tensor) -> SemanticDepth:
-        """Both maps of ``embed`` and (B, N, 27) camera vector of the key frame -> float32 logits at
-        (h / 2, w / 2) and (h, w), and context at (h, w)."""
+        """Predicts depth and semantics at both scales and context at the finer one.
+
+        Args:
+            embedded: (V, mid_channels, h / 2, w / 2), first output of ``embed``.
+            fine: (V, fine_mid_channels, h, w), second output of ``embed``.
+            camera_vector: (B, N, 27) camera vectors of the key frame.
+
+        Returns:
+            Float32 logits at (h / 2, w / 2) and (h, w), and context at (h, w).
+        """
         camera = self.camera_norm(camera_vector.flatten(0, 1))
         shared = self.aspp(self.gate(embedded, camera))
         fine = self.fine_gate(fine, camera)
@@ -110,7 +121,7 @@ class CrossTaskHead(nn.Module):
 
 
 class _ScaleTasks(nn.Module):
-    """The three tasks at one scale, each on a map of its own; context has nothing to predict."""
+    """Decoders of depth, semantics and context at one scale; the first two have outputs."""
 
     def __init__(self, channels: int, num_bins: int) -> None:
         super().__init__()
@@ -123,57 +134,72 @@ class _ScaleTasks(nn.Module):
     def forward(
         self, depth: Tensor, semantic: Tensor, context: Tensor
     ) -> tuple[TaskLogits, tuple[Tensor, Tensor, Tensor]]:
-        """Three (V, channels, h', w') -> logits, and features of the three tasks alike."""
+        """Decodes three (V, channels, h', w') maps.
+
+        Returns:
+            Logits of depth and semantics, and (V, channels, h', w') features of the three tasks.
+        """
         depth, semantic, context = self.depth(depth), self.semantic(semantic), self.context(context)
         logits = TaskLogits(depth=self.depth_conv(depth), semantic=self.semantic_conv(semantic))
         return logits, (depth, semantic, context)
 
 
-class _Message(nn.Module):
-    """What one map has to say to another, whose own gate decides how much of it gets through."""
+class _GatedConv(nn.Module):
+    """Convolution of a source map, gated by a convolution of the target map."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = conv3x3(channels, channels)
         self.gate = conv3x3(channels, channels)
 
-    def forward(self, sender: Tensor, receiver: Tensor) -> Tensor:
-        """Two (V, channels, h', w') -> one."""
-        return self.conv(sender) * self.gate(receiver).sigmoid()
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Computes (V, channels, h', w') features to add to ``target``, of the same size."""
+        return self.conv(source) * self.gate(target).sigmoid()
 
 
 class _TaskExchange(nn.Module):
-    """Depth and semantics receive each other's message, as they were before it."""
+    """Adds gated depth features to the semantic ones and vice versa."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.to_depth = _Message(channels)
-        self.to_semantic = _Message(channels)
+        self.to_depth = _GatedConv(channels)
+        self.to_semantic = _GatedConv(channels)
 
     def forward(self, depth: Tensor, semantic: Tensor) -> tuple[Tensor, Tensor]:
-        """Two (V, channels, h', w') -> two."""
+        """Exchanges features of two (V, channels, h', w') maps; same shapes out."""
+        # Both terms are computed from the inputs, before either is updated.
         to_depth, to_semantic = self.to_depth(semantic, depth), self.to_semantic(depth, semantic)
         return depth + to_depth, semantic + to_semantic
 
 
 class _FineStep(nn.Module):
-    """Takes one task's map to the finer scale, where the fine features have a message for it."""
+    """Upsamples the map of one task and adds gated features of the finer map."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.reduce = conv3x3(in_channels, channels, bias=True)
-        self.message = _Message(channels)
+        self.message = _GatedConv(channels)
 
     def forward(self, x: Tensor, fine: Tensor) -> Tensor:
-        """(V, in_channels, h / 2, w / 2) and (V, channels, h, w) -> (V, channels, h, w)."""
+        """Fuses two scales.
+
+        Args:
+            x: (V, in_channels, h / 2, w / 2) features of the task.
+            fine: (V, channels, h, w) features of the finer map.
+
+        Returns:
+            (V, channels, h, w).
+        """
         x = self.reduce(F.interpolate(x, size=fine.shape[-2:], mode="bilinear"))
         return x + self.message(fine, x)
 
 
 def _decoder(channels: int) -> nn.Sequential:
+    """Builds two BasicBlocks and a convolution block."""
     blocks = [BasicBlock(in_channels=channels, channels=channels) for _ in range(2)]
     return nn.Sequential(*map(kaiming_init, blocks), _initialised_conv_bn_relu(channels, channels))
 
 
 def _initialised_conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Builds a 3x3 convolution with bias, BatchNorm and ReLU, with Kaiming initialisation."""
     return kaiming_init(conv_bn_relu(in_channels, out_channels, bias=True))

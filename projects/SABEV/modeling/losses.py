@@ -1,6 +1,6 @@
-"""Losses of depth and semantics, at every scale that predicts them (SA-BEV, sections 3.2, 3.4).
+"""Losses of depth and semantics at one or two scales (SA-BEV, arXiv:2307.11477, 3.2 and 3.4).
 
-Shapes: V images, D depth bins, (h, w) map of the finest scale.
+Shapes: V images, D depth bins, (h, w) size of the finest map.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from .predictions import TaskLogits
 
 @full_precision
 def semantic_loss(logits: Tensor, labels: DepthLabels, *, gamma: float = 2.0) -> Tensor:
-    """Focal loss of the true class, a mean over the cells that have a depth label.
-
-    There is no weight alpha of the foreground: the focal loss of a two-way softmax counts each cell
-    once in the foreground's channel and once, with equal value, in the background's, where alpha
-    and 1 - alpha stand the other way round; in sum they are 1.
+    """Computes the focal loss of foreground segmentation, averaged over cells with a depth label.
 
     Args:
-        logits: (V, 2, h, w) of background and foreground.
-        gamma: how little cells count that are right already.
+        logits: (V, 2, h, w) logits of background and foreground.
+        labels: labels of the same cells.
+        gamma: focusing parameter; larger values give well-classified cells less weight.
     """
+    # The release's foreground weight alpha is left out, since it has no effect: with a two-way
+    # softmax both channels of a cell have the same loss, weighted with alpha and 1 - alpha.
     target = labels.foreground.long()[:, None]
     log_prob = logits.log_softmax(dim=1).gather(1, target).squeeze(1)
+    # From log_softmax, which stays finite for saturated logits.
     loss = -log_prob * (1 - log_prob.exp()) ** gamma
     return (loss * labels.known).sum() / labels.known.sum().clamp(min=1)
 
 
 def task_losses(scales: Sequence[TaskLogits], labels: DepthLabels) -> tuple[Tensor, Tensor]:
-    """Loss of depth and of semantics, each a mean over the scales.
+    """Computes the losses of depth and of semantics, each averaged over the scales.
 
     Args:
-        scales: their logits are brought to the labels' size before the softmax.
-        labels: of the (V, h, w) cells of the finest scale.
+        scales: logits per scale, coarse to fine; upsampled to the labels' size before the softmax.
+        labels: labels of the (V, h, w) cells of the finest scale.
 
     Raises:
-        ValueError: the labels are of another size than the finest scale.
+        ValueError: the labels do not have the size of the finest scale.
     """
     size = labels.known.shape[-2:]
     if scales[-1].depth.shape[-2:] != size:
         raise ValueError(
             f"labels of {tuple(size)} cells don't fit depth of {tuple(scales[-1].depth.shape[-2:])}"
-            " cells: model.stride must be the stride of the depth network's finest map"
+            " cells; set model.stride to the stride of the depth network's finest map"
         )
     depth, semantic = [], []
     for logits in scales:

@@ -1,6 +1,7 @@
-"""What the depth networks of SA-BEV say about a frame's views.
+"""Outputs of the depth networks of SA-BEV for the views of one frame.
 
-Shapes: V images, C context channels, D depth bins, (h, w) map of the finest scale.
+Shapes: V images, C context channels, D depth bins, (h, w) size of the finest map, (h', w') size of
+any map.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TaskLogits:
-    """Both tasks' logits at one scale.
+    """Logits of depth and semantics at one scale.
 
     Attributes:
-        depth: (V, D, h', w').
-        semantic: (V, 2, h', w') of background and foreground.
+        depth: (V, D, h', w') logits of the depth bins.
+        semantic: (V, 2, h', w') logits of background and foreground.
     """
 
     depth: Tensor
@@ -28,8 +29,9 @@ class SemanticDepth:
     """Depth, semantics and context of one frame.
 
     Attributes:
-        scales: coarse to fine; all are learnt from, the last one is pooled by.
-        context: (V, C, h, w).
+        scales: logits per scale, coarse to fine. All are supervised; the last one weights the
+            pooling.
+        context: (V, C, h, w) context features.
     """
 
     scales: tuple[TaskLogits, ...]

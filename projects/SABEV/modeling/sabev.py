@@ -1,4 +1,4 @@
-"""SABEV: the meta-architecture that pools what is foreground by its own account.
+"""SABEV, the meta-architecture with semantic-aware BEV pooling (SA-BEV, arXiv:2307.11477).
 
 Shapes: B samples, N cameras, V = B N views, C context channels, D depth bins, (H, W) image size,
 (h, w) = (H, W) / stride.
@@ -21,10 +21,11 @@ from .predictions import TaskLogits
 
 @dataclass(frozen=True)
 class TwoScaleFeatures(ImageFeatures):
-    """``ImageFeatures`` for a depth network that may look at a finer scale too.
+    """``ImageFeatures`` with an optional finer map for the depth network.
 
     Attributes:
-        fine: (V, C', 2 h', 2 w') where ``features`` are (V, C, h', w'); None without a finer scale.
+        fine: (V, C', 2 h', 2 w') map for ``features`` of (V, C, h', w'); None for depth networks
+            with a single scale.
     """
 
     fine: Tensor | None = None
@@ -32,10 +33,10 @@ class TwoScaleFeatures(ImageFeatures):
 
 @dataclass(frozen=True)
 class SemanticFrame(FrameFeatures):
-    """``FrameFeatures`` with what the losses are taken on.
+    """``FrameFeatures`` with the logits for the losses.
 
     Attributes:
-        scales: logits of depth and semantics, coarse to fine.
+        scales: logits of depth and semantics per scale, coarse to fine.
     """
 
     scales: tuple[TaskLogits, ...]
@@ -43,21 +44,22 @@ class SemanticFrame(FrameFeatures):
 
 @META_ARCH_REGISTRY.register()
 class SABEV(LiftSplatDetector):
-    """Multi-view 3D detection with semantic-aware BEV pooling (arXiv 2307.11477).
+    """Multi-view 3D detector with semantic-aware BEV pooling.
 
-    The depth network also says what is foreground, and the view transform leaves out the rest.
-    Takes, and gives in evaluation, what ``LiftSplatDetector`` does; for training it needs
-    ``gt_depth`` and ``gt_foreground`` too, and returns ``loss_depth`` and ``loss_semantic`` beside
-    the head's ``task{i}.loss_*``.
+    The depth network also segments the foreground, and the view transform pools foreground only.
+    Inputs and outputs are those of ``LiftSplatDetector``. Training also requires ``gt_depth`` and
+    ``gt_foreground`` and also returns ``loss_depth`` and ``loss_semantic``.
 
     Args:
-        depth_net: SemanticDepthNet or CrossTaskHead, or another that gives a SemanticDepth and says
-            in ``fine_level`` which of the backbone's maps it takes beside the pyramid's.
-        depth_loss_weight, semantic_loss_weight: of those losses.
-        parts: the other arguments of ``LiftSplatDetector``. There is no use for ``msfe``.
+        depth_net: SemanticDepthNet or CrossTaskHead, or another network that returns a
+            SemanticDepth and has an attribute ``fine_level``, the index of the backbone map that
+            it takes in addition to the pyramid's, or None.
+        depth_loss_weight: weight of ``loss_depth``.
+        semantic_loss_weight: weight of ``loss_semantic``.
+        parts: the other arguments of ``LiftSplatDetector``; ``msfe`` is not used.
 
     Raises:
-        ValueError: the depth network does not segment the foreground.
+        ValueError: the depth network has no ``fine_level``.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class SABEV(LiftSplatDetector):
         self.semantic_loss_weight = semantic_loss_weight
 
     def extract_image_features(self, images: Tensor) -> TwoScaleFeatures:
+        """Runs the image branch; see ``LiftSplatDetector.extract_image_features``."""
         maps = self.backbone(self.normalise(images))
         features = self.neck(maps)[-1]
         level = self.depth_net.fine_level
@@ -87,7 +90,7 @@ class SABEV(LiftSplatDetector):
         return TwoScaleFeatures(features, fine=fine)
 
     def predict_depth(self, image: TwoScaleFeatures, camera_vector: Tensor) -> SemanticFrame:
-        """As of ``LiftSplatDetector``; what is foreground, the depth network says."""
+        """Predicts depth, foreground and context; see ``LiftSplatDetector.predict_depth``."""
         scales = [image.features] if image.fine is None else [image.features, image.fine]
         prediction = self.depth_net(*scales, camera_vector)
         return SemanticFrame(
@@ -99,13 +102,13 @@ class SABEV(LiftSplatDetector):
         )
 
     def make_labels(self, batched_inputs: list[dict]) -> list[DepthLabels | None]:
-        """Of the key frame alone: nothing else is learnt from."""
+        """Computes the labels of the key frame; earlier frames have no losses."""
         return [self.downsample_labels(batched_inputs, 0)] + [None] * (self.num_frames - 1)
 
     def image_losses(
         self, key_frame: SemanticFrame, labels: DepthLabels, batched_inputs: list[dict]
     ) -> dict[str, Tensor]:
-        """Losses of depth and semantics, on the key frame."""
+        """Computes ``loss_depth`` and ``loss_semantic`` on the key frame."""
         depth, semantic = task_losses(key_frame.scales, labels)
         return {
             "loss_depth": self.depth_loss_weight * depth,

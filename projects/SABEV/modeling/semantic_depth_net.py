@@ -1,6 +1,7 @@
-"""Camera-aware depth network that segments the foreground too (SA-BEV, section 3.2).
+"""Camera-aware depth network with foreground segmentation (SA-BEV, arXiv:2307.11477, 3.2).
 
-Shapes: V images, C context channels, D depth bins, (h, w) = (H, W) / 16.
+Shapes: B samples, N cameras, V = B N images, C context channels, D depth bins,
+(h, w) = (H, W) / 16.
 """
 
 from __future__ import annotations
@@ -19,27 +20,36 @@ from .predictions import SemanticDepth, TaskLogits
 
 @PART_REGISTRY.register()
 class SemanticDepthNet(DepthNet):
-    """DepthNet whose depth branch also says what is foreground, in two more channels of its last
-    convolution. Runs in float32.
+    """DepthNet that also segments the foreground, with two more channels in the last convolution.
+
+    Runs in float32.
 
     Args:
-        mid_channels: inside the network.
-        depth_bins: D comes from here.
-        arguments: the others of ``DepthNet``.
+        mid_channels: hidden channels.
+        depth_bins: the depth bins; the network predicts a probability for each.
+        arguments: the other arguments of ``DepthNet``.
     """
 
-    #: Which of the backbone's maps ``embed`` takes beside the pyramid's: none.
+    #: Index of the backbone map that ``embed`` also takes: none.
     fine_level = None
 
     def __init__(self, *, mid_channels: int = 512, depth_bins: DepthBins, **arguments: Any) -> None:
         super().__init__(mid_channels=mid_channels, depth_bins=depth_bins, **arguments)
         self.num_bins = depth_bins.count
+        # One convolution for both outputs, since the release's weights have D + 2 channels here.
         self.depth_conv = nn.Conv2d(mid_channels, self.num_bins + 2, 1)
 
     @full_precision
     def forward(self, embedded: Tensor, camera_vector: Tensor) -> SemanticDepth:
-        """(V, mid_channels, h, w) of ``embed`` and (B, N, 27) camera vector of the key frame ->
-        float32 logits at one scale, and context."""
+        """Predicts depth, semantics and context.
+
+        Args:
+            embedded: (V, mid_channels, h, w), the output of ``embed``.
+            camera_vector: (B, N, 27) camera vectors of the key frame.
+
+        Returns:
+            Float32 logits at one scale, and context.
+        """
         features, context = self.branches(embedded, camera_vector)
         depth, semantic = self.depth_conv(features).tensor_split([self.num_bins], dim=1)
         return SemanticDepth(scales=(TaskLogits(depth, semantic),), context=context)

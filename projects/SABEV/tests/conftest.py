@@ -1,4 +1,4 @@
-"""Small models of the configs, and labels to learn from."""
+"""Small models of the configs, fake samples and random labels."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 @pytest.fixture
 def load():
-    """Name of a config and overrides -> the config."""
+    """Function that loads a config by name, with overrides."""
 
     def load(name, *overrides):
         return load_config(str(CONFIGS / f"{name}.py"), overrides)
@@ -25,7 +25,7 @@ def load():
 
 @pytest.fixture
 def build(load):
-    """Name of a tiny config and overrides -> its model, seeded and smaller still."""
+    """Function that builds the seeded model of a tiny config, reduced further, with overrides."""
 
     def build(name, *overrides):
         cfg = load(name, "model.grid.cell=7.0", "model.depth_bins.step=4.0", *overrides)
@@ -37,13 +37,13 @@ def build(load):
 
 @pytest.fixture
 def samples():
-    """Two samples of two frames of two cameras, with labels."""
+    """Two samples with two frames, two cameras and labels."""
     return fake_samples(2, num_frames=2, num_cameras=2, image_size=(32, 64), training=True)
 
 
 @pytest.fixture
 def random_labels():
-    """(h, w), bins -> labels of four views, about half of the cells with a point."""
+    """Function of (h, w) and bins that makes labels of four views; half of the cells have one."""
 
     def make(size, depth_bins, stride=8):
         generator = torch.Generator().manual_seed(2)

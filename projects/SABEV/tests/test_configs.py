@@ -1,4 +1,4 @@
-"""What the configs say, against the release's."""
+"""Settings of the configs compared with the release."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_the_cross_task_head_takes_the_backbone_s_channels(load):
 
 
 def test_published_weights_have_these_names_and_shapes(load):
-    """Of the model without the cross-task head."""
+    """For the model without cross-task head."""
     with torch.device("meta"):
         weights = instantiate(load("sabev_r50").model).state_dict()
     released = to_release_names(weights)

@@ -34,22 +34,22 @@ def test_depth_and_semantics_at_both_scales_and_context_at_the_finer(head):
     assert prediction.context.shape == (6, 5, 8, 22)
 
 
-def test_pooled_by_the_finer_scale(head):
+def test_pooling_uses_the_finer_scale(head):
     prediction = head(*head.embed(*image_maps()), torch.randn(2, 3, 27))
     assert prediction.depth_prob.shape == (6, 6, 8, 22)
     assert torch.equal(prediction.depth_prob, prediction.scales[1].depth.softmax(dim=1))
     assert torch.equal(prediction.foreground, prediction.scales[1].semantic.softmax(dim=1)[:, 1])
 
 
-def test_embedding_is_what_the_image_layers_make(head):
+def test_embedding_is_the_output_of_the_image_layers(head):
     features, fine = image_maps()
     embedded = head.eval().embed(features, fine)
     layers = [head.get_submodule(name) for name in head.image_layers]
-    for made, layer, x in zip(embedded, layers, (features, fine), strict=True):
-        assert torch.equal(made, layer(x))
+    for output, layer, x in zip(embedded, layers, (features, fine), strict=True):
+        assert torch.equal(output, layer(x))
 
 
-def test_each_view_listens_to_its_own_camera(head):
+def test_each_view_depends_on_its_own_camera_only(head):
     maps, cameras = head.eval().embed(*image_maps()), torch.randn(2, 3, 27)
     changed = cameras.clone()
     changed[1, 0] += 1
@@ -63,12 +63,12 @@ def test_each_view_listens_to_its_own_camera(head):
         assert same == [True, True, True, False, True, True]
 
 
-def test_tasks_tell_each_other(head):
+def test_tasks_depend_on_each_other(head):
     depth, semantic = torch.randn(2, 2, 8, 4, 4).unbind()
     other = torch.randn(2, 8, 4, 4)
-    told, told_semantic = head.exchange(depth, semantic)
-    assert not torch.equal(told, head.exchange(depth, other)[0])
-    assert not torch.equal(told_semantic, head.exchange(other, semantic)[1])
+    new_depth, new_semantic = head.exchange(depth, semantic)
+    assert not torch.equal(new_depth, head.exchange(depth, other)[0])
+    assert not torch.equal(new_semantic, head.exchange(other, semantic)[1])
 
 
 def test_float32_under_autocast(head):

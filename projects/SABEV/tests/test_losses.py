@@ -12,13 +12,13 @@ BINS = DepthBins(step=10.0)
 
 
 def cells(foreground, known):
-    """Labels of one row of cells; no depth."""
+    """Returns labels of one row of cells, without depth."""
     known, foreground = torch.tensor([[known]]), torch.tensor([[foreground]])
     return DepthLabels(torch.zeros(1, 2, *known.shape[1:]), foreground, known)
 
 
 def test_semantic_loss_by_hand():
-    # a foreground cell at 0.25, a background cell at 0.8, and one nobody has labelled
+    # A foreground cell at 0.25, a background cell at 0.8, and a cell without label.
     foreground_prob = torch.tensor([0.25, 0.2, 0.9])
     logits = torch.stack([1 - foreground_prob, foreground_prob]).log().view(1, 2, 1, 3)
     loss = semantic_loss(logits, cells([True, False, False], [True, True, False]))
@@ -39,7 +39,7 @@ def test_semantic_loss_is_the_two_channels_focal_loss_of_any_alpha(random_labels
         torch.testing.assert_close(semantic_loss(logits, labels), focal)
 
 
-def test_semantic_loss_stays_finite_where_the_network_is_sure():
+def test_semantic_loss_is_finite_for_saturated_logits():
     logits = torch.tensor([400.0, -400.0, -400.0, 400.0]).view(1, 2, 1, 2).requires_grad_()
     loss = semantic_loss(logits, cells([True, True], [True, True]))
     loss.backward()
@@ -47,12 +47,12 @@ def test_semantic_loss_stays_finite_where_the_network_is_sure():
     assert logits.grad.isfinite().all()
 
 
-def test_without_labels_there_is_nothing_to_lose():
+def test_semantic_loss_without_labels_is_zero():
     logits = torch.randn(1, 2, 1, 2)
     assert semantic_loss(logits, cells([False, False], [False, False])).item() == 0
 
 
-def test_one_scale_counts_whole(random_labels):
+def test_one_scale_has_full_weight(random_labels):
     labels = random_labels((8, 12), BINS)
     logits = TaskLogits(torch.randn(4, 6, 8, 12), torch.randn(4, 2, 8, 12))
     depth, semantic = task_losses([logits], labels)
@@ -60,7 +60,7 @@ def test_one_scale_counts_whole(random_labels):
     torch.testing.assert_close(semantic, semantic_loss(logits.semantic, labels))
 
 
-def test_two_scales_count_half_each_and_the_coarse_one_is_enlarged_as_logits(random_labels):
+def test_two_scales_have_equal_weight_and_coarse_logits_are_upsampled(random_labels):
     labels = random_labels((8, 12), BINS)
     coarse = TaskLogits(3 * torch.randn(4, 6, 4, 6), 3 * torch.randn(4, 2, 4, 6))
     fine = TaskLogits(torch.randn(4, 6, 8, 12), torch.randn(4, 2, 8, 12))
@@ -75,7 +75,7 @@ def test_two_scales_count_half_each_and_the_coarse_one_is_enlarged_as_logits(ran
         torch.testing.assert_close(loss, (parts[0][i] + parts[1][i]) / 2)
 
 
-def test_labels_must_be_of_the_finest_scale(random_labels):
+def test_labels_must_have_the_size_of_the_finest_scale(random_labels):
     logits = TaskLogits(torch.randn(4, 6, 8, 12), torch.randn(4, 2, 8, 12))
     with pytest.raises(ValueError, match=r"\(4, 6\) cells don't fit .*\(8, 12\).*model.stride"):
         task_losses([logits], random_labels((4, 6), BINS))

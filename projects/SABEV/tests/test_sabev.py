@@ -1,4 +1,4 @@
-"""The whole model, with the depth network of each scale."""
+"""The whole model with either depth network."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def test_registered():
     "name, network, size",
     [(MODELS[0], SemanticDepthNet, (2, 4)), (MODELS[1], CrossTaskHead, (4, 8))],
 )
-def test_pools_at_the_depth_network_s_finest_scale(build, samples, name, network, size):
+def test_pools_at_the_finest_scale_of_the_depth_network(build, samples, name, network, size):
     model = build(name)
     assert type(model.depth_net) is network
     image = model.extract_image_features(samples[0]["images"][None, 0])
@@ -51,7 +51,7 @@ def test_two_training_steps_with_pasted_bev(build, load, samples, name):
     assert [n for n, p in model.depth_net.named_parameters() if torch.equal(p, weights[n])] == []
 
 
-def test_losses_have_the_weights_that_the_model_is_given(build, samples):
+def test_losses_are_scaled_by_their_weights(build, samples):
     other = ("model.depth_loss_weight=6.0", "model.semantic_loss_weight=5.0")
     first, second = build(MODELS[0])(samples), build(MODELS[0], *other)(samples)
     torch.testing.assert_close(second["loss_depth"], 2 * first["loss_depth"])
@@ -59,14 +59,14 @@ def test_losses_have_the_weights_that_the_model_is_given(build, samples):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_hardly_foreground_is_not_pooled(build, samples, name):
-    """Only views that are foreground with 0.25 or more leave anything in BEV."""
+def test_pixels_below_the_foreground_threshold_are_not_pooled(build, samples, name):
+    """The BEV map is empty for a foreground probability below 0.25."""
     model = build(name).eval()
     pooled = []
     model.view_transform.register_forward_hook(lambda module, args, bev: pooled.append(bev.any()))
     for probability in (0.24, 0.26):
         handle = model.depth_net.register_forward_hook(
-            lambda module, args, said, p=probability: replace_semantics(said, p)
+            lambda module, args, output, p=probability: replace_semantics(output, p)
         )
         with torch.no_grad():
             model(samples[:1])
@@ -75,15 +75,15 @@ def test_what_is_hardly_foreground_is_not_pooled(build, samples, name):
 
 
 def replace_semantics(prediction, probability):
-    """The same, but every cell is foreground with ``probability``."""
+    """Returns a copy in which every cell is foreground with ``probability``."""
     logits = prediction.scales[-1]
     semantic = torch.tensor([1 - probability, probability]).log().view(1, 2, 1, 1)
     logits = replace(logits, semantic=semantic.expand_as(logits.semantic))
     return replace(prediction, scales=(*prediction.scales[:-1], logits))
 
 
-def test_the_fine_map_goes_where_its_features_go(build, samples):
-    """As a stream takes batches apart and puts them together."""
+def test_chunk_and_cat_include_the_fine_map(build, samples):
+    """A stream splits and joins batches of features."""
     model = build(MODELS[1]).eval()
     with torch.no_grad():
         both = model.extract_image_features(torch.stack([s["images"][0] for s in samples]))
@@ -93,12 +93,12 @@ def test_the_fine_map_goes_where_its_features_go(build, samples):
     assert torch.equal(TwoScaleFeatures.cat(parts).fine, both.fine)
 
 
-def test_a_wrong_stride_is_named(build, samples):
+def test_error_for_a_wrong_stride(build, samples):
     model = build(MODELS[1], "model.stride=16")
     with pytest.raises(ValueError, match="model.stride"):
         model(samples)
 
 
-def test_needs_a_depth_network_that_segments(build):
+def test_requires_a_depth_network_with_segmentation(build):
     with pytest.raises(ValueError, match="SemanticDepthNet or CrossTaskHead, got DepthNet"):
         build(MODELS[0], "model.depth_net.name=DepthNet")

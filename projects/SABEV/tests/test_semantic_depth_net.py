@@ -25,14 +25,14 @@ def test_depth_semantics_and_context(net):
     assert prediction.context.shape == (6, 5, 4, 11)
 
 
-def test_depth_and_semantics_are_probabilities_of_their_own(net):
+def test_depth_and_semantics_have_separate_softmaxes(net):
     prediction = net.eval()(net.embed(torch.randn(2, 6, 4, 4)), torch.randn(1, 2, 27))
     torch.testing.assert_close(prediction.depth_prob.sum(dim=1), torch.ones(2, 4, 4))
     background, foreground = prediction.scales[0].semantic.unbind(dim=1)
     torch.testing.assert_close(prediction.foreground, (foreground - background).sigmoid())
 
 
-def test_depth_and_context_are_those_of_the_plain_network(net):
+def test_depth_and_context_equal_those_of_depth_net(net):
     plain = DepthNet(
         in_channels=6, mid_channels=8, context_channels=5, depth_bins=BINS, aspp_channels=4
     )
@@ -47,7 +47,7 @@ def test_depth_and_context_are_those_of_the_plain_network(net):
     torch.testing.assert_close(prediction.context, context)
 
 
-def test_semantics_alone_teach_the_shared_layers(net, random_labels):
+def test_semantic_loss_has_gradients_in_shared_layers(net, random_labels):
     prediction = net(net.embed(torch.randn(4, 6, 4, 6)), torch.randn(2, 2, 27))
     task_losses(prediction.scales, random_labels((4, 6), BINS))[1].backward()
     assert net.reduce[0].weight.grad.any() and net.aspp.project[0].weight.grad.any()

@@ -1,4 +1,4 @@
-"""docs/custom_dataset.md is run: its Python blocks, in order, in a folder with the configs."""
+"""Runs the Python blocks of docs/custom_dataset.md, in order, in a folder with the configs."""
 
 import re
 import runpy
@@ -21,7 +21,7 @@ BLOCK = re.compile(r"^```python\n(?:# (?P<file>\S+\.py)\n)?(?P<code>.*?)^```$", 
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
-    """Names the document's code leaves; ``recording`` and ``folder`` beside them."""
+    """Global names of the document's code, with ``recording`` and ``folder``."""
     folder = tmp_path_factory.mktemp("rig")
     shutil.copytree(ROOT / "configs", folder / "configs")
     recording = runpy.run_path(str(ROOT / "docs/examples/fake_recording.py"))
@@ -48,7 +48,7 @@ def test_two_steps_are_trained_and_evaluated(example):
 
 @pytest.fixture
 def rig(example):
-    """Opens a split of the example: rig(name, labels)."""
+    """Opens a split of the example: rig(name, label folder)."""
 
     def open_split(name="rig_train", labels="point_labels"):
         folder = example["folder"]
@@ -62,7 +62,7 @@ def rig(example):
     return open_split
 
 
-def test_the_gap_is_cut(rig):
+def test_frames_are_not_linked_across_a_gap(rig):
     frames = [rig("rig_val").index[row] for row in range(4)]
     assert [frame.previous for frame in frames] == [-1, 0, -1, 2]
     assert [frame.next for frame in frames] == [1, -1, 3, -1]
@@ -71,7 +71,7 @@ def test_the_gap_is_cut(rig):
 
 
 def shares_of_color(dataset, recording, row, group):
-    """Which of a group's foreground points, of all cameras, have the colour of their class."""
+    """Returns whether each foreground point of a group has the colour of its class's objects."""
     frame, hits = dataset.index[row], []
     for camera, labels in enumerate(dataset.point_labels(frame)):
         image, points = dataset.image(frame, camera), getattr(labels, group)
@@ -84,7 +84,8 @@ def shares_of_color(dataset, recording, row, group):
 
 @pytest.mark.parametrize("group", ["sweep", "combined", "pseudo"])
 def test_labels_are_on_the_objects(example, rig, group):
-    """Calibration, poses, boxes and files of the example fit: labels have the objects' colours."""
+    """Calibration, poses, boxes and files of the example are consistent: labels have the colours
+    of the objects."""
     hits = shares_of_color(rig(), example["recording"], 1, group)
     assert len(hits) >= (1 if group == "pseudo" else 40)
     assert np.mean(hits) > 0.97
@@ -110,7 +111,7 @@ def test_training_without_lidar(example, rig, labels):
     assert (losses["loss_depth"] > 0) == (labels is not None)
 
 
-def test_the_evaluator_finds_the_truth_perfect(example, rig):
+def test_the_evaluator_scores_ground_truth_as_perfect(example, rig):
     from rig_evaluation import DistanceAP
 
     dataset = rig("rig_val")

@@ -1,4 +1,4 @@
-"""The frame index: what is written comes back. tests/bad_inputs has what is refused."""
+"""The frame index: write and read. tests/bad_inputs has the inputs that are refused."""
 
 import pickle
 from dataclasses import fields, replace
@@ -31,7 +31,7 @@ def path(tmp_path, frames):
     return path
 
 
-def test_every_field_comes_back(tmp_path, frames):
+def test_every_field_is_read_back(tmp_path, frames):
     rows = frames(3, ((64, 48), (80, 60)), reference=1)
     pose = Quaternion.random().transformation_matrix
     pose[:3, 3] = [0.9, 0.1, 1.8]
@@ -46,22 +46,15 @@ def test_every_field_comes_back(tmp_path, frames):
         assert_same(read.annotations(row), annotations)
 
 
-def test_rows_are_views_of_the_file(path):
-    frame = FrameIndex(path)[1]
-    assert not frame.cam2ego.flags.owndata and not frame.cam2ego.flags.writeable
-
-
-def test_pickles_as_its_path(path):
+def test_rows_are_views_and_an_index_is_pickled_as_its_path(path):
     read = FrameIndex(path)
+    assert not read[1].cam2ego.flags.owndata and not read[1].cam2ego.flags.writeable
     data = pickle.dumps(read)
     assert len(data) < 500
     assert_same(pickle.loads(data)[2], read[2])
-
-
-def test_rows_out_of_range(path):
     for row in (-1, 4):
         with pytest.raises(IndexError, match="4 in"):
-            FrameIndex(path)[row]
+            read[row]
 
 
 def test_failed_write_leaves_the_old_file(path, frames, monkeypatch):
@@ -100,7 +93,7 @@ def test_frames_before_a_sample(tmp_path, frames):
     assert read.frame_rows(5, 1) == [5]
     assert read.frame_rows(5, 3) == [5, 4, 3]
     assert read.frame_rows(5, 2, spacing=2) == [5, 3]
-    assert read.frame_rows(3, 3) == [3, 3, 3]  # a scene starts: the sample stands in
+    assert read.frame_rows(3, 3) == [3, 3, 3]  # the sample replaces frames before its scene
     assert read.frame_rows(4, 3) == [4, 3, 4]
     assert read.frame_rows(4, 2, spacing=2) == [4, 4]
 
@@ -122,7 +115,7 @@ def test_box_yaw_and_corners_follow_the_rotation():
     np.testing.assert_allclose(corners.mean(axis=0), [1, 2, 3], atol=1e-5)
 
 
-def test_frame_knows_its_poses(frames):
+def test_poses_of_a_frame(frames):
     frame: Frame = frames(1, ((64, 48), (80, 60)), reference=1)[0][0]
     np.testing.assert_array_equal(frame.key_ego2global, frame.ego2global[1])
     both = frame.global2cam @ frame.ego2global @ frame.cam2ego

@@ -1,4 +1,4 @@
-"""Image files: the pixels are Pillow's, whichever decodes them, and so are the refusals."""
+"""Image files: pixels and refusals equal Pillow's, also where simplejpeg decodes."""
 
 import io
 
@@ -14,7 +14,7 @@ needs_simplejpeg = pytest.mark.skipif(simplejpeg is None, reason="simplejpeg is 
 
 
 def picture(width=83, height=61, mode="RGB", seed=0):
-    """Noise over a slope: strong colours, no two blocks alike."""
+    """Noise over a gradient: strong colours, no two equal blocks."""
     rng = np.random.default_rng(seed)
     slope = np.linspace(0, 255, width)[None, :, None] * np.linspace(0, 1, height)[:, None, None]
     pixels = slope + rng.normal(0, 50, (height, width, 3))
@@ -28,7 +28,7 @@ def encoded(image, kind="JPEG", **options):
 
 
 def by_pillow(content):
-    """Pixels, or None for what it refuses."""
+    """Returns Pillow's pixels, or None if it cannot decode the content."""
     try:
         return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     except (OSError, SyntaxError):
@@ -37,7 +37,7 @@ def by_pillow(content):
 
 @pytest.fixture
 def read(tmp_path):
-    """Pixels of a file with this content, or None for what is refused."""
+    """Returns the pixels of a file with this content, or None if it is refused."""
 
     def read(content):
         path = tmp_path / "image.jpg"
@@ -76,20 +76,20 @@ def test_plain_jpeg(read, options):
 
 def with_orientation():
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned; nobody does here
+    exif[0x0112] = 6  # a rotation, which is ignored
     return encoded(picture(), exif=exif)
 
 
 ODD = {
     "grey": lambda: encoded(picture(mode="L")),
     "cmyk": lambda: encoded(picture(mode="CMYK")),
-    "rgb inside": lambda: encoded(picture(), keep_rgb=True),
+    "rgb encoded": lambda: encoded(picture(), keep_rgb=True),
     "png": lambda: encoded(picture(), "PNG"),
     "transparent png": lambda: encoded(picture(mode="RGBA"), "PNG"),
     "palette": lambda: encoded(picture(mode="P"), "PNG"),
     "orientation": with_orientation,
     "colour profile": lambda: encoded(picture(), icc_profile=bytes(300)),
-    "rubbish behind": lambda: encoded(picture()) + bytes(range(40)),
+    "trailing bytes": lambda: encoded(picture()) + bytes(range(40)),
     "no end marker": lambda: encoded(picture())[:-2],
     "empty": lambda: b"",
     "text": lambda: b"not an image at all",

@@ -1,3 +1,5 @@
+"""Recordings as frames: videos, image files, folders and patterns."""
+
 import logging
 
 import av
@@ -19,7 +21,7 @@ RIG = Rig(
 
 
 def write_video(path, levels, fps=10):
-    """Grey pictures, one after the other."""
+    """Writes a video of uniform grey pictures."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=fps)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -35,7 +37,7 @@ def write_video(path, levels, fps=10):
 @pytest.mark.parametrize(
     "rate, seconds", [(2, [0, 0.5, 1.0]), (10, np.arange(11) / 10), (100, np.arange(11) / 10)]
 )
-def test_a_video_gives_pictures_at_the_rate_asked_for(tmp_path, rate, seconds):
+def test_a_video_is_read_at_the_requested_rate(tmp_path, rate, seconds):
     path = write_video(tmp_path / "v.mp4", range(0, 220, 20))
     times, pictures = zip(*read_video(path, rate), strict=True)
     assert np.allclose(times, seconds)
@@ -44,14 +46,14 @@ def test_a_video_gives_pictures_at_the_rate_asked_for(tmp_path, rate, seconds):
     assert pictures[0].shape == (48, 64, 3)
 
 
-def test_a_rate_that_does_not_divide_the_videos_drifts_nowhere(tmp_path):
+def test_rounding_to_pictures_does_not_accumulate(tmp_path):
     path = write_video(tmp_path / "v.mp4", range(61), fps=30)
     times = [time for time, _ in read_video(path, 7)]
     assert len(times) == 15
     assert np.abs(np.array(times) - np.arange(15) / 7).max() <= 1 / 30 + 1e-6
 
 
-def test_what_is_no_video_is_named(tmp_path):
+def test_files_that_are_no_videos_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.mp4: no such video"):
         next(read_video(tmp_path / "none.mp4", 2))
     (tmp_path / "text.mp4").write_text("not a video at all")
@@ -63,11 +65,11 @@ def test_what_is_no_video_is_named(tmp_path):
 
 def test_a_video_without_times_is_an_error_with_a_remedy(tmp_path):
     path = write_video(tmp_path / "raw.h264", [10] * 5)
-    with pytest.raises(ValueError, match="raw.h264: its pictures have no times.*mp4"):
+    with pytest.raises(ValueError, match="raw.h264: its frames have no timestamps.*mp4"):
         next(read_video(path, 2))
 
 
-def test_moments_of_videos_end_with_the_first(tmp_path, caplog):
+def test_frames_end_with_the_shortest_video(tmp_path, caplog):
     left = write_video(tmp_path / "l.mp4", [40] * 11)
     right = write_video(tmp_path / "r.mp4", [90] * 6)
     with caplog.at_level(logging.WARNING):
@@ -78,7 +80,7 @@ def test_moments_of_videos_end_with_the_first(tmp_path, caplog):
     assert "video of right ended first" in caplog.text
 
 
-def test_files_of_one_moment_come_by_name_or_in_order():
+def test_files_of_one_frame_by_name_or_in_order():
     by_name = list(frames_from_images(["right=r.jpg", "left=l.jpg"], RIG, 2))
     in_order = list(frames_from_images(["l.jpg", "r.jpg"], RIG, 2))
     assert by_name == in_order and len(by_name) == 1
@@ -98,14 +100,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_folder_has_a_moment_for_each_image(folder):
+def test_a_folder_or_pattern_is_one_frame_per_image(folder):
     frames = list(frames_from_images([str(folder)], RIG, 4))
     assert [m.seconds for m in frames] == [0, 0.25, 0.5]
     assert [m.images["left"].name for m in frames] == ["001.png", "002.png", "010.png"]
     assert {path.parent.name for path in frames[0].images.values()} == {"left", "right"}
-
-
-def test_a_pattern_has_a_moment_for_each_file_that_fits(folder):
     patterns = [f"{name}={folder / name}/00*.png" for name in RIG.channels]
     frames = list(frames_from_images(patterns, RIG, 4))
     assert [m.images["right"].name for m in frames] == ["001.png", "002.png"]

@@ -1,3 +1,5 @@
+"""Rig files: geometry of the cameras, JSON and YAML, errors."""
+
 import copy
 import json
 
@@ -35,9 +37,9 @@ def test_a_camera_without_angles_looks_straight_ahead(tmp_path):
     assert rig.image_sizes == ((800, 600), (800, 600))
     assert rig.intrinsics[1].tolist() == [[560, 0, 400.5], [0, 561, 300], [0, 0, 1]]
     # 10 m ahead of the camera, 2 m to its right, 1 m below it
-    seen = torch.tensor([[2.0, 1.0, 10.0]], dtype=torch.float64)
+    point = torch.tensor([[2.0, 1.0, 10.0]], dtype=torch.float64)
     expected = torch.tensor([[1.5 + 10, 0.2 - 2, 1.6 - 1]], dtype=torch.float64)
-    assert torch.allclose(transform_points(seen, rig.cam2ego[1]), expected)
+    assert torch.allclose(transform_points(point, rig.cam2ego[1]), expected)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_a_camera_without_angles_looks_straight_ahead(tmp_path):
     [
         ({"yaw": 90}, [0, 1, 0], [1, 0, 0]),  # to the left; its right is ahead
         ({"pitch": 90}, [0, 0, -1], [0, -1, 0]),  # to the ground
-        ({"roll": 90}, [1, 0, 0], [0, 0, -1]),  # its right side is below
+        ({"roll": 90}, [1, 0, 0], [0, 0, -1]),  # its right side points down
         ({"yaw": 180, "pitch": 30}, [-np.cos(np.pi / 6), 0, -0.5], [0, 1, 0]),
     ],
 )
@@ -65,22 +67,23 @@ def test_a_quaternion_is_that_of_nuscenes(tmp_path):
     assert turned[:3, 3].tolist() == [1.7, 0.016, 1.51]
 
 
+def assert_same(rig, expected):
+    assert rig.channels == expected.channels and rig.image_sizes == expected.image_sizes
+    assert rig.reference_camera == expected.reference_camera
+    assert torch.equal(rig.cam2ego, expected.cam2ego)
+    assert torch.equal(rig.intrinsics, expected.intrinsics)
+
+
 @pytest.mark.parametrize("ending", ["yaml", "yml"])
-def test_yaml_says_the_same_as_json(tmp_path, ending):
+def test_yaml_equals_json(tmp_path, ending):
     as_yaml = read_rig(write(tmp_path, yaml.safe_dump(RIG, sort_keys=False), f"rig.{ending}"))
-    as_json = read_rig(write(tmp_path, RIG))
-    assert as_yaml.channels == as_json.channels
-    assert torch.equal(as_yaml.cam2ego, as_json.cam2ego)
+    assert_same(as_yaml, read_rig(write(tmp_path, RIG)))
 
 
 def test_a_rig_that_is_written_is_read_again(tmp_path):
     rig = read_rig(write(tmp_path, with_front(cam2ego={"translation": [1, 2, 3], "yaw": 33.3})))
     write_rig(rig, tmp_path / "folder" / "again.yaml")
-    again = read_rig(tmp_path / "folder" / "again.yaml")
-    assert again.channels == rig.channels and again.reference_camera == rig.reference_camera
-    assert again.image_sizes == rig.image_sizes
-    assert torch.equal(again.cam2ego, rig.cam2ego)
-    assert torch.equal(again.intrinsics, rig.intrinsics)
+    assert_same(read_rig(tmp_path / "folder" / "again.yaml"), rig)
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["again.yaml"]
     assert json.loads(json.dumps(rig_content(rig))) == rig_content(rig)
     with pytest.raises(ValueError, match="again.txt"):
@@ -100,11 +103,11 @@ def test_the_rig_of_a_frame_is_its_calibration(synthetic_root):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("[1, 2]", "names and values"),
+        ("[1, 2]", "mapping of names to values"),
         ({}, "lacks cameras"),
-        ({"cameras": [FRONT]}, "cameras must have names"),
-        ({"cameras": {"front": None}}, "'front' must have names"),
-        ({**RIG, "camera": 1}, "has camera; known are"),
+        ({"cameras": [FRONT]}, "cameras must be a mapping"),
+        ({"cameras": {"front": None}}, "'front' must be a mapping"),
+        ({**RIG, "camera": 1}, "has unknown keys camera; known keys are"),
         ({**RIG, "reference_camera": "top"}, "'top', cameras are back, front"),
         (with_front(size=[800]), "size must be 2 finite numbers"),
         (with_front(size=[800.5, 600]), "whole numbers"),
@@ -115,11 +118,11 @@ def test_the_rig_of_a_frame_is_its_calibration(synthetic_root):
         (with_front(cam2ego={"translation": [1, 2]}), "translation must be 3"),
         (with_front(cam2ego={"translation": [0] * 3, "yaw": None}), "yaw must be one"),
         (with_front(cam2ego={"translation": [0] * 3, "rotation": [1, 0, 0, 0], "yaw": 1}), "both"),
-        ('{"cameras": {"a": 1, "a": 2}}', "a is there twice"),
+        ('{"cameras": {"a": 1, "a": 2}}', "a appears twice"),
     ],
 )
-def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, content, message):
-    """Beside those of tests/bad_inputs/bad_rigs.py."""
+def test_errors_name_the_file_and_the_entry(tmp_path, content, message):
+    """tests/bad_inputs/bad_rigs.py has further cases."""
     path = write(tmp_path, content)
     with pytest.raises(ValueError, match=message) as error:
         read_rig(path)

@@ -1,4 +1,4 @@
-"""Labels of whole samples: a small world worked by hand, and the synthetic one with its truth."""
+"""Labels of complete samples: a small world by hand, and the synthetic one with its geometry."""
 
 import json
 from dataclasses import replace
@@ -26,10 +26,12 @@ CAR_DEPTH = (27.5, 22.5, 17.5)
 
 @pytest.fixture
 def world(tmp_path, frames):
-    """Makes an index of three samples: world(car's attribute). At x = 1030 in the street a car, of
-    which only the middle sample has a point, on the middle of its back. Beside it a pedestrian
-    without points, and one that is hidden. Every sweep has a point on the ground, the last sample
-    has no sweep."""
+    """Writes an index of three samples: world(attribute of the car).
+
+    Only the sweep of the middle sample has a point of the car, in the middle of its back. Next to
+    it are a pedestrian without points and one with low visibility. Every sweep has a point on the
+    ground; the last sample has no sweep.
+    """
 
     def make(attribute="vehicle.parked") -> FrameIndex:
         rows = []
@@ -60,21 +62,21 @@ def of_class(points: PixelPoints, class_id: int) -> list:
     return np.stack([points.u, points.v, points.depth], axis=1)[mask].tolist()
 
 
-def test_a_parked_cars_point_serves_the_samples_around(world, tmp_path):
+def test_a_parked_cars_point_is_added_to_both_neighbours(world, tmp_path):
     labeller = PointLabeller(world(), tmp_path)
-    for row, has_own in enumerate((False, True, False)):
+    for row, has_point in enumerate((False, True, False)):
         (camera,), _ = labeller(row)
         point = [[50, 25, CAR_DEPTH[row]]]  # straight ahead of the camera, at its height
-        assert of_class(camera.sweep, CAR) == (point if has_own else [])
-        assert of_class(camera.combined, CAR) == ([] if has_own else point)
+        assert of_class(camera.sweep, CAR) == (point if has_point else [])
+        assert of_class(camera.combined, CAR) == ([] if has_point else point)
         assert of_class(camera.pseudo, CAR) == []
-        assert of_class(camera.pseudo_uncombined, CAR) == ([] if has_own else point)
+        assert of_class(camera.pseudo_uncombined, CAR) == ([] if has_point else point)
         assert len(camera.sweep) == (1, 2, 0)[row]  # the last has no sweep
         assert of_class(camera.sweep, -1) == of_class(camera.select(), -1)
 
 
-def test_a_moving_cars_points_stay_where_they_were_seen(world, tmp_path):
-    """The labeller has just seen a sample whose combined points are not to be used again."""
+def test_a_moving_cars_points_are_not_added_to_neighbours(world, tmp_path):
+    """The labeller first labels a sample with combined points, which must not be reused."""
     parked, moving = PointLabeller(world(), tmp_path), world("vehicle.moving")
     assert len(parked(0)[0][0].combined) == 1
     parked.index = moving
@@ -84,7 +86,7 @@ def test_a_moving_cars_points_stay_where_they_were_seen(world, tmp_path):
     assert of_class(camera.pseudo_uncombined, CAR) == []
 
 
-def test_the_pedestrian_that_can_be_seen_gets_a_pseudo_point(world, tmp_path):
+def test_only_the_visible_pedestrian_gets_a_pseudo_point(world, tmp_path):
     """Its box is 4.5 to 5.5 m to the left, 0 to 2 m high; its near face 1.5 m behind the car's."""
     labeller = PointLabeller(world(), tmp_path)
     for row in range(3):
@@ -98,10 +100,10 @@ def test_the_pedestrian_that_can_be_seen_gets_a_pseudo_point(world, tmp_path):
         assert of_class(camera.sweep, PEDESTRIAN) == of_class(camera.combined, PEDESTRIAN) == []
 
 
-def test_numbers_of_a_sample_and_their_sum(world, tmp_path):
+def test_statistics_of_a_sample_and_their_sum(world, tmp_path):
     labeller = PointLabeller(world(), tmp_path)
-    numbers = [labeller(row)[1] for row in range(3)]
-    first = numbers[0]
+    statistics = [labeller(row)[1] for row in range(3)]
+    first = statistics[0]
     assert (first.points[:, CAR].tolist(), first.points[:, PEDESTRIAN].tolist()) == (
         [0, 1, 0, 1],
         [0, 0, 1, 0],
@@ -110,25 +112,17 @@ def test_numbers_of_a_sample_and_their_sum(world, tmp_path):
     assert first.objects[[CAR, PEDESTRIAN]].tolist() == [1, 2]
     assert first.without_points[:, CAR].tolist() == [1, 0, 0]
     assert first.without_points[:, PEDESTRIAN].tolist() == [2, 2, 1]
-    total = sum(numbers, LabelStatistics.zero())
+    total = sum(statistics, LabelStatistics.zero())
     assert total.samples == 3 and total.points.sum(axis=1).tolist() == [3, 2, 3, 2]
     assert total.objects.sum() == 9 and total.without_points.sum(axis=1).tolist() == [8, 6, 3]
     assert total.summary() == (
         "9 objects in 3 samples; without a point: 8 after sweep, 6 after frame combination, "
         "3 after pseudo points"
     )
-
-
-def test_numbers_survive_as_text():
-    rng = np.random.default_rng(0)
-    zero = LabelStatistics.zero()
-    made = LabelStatistics(
-        7, *(rng.integers(0, 99, v.shape) for v in (zero.points, zero.objects, zero.without_points))
-    )
-    found = LabelStatistics.from_json(made.to_json())
-    assert found.samples == 7
+    read = LabelStatistics.from_json(total.to_json())
+    assert read.samples == 3
     for name in ("points", "objects", "without_points"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(made, name))
+        np.testing.assert_array_equal(getattr(read, name), getattr(total, name))
 
 
 def test_a_sweep_is_read_once(world, tmp_path, monkeypatch):
@@ -145,27 +139,26 @@ def test_a_sweep_is_read_once(world, tmp_path, monkeypatch):
     assert sorted(read) == ["sample0", "sample1", "sample2"]
 
 
-# -- the synthetic world, three samples of one scene
-
+#: Rows of the neighbours of the synthetic scene's samples.
 NEIGHBOURS = ((1,), (0, 2), (1,))
 
 
 def in_box(annotations, which, positions, key_ego2global):
-    """Global positions in the frame of an object's box, metres from its centre."""
+    """Transforms global positions to the frame of an object's box, metres from its centre."""
     key_points = np.linalg.inv(key_ego2global) @ np.vstack([positions.T, np.ones(len(positions))])
     return (key_points[:3].T - annotations.center[which]) @ annotations.rotation[which]
 
 
 def surface_distance(points, parts):
-    """(P,) distance of points in an actor's frame from the nearest surface of its parts."""
+    """Returns (P,) distances of points in an actor's frame to the nearest surface of its parts."""
     offset = points[:, None] - parts.center
     local = np.abs(np.einsum("pni,nij->pnj", offset, parts.rotation)) - parts.half
     outside = np.linalg.norm(np.maximum(local, 0), axis=-1)
     return np.abs(outside + np.minimum(local.max(axis=-1), 0)).min(axis=1)
 
 
-def test_combined_points_lie_on_their_object_and_never_on_a_moving_one(synthetic):
-    """The truth is the world that the set was made from: the shape of the object itself."""
+def test_combined_points_are_on_static_objects_only(synthetic):
+    """Compared with the shapes of the generated world."""
     options = json.loads((synthetic.dataroot / VERSION / "synthetic.json").read_text())["options"]
     options, key = SyntheticOptions(**options), SceneKey("synth_train", 0)
     actors = build_world(options, key.generator(options.seed, "world")).actors
@@ -199,7 +192,7 @@ def test_combined_points_lie_on_their_object_and_never_on_a_moving_one(synthetic
     assert np.median(np.concatenate(distances)) < 0.01
 
 
-def test_prepared_labels_are_the_computed_ones(synthetic):
+def test_prepared_labels_equal_computed_ones(synthetic):
     labeller = PointLabeller(synthetic.index, synthetic.dataroot)
     combined = 0
     for row in range(len(synthetic.index)):

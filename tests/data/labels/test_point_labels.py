@@ -1,4 +1,4 @@
-"""Point labels: groups and storage. tests/bad_inputs has what is refused."""
+"""Point labels: groups and storage. tests/bad_inputs has the inputs that are refused."""
 
 from dataclasses import fields
 
@@ -23,7 +23,7 @@ def random_points(rng, count, size=(1600, 900)) -> PixelPoints:
 
 
 def of_depths(*depths) -> PixelPoints:
-    """Points told apart by their depth and class, which are the same number."""
+    """Points whose depth and class are the same number, by which they are identified."""
     values = np.array(depths, np.float32)
     return PixelPoints(values, values, values, values.astype(np.int8))
 
@@ -50,7 +50,7 @@ def test_strategies_can_be_switched(combination, pseudo, expected):
 
 
 @pytest.mark.parametrize(("size", "step"), [((1600, 900), 1 / 32), ((160, 90), 1 / 256)])
-def test_storage_rounds_no_more_than_it_says(tmp_path, size, step):
+def test_precision_of_the_storage(tmp_path, size, step):
     rng = np.random.default_rng(0)
     counts = ((1000, 200, 3, 2), (0, 0, 0, 0), (1, 0, 0, 1), (0, 5, 0, 0))
     cameras = [PointLabels(*(random_points(rng, n, size) for n in camera)) for camera in counts]
@@ -66,7 +66,7 @@ def test_storage_rounds_no_more_than_it_says(tmp_path, size, step):
             assert a.u.dtype == a.depth.dtype == np.float32
 
 
-def test_points_too_deep_to_store_are_left_out_of_their_group(tmp_path):
+def test_points_too_deep_to_store_are_dropped(tmp_path):
     labels = PointLabels(of_depths(5, 300, 6), of_depths(256), of_depths(7), of_depths(8, 9))
     write(tmp_path / "x.arrow", [labels])
     found = read_point_labels(tmp_path / "x.arrow")[0]

@@ -1,10 +1,9 @@
-"""Sweeps: projection as the devkit's, classes from lidarseg or boxes, points in boxes."""
+"""Sweeps: projection against the devkit, classes from lidarseg or boxes, points in boxes."""
 
 import json
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from nuscenes.utils.data_classes import Box
 from nuscenes.utils.geometry_utils import points_in_box
 from pyquaternion import Quaternion
@@ -19,25 +18,19 @@ from fsdbev.data.labels.sweeps import (
     read_lidarseg,
     sweep_points,
 )
-from fsdbev.data.nuscenes import index_builder as nuscenes
 
 NO_HITS = BoxHits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
 
 
-@pytest.fixture(scope="module")
-def tables(synthetic_root):
-    return nuscenes.load_nuscenes(synthetic_root, "v1.0-synth")
-
-
 def sweep(synthetic, frame):
-    """Global positions and lidarseg indices of a sample's sweep."""
+    """Returns global positions and lidarseg indices of a sample's sweep."""
     points = read_lidar(synthetic.dataroot / frame.lidar.path)
     lidar2global = frame.lidar.ego2global @ frame.lidar.lidar2ego
     positions = points.astype(np.float64) @ lidar2global[:3, :3].T + lidar2global[:3, 3]
     return positions, read_lidarseg(synthetic.dataroot / frame.lidar.lidarseg_path, len(points))
 
 
-def test_projection_is_the_devkits(tables, synthetic):
+def test_projection_equals_the_devkit(tables, synthetic):
     frame = synthetic.index[1]
     positions, _ = sweep(synthetic, frame)
     seen = project(WorldPoints(positions, np.zeros(len(positions), np.int8), NO_HITS), frame)
@@ -54,16 +47,16 @@ def test_projection_is_the_devkits(tables, synthetic):
         assert 1 < ours.u.min() and ours.u.max() < 159 and 1 < ours.v.min() and ours.v.max() < 89
 
 
-def test_points_a_camera_keeps(frames):
+def test_range_and_margin_of_the_projection(frames):
     frame = frames(1, ((100, 50),))[0][0]
     camera = np.array(
         [
-            [0, 0, 1.0],  # not deeper than 1 m
+            [0, 0, 1.0],  # must be deeper than 1 m
             [0, 0, 1.01],  # the image's centre
             [0, 0, -5],  # behind
-            [-4.91, 0, 10],  # u = 0.9: not inside the margin
+            [-4.91, 0, 10],  # u = 0.9: in the margin
             [-4.89, 0, 10],  # u = 1.1
-            [0, 2.41, 10],  # v = 49.1: beyond the margin
+            [0, 2.41, 10],  # v = 49.1: in the margin
             [0, 2.39, 10],  # v = 48.9
         ]
     )
@@ -78,7 +71,7 @@ def test_points_a_camera_keeps(frames):
     np.testing.assert_allclose(seen.depth, [1.01, 10, 10], atol=1e-5)
 
 
-def test_foreground_is_what_lidarseg_says(synthetic):
+def test_classes_from_lidarseg(synthetic):
     frame, annotations = synthetic.index[0], synthetic.index.annotations(0)
     lookup = json.loads(synthetic.index.info["lidarseg_classes"])
     positions, lidarseg = sweep(synthetic, frame)
@@ -88,8 +81,8 @@ def test_foreground_is_what_lidarseg_says(synthetic):
     assert (found.class_ids >= 0).sum() > 50 and (found.class_ids == -1).sum() > 500
 
 
-def test_without_lidarseg_the_boxes_decide(synthetic):
-    """Nearly every point that lidarseg gives to a detection class is in a box of that class."""
+def test_without_lidarseg_classes_are_those_of_the_boxes(synthetic):
+    """Nearly every point of a detection class in lidarseg is in a box of that class."""
     frame, annotations = synthetic.index[0], synthetic.index.annotations(0)
     lookup = np.array(json.loads(synthetic.index.info["lidarseg_classes"]))
     bare = replace(frame, lidar=replace(frame.lidar, lidarseg_path=None))
@@ -99,7 +92,7 @@ def test_without_lidarseg_the_boxes_decide(synthetic):
     assert (from_boxes == truth).mean() > 0.98
 
 
-def test_points_in_tilted_boxes_are_the_devkits():
+def test_points_in_tilted_boxes_equal_the_devkit():
     rng = np.random.default_rng(0)
     turns = [Quaternion(axis=(0.1, -0.05, 1), radians=angle) for angle in (0.8, 2.0, -0.3)]
     centers = np.array([[3, -2, 1], [3.5, -1, 1], [40, 9, 0.0]])
@@ -112,10 +105,10 @@ def test_points_in_tilted_boxes_are_the_devkits():
     hits = points_in_boxes(points, np.eye(4), annotations)
     for box, (center, turn) in enumerate(zip(centers, turns, strict=True)):
         expected = np.flatnonzero(points_in_box(Box(center, [2, 4, 1.5], turn), points.T))
-        mine = hits.box == box
-        assert np.sort(hits.point[mine]).tolist() == expected.tolist() and len(expected) > 20
-        distance = np.linalg.norm(points[hits.point[mine]] - center, axis=1)
-        np.testing.assert_allclose(hits.distance[mine], distance, atol=1e-5)
+        mask = hits.box == box
+        assert np.sort(hits.point[mask]).tolist() == expected.tolist() and len(expected) > 20
+        distance = np.linalg.norm(points[hits.point[mask]] - center, axis=1)
+        np.testing.assert_allclose(hits.distance[mask], distance, atol=1e-5)
     assert len(np.unique(hits.point)) < len(hits.point)  # some are in two boxes
 
 
@@ -133,7 +126,7 @@ def test_where_boxes_overlap_the_nearer_centre_wins():
     for order, expected in (([0, 1], [0, 1, 0, 1, -1, 0]), ([1, 0], [1, 0, 1, 0, -1, 0])):
         annotations = Annotations.from_boxes(boxes[order], [5, 8])
         hits = points_in_boxes(points, np.eye(4), annotations)
-        assert hits.nearest_box(6).tolist() == expected  # the last is as near to both: the first
+        assert hits.nearest_box(6).tolist() == expected  # the last point is a tie: the first box
 
 
 def test_hits_of_some_points():

@@ -1,4 +1,4 @@
-"""A preparation is looked at: all is found, nothing is changed, each finding has a remedy."""
+"""Check of a preparation: findings with remedies; it changes no file."""
 
 import json
 import os
@@ -18,7 +18,7 @@ SPLIT = "synth_train"
 
 @pytest.fixture
 def root(synthetic_root, tmp_path):
-    """A copy of the prepared set; its files are links, so they are replaced and never written."""
+    """A copy of the prepared set. Its files are hard links: replace them, never write to them."""
     shutil.copytree(synthetic_root, tmp_path / "data", copy_function=os.link)
     return tmp_path / "data"
 
@@ -33,7 +33,7 @@ def state(folder):
 
 
 def findings(root, full=False):
-    """(kind, text) of all, with paths from the data root on; nothing is changed."""
+    """Returns (kind, text) of all findings, with relative paths; checks that no file changed."""
     before = state(root)
     report = check_nuscenes(dataroot=root, version=VERSION, full=full)
     assert state(root) == before
@@ -41,14 +41,14 @@ def findings(root, full=False):
 
 
 def first(root):
-    """Of the split's samples, and its label file."""
+    """Returns the split's first frame and its label file."""
     output = root / "fsdbev" / VERSION
     index = FrameIndex(output / f"{SPLIT}.arrow")
     return index[0], output / "point_labels" / f"{index[0].sample_token}.arrow"
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_all_is_well(root, full):
+def test_no_findings(root, full):
     assert findings(root, full) == []
     report = check_nuscenes(dataroot=root, version=VERSION, splits=[SPLIT])
     (line,) = report.lines()
@@ -71,7 +71,7 @@ def test_files_of_the_preparation(root):
     (unfinished, a), (labels, b), (index, c) = findings(root)
     assert (unfinished, labels, index) == ("unfinished file", "point labels", "index")
     assert a.endswith(".x.arrow.77777777.tmp")
-    assert label.name in b and "not a whole point-labels file" in b
+    assert label.name in b and "not a complete point-labels file" in b
     assert "synth_val.arrow: no such frame-index file" in c
     label.unlink()
     assert "no such point-labels file" in dict(findings(root))["point labels"]
@@ -132,7 +132,7 @@ def test_index_of_other_content(root):
     write_index(path, rows, info)
     texts = [text for kind, text in findings(root) if kind == "index"]
     assert len(texts) == 2 and "its lidarseg categories" in texts[0]
-    assert "another number of objects" in texts[1] and rows[0][0].sample_token in texts[1]
+    assert "different number of objects" in texts[1] and rows[0][0].sample_token in texts[1]
 
 
 def test_split_that_grew(root):
@@ -145,7 +145,7 @@ def test_split_that_grew(root):
 
 
 def test_images(root):
-    """One of each sample's images is whole, with bytes after its end; the others are damaged."""
+    """The first image is complete, with bytes after its end; the others are damaged."""
     paths = [root / path for path in first(root)[0].image_paths]
     content = paths[0].read_bytes()
     half = len(content) // 2
@@ -167,7 +167,7 @@ def test_images(root):
     with Image.open(paths[0]) as image:
         image.resize((80, 45)).save(paths[0].with_name("small.jpg"))
     paths[0].with_name("small.jpg").replace(paths[0])
-    assert "the index says (160, 90)" in findings(root)[0][1]
+    assert "differs from (160, 90) in the index" in findings(root)[0][1]
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -207,7 +207,7 @@ def test_command_line(root, run_tool, capsys):
         return status, capsys.readouterr().out
 
     code, printed = run("--check", "--workers", 1, "--splits", SPLIT)
-    assert code == 0 and f"nothing is wrong with {root}/fsdbev/{VERSION}" in printed
+    assert code == 0 and f"no problems in {root}/fsdbev/{VERSION}" in printed
     assert "--check full" in printed
     first(root)[1].unlink()
     code, printed = run("--check", "full", "--workers", 0)

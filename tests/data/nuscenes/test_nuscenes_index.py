@@ -1,4 +1,4 @@
-"""The devkit's tables and the frame index say the same."""
+"""The frame index of nuScenes, compared with the devkit."""
 
 import json
 
@@ -17,11 +17,6 @@ from fsdbev.data.transforms.foreground_targets import image_boxes
 from fsdbev.structures import CLASS_NAMES
 
 VERSION = "v1.0-synth"
-
-
-@pytest.fixture(scope="module")
-def tables(synthetic_root):
-    return nuscenes.load_nuscenes(synthetic_root, VERSION)
 
 
 def detected(tables, sample):
@@ -76,7 +71,7 @@ def test_boxes_in_every_camera_are_the_devkits(tables, synthetic):
 
 
 def test_boxes_in_the_images_are_the_devkits(synthetic):
-    """Of objects in front of the camera: the devkit leaves out corners behind it, we cut there."""
+    """Of objects in front of the camera: behind it the devkit drops corners, we cut edges."""
     compared = 0
     for row in range(len(synthetic.index)):
         frame, annotations = synthetic.index[row], synthetic.index.annotations(row)
@@ -154,7 +149,7 @@ def test_splits_of_a_version(synthetic_root, tables):
         nuscenes.build_index(tables, "val", "x.arrow")
 
 
-def test_fingerprint_is_of_every_byte(tmp_path):
+def test_fingerprint_depends_on_every_byte(tmp_path):
     folder = tmp_path / "v"
     folder.mkdir()
     path = folder / "log.json"

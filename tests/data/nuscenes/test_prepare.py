@@ -1,4 +1,4 @@
-"""Preparation: whole, repeatable, resumable, and by the command line."""
+"""Preparation of nuScenes: complete, repeatable, resumable, from the command line."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_root import VERSION, contents
 from nuscenes.utils.splits import create_splits_scenes
 
 from fsdbev.data.labels.point_labels import read_label_header, read_point_labels, write_point_labels
@@ -15,28 +16,18 @@ from fsdbev.data.nuscenes import tables as nuscenes_tables
 from fsdbev.data.nuscenes.check import check_nuscenes
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 
-VERSION = "v1.0-synth"
-
-
-def contents(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
 
 @pytest.fixture
 def made(synthetic_root):
-    """What the session's preparation wrote."""
+    """Files of the session's preparation."""
     return contents(synthetic_root / "fsdbev" / VERSION)
 
 
-def test_files_of_a_preparation(made, synthetic):
+def test_a_second_run_loads_no_tables(synthetic_root, synthetic, made, monkeypatch):
     names = {str(path) for path in made}
-    assert {"synth_train.arrow", "synth_val.arrow"} < names
-    assert len(names) == 2 + 6
+    assert {"synth_train.arrow", "synth_val.arrow"} < names and len(names) == 2 + 6
     for row in range(3):
         assert f"point_labels/{synthetic.index[row].sample_token}.arrow" in names
-
-
-def test_again_loads_no_tables(synthetic_root, made, monkeypatch):
     monkeypatch.setattr(nuscenes, "load_nuscenes", lambda *_: pytest.fail("tables loaded"))
     monkeypatch.setattr(
         prepare, "write_point_labels", lambda *_, **__: pytest.fail("labels written")
@@ -49,8 +40,8 @@ def test_again_loads_no_tables(synthetic_root, made, monkeypatch):
     assert contents(synthetic_root / "fsdbev" / VERSION) == made
 
 
-def test_missing_broken_and_unfinished_files_are_made_anew(synthetic_root, made, tmp_path):
-    """The statistics are of all samples, also of those whose labels stay."""
+def test_missing_broken_and_unfinished_files_are_written_again(synthetic_root, made, tmp_path):
+    """The statistics include the samples whose labels are kept."""
     output = tmp_path / "x"
     shutil.copytree(synthetic_root / "fsdbev" / VERSION, output)
     gone, short, unfinished, without_numbers, *_ = sorted((output / "point_labels").iterdir())
@@ -64,13 +55,13 @@ def test_missing_broken_and_unfinished_files_are_made_anew(synthetic_root, made,
     (output / ".synth_val.arrow.77777777.tmp").write_bytes(b"half")
     again = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
     assert contents(output) == made
-    for split, whole in prepare_nuscenes(dataroot=synthetic_root, version=VERSION).items():
-        assert whole.statistics.samples == 3
-        assert whole.statistics.points[:2].sum(axis=1).min() > 100
-        assert again[split].statistics.to_json() == whole.statistics.to_json()
+    for split, complete in prepare_nuscenes(dataroot=synthetic_root, version=VERSION).items():
+        assert complete.statistics.samples == 3
+        assert complete.statistics.points[:2].sum(axis=1).min() > 100
+        assert again[split].statistics.to_json() == complete.statistics.to_json()
 
 
-def test_files_of_other_tables_are_made_anew(synthetic_root, tmp_path, monkeypatch):
+def test_files_of_other_tables_are_written_again(synthetic_root, tmp_path, monkeypatch):
     output = tmp_path / "x"
     with monkeypatch.context() as patch:
         patch.setattr(nuscenes_tables, "tables_fingerprint", lambda *_: "another data set")
@@ -85,7 +76,7 @@ def test_files_of_other_tables_are_made_anew(synthetic_root, tmp_path, monkeypat
 
 @pytest.fixture
 def renamed(synthetic_root, tmp_path):
-    """Makes a version of nuScenes' own name with two scenes of nuScenes' own, without lidarseg."""
+    """Writes a data set with version and scene names of nuScenes, without lidarseg."""
 
     def make(version, scene_names, **tables) -> Path:
         root = tmp_path / "renamed"
@@ -141,7 +132,7 @@ def test_custom_split_that_is_added_and_changed(synthetic_root, made, tmp_path):
         assert list(prepared) == ["synth_train", "synth_val", "own"]
         assert prepared["own"].index.scene_names == own
         files = contents(tmp_path / "x" / "fsdbev" / VERSION)
-        assert files.pop(Path("own.arrow")) and files == made  # nothing else is made anew
+        assert files.pop(Path("own.arrow")) and files == made  # the other files are unchanged
 
 
 def test_command_line_with_workers(synthetic_root, made, tmp_path, run_tool, capsys):
@@ -160,7 +151,7 @@ def test_command_line_with_workers(synthetic_root, made, tmp_path, run_tool, cap
     assert total[:2] == ["all", str(statistics.points[0].sum())]
 
 
-def test_command_line_errors_say_what_is_wrong(synthetic_root, tmp_path, run_tool, capsys):
+def test_errors_of_the_command_line(synthetic_root, tmp_path, run_tool, capsys):
     arguments = ("--dataroot", synthetic_root, "--version", VERSION, "--output", tmp_path)
     assert run_tool("prepare_nuscenes", *arguments, "--splits", "tarin") == 1
     assert "no split 'tarin'" in capsys.readouterr().err

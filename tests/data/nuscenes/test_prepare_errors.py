@@ -1,5 +1,5 @@
-"""Bad input of a preparation ends in an error that names the file and what to do: tables that do
-not fit together, and an output that cannot be written. tests/bad_inputs has single bad records."""
+"""Errors of a preparation name the file and the remedy: inconsistent tables, an output that cannot
+be written. tests/bad_inputs has single bad records."""
 
 import errno
 import shutil
@@ -17,7 +17,7 @@ def root(synthetic_root, tmp_path):
 
 
 def refused(root, *parts, error=ValueError, **options):
-    """The preparation ends with an error of these words, and its lock is gone."""
+    """Checks that the preparation raises an error with these words and removes its lock."""
     with pytest.raises(error) as raised:
         root.prepare(**options)
     for part in parts:
@@ -46,12 +46,12 @@ def test_malformed_splits(root, content):
         ("sample_annotation", "prev", "sample_annotation"),
     ],
 )
-def test_record_that_is_referred_to_and_not_there(root, table, field, target):
+def test_reference_to_a_missing_record(root, table, field, target):
     root.change_all(table, **{field: "nowhere"})
     refused(root, f"{root.tables}/{target}.json: has no record 'nowhere'", "unpack")
 
 
-def test_map_picture_that_is_not_there(root):
+def test_missing_map_image(root):
     root.change("map", filename="maps/none.png")
     refused(root, f"{root.tables}: the tables don't fit together", "maps/none.png")
 
@@ -88,14 +88,14 @@ def test_sweep_that_is_cut_short(root, workers):
     record = root.sensor_data(root.first_sample(), "LIDAR_TOP")
     content = (root.path / record["filename"]).read_bytes()
     root.write(record["filename"], content[:-7])
-    message = f"{root.path / record['filename']}: {len(content) - 7} bytes are no whole number"
+    message = f"{root.path / record['filename']}: {len(content) - 7} bytes are not a whole number"
     refused(root, message, "fetch it again", workers=workers)
     root.write(record["filename"], content)
     root.prepare()
     assert len(list((root.output / "point_labels").iterdir())) == 3
 
 
-def test_category_that_nuscenes_does_not_have(root):
+def test_unknown_category(root):
     records = root.table("category")
     car = next(r for r in records if r["name"] == "vehicle.car")
     car["name"] = "vehicle.Car"
@@ -105,7 +105,7 @@ def test_category_that_nuscenes_does_not_have(root):
     assert 0 not in index.annotations(0).class_ids
 
 
-def test_level_of_visibility_that_nuscenes_does_not_have(root):
+def test_unknown_visibility_level(root):
     root.change_all("visibility", level="v0-100")
     refused(root, f"{root.tables}/visibility.json: record ", "level 'v0-100' is not one of v0-40")
 
@@ -115,7 +115,7 @@ def test_no_visibility_is_unknown(root):
     assert not root.prepare().index.annotations(0).visibility.any()
 
 
-def test_file_that_is_a_link_out_of_the_data_root(root):
+def test_files_may_be_links_out_of_the_data_root(root):
     record = root.sensor_data(root.first_sample(), "LIDAR_TOP")
     (root.path / record["filename"]).rename(root.path.parent / "elsewhere.bin")
     (root.path / record["filename"]).symlink_to(root.path.parent / "elsewhere.bin")
@@ -133,8 +133,8 @@ def test_sample_without_a_camera(root):
     ("field", "value", "message"),
     [
         ("next", "other", "which belongs to scene"),
-        ("next", "", "its chain holds 1 of the scene's 3 samples"),
-        ("prev", "other", "which is not before it"),
+        ("next", "", "its chain has 1 of the scene's 3 samples"),
+        ("prev", "other", "expected ''"),
     ],
 )
 def test_broken_chain_of_samples(root, field, value, message):
@@ -157,7 +157,7 @@ def test_object_in_two_places_at_a_time(root):
         lambda r: r["token"] == records[0]["token"],
         next=records[1]["token"],
     )
-    refused(root, "sample_annotation.json: record ", "two places at a time")
+    refused(root, "sample_annotation.json: record ", "two positions at the same time")
 
 
 def test_output_that_can_not_be_written(root, monkeypatch):
@@ -174,7 +174,7 @@ def test_output_that_can_not_be_written(root, monkeypatch):
 
 def test_second_run_at_the_same_time(root):
     with exclusive_access(root.output):
-        with pytest.raises(BlockingIOError, match="another run writes there"):
+        with pytest.raises(BlockingIOError, match="another run is writing there"):
             root.prepare()
         assert [path.name for path in root.output.iterdir()] == [".prepare.lock"]
     root.prepare()
@@ -187,7 +187,7 @@ def test_file_system_without_locks(root, monkeypatch, caplog):
 
     monkeypatch.setattr(output_folder.FileLock, "acquire", fail)
     root.prepare()
-    assert "no locks there" in caplog.text
+    assert "has no file locks" in caplog.text
 
 
 def test_lock_of_a_killed_run_is_taken_over(root):

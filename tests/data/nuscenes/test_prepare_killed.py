@@ -1,4 +1,4 @@
-"""A preparation that is killed over and over ends in the same files as one that is left alone."""
+"""A preparation that is killed repeatedly writes the same files as an uninterrupted one."""
 
 import os
 import random
@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from data_root import VERSION, contents
 
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 from fsdbev.data.synthetic import SyntheticOptions, generate
 from fsdbev.utils.atomic_write import leftovers
 
-VERSION = "v1.0-synth"
 TOOL = Path(__file__).parents[3] / "tools" / "prepare_nuscenes.py"
 SCENES, FRAMES = 2, 6
 
@@ -27,17 +27,13 @@ def dataroot(tmp_path_factory):
     return root
 
 
-def contents(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def entries(output):
-    """Files there, those being written too."""
+    """Counts the files, including unfinished ones."""
     return sum(len(files) for _, _, files in os.walk(output))
 
 
 def start(dataroot, output, workers):
-    """The tool, in a process group of its own."""
+    """Starts the tool in a new process group."""
     command = (TOOL, "--dataroot", dataroot, "--version", VERSION, "--output", output)
     return subprocess.Popen(
         [sys.executable, *map(str, command), "--splits", "synth_train", "--workers", str(workers)],
@@ -48,26 +44,29 @@ def start(dataroot, output, workers):
 
 
 def kill_at(process, output, count, delay, group):
-    """Kill -9 once ``count`` files are there and ``delay`` seconds have passed; whether it was
-    still at work. What it started ends too: then its output does."""
+    """Kills the process ``delay`` seconds after it has written ``count`` files.
+
+    Returns whether it was still running. ``communicate`` returns when its workers have ended too,
+    because they share its output.
+    """
     while process.poll() is None and entries(output) < count:
         time.sleep(0.001)
     time.sleep(delay)
-    at_work = process.poll() is None
-    if at_work:
+    running = process.poll() is None
+    if running:
         os.killpg(process.pid, signal.SIGKILL) if group else process.kill()
     process.communicate(timeout=20)
-    return at_work
+    return running
 
 
 @pytest.mark.parametrize(("times", "workers"), [(2, 1), pytest.param(8, 2, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(dataroot, tmp_path, times, workers):
+def test_killed_at_random_times(dataroot, tmp_path, times, workers):
     options = {"dataroot": dataroot, "version": VERSION, "splits": ["synth_train"]}
-    prepare_nuscenes(**options, output=tmp_path / "calm")
-    expected = contents(tmp_path / "calm")
+    prepare_nuscenes(**options, output=tmp_path / "uninterrupted")
+    expected = contents(tmp_path / "uninterrupted")
     assert len(expected) == 1 + SCENES * FRAMES
     output, generator = tmp_path / "killed", random.Random(0)
-    # From the first file (the lock) on; each later than the one before, which leaves its files.
+    # From the first file, the lock, on. Increasing, because files of earlier runs are kept.
     counts = sorted(generator.uniform(1, SCENES * FRAMES) for _ in range(times))
     kills = 0
     for number, count in enumerate(counts):

@@ -1,4 +1,4 @@
-"""The written data set as the nuScenes devkit sees it."""
+"""The synthetic data set, read by the nuScenes devkit."""
 
 import json
 
@@ -32,14 +32,14 @@ def nusc(synthetic_root) -> NuScenes:
 
 @pytest.fixture(scope="module")
 def world(synthetic_root):
-    """The world of the training scene, made again from the options that the set records."""
+    """The world of the training scene, built again from the recorded options."""
     recorded = json.loads((synthetic_root / VERSION / "synthetic.json").read_text())["options"]
     options = SyntheticOptions(**recorded)
     return build_world(options, TRAIN.generator(options.seed, "world"))
 
 
 def _seconds(sample: dict, nusc: NuScenes) -> float:
-    """Time since the scene's start, which lies half a jitter about the first sample."""
+    """Returns the time since the scene's start, within half a jitter of the first sample."""
     scene = nusc.get("scene", sample["scene_token"])
     number = int(scene["name"].split("-")[1])
     return (sample["timestamp"] - 1_700_000_000_000_000 - number * 100_000_000) / 1e6
@@ -51,11 +51,11 @@ def test_splits_and_table_sizes(nusc):
     assert len(nusc.sample) == 6 and len(nusc.sample_data) == 6 * 7 == len(nusc.ego_pose)
     assert len(nusc.lidarseg) == 6 and len(nusc.category) == 32 and len(nusc.log) == 2
     tokens = [record["token"] for name in nusc.table_names for record in getattr(nusc, name)]
-    shared = len(nusc.ego_pose) + len(nusc.lidarseg)  # these take the sample_data's token
+    shared = len(nusc.ego_pose) + len(nusc.lidarseg)  # these have the token of their sample_data
     assert len(set(tokens)) == len(tokens) - shared
 
 
-def test_sensors_are_those_of_nuscenes_with_their_own_times_and_poses(nusc):
+def test_sensors_times_and_poses(nusc):
     sample = nusc.sample[1]
     assert len(sample["data"]) == 7
     stamps, poses = {}, {}
@@ -76,7 +76,7 @@ def test_sensors_are_those_of_nuscenes_with_their_own_times_and_poses(nusc):
     assert 100 < np.linalg.norm(poses["CAM_FRONT"]) < 2000
 
 
-def test_ego_poses_hold_at_the_sensors_time(nusc, world):
+def test_ego_poses_are_those_at_the_sensors_time(nusc, world):
     street2global = TRAIN.town.street2global(world)
     sample = nusc.sample[2]
     for token in sample["data"].values():
@@ -122,7 +122,7 @@ def test_annotations_follow_the_world(nusc, world):
             velocity = nusc.box_velocity(token)
             if np.isnan(velocity).any():
                 continue
-            # The devkit's velocity is the mean from the annotation before to the one after.
+            # The devkit's velocity is the mean between the previous and the next annotation.
             around = [nusc.get("sample_annotation", record[k] or token) for k in ("prev", "next")]
             times = [_seconds(nusc.get("sample", a["sample_token"]), nusc) for a in around]
             speed = float(np.mean([actor.motion.speed_at(t) for t in times]))

@@ -1,4 +1,4 @@
-"""Generating: same files for the same options, all or nothing, nothing foreign overwritten."""
+"""Generation of a synthetic set: reproducible, complete or absent, overwrites no other files."""
 
 import filecmp
 import json
@@ -63,12 +63,12 @@ def test_other_options_are_an_error_that_names_the_remedy(tiny):
 
 
 def test_overwrite_replaces_a_synthetic_set(tiny, tmp_path):
-    """A split does not depend on the size of the other."""
+    """Also: the scenes of a split do not depend on the size of the other split."""
     out = tmp_path / "set"
     generate(str(out), SyntheticOptions(**{**TINY.as_dict(), "scenes_train": 0}))
-    pictures = _files(out / "samples")
-    assert pictures and set(pictures) < set(_files(tiny / "samples"))
-    assert_same_files(tiny / "samples", out / "samples", pictures)
+    images = _files(out / "samples")
+    assert images and set(images) < set(_files(tiny / "samples"))
+    assert_same_files(tiny / "samples", out / "samples", images)
     only_train = SyntheticOptions(**{**TINY.as_dict(), "scenes_val": 0})
     generate(str(out), only_train, overwrite=True)
     splits = json.loads((out / VERSION / "splits.json").read_text())
@@ -76,9 +76,9 @@ def test_overwrite_replaces_a_synthetic_set(tiny, tmp_path):
     assert os.listdir(tmp_path) == ["set"]
 
 
-def test_other_peoples_files_are_never_overwritten(tmp_path):
+def test_other_files_are_never_overwritten(tmp_path):
     (tmp_path / "precious.txt").write_text("x")
-    with pytest.raises(ValueError, match="no synthetic data set"):
+    with pytest.raises(ValueError, match="not a synthetic data set"):
         generate(str(tmp_path), TINY, overwrite=True)
     assert os.listdir(tmp_path) == ["precious.txt"]
 
@@ -111,7 +111,7 @@ def test_options_are_checked(wrong):
         SyntheticOptions(**wrong)
 
 
-def test_the_tool_parses_and_explains(tiny, run_tool, caplog):
+def test_the_tool(tiny, run_tool, caplog):
     same = "--scenes-train 1 --scenes-val 1 --frames 1 --image-size 96x54 --density 0.4".split()
     same += ["--lidar-azimuths", "60"]
     with caplog.at_level(logging.INFO):

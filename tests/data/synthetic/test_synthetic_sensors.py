@@ -1,4 +1,4 @@
-"""The synthetic world's geometry, its pictures and its lidar against slow or closed-form truth."""
+"""Geometry, images and LiDAR of the synthetic world, against brute-force computations."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_visibility_levels_are_those_of_nuscenes():
     assert levels == list("11223344")
 
 
-def test_a_picture_equals_casting_every_ray_at_every_box(street_world, rig):
+def test_an_image_equals_casting_every_ray_at_every_box(street_world, rig):
     sensor = rig[2]
     ego2street = street_world.ego.ego2street(TIME)
     view = View(ego2street @ sensor.sensor2ego, sensor.intrinsics, SIZE)
@@ -78,7 +78,7 @@ def test_a_picture_equals_casting_every_ray_at_every_box(street_world, rig):
     rays = np.stack([x, y, np.ones_like(x)])
     depth = np.full(x.shape, np.inf, dtype=np.float32)
     owner = np.full(x.shape, -1)
-    outlines = np.zeros((actors, *x.shape), dtype=bool)  # of each actor, were it alone
+    outlines = np.zeros((actors, *x.shape), dtype=bool)  # of each actor without occlusion
     for index in range(len(parts)):
         direction = np.einsum("ij,jhw->ihw", boxes.sensor2box[index], rays)
         hit = hit_box(boxes.origin[index], boxes.half[index], direction)

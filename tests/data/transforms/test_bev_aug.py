@@ -1,4 +1,4 @@
-"""BEV augmentation: flip after scaled rotation, in range, repeatable."""
+"""BEV augmentation: flip after scaled rotation, ranges of the draws, reproducible."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Targets: maps from points, 2D boxes, heatmaps against a full-resolution drawing."""
+"""Foreground targets: depth and foreground maps, 2D boxes, heatmaps."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def maps_of_one(seen, matrix, image_size):
     return [maps[0].numpy() for maps in depth_maps([seen], matrix[None], image_size)]
 
 
-def test_the_later_point_wins_for_both_maps():
+def test_the_last_point_of_a_pixel_is_used_in_both_maps():
     shared = points((5.2, 3.9, 10, 4), (5.9, 3.1, 20, -1), (7, 3, 30, -1), (7, 3, 40, 0))
     depth, foreground = maps_of_one(shared, np.eye(4), (8, 12))
     assert depth[3, 5] == 20 and not foreground[3, 5]
@@ -48,7 +48,7 @@ def test_every_view_has_its_own_points_and_matrix():
     assert depth[depth > 0].tolist() == [10, 4, 3]
     assert foreground.nonzero().tolist() == [[0, 3, 7], [2, 2, 2]]
     for wrong in (np.eye(4), np.eye(4)[None]):
-        with pytest.raises(ValueError, match=r"image_aug must be \(3, 4, 4\), one a view, got"):
+        with pytest.raises(ValueError, match=r"must be \(3, 4, 4\), one matrix per view, got"):
             depth_maps(seen, wrong, (8, 12))
     empty = depth_maps([], np.zeros((0, 4, 4)), (8, 12))
     assert [tuple(maps.shape) for maps in empty] == [(0, 8, 12)] * 2
@@ -58,7 +58,7 @@ INTRINSICS = np.array([[200, 0, 160], [0, 200, 90], [0, 0, 1.0]])
 
 
 def camera_corners(*boxes):
-    """Corners in a camera that looks along +x of the boxes' frame."""
+    """Corners in the frame of a camera that faces +x of the boxes' frame."""
     corners = Annotations.from_boxes(np.array(boxes), [0] * len(boxes)).corners()
     return corners[..., [1, 2, 0]] * [-1.0, -1, 1]
 
@@ -72,8 +72,8 @@ def camera_corners(*boxes):
         [8, 6.5, -4, 9, 3, 3, 0.7, 0, 0],  # only a corner of its hull is in the image
     ],
 )
-def test_cut_boxes_are_the_bounds_of_what_is_seen(box):
-    """Against the pixels whose rays hit the box."""
+def test_cut_boxes_are_the_bounds_of_the_visible_part(box):
+    """Compared with the pixels whose rays hit the box."""
     corners = camera_corners(box)
     boxes, owners = image_boxes(corners, INTRINSICS, SOURCE)
     u, v = np.meshgrid(np.arange(SOURCE[0]) + 0.5, np.arange(SOURCE[1]) + 0.5)
@@ -89,11 +89,11 @@ def test_cut_boxes_are_the_bounds_of_what_is_seen(box):
     np.testing.assert_allclose(boxes[0], expected, atol=1)
 
 
-def test_boxes_that_are_not_seen_have_none():
+def test_boxes_outside_of_the_image_are_dropped():
     corners = camera_corners(
         [-20, 0, 0, 4, 2, 1.5, 0, 0, 0],  # behind
-        [-0.5, 0, 0, 9, 2, 1.5, 0, 0, 0],  # centre behind, front before the camera
-        [20, 40, 0, 4, 2, 1.5, 0, 0, 0],  # beside the image
+        [-0.5, 0, 0, 9, 2, 1.5, 0, 0, 0],  # centre behind the camera, front ahead of it
+        [20, 40, 0, 4, 2, 1.5, 0, 0, 0],  # outside of the image
         [20, 0, 0, 4, 2, 1.5, 0, 0, 0],
     )
     boxes, owners = image_boxes(corners, INTRINSICS, SOURCE)
@@ -104,7 +104,7 @@ def test_boxes_that_are_not_seen_have_none():
 
 
 def test_heatmaps_of_every_camera():
-    """Like those of the camera alone; one has no boxes."""
+    """Equal to those computed per camera; one camera has no boxes."""
     rng = np.random.default_rng(0)
     sizes = np.array([SOURCE, (200, 100), (260, 150)], np.int32)
     boxes, class_ids, matrices = [], [], []
@@ -119,14 +119,14 @@ def test_heatmaps_of_every_camera():
     assert found.shape == (3, 10, IMAGE[0] // 4, IMAGE[1] // 4) and found.dtype == torch.float32
     assert found[0].max() > 0.5 and found[2].max() > 0.5 and not found[1].any()
     for i in range(3):
-        alone = heatmaps(
+        single = heatmaps(
             [boxes[i]], [class_ids[i]], matrices[i][None], sizes[i : i + 1], **settings
         )
-        assert torch.equal(found[i], alone[0])
+        assert torch.equal(found[i], single[0])
 
 
 def test_a_heatmap_cell_is_four_pixels_wide():
-    box = np.array([[40, 20, 40, 20]], np.float32)  # the pixel (40, 20) alone
+    box = np.array([[40, 20, 40, 20]], np.float32)  # only the pixel (40, 20)
     image_aug = np.eye(4)[None]
     image_aug[0, :2, 3] = 1  # to (41, 21), a middle pixel of cell (10, 5)
     found = heatmaps(

@@ -1,4 +1,4 @@
-"""Image augmentation: the matrix says where the pixels went."""
+"""Image augmentation: the matrix maps pixels of the original to the augmented image."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SOURCE = (320, 180)
 
 
 def spot_image(u, v):
-    """Black with a white disc of 6 px radius at (u, v), pixel coordinates."""
+    """A black image with a white disc of 6 pixels radius at (u, v)."""
     columns, rows = np.meshgrid(np.arange(SOURCE[0]), np.arange(SOURCE[1]))
     disc = ((columns - u) ** 2 + (rows - v) ** 2 <= 36).astype(np.uint8) * 255
     return np.repeat(disc[..., None], 3, axis=2)
@@ -35,15 +35,15 @@ def test_matrix_follows_the_pixels(seed):
         if not (8 < expected[0] < 168 and 8 < expected[1] < 56):
             continue
         found = centroid(transform.apply(spot_image(u, v)))
-        # The matrix is up to about a pixel off, as the release's is: pixel centres are at whole
-        # numbers for it and at halves for Pillow, and the resized size is truncated to int.
+        # The matrix is off by up to about a pixel, as the release's is: it has pixel centres at
+        # integers, Pillow at half-integers, and the resized size is truncated to int.
         np.testing.assert_allclose(found, expected, atol=1.8)
         inside += 1
     assert inside > 2
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pixels_are_pillows(seed):
+def test_pixels_equal_pillows(seed):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (SOURCE[1], SOURCE[0], 3), dtype=np.uint8)
     augmentation = ImageAugmentation(image_size=(64, 176))
@@ -54,7 +54,7 @@ def test_pixels_are_pillows(seed):
         np.testing.assert_array_equal(pixels.transpose(1, 2, 0), np.asarray(expected))
 
 
-def test_images_that_may_not_be_written_to(recwarn):
+def test_read_only_images(recwarn):
     image = spot_image(160, 90)
     transform = ImageAugmentation(image_size=(64, 176)).fixed(SOURCE)
     expected = transform.apply(image)
@@ -86,7 +86,7 @@ def test_test_time_is_centred_and_keeps_depth():
         resize=0.44, resized=(176, 176), crop=(0, 112), output=(176, 64)
     )
     assert transform.matrix()[2, 2] == 1
-    # The width is the network's in spite of rounding.
+    # The width is exactly the network's, in spite of rounding.
     assert int(1600 * (464 / 1600)) == 463
     transform = ImageAugmentation(image_size=(64, 464)).fixed((1600, 900))
     assert transform.resized == (464, 261)
@@ -114,8 +114,5 @@ def test_same_generator_same_transform():
 def test_impossible_settings_are_refused(options):
     with pytest.raises(ValueError, match="must be"):
         ImageAugmentation(**options)
-
-
-def test_vanishing_image_is_refused():
     with pytest.raises(ValueError, match="vanishes"):
         ImageAugmentation(image_size=(64, 176)).fixed((2000, 1))

@@ -142,7 +142,7 @@ def assert_goes_on(hook, folder, caplog, fill, make_room):
         hook.step(1)
     message = caplog.records[-1].getMessage()
     assert "NO CHECKPOINT of iteration 1" in message and "model_0000001.pth" in message
-    assert "are free, it needs 2.0 MB" in message
+    assert "are free, 2.0 MB are needed" in message
     assert sorted(p.name for p in folder.iterdir() if p.name != "fill") == [
         "last_checkpoint",
         "model_0000000.pth",
@@ -197,7 +197,7 @@ def test_last_checkpoint_of_a_training_must_be_written(training, tmp_path, file_
     hook = training(max_iter=2)
     hook.step(0)
     file_limit(True)
-    with pytest.raises(OSError, match=r"model_final\.pth.*are free, it needs 2\.0 MB"):
+    with pytest.raises(OSError, match=r"model_final\.pth.*are free, 2\.0 MB are needed"):
         hook.step(1)
     file_limit(False)
     assert hook.checkpointer.newest_complete() == str(tmp_path / "model_0000000.pth")
@@ -243,7 +243,7 @@ def test_damaged_last_checkpoint_is_passed_over_by_training_and_evaluation(toy_c
     final.write_bytes(final.read_bytes()[:-1])
     caplog.clear()
     evaluate_only(cfg, last=True)
-    assert "model_final.pth is passed over" in caplog.text and "model_0000009.pth" in caplog.text
+    assert "model_final.pth is skipped" in caplog.text and "model_0000009.pth" in caplog.text
     again = Trainer(cfg)
     again.resume_or_load(resume=True)
     assert again.start_iter == 10

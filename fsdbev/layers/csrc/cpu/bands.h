@@ -1,4 +1,4 @@
-// How the forward pass shares the BEV cells among threads.
+// Distribution of the BEV cells among the threads of the forward pass.
 #pragma once
 
 #include "channels.h"
@@ -8,8 +8,8 @@
 
 namespace fsdbev {
 
-// Cells are dealt to bands in stripes of kStripe, round-robin, so that near and far cells, of which the
-// near ones receive many more points, are spread evenly. A band's sums fit in a core's second-level cache.
+// Stripes of kStripe cells are assigned to bands round-robin. Near cells receive many more points than
+// far ones, and this spreads them evenly. The sums of a band fit in a core's second-level cache.
 struct Bands {
   static constexpr int64_t kStripeBits = 5, kStripe = 1 << kStripeBits;
   static constexpr int64_t kMinimum = 8, kMaxBytes = 384 << 10;

@@ -10,11 +10,11 @@
 
 namespace fsdbev {
 
-// The depth bins of one ray (a pixel of a view) that are looked at, and what is known of them.
+// The considered depth bins of one ray (a pixel of a view) with their points and cells.
 struct Ray {
   int64_t view = 0, pixel = 0, count = 0;
-  std::vector<int32_t> bins, cells;        // of which the first `count` hold
-  std::vector<double> x, y, depth;         // lifted points, where geometry is the source
+  std::vector<int32_t> bins, cells;        // the first `count` are valid
+  std::vector<double> x, y, depth;         // lifted points; not used with a table of cells
 
   explicit Ray(int64_t num_bins) : bins(num_bins), cells(num_bins), x(num_bins), y(num_bins), depth(num_bins) {}
 };

@@ -53,8 +53,8 @@ FSDBEV_INLINE void transpose_block(const float* from, int64_t from_stride, float
 }
 #endif
 
-// Goes along the side with the longer stride last, so that its rows are read or written on in whole
-// stretches.
+// The outer loop runs along the side with the longer stride, so that its rows are read or written
+// contiguously.
 template <typename T>
 FSDBEV_INLINE void transpose_tiles(
     const T* from,

@@ -1,4 +1,4 @@
-// Feature maps with their channels last, in whole blocks: what the loops over channels run on.
+// Feature maps with channels last, padded to whole blocks, for the loops over channels.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,4 +1,4 @@
-// What frustum points add to which cells: all of the forward pass on the CPU but its sums.
+// Contributions of frustum points to cells: the forward pass on the CPU before the summation.
 #pragma once
 
 #include "bands.h"
@@ -15,15 +15,15 @@ namespace fsdbev {
 // Pixels that one task handles; a view's tasks follow each other.
 constexpr int64_t kPixelsPerTask = 128;
 
-// What the points of one task's pixels add to the BEV: items by (splat of the view, set, band), the
-// list of number l from first[l] to first[l + 1].
+// Contributions of the pixels of one task, sorted into lists by (splat of the view, set, band). List l
+// is items[first[l]] .. items[first[l + 1] - 1].
 template <typename T>
 struct TaskLists {
   std::vector<Contribution<T>> items;
   std::vector<int64_t> first;
 };
 
-// Found by tasks in parallel; a cell's contributions come in the order of the walk (SplatInputs).
+// Found by tasks in parallel; a cell's contributions keep the order of SplatInputs::for_each_run.
 template <typename T>
 class Contributions {
  public:
@@ -42,7 +42,7 @@ class Contributions {
     });
   }
 
-  // Calls visit(items, count) for what a splat adds to a band in a weight set.
+  // Calls visit(items, count) for the contributions of a splat to a band in a weight set.
   template <typename Visit>
   void for_each(int64_t splat, int64_t set, int64_t band, const Visit& visit) const {
     const int64_t v = in_.view(splat), list = list_number(splat, set, band);
@@ -59,7 +59,7 @@ class Contributions {
     return (in_.rank_in_view(splat) * in_.shape.sets + set) * bands_.count + band;
   }
 
-  // Notes the runs in the order of the walk, then sorts them into their lists by counting.
+  // Collects the runs in order, then sorts them into their lists by counting.
   template <typename Cells>
   void collect(
       int64_t task,

@@ -1,5 +1,5 @@
-// CPU kernels of the heatmaps. Of a view's boxes only the surroundings are visited, a row of middle
-// pixels at a time; exponentials come from tables along each axis.
+// CPU kernels of the heatmaps. Only pixels near a box are visited, one row of middle pixels at a time.
+// Exponentials come from one table per axis.
 #include "../heatmaps.h"
 
 #include <ATen/Parallel.h>
@@ -40,14 +40,14 @@ struct Range {
   bool contains(int64_t index) const { return first <= index && index < last; }
 };
 
-// Middles of one axis that can look at a box; image_aug_row: of that axis.
+// Returns the middles of one axis that a box can affect. image_aug_row: row of image_aug of that axis.
 Range middles_near(
     const Gaussian& x,
     const Gaussian& y,
     const double* image_aug_row,
     int64_t stride,
     int64_t cells) {
-  // Bilinear interpolation sees a pixel from less than one pixel away.
+  // Bilinear interpolation uses pixels less than one pixel away.
   const double x_middle = (x.first + x.last) / 2.0, x_reach = (x.last - x.first) / 2.0 + 1;
   const double y_middle = (y.first + y.last) / 2.0, y_reach = (y.last - y.first) / 2.0 + 1;
   const double middle = image_aug_row[0] * x_middle + image_aug_row[1] * y_middle + image_aug_row[3];
@@ -58,14 +58,14 @@ Range middles_near(
   return {2 * clamped(std::floor((middle - reach) / stride)), 2 * clamped(std::ceil((middle + reach) / stride))};
 }
 
-// A box of an original image: its values, and the middles that can look at them.
+// A box of an original image: its values, and the middles that it can affect.
 struct DrawnBox {
   int64_t class_id;
   Table across, down;
   Range rows, columns;
 };
 
-// A middle pixel: where it looks, and the largest value of a class's boxes at each of its neighbours.
+// A middle pixel: its position, and the largest value of a class's boxes at each of its neighbours.
 struct Middle {
   Look look;
   std::array<float, 4> largest;
@@ -83,7 +83,7 @@ void draw(const DrawnBox& box, std::vector<Middle>& row) {
   }
 }
 
-// Adds one row of middles to the map of the class that `boxes` .. `end` are of.
+// Adds one row of middles to the map of a class; `boxes` .. `end` are its boxes.
 void draw_row(
     const DrawnBox* boxes,
     const DrawnBox* end,
@@ -135,7 +135,7 @@ void draw_view(
   }
 }
 
-// The boxes of each view that it can look at, sorted by class.
+// Returns the boxes visible in each view, sorted by class.
 std::vector<std::vector<DrawnBox>> boxes_of_views(
     const HeatmapShape& shape,
     const double* boxes,

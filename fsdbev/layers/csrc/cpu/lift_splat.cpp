@@ -15,8 +15,8 @@
 namespace fsdbev {
 namespace {
 
-// The sums of one band. Stripes that nothing falls into, most of them behind a foreground mask, are
-// neither cleared nor written.
+// The sums of one band. Stripes without points, most of them with a foreground mask, are neither
+// cleared nor written.
 template <typename T>
 class BandSums {
  public:

@@ -22,7 +22,7 @@ std::vector<BevBox> read_boxes(const double* rows, int64_t count) {
   return boxes;
 }
 
-// The at most max_input best of the slots that hold a box, best first, equal ones by index.
+// Returns the max_input best slots with a box, best first, equal scores by index.
 std::vector<int64_t> best_slots(const double* scores, int64_t slots, int64_t max_input) {
   std::vector<int64_t> order;
   for (int64_t i = 0; i < slots; ++i) {
@@ -35,8 +35,8 @@ std::vector<int64_t> best_slots(const double* scores, int64_t slots, int64_t max
   return order;
 }
 
-// Goes through the candidates of a group from the best: each that no kept one suppresses is kept.
-// Writes at most max_output indices to keep and returns how many.
+// Keeps each candidate of a group, best first, that no kept one suppresses. Writes at most max_output
+// indices to keep and returns their number.
 int64_t suppress(
     const double* boxes,
     const std::vector<int64_t>& candidates,

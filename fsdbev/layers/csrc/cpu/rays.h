@@ -1,4 +1,4 @@
-// The walk over the frustum points that take part, on the CPU.
+// Loop over the pooled frustum points on the CPU.
 #pragma once
 
 #include "../lift_splat.h"
@@ -72,8 +72,8 @@ class SplatInputs {
   int64_t rank_in_view(int64_t splat) const { return rank_in_view_[splat]; }
   const std::vector<int64_t>& splats_of_output(int64_t output) const { return splats_of_output_[output]; }
 
-  // Calls visit(Run) for all points in the pixels first .. last - 1 of view v that take part and lie in
-  // the grid: by pixel, splat, weight set, depth. Masks come first; what they leave is lifted once for
+  // Calls visit(Run) for all pooled points inside the grid of the pixels first .. last - 1 of view v, by
+  // pixel, splat, weight set and depth. Points are masked first; the remaining ones are lifted once for
   // all splats and weight sets.
   template <typename Cells, typename Visit>
   void for_each_run(const Cells& cells, int64_t v, int64_t first, int64_t last, const Visit& visit) const {
@@ -101,13 +101,13 @@ class SplatInputs {
   }
 
  private:
-  // A weight set whose foreground lets a pixel through, with its weight there at depth bin 0.
+  // A weight set in which the pixel is foreground, with a pointer to its weight at depth bin 0.
   struct LiveSet {
     int64_t index;
     const T* weights;
   };
 
-  // The points of a ray that one weight set keeps.
+  // The points of a ray that are pooled in one weight set.
   struct Selection {
     int64_t count = 0;
     std::vector<int32_t> bins, cells;
@@ -126,7 +126,7 @@ class SplatInputs {
     }
   }
 
-  // Notes the bins whose weight reaches the threshold in some set; without branches, which would be
+  // Lists the bins whose weight reaches the threshold in a set. Without branches, since they would be
   // mispredicted.
   bool find_kept_bins(const std::vector<LiveSet>& live, Ray& ray) const {
     const int64_t pixels = shape.pixels();

@@ -1,5 +1,5 @@
-// CPU kernel of resample_image: only what is seen of the resized image is computed, in the arithmetic
-// that Pillow has for images of bytes, so that the results are the same to the last bit.
+// CPU kernel of resample_image. Computes the visible part of the resized image only, in Pillow's
+// arithmetic for images of bytes, so that the results have the same bits.
 #include "side_by_side.h"
 #include "weighted_sums.h"
 #include "windows.h"
@@ -23,7 +23,7 @@ static_assert(kLanes == kColours * kRows, "a pixel of kRows rows fills the lanes
 constexpr int64_t kStripe = 5 * kLanes;
 // Bytes that are copied at a time, and how many may be read beyond the last of the planes.
 constexpr int64_t kOverrun = 16;
-// Turned positions fit into 16.16 fixed point.
+// Limits for which rotated positions fit into 16.16 fixed point.
 constexpr int64_t kLargestOutput = 1 << 14, kLargestImage = 1 << 20;
 
 // (3, rows, pitch) planes in whole lanes.
@@ -41,9 +41,9 @@ struct Planes {
   }
 };
 
-// Resamples the columns of all rows that `down` needs; what is beyond the last one is 0. kRows rows go
-// side by side: pixel by pixel, colour by colour, the values of these rows. If there are fewer in all,
-// the last one stands in.
+// Resamples the columns of all rows that `down` needs; values beyond the last column are 0. kRows rows
+// are interleaved: pixel by pixel, colour by colour, the values of these rows. Missing rows are copies
+// of the last one.
 void resample_columns(const at::Tensor& image, const Part& across, const Part& down, const Planes& planes) {
   const int64_t row_bytes = kColours * image.size(1), last = down.needed - 1;
   const uint8_t* from = image.const_data_ptr<uint8_t>() + down.begin * row_bytes + across.begin * kColours;
@@ -77,8 +77,8 @@ void resample_rows(const Planes& stripe, const Part& down, const Planes& planes,
   }
 }
 
-// All that is seen of the resized image, a stripe at a time: what is between the two passes, and what
-// the first one works on, stays in the caches.
+// Computes the visible part of the resized image, one stripe of columns at a time, so that the inputs
+// of both passes stay in the caches.
 Planes resample(const at::Tensor& image, const Windows& across, const Windows& down) {
   const Part rows = down.part(0, down.size());
   const Planes planes(rows.size(), across.size(), image.options());
@@ -101,14 +101,14 @@ void place(const Planes& planes, int64_t left, int64_t top, int64_t columns, con
   }
 }
 
-// A row of output pixels through an axis of an image, in 16.16 fixed point: the pixel i looks at
+// Positions of a row of output pixels along an axis of an image, in 16.16 fixed point: pixel i reads
 // (start + step * i) >> 16.
 struct Line {
   int64_t start, step;
 
   int64_t at(int64_t i) const { return (start + step * i) >> 16; }
 
-  // How many pixels from i on look at the same as i.
+  // Returns the number of pixels from i on that read the same position as i.
   int64_t steady(int64_t i) const {
     const int64_t beyond = (start + step * i) & 0xffff;
     if (step == 0) {
@@ -117,7 +117,7 @@ struct Line {
     return step > 0 ? up((1 << 16) - beyond, step) : beyond / -step + 1;
   }
 
-  // Narrows begin .. end - 1 to the pixels that look at 0 .. size - 1.
+  // Narrows begin .. end - 1 to the pixels that read positions 0 .. size - 1.
   void narrow(int64_t size, int64_t& begin, int64_t& end) const {
     const int64_t limit = size << 16;
     if (step == 0) {
@@ -137,12 +137,12 @@ struct Line {
   }
 };
 
-// Pixels that look at neighbours: `count` from `to` on, at places of a plane from `from` on.
+// `count` output pixels from `to` on that read consecutive values of a plane from `from` on.
 struct Run {
   int64_t to, from, count;
 };
 
-// The runs of the pixels begin .. end - 1, all of which look at places of the plane.
+// Finds the runs of the pixels begin .. end - 1, all of which read positions inside the plane.
 void find_runs(
     const Line& across,
     const Line& down,
@@ -159,8 +159,8 @@ void find_runs(
   }
 }
 
-// As `place`, seen through the turn: the pixel (x, y) looks at ((t0 x + t1 y + t2) >> 16,
-// (t3 x + t4 y + t5) >> 16).
+// As `place`, with rotation: pixel (x, y) reads ((t0 x + t1 y + t2) >> 16, (t3 x + t4 y + t5) >> 16)
+// for the coefficients t in `turn`.
 void place_turned(
     const Planes& planes,
     int64_t left,
@@ -182,7 +182,7 @@ void place_turned(
     for (int64_t colour = 0; colour < kColours && begin < end; ++colour) {
       const uint8_t* from = planes.at(colour, 0);
       for (const Run& run : runs) {
-        // In whole steps: what is too much, the next run overwrites.
+        // Copies whole steps; the next run overwrites the excess.
         for (int64_t i = 0; i < run.count; i += kOverrun) {
           std::memcpy(pixels.data() + run.to + i, from + run.from + i, kOverrun);
         }

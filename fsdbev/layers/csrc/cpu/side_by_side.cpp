@@ -18,7 +18,7 @@ using Row = __m128i;
 inline Row load(const uint8_t* from) { return _mm_loadu_si128(reinterpret_cast<const Row*>(from)); }
 inline void store(uint8_t* to, Row row) { _mm_storeu_si128(reinterpret_cast<Row*>(to), row); }
 
-// Mixes the second half of the rows into the first, value by value. Done four times, that transposes.
+// Interleaves the first and the second half of the rows. Applied four times, this transposes.
 inline void mix(const Row* rows, Row* mixed) {
   for (int64_t r = 0; r < kRows / 2; ++r) {
     mixed[2 * r] = _mm_unpacklo_epi8(rows[r], rows[r + kRows / 2]);

@@ -1,4 +1,4 @@
-// Rows of bytes laid side by side, value by value, and apart again.
+// Interleaves rows of bytes value by value, and separates them again.
 #pragma once
 
 #include <array>
@@ -6,7 +6,7 @@
 
 namespace fsdbev {
 
-// Rows that lie side by side.
+// Number of interleaved rows.
 constexpr int64_t kRows = 16;
 
 // to[i * kRows + r] = rows[r][i] for i < length.

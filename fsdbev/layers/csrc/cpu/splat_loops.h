@@ -5,7 +5,7 @@
 
 namespace fsdbev {
 
-// What a run of points adds to a cell of a band.
+// Contribution of a run of points to a cell of a band.
 template <typename T>
 struct Contribution {
   int32_t cell, pixel;

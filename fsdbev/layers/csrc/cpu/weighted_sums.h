@@ -1,4 +1,4 @@
-// Weighted sums of bytes in fixed point: what resampling an image along an axis consists of.
+// Weighted sums of bytes in fixed point, the inner loop of resampling along an axis.
 #pragma once
 
 #include <cstdint>

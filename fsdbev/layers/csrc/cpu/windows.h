@@ -1,4 +1,4 @@
-// Bicubic resampling along one axis: which values make a result, and with what weights.
+// Bicubic resampling along one axis: the window of input values of each result and their weights.
 #pragma once
 
 #include "weighted_sums.h"
@@ -10,7 +10,7 @@
 
 namespace fsdbev {
 
-// What the network image sees of an axis of the resized image: begin .. end - 1, which is at `offset`.
+// Visible range begin .. end - 1 of an axis of the resized image; it starts at `offset` of the output.
 struct Seen {
   int64_t begin, end, offset;
 
@@ -40,14 +40,14 @@ struct Part {
   int64_t size() const { return static_cast<int64_t>(windows.size()); }
 };
 
-// The windows of all that is seen of an axis.
+// The windows of the visible range of an axis.
 class Windows {
  public:
   Windows(int64_t size, int64_t resized, const Seen& seen) {
     const double scale = static_cast<double>(size) / static_cast<double>(resized);
     const double width = std::max(scale, 1.0), reach = 2 * width;  // wider where the image shrinks
     const size_t most = 2 * static_cast<size_t>(std::ceil(reach)) + 1;
-    weights_.reserve(most * seen.size());  // never moved
+    weights_.reserve(most * seen.size());  // windows point into it, so it must not reallocate
     for (int64_t position = seen.begin; position < seen.end; ++position) {
       const double centre = (static_cast<double>(position) + 0.5) * scale;
       const int64_t first = std::max<int64_t>(static_cast<int64_t>(centre - reach + 0.5), 0);

@@ -1,4 +1,4 @@
-// What the CUDA kernels of lift_splat read, and how it is prepared.
+// Arguments of the CUDA kernels of lift_splat and their preparation.
 #pragma once
 
 #include "../lift_splat.h"
@@ -34,7 +34,7 @@ struct SplatArguments {
     return ((set * shape.views + v) * shape.bins + k) * shape.pixels() + pixel;
   }
 
-  // The weight of a point, or NaN, which no weight that takes part is: masked, or no such point.
+  // Returns the weight of a point; NaN, which no pooled weight is, for a masked or missing point.
   __device__ T masked_weight(int64_t set, int64_t v, int64_t k, int64_t pixel) const {
     if (has(set, k, pixel) && foreground[(set * shape.views + v) * shape.pixels() + pixel] >= foreground_threshold) {
       const T weight = static_cast<T>(weights[weight_index(set, v, k, pixel)]);
@@ -57,7 +57,7 @@ struct SplatArguments {
     return b;
   }
 
-  // Checks every index, even of splats of which no point takes part. Blocks are of kWarp x kWarpsPerBlock.
+  // Checks every index, also of splats without pooled points. Blocks have kWarp x kWarpsPerBlock threads.
   __device__ void check_indices() const {
     if (blockIdx.x == 0) {
       for (int64_t p = threadIdx.y * kWarp + threadIdx.x; p < shape.splats; p += kBlockThreads) {

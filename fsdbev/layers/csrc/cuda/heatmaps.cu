@@ -1,6 +1,6 @@
-// CUDA kernels of the heatmaps. Elliptical heatmaps: a thread a cell, which looks through the boxes of
-// its view and class. Gaussians on the BEV grid: a block a peak, combined by an atomic maximum. Either
-// gives the same on every run.
+// CUDA kernels of the heatmaps. Elliptical heatmaps: a thread per cell loops over the boxes of its view
+// and class. Gaussians on the BEV grid: a block per peak, combined by an atomic maximum. Both return
+// the same values in every run.
 #include "../heatmaps.h"
 
 #include <ATen/ops/empty.h>

@@ -1,4 +1,4 @@
-// Sizes of launches, and what warps do together.
+// Launch sizes and warp-level operations.
 #pragma once
 
 #include <c10/util/Exception.h>
@@ -13,7 +13,7 @@ constexpr int kWarpsPerBlock = 8;
 constexpr int kBlockThreads = kWarp * kWarpsPerBlock;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// Blocks of one launch along x, `items` of which a block handles `per_block`.
+// Returns the number of blocks along x for `items` at `per_block` items per block.
 inline unsigned blocks_for(int64_t items, int64_t per_block) {
   const int64_t blocks = (items + per_block - 1) / per_block;
   TORCH_CHECK_VALUE(blocks <= std::numeric_limits<int32_t>::max(), "too much for one launch: ", blocks, " blocks");

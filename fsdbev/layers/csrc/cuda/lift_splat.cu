@@ -1,5 +1,5 @@
-// Forward CUDA kernels of lift_splat. Sums are atomic, in the order in which warps come by; in a fixed
-// one (lift_splat_ordered.cu) where torch.use_deterministic_algorithms asks for it.
+// Forward CUDA kernels of lift_splat. Sums are atomic, so their order varies between runs, unless
+// torch.use_deterministic_algorithms selects the fixed order of lift_splat_ordered.cu.
 #include "cells.cuh"
 #include "ordered.cuh"
 #include "walk.cuh"
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
         }
       });
     }
-    __syncthreads();  // before other weights take the place of these
+    __syncthreads();  // before the weights are overwritten
   }
 }
 

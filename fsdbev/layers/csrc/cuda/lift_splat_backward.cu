@@ -13,7 +13,7 @@
 namespace fsdbev {
 namespace {
 
-// Writes what the lanes of each warp hold of its pixel to (V, C, pixels), along the pixels.
+// Writes the channels in the lanes of each warp to its pixel of (V, C, pixels), along the pixels.
 template <typename T>
 __device__ void store_context(
     const LiftSplatShape& shape,
@@ -107,7 +107,7 @@ Gradients backward(
     double depth_threshold,
     double foreground_threshold) {
   const auto type = sum_type(weights, context);
-  // Parts of a sum over slices must not be rounded.
+  // Partial sums over slices keep the type of the sums, so that they are rounded once.
   const int64_t slices = slices_of(padded_channels(shape.channels));
   const at::Tensor read_weights = slices > 1 ? weights.to(type) : weights;
   const at::Tensor grad_context = at::empty(context.sizes(), context.options().dtype(type));

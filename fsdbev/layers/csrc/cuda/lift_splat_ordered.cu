@@ -13,7 +13,7 @@ namespace fsdbev {
 namespace {
 
 // Keys (P, D, pixels) of one weight set, `count` values, a thread each: output * cells + cell, or
-// outputs * cells where a point does not take part.
+// outputs * cells for points that are not pooled.
 template <typename W, typename T>
 __global__ void key_kernel(
     const SplatArguments<W, T> in,

@@ -1,6 +1,6 @@
-// CUDA kernels of rotated IoU and NMS. NMS: one block a group goes through the candidates from the
-// best in tiles. All threads compare a tile with the boxes kept so far and with itself, then one
-// thread settles who stays. Nothing waits for the host.
+// CUDA kernels of rotated IoU and NMS. NMS: one block per group processes the candidates in tiles,
+// best first. All threads compare a tile with the boxes kept so far and with itself, then one
+// thread selects the boxes to keep. Nothing synchronises with the host.
 #include "../nms.h"
 
 #include <ATen/ops/empty.h>
@@ -30,7 +30,7 @@ __device__ Bits bit(int i) {
   return Bits(1) << i;
 }
 
-// a: (groups * rows, 5), b: (groups, columns, 5), iou: (groups * rows, columns). One thread a pair.
+// a: (groups * rows, 5), b: (groups, columns, 5), iou: (groups * rows, columns). One thread per pair.
 __global__ void iou_kernel(const double* a, const double* b, int64_t rows, int64_t columns, int64_t pairs, double* iou) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t pair = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; pair < pairs; pair += stride) {
@@ -39,8 +39,8 @@ __global__ void iou_kernel(const double* a, const double* b, int64_t rows, int64
   }
 }
 
-// Of one call: boxes (G, slots, 5); slots by descending score, order and ranks (G, slots), the
-// first `inputs` of them take part; room for kept boxes (G, max_kept); results.
+// Arguments of one call: boxes (G, slots, 5); order and ranks (G, slots) of the slots by descending
+// score, of which the first `inputs` are considered; memory for kept boxes (G, max_kept); results.
 struct NmsArguments {
   const double *boxes, *ranks, *thresholds;
   const int64_t* order;
@@ -50,7 +50,7 @@ struct NmsArguments {
   int64_t *keep, *num_kept;
 };
 
-// One block a group. count, the number of boxes kept so far, is the same in every thread.
+// One block per group. count, the number of boxes kept so far, is the same in every thread.
 __global__ void nms_kernel(const NmsArguments in) {
   const int64_t g = blockIdx.x;
   const double *boxes = in.boxes + g * in.slots * 5, *ranks = in.ranks + g * in.slots;
@@ -60,9 +60,9 @@ __global__ void nms_kernel(const NmsArguments in) {
   BevBox* kept = in.kept + g * in.max_kept;
 
   __shared__ BevBox tile[kTile];
-  __shared__ Bits suppressed_by[kTile];  // the candidates of the tile that each of them suppresses
-  __shared__ Bits suppressed;            // those that boxes kept from earlier tiles suppress
-  __shared__ Bits chosen;                // those that stay
+  __shared__ Bits suppressed_by[kTile];  // per candidate of the tile: those that it suppresses
+  __shared__ Bits suppressed;            // candidates suppressed by boxes kept from earlier tiles
+  __shared__ Bits chosen;                // candidates to keep
 
   const int own = threadIdx.x;
   int64_t count = 0;

@@ -1,6 +1,6 @@
-// The walk over the frustum points that take part, on CUDA devices. A block handles tiles of
-// neighbouring pixels of a view by depth bins: a warp each pixel, a lane each bin. Masks come first;
-// what they leave is lifted once for all splats of the view and weight sets.
+// Loop over the pooled frustum points on CUDA devices. A block handles tiles of neighbouring pixels of
+// a view by depth bins: a warp per pixel, a lane per bin. Points are masked first; the remaining ones
+// are lifted once for all splats of the view and weight sets.
 #pragma once
 
 #include "arguments.cuh"
@@ -36,7 +36,7 @@ struct Tile {
 
   __device__ T& own(int s) { return values[s][threadIdx.x][threadIdx.y]; }
 
-  // Calls visit(value, set, k, pixel) for the values that this thread moves, of points that exist or not.
+  // Calls visit(value, set, k, pixel) for the values that this thread moves, also beyond the last point.
   template <typename Visit>
   __device__ void for_each_moved(const TilePlace& place, const Visit& visit) {
     const int thread = threadIdx.y * kWarp + threadIdx.x;
@@ -47,7 +47,7 @@ struct Tile {
   }
 };
 
-// Fills a tile with masked weights. Returns, to every thread, whether any point takes part.
+// Fills a tile with masked weights. Returns, in every thread, whether any point is pooled.
 template <typename W, typename T>
 __device__ bool load_weights(const SplatArguments<W, T>& in, const TilePlace& place, Tile<T>& tile) {
   bool any = false;
