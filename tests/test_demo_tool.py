@@ -90,8 +90,8 @@ def test_the_images_of_one_frame_become_a_picture_and_json(run, inputs):
         "pictures/000000.jpg",
     ]
     content = read(out)
-    assert [frame["name"] for frame in content["moments"]] == ["000000"]
-    found = content["moments"][0]["detections"]
+    assert [frame["name"] for frame in content["frames"]] == ["000000"]
+    found = content["frames"][0]["detections"]
     assert len(found) > 5
     assert set(found[0]) == {"class", "score", "center", "size", "yaw", "velocity"}
     assert read_image(out / "pictures/000000.jpg").shape[1] > 2000
@@ -106,13 +106,13 @@ def test_folders_with_poses_become_a_video_and_look_back(run_into, driven, input
     assert (frames, video.average_rate, video.codec_context.name) == (2, 2, "h264")
     assert len(list((driven / "pictures").iterdir())) == 2
     moving = read(driven)
-    assert [frame["seconds"] for frame in moving["moments"]] == [0, 0.5]
+    assert [frame["seconds"] for frame in moving["frames"]] == [0, 0.5]
 
     folder = inputs / "images"
     alone = read(run_into(tmp_path / "alone", "--images", folder)[1])
     standing = read(run_into(tmp_path / "standing", "--images", folder, "--standing")[1])
     first, second = (
-        [content["moments"][k]["detections"] for content in (moving, alone, standing)]
+        [content["frames"][k]["detections"] for content in (moving, alone, standing)]
         for k in range(2)
     )
     assert first[1] == first[2]  # nothing to look back at
@@ -128,7 +128,7 @@ def test_videos_are_read_at_the_rate(run, inputs, tmp_path):
                 video.add(read_image(path))
     status, out = run("--video", *videos, "--rate", 2)
     assert status == 0
-    assert [frame["seconds"] for frame in read(out)["moments"]] == [0, 0.5]
+    assert [frame["seconds"] for frame in read(out)["frames"]] == [0, 0.5]
     with Image.open(out / "pictures/000001.jpg") as picture:
         assert picture.size[0] > 2000
 

@@ -36,7 +36,7 @@ from fsdbev.data.fake import fake_samples
 from fsdbev.engine.optim import build_optimizer
 from fsdbev.engine.train_step import autocast_dtype
 from fsdbev.layers import EXTENSION_BUILT
-from fsdbev.modeling.build import build_model
+from fsdbev.modeling.model_builder import build_model
 from fsdbev.utils.flops import ModelCost, analyze
 from fsdbev.utils.memory import WorkingMemory, working_memory
 

@@ -36,15 +36,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     subjects = parser.add_subparsers(required=True)
     for name, subject in SUBJECTS.items():
-        own = subjects.add_parser(
+        subject_parser = subjects.add_parser(
             name,
             description=subject.__doc__,
             help=subject.__doc__.splitlines()[0],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        subject.add_arguments(own)
-        own.add_argument("--json", type=Path, help="file for the unrounded results")
-        own.set_defaults(run=subject.run)
+        subject.add_arguments(subject_parser)
+        subject_parser.add_argument("--json", type=Path, help="file for the unrounded results")
+        subject_parser.set_defaults(run=subject.run)
     return parser.parse_args(arguments)
 
 

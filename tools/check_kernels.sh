@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Runs the tests of the CPU kernels under AddressSanitizer and UndefinedBehaviorSanitizer: Linux and GCC, with the
-# Python that is active or that PYTHON names. Arguments go to pytest; without any, a thousand hostile calls of each
-# operator are part of it.
+# Runs the tests of the CPU kernels under AddressSanitizer and UndefinedBehaviorSanitizer. Needs Linux and GCC; uses
+# the active Python, or the one in PYTHON. Arguments are passed to pytest; without arguments each operator also gets a
+# thousand calls with invalid arguments.
 #   bash tools/check_kernels.sh [-k nms ...]
-# The sanitized library lies in build/sanitized alone; the one in use stays as it is. First three functions with an
-# error each have to be caught. What PyTorch itself does is not watched, nor are leaks: Python never gives back all.
+# The sanitized library is built in build/sanitized; the installed library is not changed. The script first checks that
+# the sanitizers catch the errors of three broken functions. PyTorch itself is not instrumented. Leaks are not checked,
+# since Python does not free all memory at exit.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT="$PWD"
@@ -13,7 +14,7 @@ CXX="${CXX:-c++}"
 OUT="$ROOT/build/sanitized"
 SANITIZERS=address,undefined,float-cast-overflow
 
-# Exceptions are watched too, for which libstdc++ has to be there from the start.
+# libstdc++ is preloaded so that the sanitizers can intercept C++ exceptions.
 preload=()
 for name in libasan.so libubsan.so libstdc++.so.6; do
     library="$("$CXX" -print-file-name="$name")"
@@ -21,19 +22,20 @@ for name in libasan.so libubsan.so libstdc++.so.6; do
     preload+=("$library")
 done
 
-# run COMMAND...: with the sanitizers loaded. Sizes that no machine has are for the kernels to refuse.
+# run COMMAND...: runs the command with the sanitizers. Allocations of impossible sizes return null instead of ending
+# the process, since the kernels must handle them.
 run() {
     env LD_PRELOAD="${preload[*]}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" \
         ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:allocator_may_return_null=1 \
         UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "$@"
 }
 
-# catches FUNCTION MESSAGE: whether a call of a broken function ends the process with this message.
+# catches FUNCTION MESSAGE: checks that a call of the broken function ends the process with this message.
 catches() {
-    local said
-    if said="$(run "$PYTHON" -c "import ctypes; ctypes.CDLL('$OUT/broken.so').$1(4)" 2>&1)" ||
-        ! grep -q "$2" <<<"$said"; then
-        printf 'error: the sanitizers do not catch %s; the process said:\n%s\n' "$1" "$said" >&2
+    local output
+    if output="$(run "$PYTHON" -c "import ctypes; ctypes.CDLL('$OUT/broken.so').$1(4)" 2>&1)" ||
+        ! grep -q "$2" <<<"$output"; then
+        printf 'error: the sanitizers do not catch %s; output of the process:\n%s\n' "$1" "$output" >&2
         exit 1
     fi
     echo "caught: $1 ($2)"
@@ -55,10 +57,10 @@ catches too_large_a_sum "signed integer overflow"
 catches cell_of_nan "outside the range of representable values"
 
 FSDBEV_SANITIZE=$SANITIZERS "$PYTHON" setup.py --quiet build --build-lib "$OUT" --build-temp "$OUT-objects"
-cd "$OUT" # the first place where Python looks
+cd "$OUT" # first on Python's path, so that the sanitized package is imported
 run "$PYTHON" -c 'import fsdbev.layers, os
 assert fsdbev.layers.EXTENSION_BUILT and fsdbev.__file__.startswith(os.getcwd()), fsdbev.__file__'
 [ $# -gt 0 ] || set -- --hypothesis-profile thorough
-# No capture: what the sanitizers say would end with the process that they stop. nvcc does not run under them.
+# Without --capture=no, reports of the sanitizers would be lost with the process. nvcc cannot run under the sanitizers.
 run "$PYTHON" -m pytest -c "$ROOT/pyproject.toml" -o pythonpath=build/sanitized -p no:faulthandler -p no:cacheprovider \
     --capture=no --quiet "$ROOT/tests/layers" --ignore "$ROOT/tests/layers/test_extension.py" "$@"

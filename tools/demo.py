@@ -237,7 +237,7 @@ def content(
         for frame, boxes in detections
     ]
     model = {"config": args.config_file, "weights": args.weights, "overrides": args.opts}
-    return {"frame": CONVENTIONS, "model": model, "rig": rig_content(rig), "moments": frames}
+    return {"frame": CONVENTIONS, "model": model, "rig": rig_content(rig), "frames": frames}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,18 +1,19 @@
-# Sourced by quickstart.sh and run_tests.sh: the environment in .venv with the project installed in it.
-# PYTHON picks the interpreter (3.10 to 3.13), VENV another folder.
+# Sets up the virtual environment .venv with the project installed; sourced by quickstart.sh and run_tests.sh.
+# PYTHON selects the interpreter (3.10 to 3.13), VENV another folder.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
 
-# Everything an install depends on; the environment is made anew when one of them changes.
+# Prints a checksum of all files that an installation depends on, and of the Python version. The environment is
+# installed again when it changes.
 environment_stamp() {
     (cd "$ROOT" && cat setup.py pyproject.toml constraints.txt tools/environment.sh \
         $(find fsdbev/layers/csrc -type f | LC_ALL=C sort)
         "$1" --version) | cksum
 }
 
-# prepare_environment [EXTRAS]: makes .venv, installs the pinned dependencies and builds the extension; a no-op when
-# done. EXTRAS, such as test,docs, are optional dependencies of pyproject.toml.
+# prepare_environment [EXTRAS]: creates .venv, installs the pinned dependencies and builds the extension; does nothing
+# if the environment is up to date. EXTRAS, such as test,docs, are optional dependencies of pyproject.toml.
 prepare_environment() {
     local base="${PYTHON:-python3}" extras="${1:-}" stamp done_file="$VENV/.fsdbev-stamp"
     if ! "$base" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))'; then
@@ -22,14 +23,14 @@ prepare_environment() {
     stamp="$(environment_stamp "$base")"
     if [ "$(head -n 1 "$done_file" 2>/dev/null)" != "$stamp" ]; then
         "$base" -m venv "$VENV"
-        # Torch first: the extension is built against it, so the build must not be isolated.
+        # PyTorch first: the extension is compiled against it, so the build must not be isolated.
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
             -c "$ROOT/constraints.txt" torch setuptools wheel ninja
         (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
             -c constraints.txt --no-build-isolation -e ".${extras:+[$extras]}")
         printf '%s\n' "$stamp" "extras: $extras" >"$done_file"
     elif [ -n "$extras" ] && ! grep -qxF "extras: $extras" "$done_file"; then
-        # The project is there already, so this installs the rest alone.
+        # The project is installed already, so this installs only the extras.
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
             -c "$ROOT/constraints.txt" "fsdbev[$extras]"
         echo "extras: $extras" >>"$done_file"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From a fresh clone to a trained and evaluated FSD-BEV on an embedded synthetic data set.
-# Needs Python 3.10 to 3.13 and a C++ compiler; about ten minutes on two CPU cores.
-# Run it again and it goes on where it stopped. Everything lands under output/quickstart/.
+# Installs the project in a fresh clone, then trains and evaluates FSD-BEV on a synthetic data set.
+# Needs Python 3.10 to 3.13 and a C++ compiler; takes about ten minutes on two CPU cores.
+# An interrupted run continues when it is started again. All output is written to output/quickstart/.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$ROOT"
@@ -11,12 +11,12 @@ OUT=output/quickstart
 DATA=$OUT/data
 mkdir -p "$OUT"
 
-# Typical seconds of each step on two cores: what "about N min left" is computed from.
+# Typical seconds of each step on two cores, from which the remaining time is estimated.
 NAMES=("environment, install, build" "synthetic data" "index and point labels" "training and evaluation" "pictures")
 SECONDS_TYPICAL=(100 45 10 400 20)
 step=0
 
-# run_step RESULT COMMAND...: runs the step unless its result is there already.
+# run_step RESULT COMMAND...: runs the step unless its result exists. An empty RESULT always runs the step.
 run_step() {
     local result="$1" left=0 i started=$SECONDS
     shift
@@ -24,10 +24,10 @@ run_step() {
     step=$((step + 1))
     local title="[$step/${#NAMES[@]}] ${NAMES[step - 1]}"
     if [ -n "$result" ] && [ -e "$result" ]; then
-        echo "$title: done before ($result)"
+        echo "$title: skipped, $result exists"
         return
     fi
-    echo "$title (about $(((left + 59) / 60)) min left in all)"
+    echo "$title (about $(((left + 59) / 60)) min remaining)"
     "$@"
     echo "$title: $((SECONDS - started)) s"
 }
@@ -37,6 +37,7 @@ train() {
         train.output_dir="$OUT/train" dataloader.dataroot="$DATA"
 }
 
+# Draws into another folder first, since an existing folder marks the step as complete.
 pictures() {
     python tools/visualize.py results --dataroot "$DATA" \
         --index "$DATA/fsdbev/v1.0-synth/synth_val.arrow" \
@@ -62,5 +63,5 @@ with open(sys.argv[2] + ".partial", "w") as file:
 os.replace(sys.argv[2] + ".partial", sys.argv[2])
 print(f"held-out synthetic scenes: mAP {metrics['mAP']:.3f}  NDS {metrics['NDS']:.3f}")
 PY
-echo "metrics: $OUT/metrics.json   pictures: $OUT/pictures/   model: $OUT/train/model_final.pth   ($SECONDS s in all)"
-echo "look at: $OUT/train/report.html   $OUT/train/curves.png"
+echo "metrics: $OUT/metrics.json   pictures: $OUT/pictures/   model: $OUT/train/model_final.pth   ($SECONDS s)"
+echo "report: $OUT/train/report.html   curves: $OUT/train/curves.png"

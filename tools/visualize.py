@@ -37,7 +37,7 @@ from fsdbev.d2.config import instantiate
 from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.index.records import Frame
 from fsdbev.evaluation import read_submission
-from fsdbev.evaluation.submission import predictions_of
+from fsdbev.evaluation.submission import sample_predictions
 from fsdbev.inference import diagnose, load_model
 from fsdbev.visualization import (
     REACH,
@@ -126,7 +126,7 @@ def draw_rows(
     def draw(row: int) -> np.ndarray:
         boxes = None
         if submission is not None:
-            boxes = predictions_of(index[row], submission, args.score_threshold)
+            boxes = sample_predictions(index[row], submission, args.score_threshold)
         return draw_sample(index, row, args.dataroot, boxes, trails=trails, reach=args.reach)
 
     return map(draw, rows)

@@ -13,7 +13,7 @@ import torch
 
 from fsdbev.d2.checkpoint import DetectionCheckpointer
 from fsdbev.d2.utils import comm
-from fsdbev.utils.atomic_write import atomic_write, leftovers
+from fsdbev.utils.atomic_write import atomic_write, unfinished_paths
 
 from .files import read_checkpoint, write_checkpoint
 from .weights import load_state
@@ -222,7 +222,7 @@ class TrainingCheckpointer(DetectionCheckpointer):
     def _remove_partial_files(self) -> None:
         """Removes the temporary files of killed processes."""
         for names in (f"*{_ENDING}", LAST):
-            for path in leftovers(self.save_dir, names):
+            for path in unfinished_paths(self.save_dir, names):
                 path.unlink(missing_ok=True)
 
     def _load_file(self, filename: str) -> dict[str, Any]:

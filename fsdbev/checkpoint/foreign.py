@@ -71,7 +71,7 @@ def extract_weights(path: str) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in read_safetensors(output).items()}
 
 
-def weights_beside_placeholders(path: str) -> dict[str, torch.Tensor]:
+def load_tensors_with_placeholders(path: str) -> dict[str, torch.Tensor]:
     """Returns the tensors of :func:`extract_weights`, but reads the file in this process."""
     return _tensors_by_name(_load_with_placeholders(path))
 
@@ -128,7 +128,7 @@ def _tensors_by_name(content: Any) -> dict[str, torch.Tensor]:
 def _main(path: str, output: str) -> None:
     """Runs in the subprocess; the last line of stderr is the reason of a failure."""
     try:
-        write_safetensors(weights_beside_placeholders(path), output)
+        write_safetensors(load_tensors_with_placeholders(path), output)
     except ValueError as error:
         sys.exit(str(error))
 

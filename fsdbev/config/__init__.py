@@ -1,7 +1,7 @@
 """Config files: loading, overrides, YAML rules, plugins and differences from a base."""
 
 from .difference import Change, difference
-from .loading import config_text, finish_config, load_config, read_config, resolved
+from .loading import complete_config, config_text, load_config, read_config, resolved
 from .overrides import apply_overrides
 from .plugins import load_plugins
 
@@ -10,7 +10,7 @@ __all__ = [
     "apply_overrides",
     "config_text",
     "difference",
-    "finish_config",
+    "complete_config",
     "load_config",
     "load_plugins",
     "read_config",

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fsdbev.d2.config import LazyConfig
 from fsdbev.modeling.registry import build_meta_arch, build_part, find_meta_arch, find_part
-from fsdbev.utils.plain_yaml import values_of
+from fsdbev.utils.plain_yaml import iter_values
 
 from .overrides import apply_overrides
 from .plugins import load_plugins
@@ -40,11 +40,11 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     cfg = read_config(path)
     if not _is_yaml(path):
-        return finish_config(cfg, overrides)
+        return complete_config(cfg, overrides)
     # Before anything is imported: the file itself may only name plugins of this project. Those of
     # the command line are trusted, and their targets are allowed.
     check_plugins(_plugin_names(cfg))
-    cfg = finish_config(cfg, overrides)
+    cfg = complete_config(cfg, overrides)
     check_targets(cfg, plugins=_plugin_names(cfg))
     return cfg
 
@@ -54,7 +54,7 @@ def read_config(path: str) -> DictConfig:
     return read_yaml_config(path) if _is_yaml(path) else LazyConfig.load(path)
 
 
-def finish_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfig:
+def complete_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfig:
     """Applies the steps of :func:`load_config` that follow reading to a config.
 
     Raises:
@@ -106,7 +106,7 @@ def _plugin_names(cfg: DictConfig) -> list[Any]:
 
 def _check_registered(cfg: DictConfig) -> None:
     """Checks that all named parts and models are registered; ValueError with the first place."""
-    for place, call in values_of(OmegaConf.to_container(cfg)):
+    for place, call in iter_values(OmegaConf.to_container(cfg)):
         if not isinstance(call, dict) or "_target_" not in call:
             continue
         find = _finder(call["_target_"])

@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from fsdbev.utils.plain_yaml import values_of
+from fsdbev.utils.plain_yaml import iter_values
 
 from .renamed import successor_of
 
@@ -70,7 +70,7 @@ def _set(cfg: DictConfig, place: str, value: Any) -> None:
         else:
             OmegaConf.update(cfg, place, _convert(place, [current], value), merge=False)
     except (AttributeError, LookupError, TypeError) as error:  # OmegaConf's for an unknown key
-        keys = [key for key, _ in values_of(OmegaConf.to_container(cfg)) if "_target_" not in key]
+        keys = [key for key, _ in iter_values(OmegaConf.to_container(cfg)) if "_target_" not in key]
         nearest = difflib.get_close_matches(place, keys, n=1, cutoff=0.0)
         hint = successor_of(place) or f"the nearest key is {', '.join(nearest)!r}"
         raise ValueError(f"unknown key {place!r}; {hint}") from error

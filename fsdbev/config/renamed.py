@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fsdbev.utils.plain_yaml import values_of
+from fsdbev.utils.plain_yaml import iter_values
 
 #: End of a key's place -> what replaces it.
 RENAMED_KEYS = {
@@ -42,7 +42,7 @@ def check_renamed(cfg: DictConfig) -> None:
     Raises:
         ValueError: it has one; the message names its successor.
     """
-    for place, value in values_of(OmegaConf.to_container(cfg)):
+    for place, value in iter_values(OmegaConf.to_container(cfg)):
         if new := successor_of(place):
             raise ValueError(f"{place}: {new}. {_REMEDY}")
         if isinstance(value, dict) and (new := _new_target(value.get("_target_"))):

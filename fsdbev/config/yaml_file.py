@@ -23,7 +23,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from fsdbev.utils.plain_file import read_bytes
-from fsdbev.utils.plain_yaml import check_size, parse_yaml, values_of
+from fsdbev.utils.plain_yaml import check_size, iter_values, parse_yaml
 
 #: Modules whose public classes and functions a YAML config may call, including submodules.
 CALLABLE = (
@@ -61,7 +61,7 @@ def read_yaml_config(path: str) -> DictConfig:
         content = parse_yaml(text.decode())
         if not isinstance(content, dict):
             raise ValueError(f"a config is a mapping, got a {type(content).__name__}")
-        for place, text in values_of(content):
+        for place, text in iter_values(content):
             if isinstance(text, str) and "${" in text and not _REFERENCE.fullmatch(text):
                 raise ValueError(f"{place}: {text[:200]!r} is more than a reference like ${{a.b}}")
         cfg = OmegaConf.create(content, flags={"allow_objects": True})
@@ -85,7 +85,7 @@ def check_targets(cfg: DictConfig, plugins: Iterable[str] = ()) -> None:
     """Checks that all targets are in ``CALLABLE`` or in the modules ``plugins``, which it imports;
     ValueError for the first one that is not."""
     allowed = (*CALLABLE, *plugins)
-    for place, call in values_of(OmegaConf.to_container(cfg)):
+    for place, call in iter_values(OmegaConf.to_container(cfg)):
         if not isinstance(call, dict) or "_target_" not in call:
             continue
         key = "path" if call["_target_"] == "hydra.utils.get_object" else "_target_"

@@ -118,7 +118,7 @@ class MultiViewMapper:
         image_aug = np.stack([transform.matrix() for transform in transforms])
         bev_aug = self.bev_aug.sample(generator) if self.training else np.eye(4)
         images = self._images(dataset, frames, transforms)
-        sample = sample_of(frames, images, image_aug=image_aug, bev_aug=bev_aug)
+        sample = make_sample(frames, images, image_aug=image_aug, bev_aug=bev_aug)
         if self.training or self.with_boxes or self.with_labels:
             sample |= self._targets(dataset, row, frames, image_aug, sample["bev_aug"])
         return sample
@@ -212,7 +212,7 @@ class MultiViewMapper:
         return instances
 
 
-def sample_of(
+def make_sample(
     frames: Sequence[Frame],
     images: Tensor,
     *,

@@ -1,7 +1,7 @@
 """Training and evaluation of models that are described by a LazyConfig."""
 
 from .ema import ModelEMA
-from .evaluate import evaluate
+from .evaluate_model import evaluate
 from .main import run
 from .trainer import Trainer
 

@@ -55,7 +55,7 @@ def launch(
     if args.num_gpus * args.num_machines <= 1:
         _run_process(main, args, timeouts)
         return
-    with _signals_passed_on() as forwarded:
+    with _forwarded_signals() as forwarded:
         try:
             spawn(
                 _run_process,
@@ -127,7 +127,7 @@ def _exit_like(
 
 
 @contextmanager
-def _signals_passed_on() -> Iterator[set[int]]:
+def _forwarded_signals() -> Iterator[set[int]]:
     """Forwards SIGTERM and SIGUSR1 to the spawned processes, which handle them.
 
     Yields:

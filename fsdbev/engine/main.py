@@ -17,16 +17,16 @@ from fsdbev.config.loading import config_text, load_config, read_config, resolve
 from fsdbev.d2.engine import default_argument_parser, default_setup
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.logger import setup_logger
-from fsdbev.modeling.build import build_model
+from fsdbev.modeling.model_builder import build_model
 from fsdbev.report import ReportSource
 from fsdbev.utils.collect_env import as_table, environment
 
 from .determinism import set_determinism
 from .distributed import DistributedTimeouts
-from .evaluate import evaluate
+from .evaluate_model import evaluate
 from .launch import launch
 from .trainer import Trainer
-from .wandb_writer import wants_wandb
+from .wandb_writer import is_wandb_enabled
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def run(argv: Sequence[str] | None = None) -> None:
             return
         timeouts = DistributedTimeouts(**cfg.train.get("distributed", {}))
         if not args.eval_only:
-            wants_wandb(cfg.train)  # reports a missing package before any process starts
+            is_wandb_enabled(cfg.train)  # reports a missing package before any process starts
         set_determinism(cfg.train)  # before CUDA starts, for all processes of the job
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))

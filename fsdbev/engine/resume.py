@@ -18,7 +18,7 @@ from fsdbev.utils.collect_env import cpu_model
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunConditions:
     """Properties of a run that influence the bits of its results.
 
     Attributes:
@@ -43,7 +43,7 @@ class RunFacts:
     @classmethod
     def now(
         cls, *, world_size: int, batch_size: int, precision: torch.dtype | None, device: str
-    ) -> RunFacts:
+    ) -> RunConditions:
         """Returns the facts of this process."""
         return cls(
             world_size,
@@ -67,7 +67,7 @@ def _processor(device: str) -> str:
     return f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-#: Field of ``RunFacts`` -> consequence of a change, for the log.
+#: Field of ``RunConditions`` -> consequence of a change, for the log.
 _CONSEQUENCES = {
     "world_size": (
         "batches have the same samples, but BatchNorm normalises over different shares of them, "
@@ -85,7 +85,7 @@ _CONSEQUENCES = {
 }
 
 
-def differences(before: Mapping[str, Any], now: RunFacts) -> list[str]:
+def describe_changes(before: Mapping[str, Any], now: RunConditions) -> list[str]:
     """Returns one sentence for each changed fact, with the consequence.
 
     Args:

@@ -28,22 +28,22 @@ from fsdbev.d2.engine import (
 from fsdbev.d2.structures import Instances
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
-from fsdbev.modeling.build import build_model
+from fsdbev.modeling.model_builder import build_model
 from fsdbev.report import ReportSource
 from fsdbev.structures import Boxes3D
 from fsdbev.utils.atomic_write import atomic_write
 
 from .distributed import ThreadDump, wait_for_rank0
 from .ema import ModelEMA
-from .evaluate import evaluate
+from .evaluate_model import evaluate
 from .hooks.checkpointing import CheckpointSaver
 from .hooks.curves import TrainingCurves
-from .hooks.iteration import EMAUpdate, IterationSeed, ShortHistories, seed_iteration
+from .hooks.iteration import EMAUpdate, HistoryTrimmer, IterationSeed, seed_iteration
 from .hooks.preemption import Preemption
 from .optim import build_optimizer
-from .resume import RunFacts, differences
+from .resume import RunConditions, describe_changes
 from .train_step import BadNumbersError, TrainStep, autocast_dtype
-from .wandb_writer import WandbWriter, wants_wandb
+from .wandb_writer import WandbWriter, is_wandb_enabled
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.source = source or ReportSource()
         train = cfg.train
-        wants_wandb(train)  # reports a missing package before anything is built
+        is_wandb_enabled(train)  # reports a missing package before anything is built
         self._seed = IterationSeed(train.seed if train.seed >= 0 else comm.shared_random_seed())
         model = build_model(cfg)
         device = next(model.parameters()).device
@@ -117,7 +117,7 @@ class Trainer(DefaultTrainer):
         write = hooks.PeriodicWriter(self.build_writers(), train.log_period) if is_main else None
         # The average is updated before it is saved, and an iteration is saved before a signal or an
         # evaluation can end the process. Writers follow the evaluation, whose metrics they write;
-        # TrainingCurves and ShortHistories follow the writers.
+        # TrainingCurves and HistoryTrimmer follow the writers.
         return [
             ThreadDump(train.output_dir),
             hooks.IterationTimer(),
@@ -129,7 +129,7 @@ class Trainer(DefaultTrainer):
             hooks.EvalHook(train.eval_period, self._evaluate),
             write,
             TrainingCurves(train.output_dir, train.eval_period) if is_main else None,
-            ShortHistories(),
+            HistoryTrimmer(),
         ]
 
     def build_writers(self) -> list[EventWriter]:
@@ -139,7 +139,7 @@ class Trainer(DefaultTrainer):
         writers = default_writers(train.output_dir, self.max_iter)
         if importlib.util.find_spec("tensorboard") is None:
             writers = [w for w in writers if not isinstance(w, TensorboardXWriter)]
-        if wants_wandb(train):
+        if is_wandb_enabled(train):
             options = {key: train.wandb[key] for key in ("project", "name", "mode")}
             writers.append(WandbWriter(train.output_dir, **options))
         return writers
@@ -231,7 +231,7 @@ class Trainer(DefaultTrainer):
         run = state_dict.get("run", {})  # checkpoints of older versions have no such entry
         self._first_draw = run.get("draws", (self.iter + 1) * self._batch_size())
         seed = run.get("seed", self._seed.seed)
-        changes = differences(run.get("facts", {}), self._run_facts())
+        changes = describe_changes(run.get("facts", {}), self._run_facts())
         if self.cfg.train.seed < 0:  # drawn, not configured: the resumed run keeps the first draw
             self._seed.seed = seed
         elif self._seed.seed != seed:
@@ -245,9 +245,9 @@ class Trainer(DefaultTrainer):
                 "\n  ".join(changes),
             )
 
-    def _run_facts(self) -> RunFacts:
+    def _run_facts(self) -> RunConditions:
         step = self._trainer
-        return RunFacts.now(
+        return RunConditions.now(
             world_size=comm.get_world_size(),
             batch_size=self._batch_size(),
             precision=step.precision,

@@ -18,7 +18,7 @@ from fsdbev.d2.utils.events import EventWriter, get_event_storage
 RUN_FILE = "wandb_run.txt"
 
 
-def wants_wandb(train: DictConfig) -> bool:
+def is_wandb_enabled(train: DictConfig) -> bool:
     """Returns whether ``train.wandb`` is enabled.
 
     Args:

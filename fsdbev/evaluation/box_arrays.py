@@ -55,7 +55,7 @@ class BoxArrays(Columns):
         return self[rows]
 
 
-def arrays_of_submission(results: Mapping[str, Sequence[dict[str, Any]]]) -> BoxArrays:
+def submission_arrays(results: Mapping[str, Sequence[dict[str, Any]]]) -> BoxArrays:
     """Converts submission boxes to arrays, in the order of the submission.
 
     Args:

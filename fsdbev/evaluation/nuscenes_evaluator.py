@@ -15,11 +15,11 @@ import torch
 from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.utils import comm
 from fsdbev.structures import CLASS_NAMES, OFFICIAL_SPLITS, Boxes3D, invert, key_ego2global
-from fsdbev.utils.atomic_write import leftovers
+from fsdbev.utils.atomic_write import unfinished_paths
 from fsdbev.utils.processes import run_in_subprocess
 
 from .encoded import EncodedSubmission
-from .scoring import ScoredDetections, differences, write_and_score
+from .scoring import ScoredDetections, summary_differences, write_and_score
 from .submission import ATTRIBUTE_RULES, boxes_to_submission
 from .summary import format_table, summarize
 
@@ -206,7 +206,7 @@ class NuScenesEvaluator(DatasetEvaluator):
     def _remove_partial_files(self) -> None:
         """Removes the temporary files of a subprocess that was killed while it wrote."""
         for path in (self.submission_path, self.summary_path):
-            for partial in leftovers(self.output_dir, path.name):
+            for partial in unfinished_paths(self.output_dir, path.name):
                 partial.unlink(missing_ok=True)
 
 
@@ -226,7 +226,7 @@ def _log(scored: ScoredDetections) -> None:
         format_table(official or scored.summary),
     )
     if official:
-        differing = differences(scored.summary, official, _TOLERANCE)
+        differing = summary_differences(scored.summary, official, _TOLERANCE)
         if not differing:
             logger.info("This project's metrics agree with the devkit's within %g", _TOLERANCE)
         for name, values in differing.items():

@@ -17,7 +17,7 @@ from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import get_scenes_of_split
 
-from .box_arrays import arrays_of_submission
+from .box_arrays import submission_arrays
 from .encoded import EncodedSubmission
 from .error_analysis import Analysis, analyse
 from .metrics import score
@@ -97,7 +97,7 @@ def write_and_score(
         return None
     config = config_factory(DEVKIT_CONFIG)
     truth = read_truth(nusc, tokens, config)
-    scores = score(arrays_of_submission(results), truth, config)
+    scores = score(submission_arrays(results), truth, config)
     content = {**scores.metrics.serialize(), "meta": META}
     write_json(content, summary, indent=2)
     devkit_summary = None
@@ -116,7 +116,7 @@ def write_and_score(
     )
 
 
-def differences(
+def summary_differences(
     summary: Mapping[str, Any], official: Mapping[str, Any], tolerance: float
 ) -> dict[str, tuple[float, float]]:
     """Compares two metrics summaries.

@@ -180,7 +180,7 @@ def boxes_from_submission(
     return Boxes3D(rows.float()), scores, labels
 
 
-def predictions_of(
+def sample_predictions(
     frame: Frame, results: Mapping[str, Sequence[dict[str, Any]]], score: float
 ) -> LabelledBoxes:
     """Returns the submission boxes of one sample in key ego.

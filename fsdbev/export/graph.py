@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fsdbev.modeling import FSDBEV, ImageFeatures
-from fsdbev.modeling.center_head.decode import BoxDecoder, Candidates, to_front, top_candidates
+from fsdbev.modeling.center_head.decode import BoxDecoder, Candidates, gather_kept, top_candidates
 from fsdbev.modeling.view_transform import ViewToBEV
 
 #: Lower than any score, because the score threshold is an input of the graph.
@@ -191,7 +191,7 @@ class DeploymentGraph(nn.Module):
     def _detections(self, candidates: Candidates) -> dict[str, Tensor]:
         """Applies NMS and moves the kept boxes to the front."""
         keep, num_kept = self.decoder.suppress(candidates)
-        return self._named(to_front(candidates, keep)) | {"count": num_kept.sum(dim=1)}
+        return self._named(gather_kept(candidates, keep)) | {"count": num_kept.sum(dim=1)}
 
 
 def _by_sample(image: ImageFeatures, batch_size: int) -> ImageFeatures:

@@ -61,7 +61,7 @@ def frame_cells(model: FSDBEV, cameras: Cameras, images: Tensor) -> Tensor:
     Cells of the key frame depend only on the rig. Cells of earlier frames also depend on the motion
     of the ego (docs/model.md, "View transform").
     """
-    # The size of the feature map follows from the layers; one frame tells it.
+    # The layers determine the size of the feature map, so it is taken from the features of a frame.
     one_frame = model.extract_image_features(images[:1, 0])
     feature_size = tuple(one_frame.foreground.shape[-2:])
     cells = [

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fsdbev.modeling import FSDBEV
 from fsdbev.modeling.center_head.decode import Candidates
-from fsdbev.utils.atomic_write import atomic_folder, leftovers
+from fsdbev.utils.atomic_write import atomic_folder, unfinished_paths
 
 from .comparison import TOLERANCE, Differences, compare_detections, largest_difference
 from .formats import Format
@@ -195,6 +195,6 @@ def _check_output(output: Path) -> None:
     """Checks that the folder is missing or empty; removes unfinished folders of killed runs."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise FileExistsError(f"{output} already exists: remove it, or choose another folder")
-    for folder in leftovers(output.parent, glob.escape(output.name)):
+    for folder in unfinished_paths(output.parent, glob.escape(output.name)):
         shutil.rmtree(folder)
         logger.info("removed %s, an unfinished folder of a killed run", folder)

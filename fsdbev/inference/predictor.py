@@ -18,13 +18,13 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from fsdbev.checkpoint import load_weights
-from fsdbev.config.loading import finish_config, load_config
+from fsdbev.config.loading import complete_config, load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.index.records import Frame
 from fsdbev.data.io.image_file import ImageFile
 from fsdbev.data.io.rig_file import read_rig
-from fsdbev.data.mapper import sample_of
-from fsdbev.modeling.build import build_model
+from fsdbev.data.mapper import make_sample
+from fsdbev.modeling.model_builder import build_model
 from fsdbev.structures import CLASS_NAMES, LabelledBoxes, Rig, is_rigid
 
 from .streaming import StreamingPredictor, can_stream
@@ -72,7 +72,7 @@ class Predictor:
         overrides: Sequence[str] = (),
     ) -> None:
         if isinstance(config, DictConfig):
-            cfg = finish_config(config, overrides)
+            cfg = complete_config(config, overrides)
         else:
             cfg = load_config(os.fspath(config), overrides)
         self.model = load_model(cfg, os.fspath(weights))
@@ -144,7 +144,7 @@ class Predictor:
         else:
             self._past_frames.append(current)
             used = self._model_frames()
-        return sample_of(
+        return make_sample(
             [each.frame for each in used],
             torch.stack([each.images for each in used]),
             image_aug=np.stack([transform.matrix() for transform in transforms]),

@@ -170,7 +170,7 @@ class Page:
     sections: Sequence[Section]
 
 
-def render(page: Page) -> str:
+def render_page(page: Page) -> str:
     """Renders a page as HTML."""
     environment = Environment(
         loader=PackageLoader(__package__, "templates"),

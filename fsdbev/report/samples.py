@@ -9,7 +9,7 @@ import numpy as np
 
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.evaluation import CLASSES, ScoredDetections
-from fsdbev.evaluation.submission import predictions_of
+from fsdbev.evaluation.submission import sample_predictions
 from fsdbev.structures import BEVGrid
 from fsdbev.visualization import REACH, draw_sample, rows_of
 
@@ -84,7 +84,7 @@ def _picture(
     """Draws the cameras and the bird's-eye view of a sample; returns (H, W, 3) uint8 RGB."""
     (row,) = rows_of(dataset.index, [scored.sample_tokens[sample]])
     score = scored.analysis.point.score
-    boxes = predictions_of(dataset.index[row], scored.results, score)
+    boxes = sample_predictions(dataset.index[row], scored.results, score)
     reach = REACH if grid is None else grid.reach
     return draw_sample(dataset.index, row, dataset.dataroot, boxes, reach=reach)
 

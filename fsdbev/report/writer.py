@@ -15,7 +15,7 @@ from fsdbev.evaluation import NuScenesEvaluator, ScoredDetections
 from fsdbev.utils.atomic_write import atomic_write
 
 from . import Evaluated, ReportSource, sections
-from .page import Fact, Page, render
+from .page import Fact, Page, render_page
 from .samples import sample_section
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def write_report(cfg: DictConfig, source: ReportSource, evaluated: Evaluated) ->
         if not evaluated.results:
             logger.info("No metrics were computed, so there is no %s", REPORT_FILE)
             return
-        text = render(_page(source, evaluated, options.get("samples", 0), datetime.now()))
+        text = render_page(_page(source, evaluated, options.get("samples", 0), datetime.now()))
         with atomic_write(path) as file:
             file.write(text.encode())
         logger.info("Wrote the report to %s", path)

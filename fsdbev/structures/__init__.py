@@ -5,16 +5,23 @@ from .cameras import (
     CAMERA_AXES,
     INTRINSICS_RULE,
     Cameras,
-    are_intrinsics,
+    is_intrinsics,
     key_ego2global,
     reference_camera,
 )
-from .classes import CLASS_NAMES, HALVES_OF_TRAIN, OFFICIAL_SPLITS, TASKS
+from .classes import CLASS_NAMES, OFFICIAL_SPLITS, TASKS, TRAIN_HALVES
 from .columns import Columns
 from .grid import BEVGrid, DepthBins
 from .labelled_boxes import LabelledBoxes
 from .rig import MAX_IMAGE_SIDE, Rig
-from .transforms import invert, is_rigid, is_rotation, make_transform, rotation_z, transform_points
+from .rigid_transforms import (
+    invert,
+    is_rigid,
+    is_rotation,
+    make_transform,
+    rotation_z,
+    transform_points,
+)
 
 __all__ = [
     "BOX_DIM",
@@ -26,14 +33,14 @@ __all__ = [
     "Cameras",
     "Columns",
     "DepthBins",
-    "HALVES_OF_TRAIN",
+    "TRAIN_HALVES",
     "INTRINSICS_RULE",
     "LabelledBoxes",
     "MAX_IMAGE_SIDE",
     "OFFICIAL_SPLITS",
     "Rig",
     "TASKS",
-    "are_intrinsics",
+    "is_intrinsics",
     "box_corners",
     "invert",
     "is_rigid",

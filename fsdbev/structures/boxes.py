@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .transforms import Array, rotation_z, transform_points
+from .rigid_transforms import Array, rotation_z, transform_points
 
 #: Numbers of a box: x, y, z, l, w, h, yaw, vx, vy.
 BOX_DIM = 9

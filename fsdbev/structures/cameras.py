@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .transforms import MAX_COORDINATE, invert, make_transform
+from .rigid_transforms import MAX_COORDINATE, invert, make_transform
 
 #: Rotation camera -> ego of a forward-facing camera; columns: the camera's right, down, forward.
 CAMERA_AXES = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 #: Camera of the key ego pose where a sample does not state it: CAM_FRONT in nuScenes' order.
 DEFAULT_REFERENCE_CAMERA = 1
 
-#: Requirement that :func:`are_intrinsics` checks, for error messages.
+#: Requirement that :func:`is_intrinsics` checks, for error messages.
 INTRINSICS_RULE = "intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy"
 
 
-def are_intrinsics(matrices: Tensor) -> Tensor:
+def is_intrinsics(matrices: Tensor) -> Tensor:
     """Checks for intrinsics of pinhole cameras: positive focal lengths, last row 0 0 1, and finite
     entries within ``MAX_COORDINATE`` pixels.
 

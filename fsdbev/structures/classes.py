@@ -38,4 +38,4 @@ OFFICIAL_SPLITS = {
     "test": "test",
 }
 #: The two halves of ``train``. All other splits of a version are disjoint.
-HALVES_OF_TRAIN = ("train_detect", "train_track")
+TRAIN_HALVES = ("train_detect", "train_track")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cameras import INTRINSICS_RULE, are_intrinsics
-from .transforms import is_rigid
+from .cameras import INTRINSICS_RULE, is_intrinsics
+from .rigid_transforms import is_rigid
 
 #: Largest width and height of an image, pixels.
 MAX_IMAGE_SIDE = 1 << 16
@@ -74,7 +74,7 @@ class Rig:
                 f"{where}: its images have {width} x {height} pixels; a side has 1 to "
                 f"{MAX_IMAGE_SIDE}"
             )
-        if not are_intrinsics(self.intrinsics[camera]):
+        if not is_intrinsics(self.intrinsics[camera]):
             raise ValueError(f"{where}: {INTRINSICS_RULE}, got {self.intrinsics[camera].tolist()}")
         if not is_rigid(self.cam2ego[camera]):
             raise ValueError(

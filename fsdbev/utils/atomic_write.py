@@ -66,7 +66,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
 
 
-def leftovers(folder: str | os.PathLike, names: str) -> list[Path]:
+def unfinished_paths(folder: str | os.PathLike, names: str) -> list[Path]:
     """Returns unfinished files and folders that are being written or that a killed process left.
 
     Args:

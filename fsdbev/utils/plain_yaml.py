@@ -46,7 +46,7 @@ def check_keys(keys: Iterable[Any]) -> None:
         raise ValueError(f"{', '.join(duplicates)} appears twice")
 
 
-def values_of(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+def iter_values(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (dotted place, value) of all values in nested dicts and lists, outer ones first.
 
     Args:
@@ -56,7 +56,7 @@ def values_of(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     yield place, content
     if isinstance(content, dict | list):
         for key, item in content.items() if isinstance(content, dict) else enumerate(content):
-            yield from values_of(item, f"{place}.{key}" if place else str(key))
+            yield from iter_values(item, f"{place}.{key}" if place else str(key))
 
 
 def check_size(cfg: DictConfig, max_values: int) -> None:

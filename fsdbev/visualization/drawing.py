@@ -89,7 +89,7 @@ def add_lines(
         lines: (K, 2) points of each line, in data coordinates; later lines cover earlier ones.
         colors: colour of each line.
         widths: widths in points, one for all lines or one for each.
-        style: gives the dashes and the drawing order.
+        style: provides the dashes and the drawing order.
     """
     widths = np.broadcast_to(widths, len(lines))
     faces = to_rgba_array(colors) if len(lines) else np.zeros((0, 4))

@@ -96,10 +96,10 @@ def segments_on_image(
     Returns:
         (K, 2, 2) visible parts in pixels, and the (K,) indices of their segments.
     """
-    segments, seen = cut_segments_at_depth(segments, near)
-    segments = project(segments[seen], intrinsics)
+    segments, in_front = cut_segments_at_depth(segments, near)
+    segments = project(segments[in_front], intrinsics)
     segments, inside = cut_segments_at_border(segments, width, height)
-    return segments[inside], np.flatnonzero(seen)[inside]
+    return segments[inside], np.flatnonzero(in_front)[inside]
 
 
 def box_edges_on_image(
@@ -138,10 +138,11 @@ def front_face_on_image(
         (K, 2) corners of the visible polygon in pixels, or None if nothing is visible.
     """
     face = corners[FRONT_FACE]
-    sides, seen = cut_segments_at_depth(np.stack([face, np.roll(face, -1, axis=0)], axis=1), near)
-    if not seen.any():
+    sides = np.stack([face, np.roll(face, -1, axis=0)], axis=1)
+    sides, in_front = cut_segments_at_depth(sides, near)
+    if not in_front.any():
         return None
-    outline = shapely.MultiPoint(project(sides[seen].reshape(-1, 3), intrinsics)).convex_hull
+    outline = shapely.MultiPoint(project(sides[in_front].reshape(-1, 3), intrinsics)).convex_hull
     visible = outline.intersection(shapely.box(0, 0, width, height))
     # A face seen edge-on, or one that only touches the border, is a line or a point.
     if visible.geom_type != "Polygon" or visible.is_empty:

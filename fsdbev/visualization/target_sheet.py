@@ -102,9 +102,9 @@ def _draw_camera(
     numbers = f"{len(points)} labels, {foreground} foreground"
     for ax, name, style in ((by_depth, camera.name, _WHITE), (by_class, numbers, _IN_CLASS_COLOR)):
         placer = draw_image(ax, dimmed(camera, name))
-        for boxes, look in ((sample.pointless, _POINTLESS), (sample.boxes, style)):
+        for boxes, box_style in ((sample.pointless, _POINTLESS), (sample.boxes, style)):
             draw_boxes_on_image(
-                ax, camera, boxes, style=look, class_names=class_names, placer=placer
+                ax, camera, boxes, style=box_style, class_names=class_names, placer=placer
             )
         # Augmented images have black margins; boxes are clipped to the part that has pixels.
         for lines in ax.collections:

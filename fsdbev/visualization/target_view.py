@@ -53,10 +53,10 @@ class PointStyle:
 
 
 POINT_STYLES = (
-    PointStyle("of the sample's own sweep", ("sweep",), "o", 1.3, 0),
-    PointStyle("combined, of a neighbour's sweep", ("combined",), "o", 2.5, 0.45),
+    PointStyle("point of the sample's sweep", ("sweep",), "o", 1.3, 0),
+    PointStyle("combined: point of a neighbouring sweep", ("combined",), "o", 2.5, 0.45),
     PointStyle(
-        "pseudo, of an object without points", ("pseudo", "pseudo_uncombined"), "X", 6.5, 1.3
+        "pseudo point of an object without points", ("pseudo", "pseudo_uncombined"), "X", 6.5, 1.3
     ),
 )
 

@@ -28,7 +28,7 @@ def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> T
     Args:
         dataset: data set with annotations and point labels.
         row: row of the sample.
-        mapper: gives the BEV grid and the strategies of point cloud intensification; its
+        mapper: provides the BEV grid and the strategies of point cloud intensification; its
             augmentation is not used.
 
     Raises:

@@ -30,7 +30,7 @@ from fsdbev.data.io.rig_file import read_rig
 from fsdbev.data.labels.point_labels import read_point_labels
 from fsdbev.data.labels.sweeps import read_lidar, read_lidarseg
 from fsdbev.data.nuscenes.tables import read_records
-from fsdbev.evaluation.box_arrays import arrays_of_submission
+from fsdbev.evaluation.box_arrays import submission_arrays
 from fsdbev.evaluation.submission import read_submission
 
 EXAMPLES = int(os.environ.get("FSDBEV_FUZZ", "0"))
@@ -191,7 +191,7 @@ SUBMISSION = {"meta": {}, "results": {"abc": submit(), "def": []}}
 
 
 def use_submission(path: Path) -> None:
-    arrays = arrays_of_submission(read_submission(path))
+    arrays = submission_arrays(read_submission(path))
     assert np.isfinite(arrays.center).all() and np.isfinite(arrays.score).all()
 
 

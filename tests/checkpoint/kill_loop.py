@@ -21,7 +21,7 @@ import torch
 
 from fsdbev.checkpoint import TrainingCheckpointer, read_checkpoint
 from fsdbev.engine.hooks.checkpointing import CheckpointSaver
-from fsdbev.utils.atomic_write import leftovers
+from fsdbev.utils.atomic_write import unfinished_paths
 
 WAYS = ("in time", "in a write", "before a rename", "after a rename")
 NUMBER = struct.Struct("<q")
@@ -144,7 +144,7 @@ def look(folder, last_said, count):
     iteration = read_checkpoint(newest)["iteration"] if newest and whole else -1
     count.corrupt += not whole
     count.lost += iteration < last_said
-    count.while_saving += bool(leftovers(folder, "*"))
+    count.while_saving += bool(unfinished_paths(folder, "*"))
     return max([iteration, last_said]) + 1
 
 

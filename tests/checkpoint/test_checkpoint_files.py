@@ -11,7 +11,7 @@ from omegaconf import ListConfig
 
 from fsdbev.checkpoint import TrainingCheckpointer, read_checkpoint, write_checkpoint, write_weights
 from fsdbev.checkpoint.files import WEIGHT_FILES
-from fsdbev.utils.atomic_write import leftovers
+from fsdbev.utils.atomic_write import unfinished_paths
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_process_killed_before_the_rename_leaves_the_old_file_whole(checkpointer
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
-    assert len(leftovers(tmp_path, "*.pth")) == 1
+    assert len(unfinished_paths(tmp_path, "*.pth")) == 1
     old = read_checkpoint(str(tmp_path / "model.pth"))
     assert old["iteration"] == 1 and torch.equal(old["model"]["weight"], torch.ones(1, 2))
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "model.pth")

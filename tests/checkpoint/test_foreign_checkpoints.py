@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fsdbev.checkpoint import extract_weights, read_checkpoint
-from fsdbev.checkpoint.foreign import weights_beside_placeholders
+from fsdbev.checkpoint.foreign import load_tensors_with_placeholders
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2).half()}
 
@@ -76,7 +76,7 @@ def test_nothing_of_an_attack_runs(bait, name, legacy):
     with pytest.raises(ValueError, match="evil.pth' is not a checkpoint that can be read safely"):
         read_checkpoint(str(path))
     try:
-        found = weights_beside_placeholders(str(path))
+        found = load_tensors_with_placeholders(str(path))
     except ValueError as error:
         assert str(error).startswith("refused: ")
     else:
@@ -123,7 +123,7 @@ def test_weights_beside_harmless_objects_are_taken_out(tmp_path, wrap, legacy):
     content = {wrap: WEIGHTS, "meta": meta} if wrap else WEIGHTS | {"meta": meta}
     path = tmp_path / "a.pth"
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    assert_weights(weights_beside_placeholders(str(path)))
+    assert_weights(load_tensors_with_placeholders(str(path)))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_weights_beside_harmless_objects_are_taken_out(tmp_path, wrap, legacy):
 def test_file_without_weights_says_so(tmp_path, content, message):
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(ValueError, match=message):
-        weights_beside_placeholders(str(tmp_path / "a.pth"))
+        load_tensors_with_placeholders(str(tmp_path / "a.pth"))
 
 
 def test_file_that_is_none(tmp_path):

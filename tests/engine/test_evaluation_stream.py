@@ -14,7 +14,7 @@ from fsdbev.d2.config import LazyCall as L
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.engine import Trainer
-from fsdbev.engine.evaluate import evaluate
+from fsdbev.engine.evaluate_model import evaluate
 from fsdbev.engine.main import evaluate_only
 from fsdbev.inference.streaming import StreamingPredictor
 
@@ -102,7 +102,7 @@ def test_a_spacing_of_several_samples_is_kept_for(config, monkeypatch):
             super().__init__(*args, **kwargs)
             made.append(self.frame_spacing)
 
-    monkeypatch.setattr("fsdbev.engine.evaluate.StreamingPredictor", Watched)
+    monkeypatch.setattr("fsdbev.engine.evaluate_model.StreamingPredictor", Watched)
     run(config("dataloader.frame_spacing=2"))
     assert made == [2]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fsdbev.d2.utils import comm
-from fsdbev.engine.launch import _signals_passed_on, launch
+from fsdbev.engine.launch import _forwarded_signals, launch
 from fsdbev.utils.processes import PREEMPTED
 
 JOB = argparse.Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
@@ -66,6 +66,6 @@ def test_signals_to_a_launcher_end_it_and_all_its_processes(tmp_path, when):
 
 def test_signal_handlers_are_put_back():
     before = signal.getsignal(signal.SIGTERM)
-    with _signals_passed_on():
+    with _forwarded_signals():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before

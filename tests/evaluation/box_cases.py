@@ -1,4 +1,4 @@
-"""Boxes as arrays, for tests of the metrics."""
+"""Arrays of boxes for tests of the metrics."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from fsdbev.evaluation.box_arrays import BoxArrays
 
 
 def boxes(xy, sample=0, class_id=0, score=0.0):
-    """Boxes of size 1 at ``xy``; the others are one value for all or one each."""
+    """Returns boxes of size 1 at ``xy``; the other arguments are one value or one per box."""
     xy = np.asarray(xy, float).reshape(-1, 2)
     count = len(xy)
     return BoxArrays(

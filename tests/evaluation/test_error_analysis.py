@@ -1,4 +1,4 @@
-"""The closer look at detections: cases worked by hand, and that it agrees with the metrics."""
+"""Error analysis of detections: by hand, and consistent with the metrics."""
 
 import math
 
@@ -19,13 +19,13 @@ CAR, TRUCK, CONE = (CLASSES.index(name) for name in ("car", "truck", "traffic_co
 
 
 def predicted(*rows):
-    """Boxes ``(sample, class, x, score)``; the ego stands at 0."""
+    """Returns boxes ``(sample, class, x, score)``; the ego is at 0."""
     sample, class_id, x, score = np.array(rows, float).reshape(-1, 4).T
     return boxes(np.stack([x, 0 * x], 1), sample, class_id, score)
 
 
 def truth_of(*rows, samples=2):
-    """True boxes ``(sample, class, x)``."""
+    """Returns ground truth ``(sample, class, x)``."""
     scope = Scope(
         ego=np.zeros((samples, 2)),
         ranges=np.array([CONFIG.class_range[name] for name in CLASSES], float),
@@ -38,13 +38,13 @@ def analysis_of(predictions, truth):
     return analyse(score(predictions, truth, CONFIG), truth.scope.ego, CONFIG)
 
 
-def look(predictions, truth):
+def analysis_of_rows(predictions, truth):
     return analysis_of(predicted(*predictions), truth)
 
 
 @pytest.fixture(scope="module")
 def scattered():
-    """Some hundred boxes of three classes at random, most of them found roughly."""
+    """Some hundred random boxes of three classes, most of them with a prediction nearby."""
     rng = np.random.default_rng(0)
     true = [(i % 20, rng.choice([CAR, TRUCK, CONE]), rng.uniform(2, 45)) for i in range(300)]
     near = [(s, c, x + rng.normal(0, 1.0), rng.uniform(0, 1)) for s, c, x in true[:240]]
@@ -54,7 +54,7 @@ def scattered():
     return predictions, truth, analysis_of(predictions, truth)
 
 
-def test_bands_add_up_to_the_whole(scattered):
+def test_bands_add_up_to_the_total(scattered):
     _, truth, analysis = scattered
     bands = analysis.bands
     assert bands.num_truth.sum() == len(truth.boxes) == analysis.num_truth.sum()
@@ -64,45 +64,49 @@ def test_bands_add_up_to_the_whole(scattered):
     assert (np.isnan(bands.average_precision) == (bands.num_truth == 0)).all()
 
 
-def test_no_other_score_has_a_better_f1(scattered):
+def test_no_other_threshold_has_a_better_f1(scattered):
     predictions, truth, analysis = scattered
     point, counts = analysis.point, analysis.samples
     found = 2 * counts.found.sum()
     assert point.f1 == pytest.approx(found / (found + counts.mistakes.sum()))
     assert 0 < point.score < 1 and round(point.score, 3) == point.score
-    for least in np.linspace(0, 1, 21):
-        kept = predictions.select(predictions.score >= least)
+    for threshold in np.linspace(0, 1, 21):
+        kept = predictions.select(predictions.score >= threshold)
         hits = analysis_of(kept, truth).found_scores.sum()
         assert 2 * hits / (len(kept) + len(truth.boxes)) <= point.f1 + 1e-9
 
 
-def test_a_match_over_the_edge_of_a_band_counts_where_the_true_box_is():
-    analysis = look([(0, CAR, 10.4, 0.9)], truth_of((0, CAR, 9.8)))
+def test_a_match_across_bands_counts_in_that_of_the_true_box():
+    analysis = analysis_of_rows([(0, CAR, 10.4, 0.9)], truth_of((0, CAR, 9.8)))
     bands = analysis.bands
     assert bands.num_truth[CAR].tolist() == bands.found[CAR].tolist() == [1, 0, 0, 0, 0]
     assert bands.average_precision[CAR, 0] == pytest.approx(0.75)  # not found within 0.5 m
     assert np.isnan(bands.average_precision[CAR, 1])
 
 
-def test_a_false_alarm_costs_precision_in_its_own_band_alone():
+def test_a_false_positive_lowers_the_precision_of_its_own_band_only():
     true = [(0, CAR, 5.0), (0, CAR, 25.0)]
     found = [(0, CAR, 5.0, 0.5), (0, CAR, 25.0, 0.5)]
-    bands = look([*found, (0, CAR, 15.0, 0.9), (0, CAR, 29.0, 0.9)], truth_of(*true)).bands
+    bands = analysis_of_rows(
+        [*found, (0, CAR, 15.0, 0.9), (0, CAR, 29.0, 0.9)], truth_of(*true)
+    ).bands
     assert bands.average_precision[CAR, 0] == pytest.approx(1.0)
     assert bands.average_precision[CAR, 2] < 0.6
 
 
-def test_bands_begin_where_they_say():
+def test_starts_of_the_bands():
     true = [(0, CAR, start + 0.01) for start in BAND_STARTS]
-    assert look([], truth_of(*true)).bands.num_truth[CAR].tolist() == [1] * len(BAND_STARTS)
+    assert analysis_of_rows([], truth_of(*true)).bands.num_truth[CAR].tolist() == [1] * len(
+        BAND_STARTS
+    )
 
 
 def test_confusion_takes_the_nearest_free_box_of_any_class():
     truth = truth_of((0, CAR, 10.0), (0, TRUCK, 11.5), (1, CONE, 5.0))
     predictions = [
         (0, TRUCK, 10.2, 0.9),  # nearest is the car
-        (0, TRUCK, 10.4, 0.8),  # the car is taken, the truck is within 2 m
-        (0, CAR, 30.0, 0.7),  # nothing there
+        (0, TRUCK, 10.4, 0.8),  # the car is matched already, the truck is within 2 m
+        (0, CAR, 30.0, 0.7),  # no object within 2 m
     ]
     table = confusion(predicted(*predictions), truth.boxes, 2.0)
     nothing = len(CLASSES)
@@ -114,16 +118,16 @@ def test_confusion_takes_the_nearest_free_box_of_any_class():
 def test_samples_are_counted_by_class():
     truth = truth_of((0, CAR, 10.0), (0, TRUCK, 20.0), (1, CAR, 10.0))
     predictions = [(0, CAR, 10.0, 0.9), (0, CONE, 5.0, 0.9), (1, CAR, 10.0, 0.9)]
-    counts = look(predictions, truth).samples
+    counts = analysis_of_rows(predictions, truth).samples
     assert counts.found[:, CAR].tolist() == [1, 1]
     assert counts.missed.sum() == counts.missed[0, TRUCK] == 1
     assert counts.false.sum() == counts.false[0, CONE] == 1
     assert counts.f1.tolist() == [0.5, 1.0]
-    assert counts.worst(2, ["a", "b"]) == [0]  # the other has no mistake
+    assert counts.worst(2, ["a", "b"]) == [0]  # the other one has no error
     assert counts.best(2, ["a", "b"]) == [1, 0]
 
 
-def test_samples_come_from_different_scenes_where_there_are_enough():
+def test_best_and_worst_samples_are_from_different_scenes_if_possible():
     f1_order = np.arange(1, 6)[:, None] * np.eye(1, len(CLASSES), dtype=int)
     counts = SampleCounts(found=f1_order, missed=0 * f1_order + 1, false=0 * f1_order)
     scenes = ["a", "a", "a", "b", "b"]
@@ -134,30 +138,32 @@ def test_samples_come_from_different_scenes_where_there_are_enough():
     assert counts.best(0, scenes) == []
 
 
-def test_a_sample_of_nothing_is_neither_best_nor_worst():
-    counts = look([(0, CAR, 10.0, 0.9)], truth_of((0, CAR, 10.0))).samples
+def test_a_sample_without_boxes_is_neither_best_nor_worst():
+    counts = analysis_of_rows([(0, CAR, 10.0, 0.9)], truth_of((0, CAR, 10.0))).samples
     assert math.isnan(counts.f1[1])
     assert counts.best(2, ["a", "b"]) == [0] and counts.worst(2, ["a", "b"]) == []
 
 
-def test_errors_leave_out_what_a_class_does_not_have():
+def test_errors_exclude_those_that_a_class_does_not_have():
     truth = truth_of((0, CAR, 10.0), (0, CONE, 5.0))
-    errors = look([(0, CAR, 10.5, 0.9), (0, CONE, 5.0, 0.9)], truth).errors
+    errors = analysis_of_rows([(0, CAR, 10.5, 0.9), (0, CONE, 5.0, 0.9)], truth).errors
     assert sorted(errors["trans_err"]) == pytest.approx([0, 0.5])
     assert len(errors["orient_err"]) == len(errors["vel_err"]) == 1
 
 
-def test_scores_are_counted_by_whether_they_found_an_object():
+def test_histograms_of_matched_and_unmatched_scores():
     truth = truth_of((0, CAR, 10.0))
-    analysis = look([(0, CAR, 10.0, 0.98), (0, CAR, 30.0, 0.02), (0, CAR, 31.0, 1.2)], truth)
+    analysis = analysis_of_rows(
+        [(0, CAR, 10.0, 0.98), (0, CAR, 30.0, 0.02), (0, CAR, 31.0, 1.2)], truth
+    )
     assert np.flatnonzero(analysis.found_scores).tolist() == [19]
     assert np.flatnonzero(analysis.false_scores).tolist() == [0, 19]
 
 
 @pytest.mark.parametrize("predictions", [[], [(0, CAR, 10.0, 0.9)]])
 @pytest.mark.parametrize("true", [[], [(0, CAR, 10.0)]])
-def test_nothing_predicted_or_nothing_true(predictions, true):
-    analysis = look(predictions, truth_of(*true))
+def test_without_predictions_or_ground_truth(predictions, true):
+    analysis = analysis_of_rows(predictions, truth_of(*true))
     both = bool(predictions and true)
     assert analysis.point.f1 == float(both)
     assert analysis.confusion.sum() == max(len(predictions), len(true))
@@ -165,10 +171,10 @@ def test_nothing_predicted_or_nothing_true(predictions, true):
     assert analysis.precision.max() == float(both)
 
 
-def test_equal_scores_are_taken_together():
-    """Half of the predictions at one score would be best, but a score takes all or none."""
+def test_equal_scores_are_accepted_together():
+    """The best F1 would need two of three equal scores, but a threshold accepts all or none."""
     true = [(0, CAR, 10.0 * i) for i in (1, 2)]
     predictions = [(0, CAR, 10.0, 0.5), (0, CAR, 20.0, 0.5), (0, CAR, 35.0, 0.5)]
-    point = look(predictions, truth_of(*true)).point
+    point = analysis_of_rows(predictions, truth_of(*true)).point
     assert (point.score, point.recall) == (0.5, 1.0)
     assert point.precision == pytest.approx(2 / 3)

@@ -1,4 +1,4 @@
-"""Matching for all samples at once, against the rule followed one prediction after the other."""
+"""Matching of all samples at once, against the sequential rule."""
 
 import numpy as np
 import pytest
@@ -6,17 +6,17 @@ from box_cases import boxes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsdbev.evaluation.box_arrays import arrays_of_submission
+from fsdbev.evaluation.box_arrays import submission_arrays
 from fsdbev.evaluation.matching import by_score, close_pairs, equal_pairs, match
 
 
-def matches(predictions, truth, threshold, reach=4.0):
-    pairs = close_pairs(predictions, truth, reach)
+def matches(predictions, truth, threshold, max_distance=4.0):
+    pairs = close_pairs(predictions, truth, max_distance)
     found = match(pairs, len(truth), threshold)
     return list(zip(pairs.prediction[found].tolist(), pairs.truth[found].tolist(), strict=True))
 
 
-def one_after_the_other(predictions, truth, threshold):
+def sequential_matches(predictions, truth, threshold):
     taken, found = set(), []
     for i in range(len(predictions)):
         nearest, best = None, np.inf
@@ -37,20 +37,20 @@ def one_after_the_other(predictions, truth, threshold):
 @pytest.mark.parametrize(
     ("predictions", "truth", "threshold", "expected"),
     [
-        # Each takes the nearest that is free: 1 must go to the farther box, for 2 nothing is left.
+        # Each matches the nearest free box: prediction 1 the farther one, prediction 2 none.
         ([(0, 0), (0.4, 0), (0.5, 0)], [(2, 0), (0.3, 0)], 4.0, [(0, 1), (1, 0)]),
         ([(0, 0), (0.4, 0), (0.5, 0)], [(2, 0), (0.3, 0)], 1.0, [(0, 1)]),
-        # 2 is nearest to box 1 and gets it, until 1, refused by box 0, asks for it; then 2 asks for
-        # box 2, which 3 had.
+        # Prediction 2 is nearest to box 1, which prediction 1 matches after box 0 was taken; then
+        # prediction 2 matches box 2 instead of prediction 3.
         (
             [(0, 0), (0.1, 0), (1.2, 0), (3.1, 0)],
             [(0, 0), (1, 0), (3, 0), (9, 0)],
             4.0,
             [(0, 0), (1, 1), (2, 2)],
         ),
-        # Of boxes at one distance the first.
+        # Of boxes at equal distance the first is matched.
         ([(0, 0)], [(1, 0), (0, 1), (-1, 0)], 2.0, [(0, 0)]),
-        # A threshold is not within itself.
+        # The distance must be below the threshold.
         ([(0, 0)], [(0, 2)], 2.0, []),
         ([(0, 0)], [(0, np.nextafter(2, 0))], 2.0, [(0, 0)]),
         ([], [], 4.0, []),
@@ -82,8 +82,8 @@ def test_equal_scores_last_first():
     steps=st.sampled_from([4, 12, 10**6]),
 )
 @settings(max_examples=50, deadline=None)
-def test_as_one_after_the_other(seed, num_predictions, num_truth, num_samples, num_classes, steps):
-    """Coarse steps make many distances equal, to each other and to the threshold."""
+def test_as_sequential_matches(seed, num_predictions, num_truth, num_samples, num_classes, steps):
+    """Coarse steps make many distances equal to each other and to the threshold."""
     rng = np.random.default_rng(seed)
 
     def drawn(count):
@@ -95,7 +95,7 @@ def test_as_one_after_the_other(seed, num_predictions, num_truth, num_samples, n
 
     predictions, truth = drawn(num_predictions), drawn(num_truth)
     for threshold in (0.5, 2.0, 4.0):
-        expected = one_after_the_other(predictions, truth, threshold)
+        expected = sequential_matches(predictions, truth, threshold)
         assert matches(predictions, truth, threshold) == expected
 
 
@@ -122,12 +122,12 @@ def test_arrays_keep_the_order_of_the_submission():
         }
 
     car, cone = box(4, "car", "vehicle.moving"), box(7, "traffic_cone", "")
-    arrays = arrays_of_submission({"a": [car, cone], "b": [], "c": [car]})
+    arrays = submission_arrays({"a": [car, cone], "b": [], "c": [car]})
     assert arrays.sample.tolist() == [0, 0, 2]
     assert arrays.center[:, 0].tolist() == [4, 7, 4] and arrays.center.dtype == np.float64
     assert arrays.class_id[0] == arrays.class_id[2] != arrays.class_id[1]
     assert arrays.attribute[1] == 0 < arrays.attribute[0]
     assert arrays.size.shape == (3, 3) and arrays.velocity.tolist() == [[0.5, -1]] * 3
-    assert len(arrays_of_submission({})) == len(arrays_of_submission({"a": []})) == 0
+    assert len(submission_arrays({})) == len(submission_arrays({"a": []})) == 0
     with pytest.raises(ValueError, match="unknown name 'horse'.*'car'"):
-        arrays_of_submission({"a": [box(0, "horse", "")]})
+        submission_arrays({"a": [box(0, "horse", "")]})

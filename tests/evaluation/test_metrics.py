@@ -1,4 +1,4 @@
-"""Metrics on arrays against the devkit's own: the same numbers within 1e-9."""
+"""Metrics on arrays, equal to the devkit's within 1e-9."""
 
 import json
 import math
@@ -10,9 +10,9 @@ from nuscenes.eval.detection.constants import TP_METRICS
 from nuscenes.eval.detection.evaluate import DetectionEval
 from oracles.tables import CATEGORIES, draw_submission, draw_tables, write_splits
 
-from fsdbev.evaluation.box_arrays import arrays_of_submission
+from fsdbev.evaluation.box_arrays import submission_arrays
 from fsdbev.evaluation.metrics import score
-from fsdbev.evaluation.scoring import differences
+from fsdbev.evaluation.scoring import summary_differences
 from fsdbev.evaluation.truth import read_truth
 
 CONFIG = config_factory("detection_cvpr_2019")
@@ -20,7 +20,7 @@ CONFIG = config_factory("detection_cvpr_2019")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A data root that has scene ``scene`` in split ``drawn``."""
+    """A data root with scene ``scene`` in split ``drawn``."""
     root = tmp_path_factory.mktemp("drawn")
     write_splits(root)
     return root
@@ -31,14 +31,14 @@ def tokens_of(nusc):
 
 
 def assert_same(nusc, results, folder):
-    """Scores the submission by the devkit and here; returns what was scored here."""
+    """Scores the submission with the devkit and with ``score``; returns the latter's result."""
     path = folder / "results.json"
     path.write_text(json.dumps({"meta": {}, "results": results}))
     devkit = DetectionEval(nusc, CONFIG, str(path), "drawn", str(folder), verbose=False)
     metrics, curves = devkit.evaluate()
     truth = read_truth(nusc, tokens_of(nusc), CONFIG)
-    ours = score(arrays_of_submission(results), truth, CONFIG)
-    assert differences(ours.metrics.serialize(), metrics.serialize(), 1e-9) == {}
+    ours = score(submission_arrays(results), truth, CONFIG)
+    assert summary_differences(ours.metrics.serialize(), metrics.serialize(), 1e-9) == {}
     found, expected = ours.curves.serialize(), curves.serialize()
     assert found.keys() == expected.keys()
     for key, curve in expected.items():
@@ -55,8 +55,8 @@ KINDS = [list(CATEGORIES), ["bicycle", "motorcycle", "rack"], ["barrier", "traff
 @pytest.mark.parametrize("classes", KINDS)
 @pytest.mark.parametrize("scores", [0, 1, 7])
 def test_random_submissions(folder, coarse, classes, scores):
-    """Equal scores, equal distances, distances equal to thresholds and ranges, boxes in bicycle
-    racks, unknown velocities, no attribute, no point, gaps in time, missing classes."""
+    """With equal scores, equal distances, distances equal to thresholds and ranges, boxes in
+    bicycle racks, unknown velocities, no attribute, no point, gaps in time, missing classes."""
     for seed in range(3):
         rng = np.random.default_rng([seed, scores, coarse, len(classes)])
         samples, objects, boxes = rng.integers(1, (5, 25, 40))
@@ -67,7 +67,7 @@ def test_random_submissions(folder, coarse, classes, scores):
 
 
 def test_many_boxes(folder):
-    """As dense as in practice; here every kind of match is known to occur."""
+    """As dense as in practice; every kind of match occurs."""
     rng = np.random.default_rng(5)
     kinds = {"coarse": False, "classes": list(CATEGORIES)}
     nusc = draw_tables(rng, folder, samples=4, objects=80, **kinds)
@@ -80,8 +80,8 @@ def test_many_boxes(folder):
     ]
 
 
-def test_what_is_left_out(folder):
-    """Boxes in racks, out of range and without points are drawn, so that leaving them out shows."""
+def test_the_tables_have_boxes_to_exclude(folder):
+    """The random tables have boxes in racks, out of range and without points."""
     rng = np.random.default_rng(0)
     kinds = {"coarse": True, "classes": ["bicycle", "motorcycle", "rack", "animal"]}
     nusc = draw_tables(rng, folder, samples=5, objects=60, **kinds)
@@ -107,7 +107,7 @@ def test_two_attributes_are_an_error(folder):
 def test_differences_of_summaries():
     one = {"mean_ap": 0.5, "label_aps": {"car": {0.5: math.nan}}, "eval_time": 1.0, "cfg": {"x": 1}}
     other = {**one, "mean_ap": 0.5 + 1e-7, "eval_time": 2.0, "cfg": {"x": 2}}
-    assert differences(one, other, 1e-6) == {}
-    assert differences(one, other, 1e-8) == {"mean_ap": (0.5, 0.5 + 1e-7)}
-    ((name, values),) = differences(one, {"label_aps": {"car": {0.5: 0.25}}}, 1e-6).items()
+    assert summary_differences(one, other, 1e-6) == {}
+    assert summary_differences(one, other, 1e-8) == {"mean_ap": (0.5, 0.5 + 1e-7)}
+    ((name, values),) = summary_differences(one, {"label_aps": {"car": {0.5: 0.25}}}, 1e-6).items()
     assert name == "label_aps/car/0.5" and math.isnan(values[0]) and values[1] == 0.25

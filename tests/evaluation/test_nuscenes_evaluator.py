@@ -222,11 +222,11 @@ def test_two_ranks_with_a_padded_sampler(evaluator, truth, tokens, tmp_path, mon
 
 def test_tables_are_not_loaded_in_this_process(evaluator, truth, tokens, monkeypatch):
     loads = []
-    real = scoring.NuScenes
+    original = scoring.NuScenes
 
     def counted(**kwargs):
         loads.append(kwargs)
-        return real(**kwargs)
+        return original(**kwargs)
 
     monkeypatch.setattr(scoring, "NuScenes", counted)
     feed(evaluator, truth)
@@ -240,7 +240,7 @@ def test_tables_are_not_loaded_in_this_process(evaluator, truth, tokens, monkeyp
 
 @pytest.mark.usefixtures("no_process_left")
 @pytest.mark.parametrize(("official", "remedy"), [(True, "official=False"), ("auto", "alone")])
-def test_nothing_half_written_stays_of_a_process_that_was_killed(
+def test_a_killed_process_leaves_no_unfinished_file(
     evaluator, truth, monkeypatch, tmp_path, official, remedy
 ):
     def die(results, path):
@@ -259,7 +259,7 @@ def test_nothing_half_written_stays_of_a_process_that_was_killed(
     assert not list(tmp_path.iterdir())
 
 
-def off_the_truth(truth):
+def displaced(truth):
     torch.manual_seed(0)
     for _, output in truth:
         boxes = output["instances"].pred_boxes_3d.tensor
@@ -268,7 +268,7 @@ def off_the_truth(truth):
 
 
 def test_official_metrics_are_logged_and_agree(evaluator, truth, caplog):
-    feed(evaluator, off_the_truth(truth))
+    feed(evaluator, displaced(truth))
     with caplog.at_level(logging.INFO, logger="fsdbev"):
         expected = evaluator.evaluate()
         evaluator.official = True
@@ -282,25 +282,25 @@ def test_official_metrics_are_logged_and_agree(evaluator, truth, caplog):
 
 
 def test_a_metric_that_is_not_the_devkits_is_a_warning(evaluator, truth, caplog, monkeypatch):
-    real = scoring.DetectionEval.evaluate
+    original = scoring.DetectionEval.evaluate
 
-    def other(self):
-        metrics, curves = real(self)
+    def changed(self):
+        metrics, curves = original(self)
         metrics.add_label_ap("car", 0.5, 0.125)
         return metrics, curves
 
-    monkeypatch.setattr(scoring.DetectionEval, "evaluate", other)
+    monkeypatch.setattr(scoring.DetectionEval, "evaluate", changed)
     feed(evaluator, truth)
     evaluator.official = True
     metrics = evaluator.evaluate()["nuscenes"]
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert f"label_aps/car/0.5 is {metrics['AP_car']!r} here, but 0.125 by the devkit" in warnings
     assert any(w.startswith(f"mean_ap is {metrics['mAP']!r} here, but 0.97") for w in warnings)
-    assert evaluator.evaluate()["nuscenes"] == metrics  # ours are what is used
+    assert evaluator.evaluate()["nuscenes"] == metrics  # the devkit's are not returned
 
 
 @pytest.mark.parametrize("official", [False, "auto"])
-def test_the_devkit_does_not_run_unasked(evaluator, truth, monkeypatch, official):
+def test_the_devkit_only_runs_if_requested(evaluator, truth, monkeypatch, official):
     monkeypatch.delattr(scoring, "DetectionEval")
     evaluator.official = official
     feed(evaluator, truth)

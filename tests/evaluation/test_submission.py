@@ -1,3 +1,5 @@
+"""Boxes as nuScenes submissions, and back; errors; files."""
+
 import json
 
 import pytest
@@ -60,7 +62,7 @@ def test_a_box_by_hand():
     assert result["sample_token"] == "abc"
 
 
-def test_there_and_back():
+def test_round_trip():
     boxes, scores, labels = some_boxes(40)
     order = torch.sort(scores, descending=True, stable=True).indices
     back, back_scores, back_labels = boxes_from_submission(
@@ -69,14 +71,14 @@ def test_there_and_back():
         class_names=CLASS_NAMES,
     )
     expected = boxes[order].with_yaw_in_range().tensor
-    # The submission drops the velocity's vertical part, 2 degrees' worth.
+    # The submission drops the velocity's vertical component, due to a tilt of 2 degrees.
     torch.testing.assert_close(back.tensor[:, :7], expected[:, :7], atol=1e-4, rtol=0)
     torch.testing.assert_close(back.tensor[:, 7:], expected[:, 7:], atol=1e-2, rtol=0)
     torch.testing.assert_close(back_scores, scores[order])
     assert torch.equal(back_labels, labels[order])
 
 
-def test_nothing_there_and_back():
+def test_round_trip_without_boxes():
     empty = submit(Boxes3D(torch.zeros(0, 9)), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     assert empty == []
     boxes, scores, labels = boxes_from_submission([], key_ego2global=POSE, class_names=CLASS_NAMES)
@@ -138,20 +140,20 @@ def test_malformed_scores_labels_lengths_and_pose_name_the_sample():
 )
 def test_check_boxes(change, message):
     boxes, scores, _ = some_boxes(2)
-    good = submit(boxes, scores, torch.zeros(2, dtype=torch.int64))
-    check_boxes("abc", good)
+    valid = submit(boxes, scores, torch.zeros(2, dtype=torch.int64))
+    check_boxes("abc", valid)
     with pytest.raises(ValueError, match=f"sample abc, box 1: .*{message}"):
-        check_boxes("abc", [good[0], good[1] | change])
+        check_boxes("abc", [valid[0], valid[1] | change])
 
 
 def test_check_boxes_count_and_fields():
     boxes, scores, labels = some_boxes(1)
-    (good,) = submit(boxes, scores, labels)
+    (box,) = submit(boxes, scores, labels)
     with pytest.raises(ValueError, match="sample abc has 501 boxes"):
-        check_boxes("abc", [good] * 501)
-    del good["velocity"]
+        check_boxes("abc", [box] * 501)
+    del box["velocity"]
     with pytest.raises(ValueError, match=r"it lacks \['velocity'\]"):
-        check_boxes("abc", [good])
+        check_boxes("abc", [box])
 
 
 def test_attribute_rules():
@@ -172,7 +174,7 @@ def test_attribute_rules():
         attribute_of("tram", 1.0)
 
 
-def test_file_there_and_back(tmp_path):
+def test_file_round_trip(tmp_path):
     boxes, scores, labels = some_boxes(3)
     results = {"abc": submit(boxes, scores, labels), "def": []}
     path = tmp_path / "deep" / "results.json"
@@ -181,16 +183,13 @@ def test_file_there_and_back(tmp_path):
     meta = json.loads(path.read_text())["meta"]
     assert meta.pop("use_camera") is True
     assert set(meta.values()) == {False} and len(meta) == 4
-
-
-def test_read_submission_refuses_other_files(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps({"mean_ap": 0.1}))
     with pytest.raises(ValueError, match="metrics.json is not a nuScenes submission"):
         read_submission(path)
 
 
-def test_boxes_turn_with_a_tilted_pose():
+def test_rotation_with_a_tilted_pose():
     boxes, scores, labels = some_boxes(20)
     tilted = Quaternion(matrix=POSE[:3, :3].numpy(), rtol=1e-6, atol=1e-6)
     by_score = scores.argsort(descending=True)
@@ -200,7 +199,7 @@ def test_boxes_turn_with_a_tilted_pose():
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_submissions_are_written_as_json_writes_them(tmp_path, count):
+def test_submissions_are_written_as_by_the_json_module(tmp_path, count):
     box = {"translation": [1e-7, 0.1 + 0.2, -3], "detection_name": "car", "attribute_name": ""}
     results = {f'token "{i}"': [box] * i for i in range(count)}
     write_submission(results, tmp_path / "results.json")
@@ -208,7 +207,7 @@ def test_submissions_are_written_as_json_writes_them(tmp_path, count):
     assert (tmp_path / "results.json").read_text() == expected
 
 
-def test_writing_is_all_or_nothing(tmp_path):
+def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "results.json"
     write_json({"a": 1}, path)
     with pytest.raises(TypeError):

@@ -32,7 +32,7 @@ def bevdet_shapes():
     return shapes
 
 
-def made_up_weights(shapes):
+def fake_weights(shapes):
     """A tensor for every name, each of a value of its own."""
     return {name: torch.full(shape, 0.01 * i) for i, (name, shape) in enumerate(shapes.items())}
 

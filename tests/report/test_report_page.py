@@ -23,7 +23,7 @@ from fsdbev.report.page import (
     Section,
     Table,
     jpeg_address,
-    render,
+    render_page,
 )
 
 EVIL = "<script>alert('x')</script>\" onload=\"y&z"
@@ -85,7 +85,7 @@ def page(charts):
         Section("one", EVIL, [EVIL], [table, *(Chart(svg, EVIL) for svg in charts)]),
         Section("two", "Two", [], [Cards(EVIL, [Card(EVIL, EVIL, [EVIL], picture)])]),
     ]
-    return render(Page(EVIL, [Fact(EVIL, EVIL)], [Headline(EVIL, EVIL, EVIL, True)], sections))
+    return render_page(Page(EVIL, [Fact(EVIL, EVIL)], [Headline(EVIL, EVIL, EVIL, True)], sections))
 
 
 def test_every_element_is_closed_and_every_section_is_in_the_contents(page):

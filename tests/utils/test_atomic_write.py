@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from fsdbev.utils.atomic_write import atomic_folder, atomic_write, leftovers
+from fsdbev.utils.atomic_write import atomic_folder, atomic_write, unfinished_paths
 
 
 @pytest.fixture
@@ -78,9 +78,9 @@ def test_two_writers_of_one_file_do_not_meet(path):
     with atomic_write(path) as first, atomic_write(path) as second:
         first.write(b"first")
         second.write(b"second")
-        assert len(leftovers(path.parent, "file")) == 2
-        assert not leftovers(path.parent, "other")
-    assert path.read_bytes() == b"first" and not leftovers(path.parent, "*")
+        assert len(unfinished_paths(path.parent, "file")) == 2
+        assert not unfinished_paths(path.parent, "other")
+    assert path.read_bytes() == b"first" and not unfinished_paths(path.parent, "*")
 
 
 def test_folder_is_made_and_rights_are_the_usual(tmp_path):
@@ -112,7 +112,9 @@ def test_failed_folder_leaves_the_old_one_and_no_other(tmp_path):
     (tmp_path / "folder" / "old").mkdir(parents=True)
     with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "folder") as folder:
         (folder / "new").write_bytes(b"new")
-        assert leftovers(tmp_path, "folder") == [folder] and not leftovers(tmp_path, "fol")
+        assert unfinished_paths(tmp_path, "folder") == [folder] and not unfinished_paths(
+            tmp_path, "fol"
+        )
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["old"]
 

@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import drawing.py."""
+"""Import path of this folder's ``drawing.py``."""
 
 import pathlib
 import sys

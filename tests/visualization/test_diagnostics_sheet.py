@@ -1,3 +1,5 @@
+"""The diagnostics sheet: sizes, colours and places of its maps."""
+
 from dataclasses import replace
 
 import matplotlib
@@ -20,7 +22,7 @@ def camera(**maps):
 def diagnostics(*cameras, **changes):
     boxes = Boxes3D(torch.tensor([[10.0, 5, 0, 4, 2, 2, 0, 3, 0]]))
     labels = torch.zeros(1, dtype=torch.int64)
-    made = Diagnostics(
+    default = Diagnostics(
         title="scene",
         cameras=list(cameras) or [camera()],
         grid=BEVGrid(x_range=(-20, 20), y_range=(-20, 20), cell=2.0),
@@ -31,11 +33,11 @@ def diagnostics(*cameras, **changes):
         teacher_bev=np.zeros((20, 20)),
         heatmap=np.full((20, 20), 0.01),
     )
-    return replace(made, **changes)
+    return replace(default, **changes)
 
 
 def changed(first, second):
-    """Rows and columns of the pixels that differ, as shares of the picture."""
+    """Returns rows and columns of the pixels that differ, as fractions of the image size."""
     assert first.shape == second.shape
     different = np.abs(first.astype(int) - second).max(axis=-1) > 30
     rows, columns = np.nonzero(different)
@@ -43,46 +45,46 @@ def changed(first, second):
 
 
 @pytest.fixture(scope="module")
-def whole():
+def sheet():
     return diagnostics_sheet(diagnostics())
 
 
-def test_size_depends_on_what_is_told_alone(whole):
-    assert whole.dtype == np.uint8 and whole.shape[1:] == (1980, 3)
+def test_size_depends_on_the_available_maps_only(sheet):
+    assert sheet.dtype == np.uint8 and sheet.shape[1:] == (1980, 3)
     nothing = LabelledBoxes(Boxes3D(torch.zeros(0, 9)), torch.zeros(0, dtype=torch.int64))
     other = diagnostics_sheet(diagnostics(camera(depth=30.0), detections=nothing, truth=None))
-    assert other.shape == whole.shape
-    assert diagnostics_sheet(diagnostics(camera(), camera())).shape[0] > whole.shape[0]
-    untold = diagnostics_sheet(diagnostics(camera(foreground=None), teacher_bev=None))
-    assert untold.shape[1] == 1980, "fewer columns, the same width"
+    assert other.shape == sheet.shape
+    assert diagnostics_sheet(diagnostics(camera(), camera())).shape[0] > sheet.shape[0]
+    fewer = diagnostics_sheet(diagnostics(camera(foreground=None), teacher_bev=None))
+    assert fewer.shape[1] == 1980, "fewer columns, the same width"
 
 
-def test_depth_has_its_color_at_its_place(whole):
+def test_color_and_position_of_depth(sheet):
     depth = np.full((4, 8), 5.0)
     depth[:, 4:] = 55.0
     step = diagnostics_sheet(diagnostics(camera(depth=depth)))
-    rows, columns = changed(whole, step)
+    rows, columns = changed(sheet, step)
     assert 0.375 - 0.01 < columns.min() < columns.max() < 0.5 + 0.01, "right half of column 2"
-    spot = step[round(whole.shape[0] * np.median(rows)), round(1980 * 0.44)] / 255
+    spot = step[round(sheet.shape[0] * np.median(rows)), round(1980 * 0.44)] / 255
     expected = np.array(matplotlib.colormaps["viridis_r"](55 / 60)[:3])
     assert np.abs(spot - (0.75 * expected + 0.25 * 0.55 * 90 / 255)).max() < 0.03
 
 
-def test_heat_lets_the_picture_through_where_there_is_none(whole):
+def test_heat_maps_are_transparent_at_zero(sheet):
     heat = np.zeros((4, 8))
     heat[:2] = 1.0
     rows, columns = changed(
-        whole, diagnostics_sheet(diagnostics(camera(foreground=heat, attention=heat)))
+        sheet, diagnostics_sheet(diagnostics(camera(foreground=heat, attention=heat)))
     )
     for first in (0.5, 0.75):
         panel = (columns > first) & (columns < first + 0.25)
         in_map = panel & (columns > first + 0.005) & (columns < first + 0.24) & (rows > 0.09)
         assert in_map.sum() > 0.9 * panel.sum() > 0
-        assert np.ptp(rows[in_map]) < 0.7 * 0.25 * 1980 / 2 / whole.shape[0], "the upper half"
+        assert np.ptp(rows[in_map]) < 0.7 * 0.25 * 1980 / 2 / sheet.shape[0], "the upper half"
 
 
-def test_maps_from_above_have_forward_up_and_left_left():
-    """The cell at x = 15, y = 5 lies above its panel's middle and a little to the left."""
+def test_bev_maps_have_forward_up_and_left_left():
+    """The cell at x = 15, y = 5 is above its panel's centre and a little to the left."""
     spot = np.zeros((20, 20))
     spot[12, 17] = 1.0
     names = ("student_bev", "teacher_bev", "heatmap")  # from left to right

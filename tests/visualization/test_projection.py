@@ -1,3 +1,5 @@
+"""Projection of boxes onto images, cut at the near plane and at the border."""
+
 import math
 
 import numpy as np
@@ -41,7 +43,7 @@ def test_front_face_is_where_the_box_heads():
 
 def test_unproject_undoes_project():
     points = np.array([[1.0, -2, 4], [0, 0, 1], [-3, 5, 30]])
-    # Calibration with a turned and scaled image, and labels 0.8 times as deep.
+    # Calibration with a rotated and scaled image, and labels of 0.8 times the depth.
     image2network = 0.8 * np.array([[0.5, 0.1, 7], [-0.1, 0.5, -3], [0, 0, 1]])
     calibration = image2network @ INTRINSICS
     uv = project(points, calibration)
@@ -89,27 +91,27 @@ def test_cut_at_border():
     np.testing.assert_allclose(cut[4], [[0, 10], [10, 0]])
 
 
-def test_box_ahead_projects_where_it_should():
+def test_projection_of_a_box_ahead():
     """A 2 m cube 10 m ahead: its near face spans 2/9 of the focal length."""
     corners = camera_corners([10, 0, 0, 2, 2, 2, 0, 0, 0])
     segments, owner, front = box_edges_on_image(corners, INTRINSICS, 100, 80, 0.1)
     assert len(segments) == 12 and set(owner) == {0} and front.sum() == 4
     np.testing.assert_allclose(segments.min(axis=(0, 1)), [50 - 100 / 9, 40 - 100 / 9])
     np.testing.assert_allclose(segments.max(axis=(0, 1)), [50 + 100 / 9, 40 + 100 / 9])
-    # It drives away, so the face that heads forward is the far one.
+    # It heads away from the camera, so its front face is the far one.
     np.testing.assert_allclose(segments[front].max(axis=(0, 1)), [50 + 100 / 11, 40 + 100 / 11])
     face = front_face_on_image(corners[0], INTRINSICS, 100, 80, 0.1)
     np.testing.assert_allclose(face.max(axis=0), [50 + 100 / 11, 40 + 100 / 11])
 
 
 def test_box_around_the_camera_stays_on_the_image():
-    """Passing cars reach behind the camera: everything drawn lies in front and inside."""
+    """Of boxes that extend behind the camera, the part in front and in the image is drawn."""
     corners = camera_corners([0, 2, 0, 8, 2, 2, 0, 0, 0], [-10, 0, 0, 2, 2, 2, 0, 0, 0])
     segments, owner, _ = box_edges_on_image(corners, INTRINSICS, 100, 80, 0.1)
     assert set(owner) == {0}
     assert np.isfinite(segments).all()
     assert (segments >= -1e-9).all() and (segments <= np.array([100, 80]) + 1e-9).all()
-    # It stands to the left, so only the left half is touched.
+    # The box is on the left, so it is drawn in the left half only.
     assert segments[..., 0].max() <= 50
     assert front_face_on_image(corners[1], INTRINSICS, 100, 80, 0.1) is None
 
@@ -122,7 +124,7 @@ def test_front_face_cut_at_the_border():
 
 
 def test_front_face_across_the_near_plane():
-    """A wall that starts beside the camera and runs ahead is drawn up to the near plane."""
+    """A wall from next to the camera to ahead of it is drawn from the near plane on."""
     wall = camera_corners([2.0, -1.0, 0, 6, 6, 1, math.pi / 2, 0, 0])[0]
     assert (wall[FRONT_FACE][:, 2] < 0).sum() == 2
     face = front_face_on_image(wall, INTRINSICS, 100, 80, 0.1)

@@ -1,3 +1,5 @@
+"""The sheet of training targets: label points, heatmaps, boxes, stored and augmented."""
+
 from dataclasses import replace
 
 import drawing
@@ -38,7 +40,7 @@ CAM2EGO = make_transform(torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]], dty
 WIDTH, HEIGHT = 320, 160
 INTRINSICS = np.array([[200.0, 0, WIDTH / 2], [0, 200, HEIGHT / 2], [0, 0, 1]])
 CAR, PEDESTRIAN, CONE, BACKGROUND = 0, 8, 9, -1
-#: Box centres are where the labels are: x, y, z, l, w, h, yaw, vx, vy. Nothing hit the last.
+#: Box centres are at the labels: x, y, z, l, w, h, yaw, vx, vy. The last has no LiDAR points.
 BOXES = np.array(
     [[15, 2, 0, 4, 2, 1.6, 0.3, 1, 0], [12, -3, 0, 1, 1, 2, 0, 0, 0], [20, -6, 0, 1, 1, 1, 0, 0, 0]]
 )
@@ -46,7 +48,7 @@ CLASSES = np.array([CAR, PEDESTRIAN, CONE])
 
 
 def pixels_and_depth(points):
-    """(P, 3) of key ego in the camera that looks forward from there: u, v, depth."""
+    """Projects (P, 3) key ego points to u, v, depth of a forward-facing camera at its origin."""
     forward, left, up = np.asarray(points, np.float64).T
     return INTRINSICS[0, 2] - 200 * left / forward, INTRINSICS[1, 2] - 200 * up / forward, forward
 
@@ -56,7 +58,7 @@ def pixel_points(points, class_ids):
     return PixelPoints(u, v, depth, np.array(class_ids, np.int8))
 
 
-#: A background point and one at each box's centre.
+#: A background point and one point at the centre of each box.
 LABELS = PointLabels(
     sweep=pixel_points([[30, 10, 4], BOXES[0, :3]], [BACKGROUND, CAR]),
     combined=pixel_points(BOXES[1:2, :3], [PEDESTRIAN]),
@@ -67,7 +69,7 @@ LABELS = PointLabels(
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """One sample of two cameras, both at key ego; the second looks backward and has no labels."""
+    """One sample with two cameras at key ego; the second faces backward and has no labels."""
     folder = tmp_path_factory.mktemp("targets")
     Image.new("RGB", (WIDTH, HEIGHT), (120, 60, 0)).save(folder / "image.png")
     backward = make_transform(rotation_z(torch.tensor(np.pi, dtype=torch.float64))) @ CAM2EGO
@@ -102,7 +104,7 @@ def dataset(tmp_path_factory):
 
 
 def make_mapper(strength=1.0, **changes):
-    """Augmentation of this strength; 0 leaves the sample as it is."""
+    """Returns a mapper with augmentation of this strength; 0 disables it."""
     options = {
         "image_aug": ImageAugmentation(
             image_size=(HEIGHT, WIDTH),
@@ -123,7 +125,7 @@ def make_mapper(strength=1.0, **changes):
 
 
 def axes(scale=1):
-    """Axes of an image of the data set, in its pixels."""
+    """Returns the axes of an image of the data set, in its pixels."""
     ax = drawing.axes(WIDTH, HEIGHT, scale)
     ax.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
     ax.set_axis_off()
@@ -137,7 +139,7 @@ def points_at(uv, class_ids, groups, depth=None):
     return LabelPoints(uv, depth, np.array(class_ids), groups)
 
 
-def test_each_group_has_its_mark_at_its_pixel():
+def test_markers_of_the_groups():
     points = points_at(
         [[50, 40], [100, 40], [150, 40], [200, 40]], [CAR, PEDESTRIAN, CONE, CAR], GROUPS
     )
@@ -148,14 +150,14 @@ def test_each_group_has_its_mark_at_its_pixel():
         middle = picture[159:161, 4 * column - 1 : 4 * column + 1]
         assert np.abs(middle - rgb(CLASS_COLORS[name])).max(axis=-1).min() < 40
     ring = picture[154:166, 394:406]
-    assert ring[5:7, 5:7].min() > 200, "a ring is empty in its middle"
+    assert ring[5:7, 5:7].min() > 200, "the ring is empty inside"
     assert np.abs(ring - rgb(CLASS_COLORS["pedestrian"])).max(axis=-1).min() < 90
     windows = [picture[140:180, 4 * u - 20 : 4 * u + 20] for u in (50, 150, 200)]
     sizes = [(window < 200).any(axis=-1).sum() for window in windows]
     assert 0 < 4 * sizes[0] < min(sizes[1:]), f"pseudo points are larger than the sweep's: {sizes}"
 
 
-def test_foreground_lies_over_background():
+def test_foreground_is_drawn_over_background():
     points = points_at([[50, 40]] * 2, [CAR, BACKGROUND], ["sweep"] * 2)
     ax = axes(scale=4)
     draw_points(ax, points.uv, points, class_colors(points, tuple(CLASS_COLORS)))
@@ -198,7 +200,7 @@ def test_heatmap_colors_its_cells_and_outlines_boxes():
     assert picture[120, 220].max() < 10
 
 
-def test_stored_labels_are_as_in_the_file(dataset):
+def test_stored_labels_equal_the_file(dataset):
     sample = stored_sample(dataset, 0, make_mapper())
     front, back = sample.views
     points = front.points
@@ -219,7 +221,7 @@ def test_stored_labels_are_as_in_the_file(dataset):
     assert "sample" in sample.title and "as stored" in sample.title
 
 
-def test_strategies_that_are_off_give_no_points(dataset):
+def test_disabled_strategies_give_no_points(dataset):
     mapper = make_mapper(frame_combination=False)
     points = stored_sample(dataset, 0, mapper).views[0].points
     names = ["sweep", "sweep", "pseudo", "pseudo_uncombined"]
@@ -247,29 +249,29 @@ def test_without_augmentation_both_views_are_the_same(dataset):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_augmented_labels_stay_in_their_boxes(dataset, seed):
-    """Each label was at its object's centre, and is again; heatmaps and outlines follow."""
+    """Labels at the objects' centres stay there; heatmaps and outlines are at the same place."""
     sample = augmented_sample(dataset, 0, make_mapper(), seed)
     front = sample.views[0]
-    places = torch.from_numpy(front.points_in_keyego()).float()
+    positions = torch.from_numpy(front.points_in_keyego()).float()
     boxes = torch.cat([sample.boxes.boxes.tensor, sample.pointless.boxes.tensor])
     for class_id, box in zip(CLASSES, boxes, strict=True):
         at = np.flatnonzero(front.points.class_ids == class_id)
         assert len(at) == 1
-        assert torch.linalg.norm(places[at[0]] - box[:3]) < 0.15, "a pixel at 20 m is 0.1 m"
+        assert torch.linalg.norm(positions[at[0]] - box[:3]) < 0.15, "a pixel at 20 m is 0.1 m"
     for class_id, outline in zip(front.outline_labels, front.outlines, strict=True):
         u, v = front.points.uv[front.points.class_ids == class_id][0]
         assert front.heatmap[class_id, int(v / 4), int(u / 4)] > 0.5
         assert np.hypot(*(outline.mean(axis=0) - (u, v))) < 5
 
 
-def test_the_sheet_shows_points_boxes_and_legend(dataset):
+def test_the_sheet_has_points_boxes_and_legend(dataset):
     sample = stored_sample(dataset, 0, make_mapper())
     picture = target_sheet(sample).astype(int)
     assert picture.shape[1] == 1980 and picture.shape[2] == 3
     bare = replace(sample, views=[replace(v, points=v.points[:0]) for v in sample.views])
     without_points = target_sheet(bare).astype(int)
     assert without_points.shape == picture.shape
-    # The left column shows the pseudo point by depth, a third of the sheet further by class.
+    # The left column colours the pseudo point by depth, the next one by class.
     cell = (1980 - 4 * 7.5) / 3
     top = picture.shape[0] - 150 * (0.05 + 6.9 + 0.05) - 2 * (cell / 2 + 7.5)
     u, v, _ = pixels_and_depth(BOXES[2:, :3])
@@ -277,23 +279,20 @@ def test_the_sheet_shows_points_boxes_and_legend(dataset):
     for column, color in ((0, None), (1, CLASS_COLORS["traffic_cone"])):
         left = 7.5 + column * (cell + 7.5)
         middle = picture[row, round(left + u[0] / WIDTH * cell)]
-        shown = sample.views[0].points[3:]
-        expected = rgb(color) if color else 255 * depth_colors(shown)[0, :3]
+        point = sample.views[0].points[3:]
+        expected = rgb(color) if color else 255 * depth_colors(point)[0, :3]
         assert np.abs(middle - expected).max() < 40, column
     legend = picture[-1000:, 1075:]
     for name, color in CLASS_COLORS.items():
         assert (np.abs(legend - rgb(color)).max(axis=-1) < 8).sum() > 200, name
-    # The numbers differ where there are no points, the colours' places do not.
+    # Without points the legend has other counts.
     assert (legend != without_points[-1000:, 1075:]).any()
 
 
-def test_a_sheet_needs_a_camera(dataset):
+def test_errors(dataset, tmp_path):
     sample = stored_sample(dataset, 0, make_mapper())
     with pytest.raises(ValueError, match="at least one camera view"):
         target_sheet(replace(sample, views=[]))
-
-
-def test_refusals(dataset, tmp_path):
     with pytest.raises(ValueError, match="not be negative, got -1"):
         augmented_sample(dataset, 0, make_mapper(), -1)
     write_index(tmp_path / "test.arrow", [(dataset.index[0], Annotations.empty())])

@@ -1,4 +1,4 @@
-"""The picture of a training: what is drawn of which scalars."""
+"""Training curves: selection of scalars, smoothing, the image."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_terms_of_tasks_are_added_up():
     assert terms["xy"].values.tolist() == [11, 22, 30]
 
 
-def test_of_many_metrics_the_main_ones_are_drawn():
+def test_main_metrics_are_selected():
     names = ("nuscenes/AP_car", "nuscenes/NDS", "nuscenes/mAP", "lr")
     assert list(metrics_of({name: scalar(1) for name in names})) == ["mAP", "NDS"]
     assert list(metrics_of({f"toy/{i}": scalar(1) for i in range(9)})) == list("012345")
@@ -50,6 +50,6 @@ def test_smoothing_keeps_means_and_length():
         {f"loss_{i}": scalar(1.0, 1.0) for i in range(25)},
     ],
 )
-def test_any_scalars_give_a_picture(scalars):
+def test_any_scalars_can_be_drawn(scalars):
     picture = training_curves(scalars, "a training")
     assert picture.dtype == np.uint8 and picture.shape == (1140, 1950, 3)

@@ -1,3 +1,5 @@
+"""Boxes on images and in BEV, labels, layout of the mosaic, colours."""
+
 import itertools
 from dataclasses import replace
 
@@ -48,7 +50,7 @@ def overlaps(ax):
 
 
 def on_image(boxes, *, style=TRUTH_ALONE, scale=2, camera=None):
-    """Draws boxes on a camera's image; returns the axes and how many were drawn."""
+    """Draws boxes on a camera's image; returns the axes and the number of boxes drawn."""
     ax, camera = axes(scale=scale), camera or view()
     placer = draw_image(ax, camera)
     drawn = draw_boxes_on_image(
@@ -58,15 +60,15 @@ def on_image(boxes, *, style=TRUTH_ALONE, scale=2, camera=None):
 
 
 def from_above(boxes, size=200):
-    """Draws boxes on a plane of 50 m to each side; returns the axes and how many were drawn."""
+    """Draws boxes in BEV, 50 m to each side; returns the axes and the number of boxes drawn."""
     ax = axes(size, size)
     placer = draw_bev(ax, reach=50.0)
     drawn = draw_boxes_on_bev(ax, boxes, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
     return ax, drawn
 
 
-def test_box_lies_on_its_pixels():
-    """A 2 m cube 10 m ahead: its near face is 2 * 200 / 9 px wide, around the middle."""
+def test_pixels_of_a_box():
+    """A 2 m cube 10 m ahead: its near face is 2 * 200 / 9 px wide, in the centre."""
     ax, drawn = on_image(boxes([10.0, 0, 0, 2, 2, 2, 0, 0, 0]))
     assert drawn == 1
     picture = pixels(ax)
@@ -78,29 +80,26 @@ def test_box_lies_on_its_pixels():
 
 
 def test_heading_face_is_filled():
-    """Towards the camera the near face is filled, away from it only the far one."""
+    """If the box heads to the camera the near face is filled, otherwise the far one."""
     shares = []
     for yaw in (0.0, np.pi):
         ax, _ = on_image(boxes([10.0, 0, 0, 2, 2, 2, yaw, 0, 0]), style=PREDICTION)
-        # Between the two faces' left edges, at half height: near face only.
+        # Between the left edges of the two faces, at half height: in the near face only.
         shares.append(pixels(ax)[100, 2 * 80 - 1].sum())
     assert shares[0] < 30 < shares[1]
 
 
-def test_boxes_out_of_sight_are_not_drawn():
+def test_boxes_outside_of_the_image_are_not_drawn():
     ax, drawn = on_image(boxes([-10.0, 0, 0, 2, 2, 2, 0, 0, 0], [10.0, 30, 0, 2, 2, 2, 0, 0, 0]))
     assert drawn == 0
     assert count_color(pixels(ax), CLASS_COLORS["car"]) == 0
     assert [text.get_text() for text in ax.texts] == ["CAM FRONT"]
-
-
-def test_a_box_around_the_camera_does_not_break_the_picture():
     ax, drawn = on_image(boxes([0.0, 1.5, 0, 8, 2, 2, 0.1, 0, 0], labels=[3]))
-    assert drawn == 1
+    assert drawn == 1, "a box around the camera"
     assert count_color(pixels(ax), CLASS_COLORS["bus"]) > 50
 
 
-def test_labels_never_overlap_and_the_best_score_wins():
+def test_labels_never_overlap_and_those_with_the_best_scores_are_kept():
     rows = [[12.0, 0.1 * i, 0, 2, 2, 2, 0, 0, 0] for i in range(-8, 8)]
     scores = [0.3 + 0.01 * i for i in range(16)]
     crowd = boxes(*rows, labels=[i % 10 for i in range(16)], scores=scores)
@@ -114,18 +113,15 @@ def test_labels_never_overlap_and_the_best_score_wins():
         for text in ax.texts
         for point in text.get_window_extent(ax.figure.canvas.get_renderer()).get_points()
     )
-
-
-def test_far_boxes_carry_no_label():
     ax, _ = on_image(boxes([300.0, 0, 0, 2, 2, 2, 0, 0, 0]), scale=4)
-    assert [text.get_text() for text in ax.texts] == ["CAM FRONT"]
+    assert [text.get_text() for text in ax.texts] == ["CAM FRONT"], "no label on a tiny box"
 
 
 def test_forward_is_up_and_left_is_left():
     ax, drawn = from_above(
         boxes([20.0, 30.0, 0, 4, 2, 1.5, 0, 5.0, 0], [80.0, 0, 0, 4, 2, 1.5, 0, 0, 0])
     )
-    assert drawn == 1, "the second lies outside"
+    assert drawn == 1, "the second is outside"
     picture = pixels(ax)
     color = rgb(CLASS_COLORS["car"])
     rows, columns = np.nonzero(np.abs(picture - color).max(axis=-1) <= 40)
@@ -133,7 +129,7 @@ def test_forward_is_up_and_left_is_left():
     forward = 50 - np.median(rows) / 400 * 100
     assert right == pytest.approx(-30, abs=1.5)
     assert forward == pytest.approx(22, abs=2.5)
-    # The velocity arrow reaches a second ahead of the centre, beyond the box's front at 22 m.
+    # The velocity arrow ends one second ahead of the centre, beyond the box's front at 22 m.
     assert 50 - rows.min() / 400 * 100 == pytest.approx(25, abs=1)
 
 
@@ -156,9 +152,9 @@ def test_bev_labels_do_not_hide_boxes():
         assert not any(area.contains(*center) for center in centers)
 
 
-def test_velocity_arrow_in_the_image_goes_where_the_object_goes():
-    """A cube 10 m ahead that moves 2 m/s to the left: its arrow on the ground ends at the column of
-    its place a second later."""
+def test_velocity_arrow_in_the_image():
+    """A cube 10 m ahead moves to the left at 2 m/s: its arrow on the ground ends at the column of
+    its position one second later."""
     still = [10.0, 0, -0.5, 0.2, 0.2, 0.2, 0, 0, 0]
     moving = [*still[:7], 0.0, 2.0]
     style = replace(TRUTH_ALONE, labelled=False)
@@ -168,27 +164,27 @@ def test_velocity_arrow_in_the_image_goes_where_the_object_goes():
     assert np.median(changed[0]) / 2 == pytest.approx(50 + 200 * 0.6 / 10, abs=2)
 
 
-def test_near_boxes_lie_over_far_ones():
-    """Both cubes have edges in column 100 + 20; whichever comes first, the near one's shows."""
+def test_near_boxes_are_drawn_over_far_ones():
+    """Both cubes have edges in column 100 + 20; in any order, the near one's are visible."""
     near, far = [10.0, -1.0, 0, 0.01, 0.01, 2, 0, 0, 0], [20.0, -2.0, 0, 0.01, 0.01, 4, 0, 0, 0]
     style = replace(TRUTH_ALONE, fill=0, labelled=False)
     for rows, labels in (([near, far], [0, 6]), ([far, near], [6, 0])):
         picture = pixels(on_image(boxes(*rows, labels=labels), style=style)[0])
-        shown = [count_color(picture, CLASS_COLORS[name]) for name in ("car", "motorcycle")]
-        assert shown[0] > 5 * shown[1] and shown[0] > 20
+        counts = [count_color(picture, CLASS_COLORS[name]) for name in ("car", "motorcycle")]
+        assert counts[0] > 5 * counts[1] and counts[0] > 20
 
 
-def test_what_cameras_see_is_lighter_from_above():
+def test_fields_of_view_are_lighter_in_bev():
     ax = axes(200, 200)
     draw_bev(ax, reach=50.0, views=[view()])
     picture = pixels(ax).sum(axis=-1)
     ahead, behind = picture[60, 190], picture[340, 190]
-    aside = picture[190, 390]  # the camera sees 100 / 200 to either side
+    aside = picture[190, 390]  # the field of view is 100 / 200 to either side
     assert ahead > behind + 15 and behind == aside
     assert "CAM FRONT" in [text.get_text() for text in ax.texts]
 
 
-def test_trails_are_drawn_where_they_were():
+def test_trails():
     ax = axes(200, 200)
     draw_bev(ax, reach=50.0)
     before = pixels(ax)
@@ -210,7 +206,7 @@ def test_layout_uses_the_page(aspects, rows):
         assert left > 0 and left + width <= layout.bev[0]
         assert bottom > 0 and bottom + height < layout.height
     for (a, b, c, d), (e, f, g, h) in itertools.combinations([*layout.cameras, layout.bev], 2):
-        assert a + c <= e or e + g <= a or b + d <= f or f + h <= b, "pictures overlap"
+        assert a + c <= e or e + g <= a or b + d <= f or f + h <= b, "images overlap"
 
 
 @pytest.mark.parametrize("cameras", [1, 6])
@@ -230,18 +226,15 @@ def test_mosaic_of_any_rig(cameras):
 
     assert more(both, CLASS_COLORS["trailer"]) > 100
     assert more(both, TRUTH_COLOR) > 50
-    assert more(both, CLASS_COLORS["motorcycle"]) < 20, "beside predictions, truth is white"
-    alone = mosaic(views, truth=truth)
-    assert more(alone, CLASS_COLORS["motorcycle"]) > 100
+    assert more(both, CLASS_COLORS["motorcycle"]) < 20, "with predictions, ground truth is white"
+    only_truth = mosaic(views, truth=truth)
+    assert more(only_truth, CLASS_COLORS["motorcycle"]) > 100
 
 
-def test_mosaic_without_boxes():
+def test_mosaic_without_boxes_and_errors():
     no_labels = torch.zeros(0, dtype=torch.int64)
     none = LabelledBoxes(Boxes3D(torch.zeros(0, 9)), no_labels, torch.zeros(0))
     assert mosaic([view()], truth=none, predictions=none).ndim == 3
-
-
-def test_errors():
     with pytest.raises(ValueError, match="at least one camera"):
         mosaic([])
     with pytest.raises(ValueError, match=r"CAM: image must be \(H, W, 3\), got \(4, 4\)"):
@@ -262,8 +255,8 @@ def test_threshold_and_priority():
     assert TRUTH.order < PREDICTION.order
 
 
-# Machado, Oliveira, Fernandes 2009, severity 1: linear RGB -> what is seen.
-SIGHTS = {
+#: Simulated colour vision, linear RGB to linear RGB: Machado, Oliveira, Fernandes 2009, severity 1.
+VISIONS = {
     "normal": np.eye(3),
     "deuteranopia": np.array(
         [
@@ -282,32 +275,32 @@ SIGHTS = {
 }
 
 
-def lab(color, sight):
-    """sRGB -> CIELAB (D65) as the eye with this sight has it."""
+def lab(color, vision):
+    """Converts sRGB to CIELAB (D65) under a colour vision."""
     srgb = np.array(to_rgb(color))
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array(
         [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
     )
-    xyz = to_xyz @ np.clip(sight @ linear, 0, 1) / np.array([0.9505, 1.0, 1.089])
+    xyz = to_xyz @ np.clip(vision @ linear, 0, 1) / np.array([0.9505, 1.0, 1.089])
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
 @pytest.mark.parametrize(
-    ("sight", "least"), [("normal", 40), ("deuteranopia", 20), ("protanopia", 20)]
+    ("vision", "least"), [("normal", 40), ("deuteranopia", 20), ("protanopia", 20)]
 )
-def test_colors_stay_apart(sight, least):
+def test_class_colors_can_be_distinguished(vision, least):
     assert tuple(CLASS_COLORS) == CLASS_NAMES
-    seen = [lab(color, SIGHTS[sight]) for color in (*CLASS_COLORS.values(), TRUTH_COLOR)]
-    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) >= least
+    colors = [lab(color, VISIONS[vision]) for color in (*CLASS_COLORS.values(), TRUTH_COLOR)]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(colors, 2)) >= least
 
 
-@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("vision", VISIONS)
 @pytest.mark.parametrize("colors", [DEPTH_COLORS, HEAT_COLORS], ids=["depth", "heat"])
-def test_maps_read_by_lightness_alone(colors, sight):
-    """Steps of a tenth differ, all in one direction, whatever colours an eye tells apart."""
-    lightness = [lab(colors(value)[:3], SIGHTS[sight])[0] for value in np.linspace(0, 1, 11)]
+def test_color_maps_are_monotonic_in_lightness(colors, vision):
+    """So that they can be read with any colour vision."""
+    lightness = [lab(colors(value)[:3], VISIONS[vision])[0] for value in np.linspace(0, 1, 11)]
     steps = np.diff(lightness)
     assert abs(np.sign(steps).sum()) == len(steps) and np.abs(steps).min() > 3
 
@@ -317,8 +310,7 @@ def test_colors_of_other_classes():
     assert len(colors_of([f"class {i}" for i in range(25)])) == 25
 
 
-def test_camera_moves_the_boxes():
-    """A camera that looks back sees what is behind."""
+def test_boxes_in_a_backward_facing_camera():
     turn = make_transform(torch.diag(torch.tensor([-1.0, -1.0, 1.0])))
     back = CameraView("CAM_BACK", np.zeros((100, 200, 3), np.uint8), turn @ CAM2EGO, INTRINSICS)
     assert torch.equal(invert(turn), turn)

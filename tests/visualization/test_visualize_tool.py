@@ -1,3 +1,5 @@
+"""tools/visualize.py: its modes, the selection of samples, errors."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.data.labels.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
 from fsdbev.evaluation import boxes_to_submission, write_submission
-from fsdbev.modeling.build import build_model
+from fsdbev.modeling.model_builder import build_model
 from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform, rotation_z, transform_points
 from fsdbev.visualization import (
     camera_views,
@@ -70,7 +72,7 @@ def index(root):
 
 @pytest.fixture
 def results(root, index, tmp_path):
-    """Submission of all samples but the second: the true boxes, scoring 0.9 and 0.1."""
+    """Submission of all samples except the second: the true boxes with scores 0.9 and 0.1."""
     path = tmp_path / "results.json"
     boxes = {
         index[row].sample_token: boxes_to_submission(
@@ -103,7 +105,7 @@ def test_rows_of(index):
 
 
 def test_camera_views(index, root):
-    """The second camera is the reference: its ego pose is key ego; the first stands 0.5 m back."""
+    """The second camera is the reference, its ego pose key ego; the first is 0.5 m behind."""
     first, second = camera_views(index[2], root)
     assert (first.name, second.name) == ("CAM_A", "CAM_B")
     assert first.image.shape == (90, 160, 3) and first.image[0, 0].tolist() == [40, 0, 0]
@@ -140,10 +142,10 @@ def test_result_pictures(root, results, tmp_path, capsys):
 
 def test_predictions_are_the_submitted_boxes(index, results):
     submission = visualize.read_submission(results)
-    shown = visualize.predictions_of(index[2], submission, 0.2)
+    shown = visualize.sample_predictions(index[2], submission, 0.2)
     torch.testing.assert_close(shown.boxes.tensor, torch.tensor(BOXES[:1]), atol=1e-4, rtol=0)
     assert shown.labels.tolist() == [0]
-    assert len(visualize.predictions_of(index[2], submission, 0.05)) == 2
+    assert len(visualize.sample_predictions(index[2], submission, 0.05)) == 2
 
 
 def test_rows_of_a_scene(index):
@@ -152,22 +154,22 @@ def test_rows_of_a_scene(index):
         rows_of_scene(index, "scene-9")
 
 
-def test_trails_lead_to_where_things_are(index):
-    """The objects stand at the same place of key ego in every sample, so they go along with the
-    ego; that of row 2 stands 1 m farther and 0.3 rad more to the left than that of row 1."""
+def test_trails_end_at_the_objects(index):
+    """The objects have the same key ego position in every sample, so they move with the ego, which
+    moves by 1 m and turns by 0.3 rad to the left per row."""
     assert trails_of(index, 0) == []
     ego, *objects = trails_of(index, 2)
     turn = rotation_z(torch.tensor(-0.6, dtype=torch.float64))[:2, :2].numpy()
     np.testing.assert_allclose(ego, [turn @ (x, 0) for x in (-2, -1, 0)], atol=1e-9)
-    assert [len(way) for way in objects] == [3, 3]
-    np.testing.assert_allclose([way[-1] for way in objects], BOXES[:, :2], atol=1e-5)
+    assert [len(trail) for trail in objects] == [3, 3]
+    np.testing.assert_allclose([trail[-1] for trail in objects], BOXES[:, :2], atol=1e-5)
     assert len(trails_of(index, 3, samples=1)[0]) == 2
 
 
 def test_objects_without_identity_have_no_trail(root, tmp_path):
     annotations = Annotations.from_boxes(BOXES, np.array([0, 8]))
     write_index(tmp_path / "val.arrow", [(frame(i), annotations) for i in range(4)])
-    assert len(trails_of(FrameIndex(tmp_path / "val.arrow"), 3)) == 1, "the ego's"
+    assert len(trails_of(FrameIndex(tmp_path / "val.arrow"), 3)) == 1, "only the ego's"
 
 
 def test_scene_video(root, results, tmp_path, capsys):
@@ -184,7 +186,7 @@ def test_scene_video(root, results, tmp_path, capsys):
     assert np.abs(picture[:height, :width].astype(int) - frames[3]).mean() < 4
     path.unlink()
     with_results = [*arguments, "--scene", "scene-1", "--results", str(results)]
-    assert visualize.main(["scene", *with_results]) == 1, "the results have not all of its samples"
+    assert visualize.main(["scene", *with_results]) == 1, "the results lack one of its samples"
     assert "no sample sample1" in capsys.readouterr().err
     assert list(path.parent.iterdir()) == []
     assert visualize.main(["scene", *arguments, "--scene", "other"]) == 1
@@ -206,7 +208,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "configs" / "fsdbev_tiny_syntheti
 
 @pytest.fixture(scope="module")
 def prepared(root):
-    """Arguments of mode 'data' for a prepared split: samples 1 to 3 have point labels."""
+    """Arguments of mode "data" for a prepared split; samples 1 to 3 have point labels."""
     one = np.ones(1, np.float32)
     points = PixelPoints(80 * one, 45 * one, 10 * one, np.zeros(1, np.int8))
     labels = PointLabels(points, *[PixelPoints.empty()] * 3)
@@ -225,7 +227,7 @@ def test_data_pictures(prepared, tmp_path, capsys):
     assert [Path(line).name for line in capsys.readouterr().out.split()] == names[::-1]
     pictures = [np.asarray(Image.open(tmp_path / "o" / name)) for name in names]
     assert [picture.shape[1] for picture in pictures] == [1980, 1980]
-    # Cameras of 160 x 90 as stored, of 304 x 112 as the network gets them.
+    # Images are 160 x 90 as stored and 304 x 112 as input of the network.
     assert pictures[0].shape[0] < pictures[1].shape[0]
 
 
@@ -248,7 +250,7 @@ def test_data_errors(prepared, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def small(prepared, tmp_path_factory):
-    """Arguments of mode 'diagnostics' for a small model with weights."""
+    """Arguments of mode "diagnostics" for a small model with weights."""
     overrides = ["model.grid.cell=7.0", "model.depth_bins.step=4.0", "train.device=cpu"]
     overrides += ["dataloader.image_size=[32,64]"]
     weights = tmp_path_factory.mktemp("weights") / "model.pth"
@@ -265,7 +267,7 @@ def test_diagnostics_pictures(small, tmp_path, capsys):
     paths = capsys.readouterr().out.split()
     assert [Path(path).name for path in paths] == names
     shapes = [np.asarray(Image.open(path)).shape for path in paths]
-    # Without labels, sample 0 has no teacher, and larger views from above.
+    # Without labels, sample 0 has no teacher and larger BEV maps.
     assert shapes[0][0] > shapes[1][0] and shapes[0][1] == shapes[1][1] == 1980
 
 
@@ -275,7 +277,7 @@ def test_diagnostics_need_weights(prepared, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_labelled_sample_has_labels_where_all_frames_have_them(prepared):
+def test_a_sample_has_labels_if_all_its_frames_have_them(prepared):
     options = {name: value for name, value in [text.split("=") for text in prepared[2:]]}
     cfg = visualize.load_config(str(CONFIG), [f"{name}={value}" for name, value in options.items()])
     dataset = instantiate(cfg.dataloader.test.dataset)

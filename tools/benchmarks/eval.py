@@ -26,9 +26,9 @@ from nuscenes.eval.common.config import config_factory
 from nuscenes.eval.detection.evaluate import DetectionEval
 from oracles.tables import CATEGORIES, SPLIT, draw_submission, draw_tables, write_splits
 
-from fsdbev.evaluation.box_arrays import arrays_of_submission
+from fsdbev.evaluation.box_arrays import submission_arrays
 from fsdbev.evaluation.metrics import score
-from fsdbev.evaluation.scoring import DEVKIT_CONFIG, differences
+from fsdbev.evaluation.scoring import DEVKIT_CONFIG, summary_differences
 from fsdbev.evaluation.truth import read_truth
 
 from . import machine
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--samples", type=int, default=200, help="samples of the split (default: 200)")
     add("--boxes", type=int, default=200, help="predicted boxes per sample (default: 200)")
-    add("--objects", type=int, default=40, help="objects, most visible throughout (default: 40)")
+    add("--objects", type=int, default=40, help="objects, each in most samples (default: 40)")
     add("--repeat", type=int, default=3, help="rounds (default: 3)")
     add("--folder", help="folder for the files (default: a temporary folder)")
 
@@ -80,11 +80,11 @@ def make_sides(folder: Path, args: argparse.Namespace) -> dict[str, Side]:
     kept = read_truth(nusc, list(results), config)
 
     def truth_kept() -> dict[str, Any]:
-        return score(arrays_of_submission(results), kept, config).metrics.serialize()
+        return score(submission_arrays(results), kept, config).metrics.serialize()
 
     def truth_read() -> dict[str, Any]:
         truth = read_truth(nusc, list(results), config)
-        return score(arrays_of_submission(results), truth, config).metrics.serialize()
+        return score(submission_arrays(results), truth, config).metrics.serialize()
 
     def devkit() -> dict[str, Any]:
         with redirect_stderr(StringIO()):  # hides the progress bar
@@ -96,7 +96,7 @@ def make_sides(folder: Path, args: argparse.Namespace) -> dict[str, Side]:
 
 def summaries_differ(own: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """Returns the names of numbers that differ by more than the tolerance."""
-    return ", ".join(differences(own, other, TOLERANCE))
+    return ", ".join(summary_differences(own, other, TOLERANCE))
 
 
 def _row(name: str, side: Side, times: Mapping[str, float], samples: int) -> dict[str, Any]:

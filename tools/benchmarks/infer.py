@@ -27,8 +27,8 @@ from fsdbev.d2.structures import Instances
 from fsdbev.data.fake import fake_drive
 from fsdbev.export.comparison import compare_detections
 from fsdbev.inference.streaming import StreamingPredictor
-from fsdbev.modeling.build import build_model
 from fsdbev.modeling.center_head.decode import Candidates
+from fsdbev.modeling.model_builder import build_model
 from fsdbev.utils.flops import analyze
 
 from . import machine
@@ -132,8 +132,8 @@ def measure(
         shares.append(share_of_same_boxes(found[STREAM], found[ALL]))
         if shares[-1] < _MIN_EQUAL:
             raise ValueError(
-                f"sample {number}: only {100 * shares[-1]:.1f} % of the boxes are equal; nothing "
-                "was timed"
+                f"sample {number}: only {100 * shares[-1]:.1f} % of the boxes are equal; no "
+                "times are reported"
             )
         rates.append(machine.matrix_rate(torch.device(device), dtype or torch.float32))
     return max(rates), min(shares)

@@ -29,7 +29,7 @@ from fsdbev.engine.determinism import set_determinism
 from fsdbev.engine.ema import ModelEMA
 from fsdbev.engine.optim import build_optimizer
 from fsdbev.engine.train_step import TrainStep, autocast_dtype
-from fsdbev.modeling.build import build_model
+from fsdbev.modeling.model_builder import build_model
 
 from . import machine
 

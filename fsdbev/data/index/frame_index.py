@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fsdbev.data.io.arrow_file import REMEDY, FileFormat, read_table, write_table
 from fsdbev.structures import CLASS_NAMES
 
-from .columns import (
+from .index_columns import (
     ANNOTATION_NUMBERS,
     ANNOTATION_STRINGS,
     CAMERA_NUMBERS,

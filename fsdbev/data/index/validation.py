@@ -17,12 +17,12 @@ from fsdbev.structures import (
     CLASS_NAMES,
     INTRINSICS_RULE,
     MAX_IMAGE_SIDE,
-    are_intrinsics,
+    is_intrinsics,
     is_rigid,
     is_rotation,
 )
 
-from .columns import (
+from .index_columns import (
     ANNOTATION_NUMBERS,
     ANNOTATION_STRINGS,
     CAMERA_NUMBERS,
@@ -118,7 +118,7 @@ class _Check:
         for row in _first((reference < 0) | (reference >= cameras)):
             count = f"the rig has {cameras[row]} cameras"
             self._fail(row, f"reference_camera is {reference[row]}, but {count}")
-        for entry in _first(~are_intrinsics(_tensor(intrinsics)).numpy()):
+        for entry in _first(~is_intrinsics(_tensor(intrinsics)).numpy()):
             rule = f"calibration is not of a pinhole camera: {INTRINSICS_RULE}"
             self._fail_entry("intrinsics", entry, f"{rule}, got {intrinsics[entry].tolist()}")
 

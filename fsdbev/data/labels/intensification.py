@@ -38,7 +38,7 @@ ENOUGH_LIDAR_POINTS = 1000
 PSEUDO_VISIBILITY = (3, 4)
 
 
-def takes_combined_points(annotations: Annotations) -> NDArray[np.bool_]:
+def is_static_and_sparse(annotations: Annotations) -> NDArray[np.bool_]:
     """Returns the (M,) mask of static objects that frame combination adds points to."""
     static = np.array([name in STATIC_ATTRIBUTES for name in annotations.attributes], np.bool_)
     return static & (annotations.num_lidar_points < ENOUGH_LIDAR_POINTS)
@@ -65,7 +65,7 @@ def combine_frames(
     class_ids = np.concatenate([np.zeros(0, np.int8), *(p.class_ids[mask] for p, mask in chosen)])
     hits = points_in_boxes(positions, frame.key_ego2global, annotations)
     # nearest_box returns -1 for a point outside all boxes, which selects the appended False.
-    static = np.append(takes_combined_points(annotations), False)
+    static = np.append(is_static_and_sparse(annotations), False)
     keep = static[hits.nearest_box(len(positions))]
     return WorldPoints(positions[keep], class_ids[keep], hits.of_points(keep))
 

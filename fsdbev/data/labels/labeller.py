@@ -19,7 +19,7 @@ from fsdbev.structures import CLASS_NAMES
 
 from .intensification import combine_frames, pseudo_points
 from .point_labels import BACKGROUND, GROUPS, PointLabels
-from .sweeps import SeenPoints, WorldPoints, project, sweep_points
+from .sweeps import VisiblePoints, WorldPoints, project_points, sweep_points
 
 #: Steps after which ``LabelStatistics.without_points`` counts the objects without points.
 STAGES = ("sweep", "frame combination", "pseudo points")
@@ -115,7 +115,7 @@ class PointLabeller:
         sweep = self._sweep(row)
         neighbours = [self._sweep(n) for n in (frame.previous, frame.next) if n >= 0]
         combined = combine_frames(frame, annotations, neighbours)
-        in_sweep, in_combined = project(sweep, frame), project(combined, frame)
+        in_sweep, in_combined = project_points(sweep, frame), project_points(combined, frame)
         unlabelled = _without_points(sweep, in_sweep, len(annotations))
         still_unlabelled = unlabelled & _without_points(combined, in_combined, len(annotations))
         labels, has_pseudo = [], np.zeros(len(annotations), np.bool_)
@@ -151,7 +151,7 @@ def _lidarseg_classes(index: FrameIndex) -> list[int]:
 
 
 def _without_points(
-    points: WorldPoints, visible: list[SeenPoints], num_objects: int
+    points: WorldPoints, visible: list[VisiblePoints], num_objects: int
 ) -> NDArray[np.bool_]:
     """Returns the (M,) mask of objects whose boxes contain no point that is in a camera image."""
     index = np.concatenate([camera.index for camera in visible])

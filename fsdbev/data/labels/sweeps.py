@@ -84,7 +84,7 @@ class WorldPoints:
 
 
 @dataclass(frozen=True)
-class SeenPoints:
+class VisiblePoints:
     """Points in the image of one camera.
 
     Attributes:
@@ -268,7 +268,7 @@ def _floor_to_int16(x: NDArray) -> NDArray[np.int16]:
     return np.clip(np.floor(x), -32768, 32767).astype(np.int16)
 
 
-def project(points: WorldPoints, frame: Frame) -> list[SeenPoints]:
+def project_points(points: WorldPoints, frame: Frame) -> list[VisiblePoints]:
     """Projects points into all cameras, each at its own time.
 
     Args:
@@ -294,5 +294,5 @@ def project(points: WorldPoints, frame: Frame) -> list[SeenPoints]:
         u, v = uv[inside].astype(np.float32).T
         index = front[inside]
         pixels = PixelPoints(u, v, depth[inside].astype(np.float32), points.class_ids[index])
-        visible.append(SeenPoints(index, pixels))
+        visible.append(VisiblePoints(index, pixels))
     return visible

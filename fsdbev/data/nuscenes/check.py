@@ -17,7 +17,7 @@ from fsdbev.data.labels.point_labels import BACKGROUND, PixelPoints, label_path,
 from fsdbev.data.labels.sweeps import check_sweep_sizes, sweep_points
 from fsdbev.data.parallel import Progress, map_rows, no_progress
 from fsdbev.structures import CLASS_NAMES
-from fsdbev.utils.atomic_write import leftovers
+from fsdbev.utils.atomic_write import unfinished_paths
 
 from .index_builder import split_scenes
 from .output_folder import default_output, index_path, label_dir
@@ -110,7 +110,7 @@ def check_nuscenes(
     output = Path(output) if output else default_output(dataroot, version)
     scenes = split_scenes(dataroot, version, splits)
     expected = _ExpectedContent.read(dataroot, version)
-    unfinished = [*leftovers(output, "*"), *leftovers(label_dir(output), "*")]
+    unfinished = [*unfinished_paths(output, "*"), *unfinished_paths(label_dir(output), "*")]
     findings = [Finding("unfinished file", str(path)) for path in unfinished]
     summaries = []
     for split, names in scenes.items():

@@ -19,9 +19,9 @@ from nuscenes.utils.splits import create_splits_scenes
 from fsdbev.data.index.frame_index import write_index
 from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.data.parallel import Progress, no_progress
-from fsdbev.structures import HALVES_OF_TRAIN, OFFICIAL_SPLITS
+from fsdbev.structures import OFFICIAL_SPLITS, TRAIN_HALVES
 
-from .rows import LIDAR_CHANNEL, annotations_of, frame_of, lidarseg_classes
+from .rows import LIDAR_CHANNEL, lidarseg_classes, read_annotations, read_frame
 from .tables import (
     REMEDY,
     NuScenesTables,
@@ -92,7 +92,7 @@ def split_scenes(
         official = [
             name
             for name, ending in OFFICIAL_SPLITS.items()
-            if version.endswith(ending) and name not in HALVES_OF_TRAIN
+            if version.endswith(ending) and name not in TRAIN_HALVES
         ]
         candidates = [*official, *(name for name in known if name not in OFFICIAL_SPLITS)]
         splits = [name for name in candidates if present & known[name]]
@@ -277,8 +277,8 @@ def _rows(
         # The rows of a scene are consecutive and in the order of its chain.
         neighbours = (row - 1 if sample["prev"] else -1, row + 1 if sample["next"] else -1)
         with _naming_records(f"{nusc.folder}: sample {sample['token']}"):
-            frame = frame_of(
+            frame = read_frame(
                 nusc, scene, sample, channels=channels, reference=reference, neighbours=neighbours
             )
-            annotations = annotations_of(nusc, sample, frame.key_ego2global)
+            annotations = read_annotations(nusc, sample, frame.key_ego2global)
         yield frame, annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fsdbev.utils.atomic_write import leftovers
+from fsdbev.utils.atomic_write import unfinished_paths
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def exclusive_access(output: str | os.PathLike) -> Iterator[None]:
         logger.warning(text, output, error)
     try:
         for folder in (output, label_dir(output)):
-            for path in leftovers(folder, "*"):
+            for path in unfinished_paths(folder, "*"):
                 path.unlink(missing_ok=True)
                 logger.info("removed %s, an unfinished file of a killed run", path)
         yield

@@ -41,7 +41,7 @@ def lidarseg_classes(categories: Sequence[dict]) -> list[int]:
     return class_ids
 
 
-def frame_of(
+def read_frame(
     nusc: NuScenesTables,
     scene: dict,
     sample: dict,
@@ -157,7 +157,7 @@ def _lidarseg_path(nusc: NuScenesTables, lidar_token: str) -> str | None:
     return nusc.get("lidarseg", lidar_token)["filename"] if labelled else None
 
 
-def annotations_of(
+def read_annotations(
     nusc: NuScenesTables, sample: dict, key_ego2global: NDArray[np.float64]
 ) -> Annotations:
     """Returns a sample's annotations of the detection classes in the key ego frame.

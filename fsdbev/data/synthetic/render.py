@@ -68,7 +68,7 @@ class Picture:
     visible: np.ndarray
 
 
-def render(
+def render_scene(
     view: View, parts: Parts, street: Street, light: Light, noise: np.ndarray, num_actors: int
 ) -> Picture:
     """Renders the world from a camera.

@@ -21,7 +21,7 @@ from .crowd import CLEARANCE
 from .lidar import Sweep, scan
 from .options import MAX_SCENES, SPLITS, SyntheticOptions
 from .parts import Parts
-from .render import Picture, View, render
+from .render import Picture, View, render_scene
 from .sensor_rig import Sensor, draw_rig
 from .table_writer import Tables, empty_tables, link, quaternion, token
 from .town import TownSlot
@@ -264,7 +264,7 @@ class _SceneWriter:
         top, left = self.noise_rng.integers(0, _NOISE_PAD, size=2)
         width, height = self.options.image_size
         noise = self.noise[top : top + height, left : left + width]
-        picture = render(view, parts, world.street, world.light, noise, len(world.actors))
+        picture = render_scene(view, parts, world.street, world.light, noise, len(world.actors))
         record = self._add_sample_data(sensor, index, time, ".jpg")
         path = os.path.join(self.root, record["filename"])
         Image.fromarray(picture.image).save(path, quality=_JPEG_QUALITY)

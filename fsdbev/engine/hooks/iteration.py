@@ -58,7 +58,7 @@ class EMAUpdate(HookBase):
             self._ema.update()
 
 
-class ShortHistories(HookBase):
+class HistoryTrimmer(HookBase):
     """Hook that limits the event storage to the last ``KEPT`` values of each scalar. It must follow
     the writers.
 

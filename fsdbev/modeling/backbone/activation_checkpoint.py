@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def checkpoint_keeping_statistics(module: nn.Module, x: Tensor) -> Tensor:
+def checkpoint_module(module: nn.Module, x: Tensor) -> Tensor:
     """Returns ``module(x)`` and recomputes it in the backward pass instead of storing activations.
 
     The recomputation leaves BatchNorm's running statistics unchanged.
@@ -22,18 +22,18 @@ def checkpoint_keeping_statistics(module: nn.Module, x: Tensor) -> Tensor:
     """
     if not torch.is_grad_enabled():
         return module(x)
-    # The recomputation is a second forward pass over the same batch. Without keep_statistics the
-    # batch would enter the running mean and variance twice.
+    # The recomputation is a second forward pass over the same batch: without
+    # freeze_running_statistics the batch would enter the running mean and variance twice.
     return checkpoint(
         module,
         x,
         use_reentrant=False,
-        context_fn=lambda: (nullcontext(), keep_statistics(module)),
+        context_fn=lambda: (nullcontext(), freeze_running_statistics(module)),
     )
 
 
 @contextmanager
-def keep_statistics(module: nn.Module) -> Iterator[None]:
+def freeze_running_statistics(module: nn.Module) -> Iterator[None]:
     """Lets the BatchNorms of ``module`` normalise by batch statistics without updating buffers."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
     saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]

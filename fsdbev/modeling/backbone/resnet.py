@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fsdbev.modeling.blocks import BasicBlock, conv3x3, kaiming_init
 from fsdbev.modeling.registry import PART_REGISTRY
 
-from .activation_checkpoint import checkpoint_keeping_statistics
+from .activation_checkpoint import checkpoint_module
 
 
 class Bottleneck(nn.Module):
@@ -146,7 +146,7 @@ class ResNet(nn.Module):
         return features
 
     def _run_block(self, block: nn.Module, x: Tensor) -> Tensor:
-        return checkpoint_keeping_statistics(block, x) if self.activation_checkpoint else block(x)
+        return checkpoint_module(block, x) if self.activation_checkpoint else block(x)
 
 
 def _make_stage(

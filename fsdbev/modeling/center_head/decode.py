@@ -177,7 +177,7 @@ class BoxDecoder(nn.Module):
         candidates = top_candidates(predictions, grid=self.grid, max_candidates=self.max_candidates)
         candidates = self.drop_invalid(candidates)
         keep, num_kept = self.suppress(candidates)
-        found = to_front(candidates, keep)
+        found = gather_kept(candidates, keep)
         found = replace(found, classes=self.class_ids[found.classes])
         return [found[b, :count] for b, count in enumerate(num_kept.sum(dim=1).tolist())]
 
@@ -258,7 +258,7 @@ def _decode_boxes(cells: Tensor, values: Tensor, grid: BEVGrid) -> Tensor:
     return torch.cat([torch.stack([x, y], dim=-1), z, dims, yaw, velocity], dim=-1)
 
 
-def to_front(candidates: Candidates, keep: Tensor) -> Candidates:
+def gather_kept(candidates: Candidates, keep: Tensor) -> Candidates:
     """Moves the kept candidates of all tasks to the front.
 
     Args:

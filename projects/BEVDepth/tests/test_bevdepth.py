@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from release_shapes import bevdet_shapes, made_up_weights
+from release_shapes import bevdet_shapes, fake_weights
 
 from fsdbev.checkpoint import load_weights
 from fsdbev.config import load_config
@@ -101,7 +101,7 @@ def public_weights():
     """Returns fake tensors with the names of BEVDepth in BEVDet's code base and 112 depth bins."""
     final = "img_view_transformer.depth_net.depth_conv.4."
     last = {final + "weight": [112, 512, 1, 1], final + "bias": [112]}
-    return made_up_weights(bevdet_shapes() | last)
+    return fake_weights(bevdet_shapes() | last)
 
 
 def test_public_weights_of_bevdets_code_base_fit(r50, tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from release_shapes import bevdet_shapes, made_up_weights
+from release_shapes import bevdet_shapes, fake_weights
 
 from fsdbev.checkpoint import load_weights
 from fsdbev.config import load_config
@@ -72,7 +72,7 @@ def public_weights(frames):
         shapes = {k: v for k, v in shapes.items() if not k.startswith("pre_process_net.")}
         first = "img_bev_encoder_backbone.layers.0.0."
         shapes |= {first + name: [160, 80, 3, 3] for name in ("conv1.weight", "downsample.weight")}
-    return made_up_weights(shapes)
+    return fake_weights(shapes)
 
 
 @pytest.mark.parametrize(("name", "frames"), [("bevdet_r50_cbgs", 1), ("bevdet4d_r50_cbgs", 2)])

@@ -13,7 +13,7 @@ from fsdbev.data.labels.sweeps import (
     BoxHits,
     WorldPoints,
     points_in_boxes,
-    project,
+    project_points,
     read_lidar,
     read_lidarseg,
     sweep_points,
@@ -33,7 +33,7 @@ def sweep(synthetic, frame):
 def test_projection_equals_the_devkit(tables, synthetic):
     frame = synthetic.index[1]
     positions, _ = sweep(synthetic, frame)
-    seen = project(WorldPoints(positions, np.zeros(len(positions), np.int8), NO_HITS), frame)
+    seen = project_points(WorldPoints(positions, np.zeros(len(positions), np.int8), NO_HITS), frame)
     sample = tables.get("sample", frame.sample_token)
     for channel, ours in zip(frame.channels, (s.pixels for s in seen), strict=True):
         theirs, depth, _ = tables.explorer.map_pointcloud_to_image(
@@ -62,7 +62,7 @@ def test_range_and_margin_of_the_projection(frames):
     )
     cam2global = frame.ego2global[0] @ frame.cam2ego[0]
     positions = camera @ cam2global[:3, :3].T + cam2global[:3, 3]
-    found = project(WorldPoints(positions, np.arange(7, dtype=np.int8), NO_HITS), frame)[0]
+    found = project_points(WorldPoints(positions, np.arange(7, dtype=np.int8), NO_HITS), frame)[0]
     assert found.index.tolist() == [1, 4, 6]
     seen = found.pixels
     assert seen.class_ids.tolist() == [1, 4, 6]
@@ -141,4 +141,7 @@ def test_hits_of_some_points():
 def test_no_lidar_gives_no_points(frames):
     frame, annotations = frames(1, ((64, 48), (64, 48)))[0]
     points = sweep_points(frame, annotations, "/nowhere")
-    assert len(points) == 0 and [len(seen.index) for seen in project(points, frame)] == [0, 0]
+    assert len(points) == 0 and [len(seen.index) for seen in project_points(points, frame)] == [
+        0,
+        0,
+    ]

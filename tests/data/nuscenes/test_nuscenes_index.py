@@ -115,7 +115,9 @@ def test_annotation_fields_are_the_devkits(tables, synthetic):
 def test_unknown_velocity_is_zero(tables, synthetic, monkeypatch):
     monkeypatch.setattr(tables, "box_velocity", lambda token: np.full(3, np.nan))
     sample = tables.get("sample", synthetic.index[0].sample_token)
-    annotations = nuscenes_records.annotations_of(tables, sample, synthetic.index[0].key_ego2global)
+    annotations = nuscenes_records.read_annotations(
+        tables, sample, synthetic.index[0].key_ego2global
+    )
     assert len(annotations) and (annotations.velocity == 0).all()
 
 

@@ -13,7 +13,7 @@ from data_root import VERSION, contents
 
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 from fsdbev.data.synthetic import SyntheticOptions, generate
-from fsdbev.utils.atomic_write import leftovers
+from fsdbev.utils.atomic_write import unfinished_paths
 
 TOOL = Path(__file__).parents[3] / "tools" / "prepare_nuscenes.py"
 SCENES, FRAMES = 2, 6
@@ -72,7 +72,10 @@ def test_killed_at_random_times(dataroot, tmp_path, times, workers):
     for number, count in enumerate(counts):
         process = start(dataroot, output, workers)
         kills += kill_at(process, output, count, generator.uniform(0, 0.1), group=number % 2)
-        unfinished = {*leftovers(output, "*"), *leftovers(output / "point_labels", "*")}
+        unfinished = {
+            *unfinished_paths(output, "*"),
+            *unfinished_paths(output / "point_labels", "*"),
+        }
         for path, content in contents(output).items():
             if output / path not in unfinished and path.name != ".prepare.lock":
                 assert content == expected[path], path

@@ -10,7 +10,7 @@ from fsdbev.data.synthetic.lidar import BEAM_ELEVATIONS, MAX_RANGE, scan
 from fsdbev.data.synthetic.options import SyntheticOptions
 from fsdbev.data.synthetic.parts import MARGIN, Parts
 from fsdbev.data.synthetic.raycast import BoxesInSensor, hit_box
-from fsdbev.data.synthetic.render import View, render
+from fsdbev.data.synthetic.render import View, render_scene
 from fsdbev.data.synthetic.sensor_rig import draw_rig
 from fsdbev.data.synthetic.trajectory import LineMotion, rotation_z
 from fsdbev.data.synthetic.world import World, build_world
@@ -72,7 +72,7 @@ def test_an_image_equals_casting_every_ray_at_every_box(street_world, rig):
     view = View(ego2street @ sensor.sensor2ego, sensor.intrinsics, SIZE)
     parts, actors = street_world.parts_at(TIME), len(street_world.actors)
     noise = np.zeros((*SIZE[::-1], 3), dtype=np.float32)
-    picture = render(view, parts, street_world.street, street_world.light, noise, actors)
+    picture = render_scene(view, parts, street_world.street, street_world.light, noise, actors)
     boxes = BoxesInSensor.of(parts, view.cam2street)
     x, y = np.meshgrid(*view.rays())
     rays = np.stack([x, y, np.ones_like(x)])
