@@ -85,8 +85,8 @@ def test_the_images_of_one_frame_become_a_picture_and_json(run, inputs):
     status, out = run("--images", *images, "--diagnostics")
     assert status == 0
     assert sorted(str(p.relative_to(out)) for p in out.rglob("*.*")) == [
-        "diagnostics/000000.jpg",
         "detections.json",
+        "diagnostics/000000.jpg",
         "pictures/000000.jpg",
     ]
     content = read(out)

@@ -6,9 +6,9 @@ checkpoint of this project, from which the EMA weights are taken. It is a .pth o
 code in the file is never executed. OUT gets the format of its extension, .pth or .safetensors, and
 contains only weights.
 
-The weights must fit a model exactly: no name may be missing, unknown or of another shape. They are
-checked against the model of --config-file, or against the models of configs/ and the one with the
-fewest differences.
+The weights must fit a model exactly: no name may be missing, unknown or of another shape. Without
+--config-file they are checked against all models of configs/; if none fits, the error lists the
+differences to the closest model.
 
 With --foreign-objects the file may contain objects other than tensors and numbers. The named
 tensors are extracted in a separate process, which does not import the classes and functions that
@@ -57,17 +57,14 @@ StateDict = dict[str, Tensor]
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
-    parser.add_argument("input", metavar="IN", help="checkpoint to convert")
-    parser.add_argument("output", metavar="OUT", help=".pth or .safetensors file to write")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="changes to --config-file"
-    )
-    parser.add_argument("--reverse", action="store_true", help="write the names of the release")
-    parser.add_argument("--config-file", help="config of the model that the weights are for")
-    parser.add_argument(
-        "--foreign-objects", action="store_true", help="skip objects other than tensors in IN"
-    )
-    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add = parser.add_argument
+    add("input", metavar="IN", help="checkpoint to convert")
+    add("output", metavar="OUT", help=".pth or .safetensors file to write")
+    add("overrides", nargs="*", metavar="key=value", help="changes to --config-file")
+    add("--reverse", action="store_true", help="write the names of the release")
+    add("--config-file", help="config of the model that the weights are for")
+    add("--foreign-objects", action="store_true", help="skip objects other than tensors in IN")
+    add("--force", action="store_true", help="replace OUT if it exists")
     args = parser.parse_intermixed_args(arguments)
     if args.overrides and not args.config_file:
         parser.error(f"{args.overrides[0]!r}: overrides are for --config-file, which is not given")

@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add = parser.add_argument
     add("--config-file", required=True, help="LazyConfig file with a model")
     add("--weights", help="checkpoint, same as train.init_checkpoint=FILE")
-    add("--format", choices=(*FORMATS, "both"), default="both", help="(default: both)")
+    add("--format", choices=(*FORMATS, "both"), default="both", help="formats (default: both)")
     add("--output", required=True, type=Path, metavar="DIR", help="new or empty folder")
     add("--batch-size", type=int, default=1, metavar="B", help="samples per call (default: 1)")
     add("--num-cameras", type=int, metavar="N", help="cameras of the fake samples (default: 6)")

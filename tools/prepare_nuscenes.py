@@ -49,32 +49,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add = parser.add_argument
     add("--dataroot", required=True, help="folder with the folder of the version")
     add("--version", required=True, help="v1.0-trainval, v1.0-mini, v1.0-test or your own")
-    add(
-        "--splits",
-        nargs="+",
-        help="official splits or those of splits.json (default: all with a scene in the version)",
-    )
-    add(
-        "--workers",
-        type=int,
-        default=workers,
-        help=f"worker processes, 0 for none (default: number of CPUs, at most {_MAX_WORKERS})",
-    )
+    splits = "official splits or those of splits.json (default: all with a scene in the version)"
+    add("--splits", nargs="+", help=splits)
+    count = f"worker processes, 0 for none (default: number of CPUs, at most {_MAX_WORKERS})"
+    add("--workers", type=int, default=workers, help=count)
     add("--output", help="output folder (default: <dataroot>/fsdbev/<version>)")
-    add(
-        "--background",
-        nargs="+",
-        default=[],
-        metavar="CATEGORY",
-        help="unknown categories to treat as background; other unknown categories are refused",
-    )
-    add(
-        "--check",
-        nargs="?",
-        const="fast",
-        choices=["fast", "full"],
-        help="check prepared files only; full: decode every image and read every sweep too",
-    )
+    background = "unknown categories to treat as background; other unknown categories are refused"
+    add("--background", nargs="+", default=[], metavar="CATEGORY", help=background)
+    check = "check prepared files only; full: decode every image and read every sweep too"
+    add("--check", nargs="?", const="fast", choices=["fast", "full"], help=check)
     return parser.parse_args(arguments)
 
 

@@ -6,7 +6,7 @@ Renders with matplotlib's Agg backend and needs no display.
 from .bev_view import draw_bev, draw_boxes_on_bev, draw_trails
 from .canvas import CLASS_COLORS
 from .diagnostics_sheet import diagnostics_sheet
-from .drawing import PREDICTION, TRUTH, TRUTH_ALONE, BoxStyle, LabelPlacer
+from .drawing import PREDICTION, TRUTH, TRUTH_ONLY, BoxStyle, LabelPlacer
 from .image_view import draw_boxes_on_image, draw_image
 from .mosaic import REACH, mosaic
 from .sample import (
@@ -14,10 +14,10 @@ from .sample import (
     choose_rows,
     draw_sample,
     network_views,
+    past_trajectories,
     rows_of,
     rows_of_scene,
     title_of,
-    trails_of,
     true_boxes,
 )
 from .target_sheet import target_sheet
@@ -38,7 +38,7 @@ __all__ = [
     "PREDICTION",
     "REACH",
     "TRUTH",
-    "TRUTH_ALONE",
+    "TRUTH_ONLY",
     "BoxStyle",
     "CameraDiagnostics",
     "CameraView",
@@ -67,7 +67,7 @@ __all__ = [
     "stored_sample",
     "target_sheet",
     "title_of",
-    "trails_of",
+    "past_trajectories",
     "training_curves",
     "true_boxes",
 ]

@@ -67,7 +67,7 @@ TRUTH = BoxStyle(
     color=TRUTH_COLOR, dashes=(0, (3, 2)), width=0.8, fill=0.0, labelled=False, order=3
 )
 #: Ground truth drawn without predictions.
-TRUTH_ALONE = BoxStyle(color=None, dashes="solid", width=1.0, fill=0.30, labelled=True, order=4)
+TRUTH_ONLY = BoxStyle(color=None, dashes="solid", width=1.0, fill=0.30, labelled=True, order=4)
 
 
 def outline(width: float) -> list[patheffects.AbstractPathEffect]:

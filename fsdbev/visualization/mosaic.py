@@ -24,7 +24,7 @@ from .canvas import (
     pixels_of,
     write,
 )
-from .drawing import ARROW_SECONDS, PREDICTION, TRUTH, TRUTH_ALONE, BoxStyle
+from .drawing import ARROW_SECONDS, PREDICTION, TRUTH, TRUTH_ONLY, BoxStyle
 from .image_view import draw_boxes_on_image, draw_image
 from .views import CameraView
 
@@ -110,7 +110,7 @@ def mosaic(
 def _layers(truth: LabelledBoxes | None, predictions: LabelledBoxes | None) -> list[_Layer]:
     """Returns the sets of boxes in drawing order, the lowest first."""
     if predictions is None:
-        return [] if truth is None else [_Layer(truth, TRUTH_ALONE, "ground truth")]
+        return [] if truth is None else [_Layer(truth, TRUTH_ONLY, "ground truth")]
     layers = [] if truth is None else [_Layer(truth, TRUTH, "ground truth")]
     return layers + [_Layer(predictions, PREDICTION, "prediction, score in %")]
 

@@ -64,7 +64,7 @@ def rows_of_scene(index: FrameIndex, name: str) -> list[int]:
     return rows
 
 
-def trails_of(index: FrameIndex, row: int, samples: int = 8) -> list[np.ndarray]:
+def past_trajectories(index: FrameIndex, row: int, samples: int = 8) -> list[np.ndarray]:
     """Computes the past trajectories of the ego and of the annotated objects.
 
     Args:
@@ -168,7 +168,7 @@ def draw_sample(
         camera_views(frame, dataroot),
         truth=true_boxes(index.annotations(row)),
         predictions=predictions,
-        trails=trails_of(index, row) if trails else (),
+        trails=past_trajectories(index, row) if trails else (),
         title=title_of(frame),
         reach=reach,
     )

@@ -102,7 +102,7 @@ def _draw_camera(
     numbers = f"{len(points)} labels, {foreground} foreground"
     for ax, name, style in ((by_depth, camera.name, _WHITE), (by_class, numbers, _IN_CLASS_COLOR)):
         placer = draw_image(ax, dimmed(camera, name))
-        for boxes, box_style in ((sample.pointless, _POINTLESS), (sample.boxes, style)):
+        for boxes, box_style in ((sample.boxes_without_points, _POINTLESS), (sample.boxes, style)):
             draw_boxes_on_image(
                 ax, camera, boxes, style=box_style, class_names=class_names, placer=placer
             )
@@ -122,7 +122,10 @@ def _draw_bev(ax: Axes, sample: TrainingSample, class_names: Sequence[str]) -> N
     draw_grid(ax, sample.grid)
     for view in sample.views:
         draw_points_on_bev(ax, view, class_names)
-    for boxes, style in ((sample.pointless, _POINTLESS), (sample.boxes, _IN_CLASS_COLOR)):
+    for boxes, style in (
+        (sample.boxes_without_points, _POINTLESS),
+        (sample.boxes, _IN_CLASS_COLOR),
+    ):
         draw_boxes_on_bev(ax, boxes, style=style, class_names=class_names, placer=placer)
     corner = (-0.98 * reach, 0.98 * reach, "left", "top")
     placer.place("x up, y left; dotted: the grid's range", [corner], TEXT_COLOR, 6.5)
@@ -157,7 +160,7 @@ def _draw_legend(figure: Figure, sample: TrainingSample, class_names: Sequence[s
         marks.text(0.25, y, style.name, color=TEXT_COLOR, fontsize=7, va="center")
     y = (len(POINT_STYLES) + 0.5) * _LINE
     marks.plot([0.02, 0.18], [y, y], color=_POINTLESS.color, linestyle=_POINTLESS.dashes, lw=1)
-    text = f"box of an object without LiDAR or radar points ({len(sample.pointless)}), no target"
+    text = f"box of an object without LiDAR or radar points ({len(sample.boxes_without_points)}), no target"
     marks.text(0.25, y, text, color=TEXT_COLOR, fontsize=7, va="center")
     _write_numbers(marks, (len(POINT_STYLES) + 2) * _LINE, sample, class_names)
 

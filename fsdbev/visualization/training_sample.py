@@ -34,7 +34,7 @@ def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> T
     Raises:
         ValueError: the data set has no annotations.
     """
-    frame, targets, pointless = _frame_and_objects(dataset, row)
+    frame, targets, boxes_without_points = _frame_and_objects(dataset, row)
     cameras, labels = camera_views(frame, dataset.dataroot), dataset.point_labels(frame)
     views = []
     for i, (boxes, class_ids) in enumerate(zip(*annotated_boxes(frame, targets), strict=True)):
@@ -57,7 +57,9 @@ def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> T
         )
         views.append(view)
     title = f"{title_of(frame)}   as stored"
-    return TrainingSample(title, views, boxes_of(targets), boxes_of(pointless), mapper.grid)
+    return TrainingSample(
+        title, views, boxes_of(targets), boxes_of(boxes_without_points), mapper.grid
+    )
 
 
 def augmented_sample(
@@ -81,7 +83,7 @@ def augmented_sample(
     # a code of both in place of the depth.
     coded = _CodedDataset(dataset.name, dataset.index, dataset.dataroot, dataset.label_dir)
     codes = mapper(coded, row, np.random.default_rng((seed, row)))["gt_depth"][0].numpy()
-    frame, targets, pointless = _frame_and_objects(dataset, row)
+    frame, targets, boxes_without_points = _frame_and_objects(dataset, row)
     cameras, views = network_views(sample, frame.channels), []
     for i, (boxes, class_ids) in enumerate(zip(*annotated_boxes(frame, targets), strict=True)):
         image_aug = sample["image_aug"][i].double().numpy()
@@ -98,7 +100,7 @@ def augmented_sample(
         )
         views.append(view)
     boxes = LabelledBoxes(sample["instances"].gt_boxes_3d, sample["instances"].gt_classes)
-    others = boxes_of(pointless)
+    others = boxes_of(boxes_without_points)
     others = replace(others, boxes=others.boxes.transformed(sample["bev_aug"]))
     title = f"{title_of(frame)}   augmented, seed {seed}"
     return TrainingSample(title, views, boxes, others, mapper.grid)

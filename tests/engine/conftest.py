@@ -1,5 +1,4 @@
-"""A toy training: its model and data in toy_training.py, its config in toy_config.py; and the
-small model of the exports."""
+"""Fixtures of a toy training; toy_training.py and toy_config.py have its model, data and config."""
 
 import signal
 import sys
@@ -8,13 +7,13 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-# the configs name their classes by module
+# The configs import these modules by name.
 sys.path[:0] = [str(HERE), str(HERE.parent / "export"), str(HERE.parent / "inference")]
 
 
 @pytest.fixture(autouse=True)
 def signal_handlers():
-    """Puts back those that a training leaves when it ends with an error."""
+    """Restores the signal handlers, which a training does not restore after an error."""
     from fsdbev.utils.processes import STOP_SIGNALS
 
     handlers = [signal.getsignal(number) for number in STOP_SIGNALS]
@@ -25,14 +24,14 @@ def signal_handlers():
 
 @pytest.fixture(autouse=True)
 def no_pictures_of_curves(request, monkeypatch):
-    """Drawing curves.png takes longer than a toy training: only test_curves.py does."""
+    """Disables curves.png except in test_curves.py: drawing it takes longer than a toy training."""
     if request.path.stem != "test_curves":
         monkeypatch.setattr("fsdbev.engine.hooks.curves.draw_curves", lambda record, folder: None)
 
 
 @pytest.fixture
 def toy_config(tmp_path):
-    """Makes the toy config with overrides, its output in a folder of the test."""
+    """Returns the toy config: toy_config(*overrides, output=name of the output folder)."""
     from fsdbev.config.overrides import apply_overrides
     from fsdbev.d2.config import LazyConfig
 

@@ -1,4 +1,4 @@
-"""Fingerprints of what a training leaves."""
+"""Digests of the checkpoints of a training."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from fsdbev.checkpoint import read_checkpoint
 
 
 def digest(value, into=None):
-    """SHA-256 of nested containers: names, types, shapes and every bit of every number."""
+    """Returns the SHA-256 of nested containers: names, types, shapes and all bits of numbers."""
     sha = into or hashlib.sha256()
     if isinstance(value, dict):
         for key in sorted(value, key=str):
@@ -26,7 +26,7 @@ def digest(value, into=None):
 
 
 def state(output, name="model_final"):
-    """Digests of the parts of a checkpoint."""
+    """Returns the digests of the parts of a checkpoint."""
     checkpoint = read_checkpoint(str(output / f"{name}.pth"))
     step = checkpoint["trainer"].pop("_trainer")
     parts = {**checkpoint, "optimizer": step["optimizer"], "scaler": step["grad_scaler"]}

@@ -1,4 +1,4 @@
-"""The toy training with a fault in one process: the environment says which, see faulty_training."""
+"""Config of the toy training with a fault in one process, see faulty_training.py."""
 
 from faulty_training import FaultyEvaluator, FaultyModel, train_loader
 

@@ -1,8 +1,8 @@
-"""What faulty_config.py names: the toy training, one of whose processes fails as FAULT says.
+"""Toy training with faults given by the environment variable FAULT.
 
-``FAULT`` is ``<kind>@<place>:<iteration>:<rank>``, or several with commas. Kinds: ``kill`` (SIGKILL
-to itself), ``sleep<seconds>``, ``raise``. Places: ``load``, ``train``, ``evaluate``, ``score``,
-``save``.
+``FAULT`` is ``<kind>@<place>:<iteration>:<rank>``, or several separated by commas. Kinds: ``kill``
+(SIGKILL to itself), ``sleep<seconds>``, ``raise``. Places: ``load``, ``train``, ``evaluate``,
+``score``, ``save``.
 """
 
 import os
@@ -15,7 +15,7 @@ from fsdbev.d2.utils import comm
 
 
 def fail_at(place, iteration):
-    """Fails if this is the place, the iteration and the process."""
+    """Fails if FAULT has this place and iteration for this rank."""
     faults = (fault.split("@") for fault in os.environ["FAULT"].split(","))
     kind = next((k for k, where in faults if where == f"{place}:{iteration}:{comm.get_rank()}"), "")
     if kind == "kill":
@@ -27,7 +27,7 @@ def fail_at(place, iteration):
 
 
 class FaultyModel(toy_training.ToyModel):
-    """Also fails in its forward pass, in training and evaluation, and where it is saved."""
+    """Toy model that can fail in its forward pass and when it is saved."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ class FaultyModel(toy_training.ToyModel):
         return super().forward(batch)
 
     def state_dict(self, *args, **kwargs):
-        if self.calls[True]:  # before the first iteration it is not saved, but averaged
+        if self.calls[True]:  # before the first iteration the call is by the EMA
             fail_at("save", self.saved)
             self.saved += 1
         return super().state_dict(*args, **kwargs)

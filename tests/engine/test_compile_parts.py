@@ -1,4 +1,4 @@
-"""torch.compile part by part."""
+"""torch.compile applied to parts of the model."""
 
 import copy
 
@@ -25,20 +25,20 @@ def make_model():
 def test_compiled_parts_give_the_same_and_keep_their_names():
     model = make_model()
     expected, names = model(torch.ones(2, 3)), list(model.state_dict())
-    seen = []
+    graphs = []
 
     def backend(graph, inputs):
-        seen.append(graph)
+        graphs.append(graph)
         return graph.forward
 
     compile_parts(model, ["1"], backend=backend)
     torch.testing.assert_close(model(torch.ones(2, 3)), expected)
-    assert len(seen) == 1, "one graph serves alike blocks"
+    assert len(graphs) == 1, "equal blocks share one graph"
     compiled = [block._compiled_call_impl is not None for block in (model[0], *model[1])]
     assert compiled == [False, True, True]
     assert expected.abs().sum() > 0 and list(model.state_dict()) == names
     torch.testing.assert_close(copy.deepcopy(model)(torch.ones(2, 3)), expected)
-    assert len(seen) == 1, "a copy runs as it is"
+    assert len(graphs) == 1, "a copy is not compiled"
 
 
 def test_unknown_part():

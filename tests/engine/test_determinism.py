@@ -1,4 +1,4 @@
-"""train.deterministic: what it sets, what it refuses, and that trainings under it are the same."""
+"""train.deterministic: settings, errors, reproducible trainings."""
 
 import importlib
 import os
@@ -24,14 +24,14 @@ TINY = sorted(
     for folder in ("configs", "projects/*/configs")
     for path in ROOT.glob(f"{folder}/*_tiny_*.py")
 )
-#: FSD-BEV's always; each of the others takes half a minute.
+#: FSD-BEV's always runs; each of the others takes half a minute.
 CONFIGS = [
     pytest.param(path, id=path.stem, marks=() if "fsdbev" in path.name else (pytest.mark.slow,))
     for path in TINY
 ]
 
-#: Operations that raise on GPUs under deterministic algorithms: the documentation of PyTorch's
-#: use_deterministic_algorithms. Bilinear interpolation is none where it is F.interpolate.
+#: Operations that raise on GPUs under deterministic algorithms, by the documentation of
+#: torch.use_deterministic_algorithms. F.interpolate replaces bilinear interpolation there.
 RAISES = {
     *("_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward", "avg_pool3d_backward"),
     *("adaptive_max_pool2d_backward", "fractional_max_pool2d_backward", "max_unpool2d"),
@@ -46,8 +46,8 @@ RAISES = {
 
 @pytest.fixture
 def flags(monkeypatch):
-    """Puts back what the option sets."""
-    monkeypatch.setenv(WORKSPACE, "placeholder")  # so that it is put back, even to not being there
+    """Restores everything that the option sets."""
+    monkeypatch.setenv(WORKSPACE, "placeholder")  # so that monkeypatch restores it in any case
     monkeypatch.delenv(WORKSPACE)
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     mode = torch.get_deterministic_debug_mode()
@@ -61,7 +61,7 @@ def settings(**changes):
 
 
 def write_in_any_order():
-    """An operation of which PyTorch has no deterministic implementation, on the CPU either."""
+    """Runs an operation without a deterministic implementation on any device."""
     return torch.zeros(2).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
 
 
@@ -76,24 +76,21 @@ def test_it_sets_what_there_is_and_operations_that_cannot_raise(flags):
 
 
 @pytest.mark.parametrize("train", [settings(deterministic=False), OmegaConf.create({"seed": -1})])
-def test_without_it_all_stays(flags, train):
+def test_without_it_nothing_is_set(flags, train):
     set_determinism(train)
     assert not torch.are_deterministic_algorithms_enabled() and WORKSPACE not in os.environ
 
 
-def test_a_seed_that_changes_is_refused(flags):
+def test_random_seeds_and_other_workspaces_are_refused(flags, monkeypatch):
     with pytest.raises(ValueError, match=r"train.seed=-1 .* set it to 0 or more"):
         set_determinism(settings(seed=-1))
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_other_workspaces_are_refused(flags, monkeypatch):
     monkeypatch.setenv(WORKSPACE, ":0:0")
     with pytest.raises(ValueError, match=r"CUBLAS_WORKSPACE_CONFIG=:4096:8 .* it is ':0:0'"):
         set_determinism(settings())
 
 
-def test_cuda_that_runs_already_is_refused_unless_it_was_told(flags, monkeypatch):
+def test_an_initialized_cuda_is_refused_without_the_workspace_variable(flags, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(ValueError, match="before CUDA starts, and CUDA runs already"):
         set_determinism(settings())
@@ -102,16 +99,16 @@ def test_cuda_that_runs_already_is_refused_unless_it_was_told(flags, monkeypatch
     assert torch.are_deterministic_algorithms_enabled()
 
 
-def test_the_command_sets_it_before_processes_start_and_in_each_of_them(flags, monkeypatch):
+def test_the_command_sets_the_workspace_before_it_starts_processes(flags, monkeypatch):
     main = importlib.import_module("fsdbev.engine.main")
-    seen = []
-    monkeypatch.setattr(main, "launch", lambda *_: seen.append(os.environ[WORKSPACE]))
+    workspaces = []
+    monkeypatch.setattr(main, "launch", lambda *_: workspaces.append(os.environ[WORKSPACE]))
     main.run(["--config-file", str(HERE / "toy_config.py"), "train.deterministic=True"])
-    assert seen == [":4096:8"]
+    assert workspaces == [":4096:8"]
 
 
 @pytest.mark.parametrize("options", [[], ["--eval-only"]], ids=["training", "evaluation"])
-def test_trainings_and_evaluations_take_it(flags, tmp_path, options):
+def test_trainings_and_evaluations_apply_it(flags, tmp_path, options):
     overrides = ["train.deterministic=True", "train.max_iter=1", f"train.output_dir={tmp_path}"]
     run([*options, "--config-file", str(HERE / "toy_config.py"), *overrides])
     assert torch.are_deterministic_algorithms_enabled()
@@ -135,7 +132,7 @@ def test_trainings_are_the_same_to_the_last_bit(flags, toy_config, workers):
 
 
 class Operations(TorchDispatchMode):
-    """Names of the operations of a block that have floating-point numbers."""
+    """Collects the names of the operations of a block that have floating-point arguments."""
 
     def __init__(self):
         super().__init__()
@@ -150,21 +147,21 @@ class Operations(TorchDispatchMode):
 
 @pytest.fixture
 def interpolation_of_gpus(monkeypatch):
-    """F.interpolate as it is on GPUs under deterministic algorithms."""
-    plain = torch.nn.functional.interpolate
-    by_parts = importlib.import_module("torch._decomp.decompositions")._upsample_linear_vec
-    taken = []
+    """Replaces F.interpolate by its decomposition of GPUs under deterministic algorithms."""
+    original = torch.nn.functional.interpolate
+    decomposed = importlib.import_module("torch._decomp.decompositions")._upsample_linear_vec
+    calls = []
 
     def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=None):
         if mode != "bilinear":
-            return plain(x, size, scale_factor, mode, align_corners)
-        taken.append(mode)
+            return original(x, size, scale_factor, mode, align_corners)
+        calls.append(mode)
         scale = None if scale_factor is None else [float(scale_factor)] * 2
         size = None if size is None else list(size)
-        return by_parts(x, size, bool(align_corners), scale)
+        return decomposed(x, size, bool(align_corners), scale)
 
     monkeypatch.setattr(torch.nn.functional, "interpolate", interpolate)
-    return taken
+    return calls
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -179,7 +176,7 @@ def test_a_training_step_has_no_operation_that_raises_on_gpus(config, interpolat
     assert not operations.names & RAISES
 
 
-def test_operations_are_seen():
+def test_operations_of_a_backward_pass_are_collected():
     x = torch.rand(1, 1, 3, 3, requires_grad=True)
     with Operations() as operations:
         torch.nn.functional.interpolate(x, size=(5, 5), mode="bilinear").sum().backward()

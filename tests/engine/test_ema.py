@@ -1,4 +1,4 @@
-"""The average of the weights, against its formula."""
+"""The exponential moving average of the weights."""
 
 import math
 
@@ -10,7 +10,7 @@ from fsdbev.engine import ModelEMA
 
 
 def fill(model, value, steps):
-    """Sets all floats of the model to ``value``, its counter to ``steps``."""
+    """Sets all floats of the model to ``value`` and its counter to ``steps``."""
     with torch.no_grad():
         for tensor in model.state_dict().values():
             tensor.fill_(value if tensor.is_floating_point() else steps)
@@ -62,8 +62,8 @@ def test_state_round_trip_and_reset(model):
     assert other.model[0].weight.item() == 2.0 and other.updates == 1
 
 
-def test_updates_follow_what_was_loaded_into_either_model(model):
-    """``load_state_dict`` copies in place: the tensors that were listed stay those of the model."""
+def test_updates_after_loading_either_model(model):
+    """``load_state_dict`` copies in place, so the tensors listed at the start stay the model's."""
     ema = ModelEMA(model, decay=0.5, warmup=1e-9)
     zeros = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
     ema.load_state_dict({"model": zeros, "updates": 3})

@@ -1,4 +1,4 @@
-"""report.html: that it says what the metrics say, and never stands in their way."""
+"""report.html: its contents equal the metrics, and its errors do not affect an evaluation."""
 
 import dataclasses
 import json
@@ -43,7 +43,7 @@ def cfg(synthetic_root, tmp_path):
 
 
 def scored(cfg, keep=lambda number: number % 4):
-    """Evaluation of the true boxes a little off, every fourth left out."""
+    """Evaluates slightly displaced ground truth without every fourth box."""
     dataset: FrameDataset = instantiate(cfg.dataloader.test.dataset)
     evaluator = instantiate(cfg.dataloader.evaluator)
     torch.manual_seed(0)
@@ -69,7 +69,7 @@ def written(cfg):
 
 
 def rows_of(page, caption):
-    """Cells of the table with this caption, as texts."""
+    """Returns the cells of the table with this caption as text."""
     table = re.search(rf"<caption>{caption}</caption>(.*?)</table>", page, re.DOTALL)[1]
     rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
     return [[unescape(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", r)] for r in rows]
@@ -89,7 +89,7 @@ def page(synthetic_root, tmp_path_factory, evaluated):
     return written(cfg)
 
 
-def test_the_page_says_what_the_metrics_say(page, evaluated):
+def test_metrics_and_sections_of_the_page(page, evaluated):
     metrics = evaluated.results["nuscenes"]
     values = re.findall(r'class="name">(\w+)</span>\s*<span class="value">([\d.]+)<', page)
     assert 0.1 < metrics["mAP"] < 0.9
@@ -124,7 +124,7 @@ def test_bands_and_confusion_count_all_true_boxes(page):
     assert sum(int(cell) for cell in cells if cell != "·") == total
 
 
-def test_worst_samples_say_what_is_wrong(page):
+def test_counts_of_the_worst_samples(page):
     samples = page[page.index('<section id="samples"') :]
     assert samples.index("<h3>Worst</h3>") < samples.index("<h3>Best</h3>")
     lines = r"Found (\d+) of (\d+) ground-truth boxes\.</p>\s*<p>Missed: (\d+) \("
@@ -132,13 +132,13 @@ def test_worst_samples_say_what_is_wrong(page):
     assert missed == true - found > 0
 
 
-def test_names_from_the_data_stay_text_and_an_image_that_is_gone_costs_its_picture_alone(
+def test_names_are_escaped_and_a_missing_image_only_affects_its_picture(
     cfg, evaluated, monkeypatch, tmp_path
 ):
-    real = NuScenesEvaluator.scored_detections
+    original = NuScenesEvaluator.scored_detections
 
     def renamed(self):
-        result = real(self)
+        result = original(self)
         return dataclasses.replace(result, scene_names=[EVIL] * len(result.scene_names))
 
     monkeypatch.setattr(NuScenesEvaluator, "scored_detections", renamed)
@@ -152,10 +152,10 @@ def test_names_from_the_data_stay_text_and_an_image_that_is_gone_costs_its_pictu
 
 
 def test_a_class_without_true_boxes_is_named(cfg, monkeypatch):
-    real = scoring.read_truth
+    original = scoring.read_truth
 
     def read_truth(*arguments):
-        truth = real(*arguments)
+        truth = original(*arguments)
         others = truth.boxes.select(truth.boxes.class_id != CLASSES.index("bus"))
         return dataclasses.replace(truth, boxes=others)
 
@@ -179,7 +179,7 @@ def test_no_predictions_and_no_frame_index(cfg, caplog):
 
 @pytest.fixture
 def toy(toy_config):
-    """Makes a config and a model whose evaluator knows nothing of detections."""
+    """Returns a config and a model whose evaluator has no detections: toy(*overrides)."""
 
     def make(*overrides):
         cfg = toy_config(*overrides)
@@ -196,7 +196,7 @@ def test_any_evaluator_gets_a_page_of_its_metrics(toy):
     assert "The command line changed nothing" in page and "Difference from" not in page
     rows = rows_of(page, "Metrics")
     assert ["toy/error", f"{results['toy']['error']:.4f}"] in rows
-    assert ["toy/never", "–"] in rows  # no such number
+    assert ["toy/never", "–"] in rows  # NaN
 
 
 def test_only_the_last_evaluation_of_a_training_writes_it(toy, monkeypatch):
@@ -209,17 +209,17 @@ def test_only_the_last_evaluation_of_a_training_writes_it(toy, monkeypatch):
     assert source == ReportSource("some.py", ["a=1"], weights=weights)
 
 
-def test_an_evaluation_that_is_not_asked_for_a_report_writes_none(toy):
+def test_a_report_is_only_written_if_requested(toy):
     cfg, model = toy()
     evaluate(cfg, model)
     other, _ = toy("train.report.enabled=false")
     evaluate(other, model, report=ReportSource())
-    del cfg.train["report"]  # the config of a run before there were reports
+    del cfg.train["report"]  # a config of a version without reports
     evaluate(cfg, model, report=ReportSource())
     assert not (Path(cfg.train.output_dir) / "report.html").exists()
 
 
-def test_a_report_that_fails_costs_neither_metrics_nor_the_run(toy, monkeypatch, caplog):
+def test_errors_of_the_report_do_not_affect_the_evaluation(toy, monkeypatch, caplog):
     def fail(page):
         raise RuntimeError("no page")
 

@@ -1,4 +1,4 @@
-"""Evaluation of a config: as a stream, which finds the same boxes as without; who scores it."""
+"""Evaluation of a config: streaming gives the same boxes; when the devkit runs."""
 
 import json
 from pathlib import Path
@@ -22,24 +22,24 @@ TINY = Path(__file__).parents[2] / "configs/fsdbev_tiny_synthetic.py"
 
 
 class Boxes(DatasetEvaluator):
-    """Keeps what was found; the metric is the number of boxes."""
+    """Evaluator that keeps the instances; its metric is the number of boxes."""
 
-    seen: dict = {}
+    found: dict = {}
 
     def reset(self):
-        Boxes.seen = {}
+        Boxes.found = {}
 
     def process(self, inputs, outputs):
         for sample, output in zip(inputs, outputs, strict=True):
-            Boxes.seen[sample["sample_token"]] = output["instances"]
+            Boxes.found[sample["sample_token"]] = output["instances"]
 
     def evaluate(self):
-        return {"boxes": {"count": sum(map(len, Boxes.seen.values()))}}
+        return {"boxes": {"count": sum(map(len, Boxes.found.values()))}}
 
 
 @pytest.fixture
 def config(synthetic_root, tmp_path):
-    """The tiny config on the three frames of synth_val, with overrides."""
+    """Returns the tiny config on the three frames of synth_val: config(*overrides)."""
 
     def make(*overrides):
         cfg = apply_overrides(
@@ -61,15 +61,14 @@ def config(synthetic_root, tmp_path):
 
 
 def run(cfg):
-    """Evaluates with seeded weights; returns boxes by sample token, and the sizes of the batches
-    that went through the backbone."""
+    """Evaluates with seeded weights; returns boxes by sample token and the backbone's batches."""
     torch.manual_seed(0)
     model, batches = instantiate(cfg.model), []
     model.backbone.register_forward_hook(lambda m, args, out: batches.append(len(args[0]) // 6))
     results = evaluate(cfg, model)
-    assert model.training  # the mode it came in
+    assert model.training  # its mode is restored
     assert results["boxes"]["count"] > 100
-    return Boxes.seen, batches
+    return Boxes.found, batches
 
 
 @pytest.mark.parametrize(
@@ -94,40 +93,38 @@ def test_the_same_boxes_in_fewer_passes(config, overrides, batches):
         )
 
 
-def test_a_spacing_of_several_samples_is_kept_for(config, monkeypatch):
-    made = []
+def test_the_frame_spacing_reaches_the_predictor(config, monkeypatch):
+    spacings = []
 
-    class Watched(StreamingPredictor):
+    class Recording(StreamingPredictor):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
-            made.append(self.frame_spacing)
+            spacings.append(self.frame_spacing)
 
-    monkeypatch.setattr("fsdbev.engine.evaluate_model.StreamingPredictor", Watched)
+    monkeypatch.setattr("fsdbev.engine.evaluate_model.StreamingPredictor", Recording)
     run(config("dataloader.frame_spacing=2"))
-    assert made == [2]
+    assert spacings == [2]
 
 
-def test_a_model_of_another_kind_is_run_as_it_is(config, tmp_path):
-    class Nothing(nn.Module):
-        """Says five boxes, whatever it is shown."""
-
+def test_other_models_are_evaluated_without_streaming(config, tmp_path):
+    class FiveBoxes(nn.Module):
         def forward(self, batched_inputs):
             return [{"instances": range(5)} for _ in batched_inputs]
 
-    evaluate(config(), Nothing())
+    evaluate(config(), FiveBoxes())
     assert json.loads((tmp_path / "evaluation.json").read_text()) == {"boxes": {"count": 15}}
 
 
-class Asked(ToyEvaluator):
-    """Notes whether the devkit was to run; ``official`` as of NuScenesEvaluator."""
+class OfficialEvaluator(ToyEvaluator):
+    """Evaluator that records ``official``, as of NuScenesEvaluator, at each evaluation."""
 
-    asked: list = []
+    recorded: list = []
 
     def __init__(self, official):
         self.official = official
 
     def evaluate(self):
-        Asked.asked.append(self.official)
+        OfficialEvaluator.recorded.append(self.official)
         return super().evaluate()
 
 
@@ -138,11 +135,11 @@ class Asked(ToyEvaluator):
 def test_the_devkit_runs_where_the_evaluation_stands_alone(toy_config, official, expected):
     cfg = toy_config("train.max_iter=1", "train.eval_period=1")
     Path(cfg.train.output_dir).mkdir()
-    cfg.dataloader.evaluator = L(Asked)(official=official)
-    Asked.asked.clear()
+    cfg.dataloader.evaluator = L(OfficialEvaluator)(official=official)
+    OfficialEvaluator.recorded.clear()
     evaluate_only(cfg, last=False)
     Trainer(cfg).train()
-    assert Asked.asked == expected
+    assert OfficialEvaluator.recorded == expected
 
 
 @pytest.mark.parametrize("value", [True, False])

@@ -1,4 +1,4 @@
-"""A training that stops and goes on ends with the very bits of one that was never stopped."""
+"""A stopped and resumed training ends with the same bits as an uninterrupted one."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def precision(dtype):
 
 
 def tiny_config(data, output, *overrides):
-    """The tiny model on the synthetic set, whose epoch of three samples is never a whole batch."""
+    """Returns a config on the synthetic set, whose epoch of three samples ends within a batch."""
     options = [
         f"dataloader.dataroot={data}",
         f"train.output_dir={output}",
@@ -63,7 +63,7 @@ def ask_to_stop():
 
 
 def train(cfg, *, seed=0, stop_at=None, end=ask_to_stop, resume=False):
-    """In this process, with weights by seed; before iteration ``stop_at`` calls ``end``."""
+    """Trains with seeded initial weights; calls ``end`` before iteration ``stop_at``."""
 
     def stop(trainer):
         if trainer.iter == stop_at:
@@ -93,15 +93,15 @@ def train(cfg, *, seed=0, stop_at=None, end=ask_to_stop, resume=False):
 )
 def test_the_bits_are_those_of_the_uninterrupted_training(synthetic_root, tmp_path, workers, dtype):
     steps, stop_at = 4, random.Random(f"{workers} {dtype}").randrange(3)
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    uninterrupted, parts = tmp_path / "uninterrupted", tmp_path / "parts"
     options = (f"train.max_iter={steps}", *precision(dtype))
-    train(tiny_config(synthetic_root, whole, *options))
+    train(tiny_config(synthetic_root, uninterrupted, *options))
     cfg = tiny_config(synthetic_root, parts, *options, f"dataloader.train.num_workers={workers}")
     train(cfg, stop_at=stop_at)
     assert not (parts / "model_final.pth").exists()
-    # another process begins with other weights and random numbers
+    # Another process starts with other weights and random numbers.
     assert train(cfg, seed=99, resume=True).start_iter == stop_at + 1
-    assert state(parts) == state(whole)
+    assert state(parts) == state(uninterrupted)
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
@@ -109,23 +109,25 @@ def test_the_bits_are_those_of_the_uninterrupted_training(synthetic_root, tmp_pa
     ("workers", "dtype", "end"),
     [(0, "float32", crash), (2, "float16", ask_to_stop), (0, "bfloat16", ask_to_stop)],
 )
-def test_so_are_those_of_a_toy_training(toy_config, workers, dtype, end):
-    """Float16 has the scale of the loss as well. A crash goes on from the last checkpoint."""
+def test_the_bits_of_a_toy_training(toy_config, workers, dtype, end):
+    """With the loss scale of float16; after a crash it resumes from the last checkpoint."""
     options = (*precision(dtype), f"dataloader.train.num_workers={workers}")
-    whole, parts = toy_config(*options, output="whole"), toy_config(*options, output="parts")
-    train(whole)
+    uninterrupted = toy_config(*options, output="uninterrupted")
+    parts = toy_config(*options, output="parts")
+    train(uninterrupted)
     train(parts, stop_at=7, end=end)
     resumed = train(parts, seed=99, resume=True)
     assert resumed.start_iter == (5 if end is crash else 8)
     first = 8 * resumed.start_iter
     assert resumed.checkpointer.model.seen[0] == list(range(first, first + 8))
-    assert state(Path(parts.train.output_dir)) == state(Path(whole.train.output_dir))
-    step = read_checkpoint(f"{whole.train.output_dir}/model_final.pth")["trainer"]["_trainer"]
+    expected = Path(uninterrupted.train.output_dir)
+    assert state(Path(parts.train.output_dir)) == state(expected)
+    step = read_checkpoint(str(expected / "model_final.pth"))["trainer"]["_trainer"]
     assert (step["grad_scaler"].get("_growth_tracker", 0) > 0) == (dtype == "float16")
 
 
 def iterations(output):
-    """Iterations that a running training has written metrics of."""
+    """Returns the iterations in the metrics file of a running training."""
     path = output / "metrics.json"
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line)["iteration"] for line in lines]
@@ -143,8 +145,8 @@ def test_a_process_that_is_told_to_stop_at_any_moment(toy_config, tmp_path):
         text=True,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{HERE}"},
     )
-    wanted = random.randrange(50)  # leaves time to tell it
-    while process.poll() is None and wanted not in iterations(parts):
+    stop_at = random.randrange(50)  # early enough for the signal to arrive before the end
+    while process.poll() is None and stop_at not in iterations(parts):
         time.sleep(0.002)
     time.sleep(random.random() * 0.05)
     process.send_signal(random.choice([signal.SIGTERM, signal.SIGUSR1]))
@@ -152,11 +154,11 @@ def test_a_process_that_is_told_to_stop_at_any_moment(toy_config, tmp_path):
     out, _ = process.communicate(timeout=300)
     assert process.returncode == PREEMPTED, out[-3000:]
     reached = int(re.search(r"Asked to stop after iteration (\d+)", out)[1])
-    assert wanted <= reached < 150
+    assert stop_at <= reached < 150
     resumed = train(toy_config(*options, output="parts"), seed=99, resume=True)
     assert resumed.start_iter == reached + 1
-    train(toy_config(*options, output="whole"))
-    assert state(parts) == state(tmp_path / "whole"), f"stopped after iteration {reached}"
+    train(toy_config(*options, output="uninterrupted"))
+    assert state(parts) == state(tmp_path / "uninterrupted"), f"stopped after iteration {reached}"
 
 
 def test_a_seed_that_was_drawn_goes_on_as_well(synthetic_root, tmp_path):

@@ -1,4 +1,4 @@
-"""How a job of several processes ends, and what its launcher does with signals."""
+"""The launcher of several processes: exit status, signals."""
 
 import argparse
 import os
@@ -24,8 +24,8 @@ def stop_one_later(args):
     raise SystemExit(PREEMPTED)
 
 
-def test_preempted_processes_end_the_job_with_that_status(tmp_path, monkeypatch):
-    """And none is ended before it has done what it does last."""
+def test_preempted_processes_end_the_job_with_their_status(tmp_path, monkeypatch):
+    """The launcher waits until the last process has ended."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with pytest.raises(SystemExit) as stopped:
         launch(stop_one_later, argparse.Namespace(**vars(JOB), folder=str(tmp_path)))
@@ -40,7 +40,7 @@ def sleep(args):
 
 @pytest.mark.parametrize("when", ["while they start", "while they run"])
 def test_signals_to_a_launcher_end_it_and_all_its_processes(tmp_path, when):
-    """Two in a row, where no training is there yet to save anything."""
+    """Two signals in a row, before a training could handle them."""
     code = (
         "import argparse, test_launch as t; from fsdbev.engine.launch import launch; print('up', "
         f"flush=True); job = argparse.Namespace(**vars(t.JOB), folder={str(tmp_path)!r}); "

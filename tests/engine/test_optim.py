@@ -1,4 +1,4 @@
-"""Learning rates over the iterations, by hand; and the shared configs of the loop."""
+"""Learning rate schedules by hand, and the shared configs of the training."""
 
 import math
 from pathlib import Path
@@ -25,7 +25,7 @@ def rates(scheduler, max_iter):
     for _ in range(max_iter):
         found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        multiplier.step()  # after the last iteration too, as the trainer does
+        multiplier.step()  # also after the last iteration, as in the trainer
     return found
 
 

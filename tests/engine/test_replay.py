@@ -1,4 +1,4 @@
-"""What a training keeps when it stops for a number that is not finite, and running it again."""
+"""The recorded iteration of a training that stopped for non-finite numbers, and its replay."""
 
 import importlib.util
 from pathlib import Path
@@ -26,7 +26,7 @@ def tool():
 
 @pytest.fixture
 def record(toy_config):
-    """Left by a training whose iteration 2 met an infinite sample."""
+    """Record of a training whose iteration 2 has a sample with infinite values."""
     cfg = toy_config("dataloader.train.infinite=[20]", "train.max_skipped_steps=0")
     trainer = Trainer(cfg)
     with pytest.raises(FloatingPointError, match=r"tools/replay_step.py \S+stopped_at_0000002"):
@@ -68,7 +68,7 @@ def test_an_iteration_of_the_model_comes_out_the_same(synthetic_root, tmp_path, 
         "train.max_skipped_steps=0",
     ]
     cfg = load_config(str(TINY), overrides)
-    LazyConfig.save(resolved(cfg), str(tmp_path / "config.yaml"))  # as fsdbev.engine.run does
+    LazyConfig.save(resolved(cfg), str(tmp_path / "config.yaml"))  # as by fsdbev.engine.run
     trainer = Trainer(cfg)
     model, recorded = trainer.checkpointer.model, {}
 
@@ -83,4 +83,4 @@ def test_an_iteration_of_the_model_comes_out_the_same(synthetic_root, tmp_path, 
     lines = capsys.readouterr().out.splitlines()
     assert len(recorded) > 5 and lines[-1] == "not finite first: the output of no module"
     expected = [f"{name:20} was {loss}, is {loss}" for name, loss in recorded.items()]
-    assert lines[-1 - len(expected) : -1] == expected  # equal to the last bit, which repr has
+    assert lines[-1 - len(expected) : -1] == expected  # to the last bit, because repr is exact

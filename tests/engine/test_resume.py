@@ -1,4 +1,4 @@
-"""What a resumed training says of where it runs."""
+"""Conditions of a run that a resumed training compares and logs."""
 
 import pytest
 import torch
@@ -8,28 +8,24 @@ from fsdbev.engine.resume import RunConditions, describe_changes
 HERE = {"world_size": 1, "batch_size": 2, "precision": torch.bfloat16, "device": "cpu"}
 
 
-def test_the_same_run_differs_in_nothing():
-    facts = RunConditions.now(**HERE)
-    assert describe_changes(facts.to_dict(), facts) == []
-
-
 @pytest.mark.parametrize("name", RunConditions.__dataclass_fields__)
 def test_each_fact_that_is_another_is_named_with_what_follows(name):
-    facts = RunConditions.now(**HERE)
-    before = {**facts.to_dict(), name: "another"}
-    (said,) = describe_changes(before, facts)
-    assert said.startswith(f"{name} was 'another' and is {facts.to_dict()[name]!r}: ")
+    conditions = RunConditions.now(**HERE)
+    before = {**conditions.to_dict(), name: "another"}
+    (message,) = describe_changes(before, conditions)
+    assert message.startswith(f"{name} was 'another' and is {conditions.to_dict()[name]!r}: ")
 
 
-def test_what_an_older_checkpoint_lacks_is_not_compared():
-    facts = RunConditions.now(**HERE)
-    before = facts.to_dict()
+def test_equal_conditions_and_those_missing_in_an_older_checkpoint_are_not_logged():
+    conditions = RunConditions.now(**HERE)
+    before = conditions.to_dict()
+    assert describe_changes(before, conditions) == []
     del before["processor"]
-    assert describe_changes(before, facts) == []
+    assert describe_changes(before, conditions) == []
 
 
-def test_instructions_belong_to_the_processor(monkeypatch):
-    """With others a training ends with other metrics (README.md, results)."""
+def test_the_processor_includes_its_instruction_set(monkeypatch):
+    """With another one a training ends with other metrics (README.md, results)."""
     name, _, instructions = RunConditions.now(**HERE).processor.rpartition(", ")
     assert name and instructions == torch.backends.cpu.get_cpu_capability()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "other")

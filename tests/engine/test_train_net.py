@@ -1,4 +1,4 @@
-"""tools/train_net.py as one runs it: one process, two spawned ones, two of torchrun."""
+"""tools/train_net.py with one process, two spawned ones, and two of torchrun."""
 
 import json
 import os
@@ -22,7 +22,7 @@ CONFIG = HERE / "toy_config.py"
 
 
 def train_net(folder, *arguments, launcher=(), **environment):
-    """Runs the tool in ``folder``, where its output goes to ``output/``."""
+    """Runs the tool in ``folder``; its output folder is ``output/``."""
     env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "PYTHONPATH")}
     env |= {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, *launcher, str(TOOL), "--config-file", str(CONFIG), *arguments]
@@ -33,7 +33,7 @@ def train_net(folder, *arguments, launcher=(), **environment):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Output folder of one training in one process, started somewhere else than the repository."""
+    """Output folder of a training in one process, started outside of the repository."""
     folder = tmp_path_factory.mktemp("one")
     done = train_net(folder, "train.max_iter=6", "train.eval_period=4")
     assert done.returncode == 0, done.stderr
@@ -64,7 +64,7 @@ def test_saved_config_and_weights_evaluate_to_the_same(trained, tmp_path):
             "--eval-only",
             "--config-file",
             str(trained / "config.yaml"),
-            "train.plugins=[toy_training]",  # whose classes it calls
+            "train.plugins=[toy_training]",  # a YAML config may only call classes of plugins
             f"train.init_checkpoint={trained / 'model_final.pth'}",
             f"train.output_dir={tmp_path / 'output'}",
         ]
@@ -80,7 +80,7 @@ TWO = ("train.max_iter=6", "train.eval_period=2", "train.checkpointer.period=2")
 
 @pytest.fixture(scope="module")
 def trained_by_two(tmp_path_factory):
-    """Output folder of one training in two spawned processes that were left alone."""
+    """Output folder of an uninterrupted training in two spawned processes."""
     folder = tmp_path_factory.mktemp("two")
     done = train_net(folder, "--num-gpus", "2", *TWO)
     assert done.returncode == 0, done.stderr
@@ -89,17 +89,17 @@ def trained_by_two(tmp_path_factory):
 
 @pytest.mark.slow
 def test_two_processes_stop_on_a_signal_and_go_on(tmp_path, toy_config, trained_by_two):
-    """Two spawned processes, whose starter gets SIGTERM in iteration 3; then two of torchrun. They
-    end with the bits of two that were left alone."""
+    """Two spawned processes whose launcher gets SIGTERM in iteration 3, then two of torchrun: they
+    end with the same bits as an uninterrupted training."""
     spawned = train_net(tmp_path, "--num-gpus", "2", *TWO, TOY_STOP_AT="3")
     assert spawned.returncode == PREEMPTED, spawned.stderr
     output = tmp_path / "output"
     assert (output / "last_checkpoint").read_text() == "model_0000003.pth"
-    # both processes evaluated the same weights: those of the checkpoint
-    there = json.loads((output / "evaluation.json").read_text())["toy"]["error"]
+    # Both processes evaluated the weights of the checkpoint.
+    evaluated = json.loads((output / "evaluation.json").read_text())["toy"]["error"]
     cfg = toy_config(f"train.init_checkpoint={output / 'model_0000001.pth'}", output="again")
     os.mkdir(cfg.train.output_dir)
-    assert evaluate_only(cfg, last=False)["toy"]["error"] == pytest.approx(there, rel=1e-5)
+    assert evaluate_only(cfg, last=False)["toy"]["error"] == pytest.approx(evaluated, rel=1e-5)
 
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     resumed = train_net(tmp_path, "--resume", *TWO, launcher=torchrun)
@@ -123,9 +123,9 @@ def test_another_number_of_processes_goes_on_and_says_what_differs(
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=True)
     trainer.train()
-    said = caplog.text[caplog.text.index("but not exactly as it would have") :]
+    log = caplog.text[caplog.text.index("but not exactly as it would have") :]
     for text in ("world_size was 2 and is 1: batches", "batch_size was 8 and is 4", "seed was 0"):
-        assert text in said
+        assert text in log
     run = read_checkpoint(str(tmp_path / "output" / "model_final.pth"))["trainer"]["run"]
     assert run["draws"] == 6 * 8 + 4
 
@@ -135,7 +135,7 @@ BAD = ("--num-gpus", "2", "dataloader.train.infinite=[21]", "train.checkpointer.
 
 @pytest.fixture(scope="module")
 def stopped_for_a_bad_number(tmp_path_factory):
-    """Folder of a job that stopped: sample 21 is the second process's, in iteration 2."""
+    """Folder of a job that stopped: rank 1 loads sample 21 in iteration 2."""
     folder = tmp_path_factory.mktemp("bad")
     job = train_net(folder, *BAD, "train.max_skipped_steps=0")
     assert job.returncode == 1, job.stderr

@@ -1,15 +1,15 @@
-"""One training iteration: what becomes of the gradients, and what is told of them."""
+"""One training iteration: clipping and logging of the gradient norm, non-finite gradients."""
 
 import pytest
 import torch
 
 from fsdbev.d2.engine import SimpleTrainer
 from fsdbev.d2.utils.events import EventStorage
-from fsdbev.engine.train_step import TrainStep
+from fsdbev.engine.train_step import BadNumbersError, TrainStep
 
 
 class Lines(torch.nn.Module):
-    """loss = 3 a + 4 b: a gradient of (3, 4), of norm 5; ``slope`` times that."""
+    """Model with loss = slope * (3 a + 4 b), whose gradient norm is 5 * slope."""
 
     def __init__(self, slope):
         super().__init__()
@@ -21,14 +21,17 @@ class Lines(torch.nn.Module):
         return {"loss": self.slope * (3 * self.a + 4 * self.b).sum()}
 
 
-def one_step(model, **options):
-    """What was logged by an iteration with a learning rate of 1."""
+def run_step(model, scale=None, **options):
+    """Runs an iteration with a learning rate of 1; returns the step and the scalars it stored."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    step = TrainStep(model, [[]], optimizer, device=torch.device("cpu"), **options)
+    batch = [{"sample_token": "abc"}, {}]
+    step = TrainStep(model, [batch], optimizer, device=torch.device("cpu"), **options)
     step.iter = 0
+    if scale is not None:
+        step.grad_scaler.load_state_dict({**step.grad_scaler.state_dict(), "scale": scale})
     with EventStorage() as storage:
         step.run_step()
-    return {name: value for name, (value, _) in storage.latest().items()}
+    return step, {name: value for name, (value, _) in storage.latest().items()}
 
 
 @pytest.mark.parametrize(
@@ -37,36 +40,36 @@ def one_step(model, **options):
 )
 def test_gradient_norm_is_clipped_and_logged(slope, expected):
     model = Lines(slope)
-    logged = one_step(model, max_grad_norm=5.0)
+    _, logged = run_step(model, max_grad_norm=5.0)
     assert (model.a.item(), model.b.item()) == pytest.approx(expected, rel=1e-5)
     assert logged["grad_norm"] == pytest.approx(5 * slope)
     assert logged["loss"] == logged["total_loss"] == 0
 
 
-def test_without_a_limit_gradients_stay():
+def test_without_a_limit_gradients_are_not_clipped():
     model = Lines(2.0)
-    assert issubclass(TrainStep, SimpleTrainer)  # whose hooks read its optimizer
-    assert one_step(model)["grad_norm"] == pytest.approx(10)
+    assert issubclass(TrainStep, SimpleTrainer)  # hooks access its optimizer
+    assert run_step(model)[1]["grad_norm"] == pytest.approx(10)
     assert (model.a.item(), model.b.item()) == (-6, -8)
 
 
 class Root(Lines):
     def forward(self, batch):
-        return {"loss": self.a.sqrt().sum() + 0 * self.b.sum()}  # 0, with an infinite slope
+        return {"loss": self.a.sqrt().sum() + 0 * self.b.sum()}  # 0, with an infinite gradient
 
 
-def test_in_float16_such_a_step_is_skipped_and_the_scale_falls():
+def test_in_float16_non_finite_gradients_halve_the_scale_down_to_one():
     model = Root(1.0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    step = TrainStep(model, [[]], optimizer, device=torch.device("cpu"), precision=torch.float16)
-    step.iter, before = 0, step.grad_scaler.get_scale()
-    with EventStorage() as storage:
-        step.run_step()
-    assert "grad_norm" not in storage.latest()
+    step, logged = run_step(model, scale=2.0, precision=torch.float16)
+    assert "grad_norm" not in logged
     assert model.a.item() == model.b.item() == 0
-    assert step.grad_scaler.get_scale() == before / 2
+    assert step.grad_scaler.get_scale() == 1
+    with pytest.raises(BadNumbersError, match="gradient norm is (inf|nan)"):
+        run_step(model, scale=1.0, precision=torch.float16)
 
 
-def test_max_norm_must_be_positive():
+def test_errors():
+    with pytest.raises(BadNumbersError, match="gradient norm is (inf|nan).*abc, number 1"):
+        run_step(Root(1.0))
     with pytest.raises(ValueError, match="positive, got 0"):
-        one_step(Lines(1.0), max_grad_norm=0)
+        run_step(Lines(1.0), max_grad_norm=0)

@@ -1,4 +1,4 @@
-"""The trainer: whole runs of the toy training."""
+"""The trainer: complete runs of the toy training."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from fsdbev.engine import Trainer
 def run(cfg, *, resume=False):
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=resume)
-    torch.manual_seed(1234)  # what happened before must not matter
+    torch.manual_seed(1234)  # the state of the generator must not matter
     results = trainer.train()
     return trainer, results
 
@@ -65,7 +65,7 @@ def test_without_average_the_model_itself_is_evaluated(toy_config):
 
 def test_checkpoint_has_all_parts_and_no_objects(toy_config):
     cfg = toy_config()
-    cfg.optimizer.betas = (0.8, 0.99)  # reaches the optimizer as omegaconf's list
+    cfg.optimizer.betas = (0.8, 0.99)  # the optimizer receives omegaconf's list
     trainer, _ = run(cfg)
     path = Path(cfg.train.output_dir) / "model_final.pth"
     data = torch.load(path, weights_only=True)
@@ -81,14 +81,14 @@ def test_initial_weights_are_the_averaged_ones_of_the_file(toy_config):
     first = toy_config(output="first")
     path = f"{first.train.output_dir}/model_final.pth"
     trainer = Trainer(toy_config(f"train.init_checkpoint={path}", output="second"))
-    trainer.resume_or_load(resume=True)  # nothing to resume there
+    trainer.resume_or_load(resume=True)  # the output folder has nothing to resume
     averaged = saved(first, "model_final")["ema"]["model"]["out.weight"]
     assert torch.equal(trainer.checkpointer.model.out.weight, averaged)
     assert torch.equal(trainer.ema.model.out.weight, averaged)
     assert trainer.start_iter == 0 and trainer.ema.updates == 10560
 
 
-def test_keeps_so_many_checkpoints_over_a_resume(toy_config):
+def test_max_to_keep_applies_across_a_resume(toy_config):
     keep = ("train.checkpointer.period=2", "train.checkpointer.max_to_keep=2")
     run(toy_config(*keep, "train.max_iter=6"))
     cfg = toy_config(*keep, "train.max_iter=10")
@@ -102,13 +102,13 @@ def test_keeps_so_many_checkpoints_over_a_resume(toy_config):
 def test_mixed_precision_on_the_cpu(toy_config, dtype):
     cfg = toy_config("train.amp.enabled=true", f"train.amp.dtype={dtype}", "train.max_iter=6")
     trainer = Trainer(cfg)
-    seen = []
-    trainer.checkpointer.model.net[0].register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    dtypes = []
+    trainer.checkpointer.model.net[0].register_forward_hook(lambda m, i, o: dtypes.append(o.dtype))
     trainer.train()
-    assert seen[0] == getattr(torch, dtype)
+    assert dtypes[0] == getattr(torch, dtype)
     scaler = saved(cfg, "model_final")["trainer"]["_trainer"]["grad_scaler"]
     assert (scaler != {}) == (dtype == "float16")
-    # it goes on in another precision: the scaler starts anew, or is not needed any more
+    # It resumes in another precision: with a new scaler, or without one.
     other = {"bfloat16": "float16", "float16": "bfloat16"}[dtype]
     run(toy_config("train.amp.enabled=true", f"train.amp.dtype={other}"), resume=True)
 
@@ -132,30 +132,30 @@ def test_resume_refuses_another_model(toy_config):
         Trainer(cfg).resume_or_load(resume=True)
 
 
-def test_learning_rate_goes_on_after_a_resume(toy_config):
+def test_learning_rate_continues_after_a_resume(toy_config):
     run(toy_config("train.max_iter=2"))
     cfg = toy_config()
     run(cfg, resume=True)
     rates = {line["iteration"]: line["lr"] for line in metrics_of(cfg) if "lr" in line}
-    # the first two in a training of 2 iterations, whose warm-up has no more
+    # The first two are of a training of 2 iterations, which has a shorter warm-up.
     expected = [1e-3 + (1 - 1e-3) * min(i / 4, 1) for i in range(12)]
     for iteration in range(2, 12):
         assert math.isclose(rates[iteration], 1e-2 * expected[iteration], rel_tol=1e-9)
 
 
 @pytest.mark.parametrize(
-    ("was_trained", "resume", "is_said"),
+    ("was_trained", "resume", "is_logged"),
     [(True, False, True), (True, True, False), (False, False, False)],
 )
-def test_a_new_training_where_another_left_checkpoints_says_so(
-    toy_config, caplog, was_trained, resume, is_said
+def test_a_new_training_in_a_folder_with_checkpoints_is_logged(
+    toy_config, caplog, was_trained, resume, is_logged
 ):
     cfg = toy_config("train.max_iter=2")
     if was_trained:
         Trainer(cfg).train()
     caplog.clear()
     Trainer(cfg).resume_or_load(resume=resume)
-    assert ("checkpoints of another training" in caplog.text) == is_said
+    assert ("checkpoints of another training" in caplog.text) == is_logged
 
 
 def test_random_numbers_follow_from_seed_and_iteration(toy_config):

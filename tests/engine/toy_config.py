@@ -1,4 +1,4 @@
-"""A config file of the tests, with everything a training needs."""
+"""Complete config of the toy training."""
 
 from toy_training import ToyEvaluator, ToyModel, test_loader, train_loader
 

@@ -1,4 +1,4 @@
-"""What toy_config.py names: a regression that trains in milliseconds."""
+"""Model, data and evaluator of the toy training: a regression that trains in milliseconds."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from fsdbev.d2.utils import comm
 
 
 class ToySampler(torch.utils.data.Sampler):
-    """Endless draw numbers; rank r of R gets every R-th."""
+    """Infinite draw numbers; rank r of R gets every R-th."""
 
     def __init__(self):
         self.start = 0
@@ -27,7 +27,7 @@ class ToySampler(torch.utils.data.Sampler):
 
 
 class ToyDataset(Dataset):
-    """Item i: x is random by i, infinite for i in ``infinite``; y is the sum of what x was."""
+    """Item i: x is random, seeded by i, y its sum; for i in ``infinite``, x is infinite instead."""
 
     def __init__(self, length, infinite=()):
         self.length = length
@@ -47,8 +47,10 @@ class ToyDataset(Dataset):
 
 
 class ToyModel(nn.Module):
-    """Losses in training, a list of predictions in evaluation. Dropout makes it random. One loss is
-    no number in the calls of ``nan_at``, counted from 0."""
+    """Model that returns losses in training and predictions in evaluation, with dropout.
+
+    One loss is NaN in the calls of ``nan_at``, counted from 0.
+    """
 
     def __init__(self, *, nan_at=()):
         super().__init__()
@@ -70,7 +72,7 @@ class ToyModel(nn.Module):
 
 
 def stop_the_job():
-    """SIGTERM to the process that started this one; waits until it comes back from there."""
+    """Sends SIGTERM to the parent process and waits until it is forwarded to this process."""
     arrived = []
     handler = signal.signal(signal.SIGTERM, lambda *_: arrived.append(True))
     os.kill(os.getppid(), signal.SIGTERM)
@@ -85,7 +87,7 @@ def stop_the_job():
 
 
 class ToyEvaluator(DatasetEvaluator):
-    """Mean squared error over all ranks, and one metric that is never a number."""
+    """Evaluator of the mean squared error over all ranks, and a metric that is always NaN."""
 
     def reset(self):
         self.errors = []

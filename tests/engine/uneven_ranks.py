@@ -1,4 +1,4 @@
-"""What the two processes of test_uneven_ranks.py do."""
+"""Work of the two processes of test_uneven_ranks.py."""
 
 import copy
 import json
@@ -16,16 +16,16 @@ from fsdbev.engine import evaluate
 
 
 def small_fsdbev():
-    """FSDBEV with the recipe's head, in the sizes of export_config.py; and ``train.ddp``."""
+    """Returns FSDBEV in the sizes of export_config.py with the default head, and ``train.ddp``."""
     config = LazyConfig.load(str(CONFIG))
-    for name in ("class_names", "tasks"):  # the recipe leaves them at all classes
+    for name in ("class_names", "tasks"):  # by default, all classes
         del config.model.head[name]
     torch.manual_seed(0)
     return instantiate(config.model).train(), config.train.ddp
 
 
 def batch(*, empty, seed):
-    """Two samples; or two that show nothing: no box, no depth, no foreground."""
+    """Returns two samples; if ``empty``, without boxes, depth and foreground."""
     sizes = {"num_frames": 2, "num_cameras": 2, "image_size": (32, 64)}
     samples = fake_samples(2, **sizes, training=True, seed=seed)
     for sample in samples if empty else ():
@@ -46,15 +46,15 @@ def gradients(model, samples, rank):
 
 
 def gradient_differences():
-    """For each iteration, the largest difference between the gradients of two ranks and the mean of
-    each alone, relative to the largest gradient; -1 for a parameter without one."""
+    """Returns, for each iteration, the largest difference between the gradients of DDP and the mean
+    of the ranks' gradients, relative to the largest one; -1 if a parameter has no gradient."""
     model, ddp = small_fsdbev()
-    alone, together = copy.deepcopy(model), create_ddp_model(model, device_ids=None, **ddp)
+    single, together = copy.deepcopy(model), create_ddp_model(model, device_ids=None, **ddp)
     found = []
     for empty_rank in (1, 0, 1):
         batches = [batch(empty=rank == empty_rank, seed=rank) for rank in range(2)]
         got = gradients(together, batches[comm.get_rank()], comm.get_rank())
-        parts = [gradients(alone, samples, rank) for rank, samples in enumerate(batches)]
+        parts = [gradients(single, samples, rank) for rank, samples in enumerate(batches)]
         if any(grad is None for part in (got, *parts) for grad in part.values()):
             found.append(-1.0)
             continue
@@ -65,7 +65,7 @@ def gradient_differences():
 
 
 def evaluate_few(lengths, output):
-    """The metrics of so many samples, in their order; None but on rank 0."""
+    """Returns the metrics of each number of samples; None on ranks above 0."""
     found = []
     for length in lengths:
         cfg = LazyConfig.load(str(Path(__file__).with_name("toy_config.py")))
@@ -77,7 +77,7 @@ def evaluate_few(lengths, output):
 
 
 def work(args):
-    """What each rank does; it writes its findings into ``args.output``."""
+    """Runs on each rank and writes its results to ``args.output``."""
     found = {"differences": gradient_differences()}
     found["metrics"] = evaluate_few(args.lengths, args.output)
     Path(args.output, f"{comm.get_rank()}.json").write_text(json.dumps(found))

@@ -38,7 +38,7 @@ def analysis_of(predictions, truth):
     return analyse(score(predictions, truth, CONFIG), truth.scope.ego, CONFIG)
 
 
-def analysis_of_rows(predictions, truth):
+def analyse_rows(predictions, truth):
     return analysis_of(predicted(*predictions), truth)
 
 
@@ -77,7 +77,7 @@ def test_no_other_threshold_has_a_better_f1(scattered):
 
 
 def test_a_match_across_bands_counts_in_that_of_the_true_box():
-    analysis = analysis_of_rows([(0, CAR, 10.4, 0.9)], truth_of((0, CAR, 9.8)))
+    analysis = analyse_rows([(0, CAR, 10.4, 0.9)], truth_of((0, CAR, 9.8)))
     bands = analysis.bands
     assert bands.num_truth[CAR].tolist() == bands.found[CAR].tolist() == [1, 0, 0, 0, 0]
     assert bands.average_precision[CAR, 0] == pytest.approx(0.75)  # not found within 0.5 m
@@ -87,18 +87,14 @@ def test_a_match_across_bands_counts_in_that_of_the_true_box():
 def test_a_false_positive_lowers_the_precision_of_its_own_band_only():
     true = [(0, CAR, 5.0), (0, CAR, 25.0)]
     found = [(0, CAR, 5.0, 0.5), (0, CAR, 25.0, 0.5)]
-    bands = analysis_of_rows(
-        [*found, (0, CAR, 15.0, 0.9), (0, CAR, 29.0, 0.9)], truth_of(*true)
-    ).bands
+    bands = analyse_rows([*found, (0, CAR, 15.0, 0.9), (0, CAR, 29.0, 0.9)], truth_of(*true)).bands
     assert bands.average_precision[CAR, 0] == pytest.approx(1.0)
     assert bands.average_precision[CAR, 2] < 0.6
 
 
 def test_starts_of_the_bands():
     true = [(0, CAR, start + 0.01) for start in BAND_STARTS]
-    assert analysis_of_rows([], truth_of(*true)).bands.num_truth[CAR].tolist() == [1] * len(
-        BAND_STARTS
-    )
+    assert analyse_rows([], truth_of(*true)).bands.num_truth[CAR].tolist() == [1] * len(BAND_STARTS)
 
 
 def test_confusion_takes_the_nearest_free_box_of_any_class():
@@ -118,7 +114,7 @@ def test_confusion_takes_the_nearest_free_box_of_any_class():
 def test_samples_are_counted_by_class():
     truth = truth_of((0, CAR, 10.0), (0, TRUCK, 20.0), (1, CAR, 10.0))
     predictions = [(0, CAR, 10.0, 0.9), (0, CONE, 5.0, 0.9), (1, CAR, 10.0, 0.9)]
-    counts = analysis_of_rows(predictions, truth).samples
+    counts = analyse_rows(predictions, truth).samples
     assert counts.found[:, CAR].tolist() == [1, 1]
     assert counts.missed.sum() == counts.missed[0, TRUCK] == 1
     assert counts.false.sum() == counts.false[0, CONE] == 1
@@ -139,21 +135,21 @@ def test_best_and_worst_samples_are_from_different_scenes_if_possible():
 
 
 def test_a_sample_without_boxes_is_neither_best_nor_worst():
-    counts = analysis_of_rows([(0, CAR, 10.0, 0.9)], truth_of((0, CAR, 10.0))).samples
+    counts = analyse_rows([(0, CAR, 10.0, 0.9)], truth_of((0, CAR, 10.0))).samples
     assert math.isnan(counts.f1[1])
     assert counts.best(2, ["a", "b"]) == [0] and counts.worst(2, ["a", "b"]) == []
 
 
 def test_errors_exclude_those_that_a_class_does_not_have():
     truth = truth_of((0, CAR, 10.0), (0, CONE, 5.0))
-    errors = analysis_of_rows([(0, CAR, 10.5, 0.9), (0, CONE, 5.0, 0.9)], truth).errors
+    errors = analyse_rows([(0, CAR, 10.5, 0.9), (0, CONE, 5.0, 0.9)], truth).errors
     assert sorted(errors["trans_err"]) == pytest.approx([0, 0.5])
     assert len(errors["orient_err"]) == len(errors["vel_err"]) == 1
 
 
 def test_histograms_of_matched_and_unmatched_scores():
     truth = truth_of((0, CAR, 10.0))
-    analysis = analysis_of_rows(
+    analysis = analyse_rows(
         [(0, CAR, 10.0, 0.98), (0, CAR, 30.0, 0.02), (0, CAR, 31.0, 1.2)], truth
     )
     assert np.flatnonzero(analysis.found_scores).tolist() == [19]
@@ -163,7 +159,7 @@ def test_histograms_of_matched_and_unmatched_scores():
 @pytest.mark.parametrize("predictions", [[], [(0, CAR, 10.0, 0.9)]])
 @pytest.mark.parametrize("true", [[], [(0, CAR, 10.0)]])
 def test_without_predictions_or_ground_truth(predictions, true):
-    analysis = analysis_of_rows(predictions, truth_of(*true))
+    analysis = analyse_rows(predictions, truth_of(*true))
     both = bool(predictions and true)
     assert analysis.point.f1 == float(both)
     assert analysis.confusion.sum() == max(len(predictions), len(true))
@@ -175,6 +171,6 @@ def test_equal_scores_are_accepted_together():
     """The best F1 would need two of three equal scores, but a threshold accepts all or none."""
     true = [(0, CAR, 10.0 * i) for i in (1, 2)]
     predictions = [(0, CAR, 10.0, 0.5), (0, CAR, 20.0, 0.5), (0, CAR, 35.0, 0.5)]
-    point = analysis_of_rows(predictions, truth_of(*true)).point
+    point = analyse_rows(predictions, truth_of(*true)).point
     assert (point.score, point.recall) == (0.5, 1.0)
     assert point.precision == pytest.approx(2 / 3)

@@ -217,7 +217,7 @@ def test_stored_labels_equal_the_file(dataset):
     assert (front.outlines[0].min(axis=0) < (u[0], v[0])).all()
     assert (front.outlines[0].max(axis=0) > (u[0], v[0])).all()
     assert sample.boxes.labels.tolist() == [CAR, PEDESTRIAN]
-    assert sample.pointless.labels.tolist() == [CONE]
+    assert sample.boxes_without_points.labels.tolist() == [CONE]
     assert "sample" in sample.title and "as stored" in sample.title
 
 
@@ -253,7 +253,7 @@ def test_augmented_labels_stay_in_their_boxes(dataset, seed):
     sample = augmented_sample(dataset, 0, make_mapper(), seed)
     front = sample.views[0]
     positions = torch.from_numpy(front.points_in_keyego()).float()
-    boxes = torch.cat([sample.boxes.boxes.tensor, sample.pointless.boxes.tensor])
+    boxes = torch.cat([sample.boxes.boxes.tensor, sample.boxes_without_points.boxes.tensor])
     for class_id, box in zip(CLASSES, boxes, strict=True):
         at = np.flatnonzero(front.points.class_ids == class_id)
         assert len(at) == 1

@@ -14,7 +14,7 @@ from fsdbev.visualization import (
     CLASS_COLORS,
     PREDICTION,
     TRUTH,
-    TRUTH_ALONE,
+    TRUTH_ONLY,
     CameraView,
     draw_bev,
     draw_boxes_on_bev,
@@ -49,7 +49,7 @@ def overlaps(ax):
     return [1 for a, b in itertools.combinations(areas, 2) if a.overlaps(b)]
 
 
-def on_image(boxes, *, style=TRUTH_ALONE, scale=2, camera=None):
+def on_image(boxes, *, style=TRUTH_ONLY, scale=2, camera=None):
     """Draws boxes on a camera's image; returns the axes and the number of boxes drawn."""
     ax, camera = axes(scale=scale), camera or view()
     placer = draw_image(ax, camera)
@@ -63,7 +63,7 @@ def from_above(boxes, size=200):
     """Draws boxes in BEV, 50 m to each side; returns the axes and the number of boxes drawn."""
     ax = axes(size, size)
     placer = draw_bev(ax, reach=50.0)
-    drawn = draw_boxes_on_bev(ax, boxes, style=TRUTH_ALONE, class_names=CLASS_NAMES, placer=placer)
+    drawn = draw_boxes_on_bev(ax, boxes, style=TRUTH_ONLY, class_names=CLASS_NAMES, placer=placer)
     return ax, drawn
 
 
@@ -157,7 +157,7 @@ def test_velocity_arrow_in_the_image():
     its position one second later."""
     still = [10.0, 0, -0.5, 0.2, 0.2, 0.2, 0, 0, 0]
     moving = [*still[:7], 0.0, 2.0]
-    style = replace(TRUTH_ALONE, labelled=False)
+    style = replace(TRUTH_ONLY, labelled=False)
     pictures = [pixels(on_image(boxes(row), style=style)[0]) for row in (still, moving)]
     changed = np.nonzero(np.abs(pictures[1] - pictures[0]).max(axis=-1) > 60)
     assert changed[1].min() / 2 == pytest.approx(100 - 200 * 2 / 10, abs=2)
@@ -167,7 +167,7 @@ def test_velocity_arrow_in_the_image():
 def test_near_boxes_are_drawn_over_far_ones():
     """Both cubes have edges in column 100 + 20; in any order, the near one's are visible."""
     near, far = [10.0, -1.0, 0, 0.01, 0.01, 2, 0, 0, 0], [20.0, -2.0, 0, 0.01, 0.01, 4, 0, 0, 0]
-    style = replace(TRUTH_ALONE, fill=0, labelled=False)
+    style = replace(TRUTH_ONLY, fill=0, labelled=False)
     for rows, labels in (([near, far], [0, 6]), ([far, near], [6, 0])):
         picture = pixels(on_image(boxes(*rows, labels=labels), style=style)[0])
         counts = [count_color(picture, CLASS_COLORS[name]) for name in ("car", "motorcycle")]

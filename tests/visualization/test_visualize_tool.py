@@ -22,9 +22,9 @@ from fsdbev.visualization import (
     choose_rows,
     draw_sample,
     labelled_sample,
+    past_trajectories,
     rows_of,
     rows_of_scene,
-    trails_of,
     true_boxes,
 )
 
@@ -157,19 +157,19 @@ def test_rows_of_a_scene(index):
 def test_trails_end_at_the_objects(index):
     """The objects have the same key ego position in every sample, so they move with the ego, which
     moves by 1 m and turns by 0.3 rad to the left per row."""
-    assert trails_of(index, 0) == []
-    ego, *objects = trails_of(index, 2)
+    assert past_trajectories(index, 0) == []
+    ego, *objects = past_trajectories(index, 2)
     turn = rotation_z(torch.tensor(-0.6, dtype=torch.float64))[:2, :2].numpy()
     np.testing.assert_allclose(ego, [turn @ (x, 0) for x in (-2, -1, 0)], atol=1e-9)
     assert [len(trail) for trail in objects] == [3, 3]
     np.testing.assert_allclose([trail[-1] for trail in objects], BOXES[:, :2], atol=1e-5)
-    assert len(trails_of(index, 3, samples=1)[0]) == 2
+    assert len(past_trajectories(index, 3, samples=1)[0]) == 2
 
 
 def test_objects_without_identity_have_no_trail(root, tmp_path):
     annotations = Annotations.from_boxes(BOXES, np.array([0, 8]))
     write_index(tmp_path / "val.arrow", [(frame(i), annotations) for i in range(4)])
-    assert len(trails_of(FrameIndex(tmp_path / "val.arrow"), 3)) == 1, "only the ego's"
+    assert len(past_trajectories(FrameIndex(tmp_path / "val.arrow"), 3)) == 1, "only the ego's"
 
 
 def test_scene_video(root, results, tmp_path, capsys):

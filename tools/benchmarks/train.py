@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch.utils.benchmark.utils.timer import timer as wall_time
 
 from fsdbev.config import load_config
@@ -91,7 +90,8 @@ def run(args: argparse.Namespace) -> None:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Measures the steps of one variant and the peak memory of this process."""
-    cfg = _config(args, args.child)
+    overrides = [f"train.device={args.device}", *VARIANTS[args.child], *args.overrides]
+    cfg = load_config(args.config_file, overrides)
     set_determinism(cfg.train)
     torch.manual_seed(0)
     model = build_model(cfg)
@@ -129,12 +129,6 @@ def _rows(found: dict[str, list[dict[str, Any]]], batch: int) -> list[dict[str, 
         row = {"variant": name, "ms a step": ms, "samples/s": 1e3 * batch / ms, "x": first / ms}
         rows.append({**row, "peak GB": peak / 1e9})
     return rows
-
-
-def _config(args: argparse.Namespace, variant: str) -> DictConfig:
-    """Loads the config of a variant; overrides of the command line come last."""
-    overrides = [f"train.device={args.device}", *VARIANTS[variant], *args.overrides]
-    return load_config(args.config_file, overrides)
 
 
 def _in_own_process(args: argparse.Namespace, variant: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""When checkpoints are saved, what stays of them, and what a full disk does."""
+"""Checkpoints of a training: when they are saved, which are kept, failures of the disk."""
 
 import errno
 import logging
@@ -22,8 +22,7 @@ MEGABYTE = 10**6
 
 @pytest.fixture
 def training(tmp_path):
-    """Makes a hook of a training of 2 MB that saves after every iteration; ``start`` and the
-    options of the hook are given."""
+    """Returns the hook of a training with 2 MB of weights, which saves after every iteration."""
 
     def make(folder=tmp_path, start=0, max_iter=1000, **options):
         model = torch.nn.Linear(500, 1000)
@@ -50,7 +49,7 @@ def cut(folder, iteration):
     path.write_bytes(path.read_bytes()[:-10])
 
 
-def test_so_many_stay(training, tmp_path):
+def test_max_to_keep(training, tmp_path):
     hook = training(max_to_keep=2)
     for iteration in range(5):
         hook.step(iteration)
@@ -71,11 +70,11 @@ def test_old_ones_go_and_two_that_are_whole_stay_however_old(training, tmp_path)
     cut(tmp_path, 5)
     make_old(tmp_path, 3, 4, 5, hours=3)
     resumed = training(start=5, max_age_hours=2)
-    resumed.step(6)  # 5 is cut short: 4 is the second that is whole
+    resumed.step(6)  # 5 is truncated: 4 is the second complete one
     assert numbers(tmp_path) == [4, 6]
 
 
-def test_damaged_ones_do_not_push_out_the_last_whole_one(training, tmp_path):
+def test_the_last_complete_one_is_kept_besides_damaged_ones(training, tmp_path):
     hook = training()
     for iteration in range(4):
         hook.step(iteration)
@@ -85,7 +84,7 @@ def test_damaged_ones_do_not_push_out_the_last_whole_one(training, tmp_path):
     assert numbers(tmp_path) == [1, 2, 3, 4]
 
 
-def test_checkpoints_of_an_earlier_training_are_left_alone(training, tmp_path):
+def test_checkpoints_of_an_earlier_training_are_kept(training, tmp_path):
     before = training()
     for iteration in (3, 100):
         before.step(iteration)
@@ -93,7 +92,7 @@ def test_checkpoints_of_an_earlier_training_are_left_alone(training, tmp_path):
     make_old(tmp_path, 3, 100, hours=2)
     for iteration in range(6):
         hook.step(iteration)
-    assert numbers(tmp_path) == [5, 100]  # 3 was written anew, and then was this training's
+    assert numbers(tmp_path) == [5, 100]  # 3 was overwritten and then belonged to this training
 
 
 def test_old_one_is_removed_only_when_the_new_one_is_tagged(training, tmp_path, monkeypatch):
@@ -127,15 +126,15 @@ def full_disk(*_):
 
 @pytest.fixture
 def file_limit():
-    """Makes the system refuse what would make a file larger than 1 MB."""
+    """Sets or removes a limit of 1 MB for the size of files."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     limit = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # noqa: E731
     yield lambda on: limit(MEGABYTE if on else before[0])
     limit(before[0])
 
 
-def assert_goes_on(hook, folder, caplog, fill, make_room):
-    """Saves, cannot save, and saves again."""
+def assert_continues(hook, folder, caplog, fill, make_room):
+    """Saves, fails to save, and saves again."""
     hook.step(0)
     fill()
     with caplog.at_level(logging.ERROR):
@@ -155,11 +154,11 @@ def assert_goes_on(hook, folder, caplog, fill, make_room):
 
 def test_training_goes_on_when_files_cannot_be_written(training, tmp_path, caplog, file_limit):
     hook = training(max_to_keep=1)
-    assert_goes_on(hook, tmp_path, caplog, lambda: file_limit(True), lambda: file_limit(False))
+    assert_continues(hook, tmp_path, caplog, lambda: file_limit(True), lambda: file_limit(False))
 
 
 def test_training_goes_on_when_the_disk_is_full(training, tmp_path, caplog):
-    """A real one, of 6 MB."""
+    """A mounted file system of 6 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
@@ -172,7 +171,7 @@ def test_training_goes_on_when_the_disk_is_full(training, tmp_path, caplog):
     try:
         hook = training(folder, max_to_keep=1)
         fill = folder / "fill"
-        assert_goes_on(
+        assert_continues(
             hook, folder, caplog, lambda: fill.write_bytes(bytes(3 * MEGABYTE)), fill.unlink
         )
     finally:
@@ -180,7 +179,9 @@ def test_training_goes_on_when_the_disk_is_full(training, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES])
-def test_any_error_of_the_system_is_tolerated_between(training, tmp_path, monkeypatch, number):
+def test_system_errors_of_intermediate_checkpoints_are_tolerated(
+    training, tmp_path, monkeypatch, number
+):
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
@@ -216,7 +217,7 @@ def test_evaluated_weights_are_written_at_the_end(toy_config, averaged):
     load_weights(trainer.checkpointer.model, path, strict=True)
 
 
-def test_training_that_cannot_save_once_ends_well(toy_config, monkeypatch, caplog):
+def test_training_continues_after_a_failed_checkpoint(toy_config, monkeypatch, caplog):
     cfg = toy_config("train.checkpointer.period=4")
     trainer = Trainer(cfg)
     save = trainer.checkpointer.save
@@ -236,7 +237,7 @@ def test_training_that_cannot_save_once_ends_well(toy_config, monkeypatch, caplo
     assert numbers(folder) == [7, 11] and (folder / "model_final.pth").exists()
 
 
-def test_damaged_last_checkpoint_is_passed_over_by_training_and_evaluation(toy_config, caplog):
+def test_training_and_evaluation_skip_a_damaged_last_checkpoint(toy_config, caplog):
     cfg = toy_config("train.checkpointer.period=5")
     Trainer(cfg).train()
     final = Path(cfg.train.output_dir) / "model_final.pth"

@@ -1,4 +1,4 @@
-"""curves.png, and what TensorBoard and Weights & Biases get of a training."""
+"""curves.png, and the scalars of a training in TensorBoard and Weights & Biases."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ def train(cfg, *, resume=False):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Records that were drawn, in place of their pictures."""
+    """Collects the records instead of drawing them."""
     records = []
     monkeypatch.setattr(curves, "draw_curves", lambda record, folder: records.append(record))
     return records
@@ -41,7 +41,7 @@ def test_a_training_leaves_its_curves(toy_config):
 
 
 def test_curves_are_drawn_at_each_evaluation_at_the_end_and_on_resume(toy_config, drawn):
-    # the writers' period is another than the evaluation's
+    # The writers have another period than the evaluation.
     options = ("train.eval_period=3", "train.log_period=2", "train.checkpointer.period=3")
     train(toy_config(*options, "train.max_iter=6"))
     assert [sorted(record["toy/error"]) for record in drawn] == [[2], [2, 6]]
@@ -51,7 +51,7 @@ def test_curves_are_drawn_at_each_evaluation_at_the_end_and_on_resume(toy_config
     assert sorted(drawn[-1]["total_loss"]) == [1, 3, 5, 7]
 
 
-def test_curves_that_cannot_be_drawn_do_not_stop_a_training(toy_config, monkeypatch, caplog):
+def test_errors_of_the_drawing_do_not_stop_a_training(toy_config, monkeypatch, caplog):
     def fail(record, folder):
         raise RuntimeError("no picture")
 
@@ -62,7 +62,7 @@ def test_curves_that_cannot_be_drawn_do_not_stop_a_training(toy_config, monkeypa
     assert len(errors) == 1 and errors[0].exc_info and errors[0].levelno == logging.ERROR
 
 
-def test_of_an_iteration_trained_twice_the_later_line_counts(tmp_path):
+def test_the_last_line_of_an_iteration_is_used(tmp_path):
     lines = [
         {"iteration": 1, "lr": 0.1, "loss_a": 3.0},
         {"iteration": 3, "lr": 0.1, "loss_a": 2.0},
@@ -87,7 +87,7 @@ def test_tensorboard_gets_losses_rate_and_metrics(toy_config):
 
 
 class Wandb(types.ModuleType):
-    """What is used of the package, remembering what it was told."""
+    """Fake of the package's used API that records its calls."""
 
     def __init__(self):
         super().__init__("wandb")
@@ -126,7 +126,7 @@ def test_wandb_gets_every_scalar_in_order(toy_config, wandb):
     assert "toy/error" in lines[1] and "toy/error" in lines[4]
 
 
-def test_a_resumed_training_goes_on_with_its_wandb_run(toy_config, wandb):
+def test_a_resumed_training_continues_its_wandb_run(toy_config, wandb):
     (Path(toy_config().train.output_dir)).mkdir()
     (Path(toy_config().train.output_dir) / "config.yaml").write_text("train: {max_iter: 2}\n")
     train(toy_config(*WANTED, "train.max_iter=2"))
@@ -138,20 +138,19 @@ def test_a_resumed_training_goes_on_with_its_wandb_run(toy_config, wandb):
     assert [step for step, _ in second.lines] == [2, 3, 4]
 
 
-def test_without_asking_wandb_is_left_alone(toy_config, wandb):
+def test_wandb_is_only_used_if_enabled(toy_config, wandb):
     cfg = toy_config("train.max_iter=1")
     train(cfg)
-    del cfg.train["wandb"]  # the config of a run before it was known
+    del cfg.train["wandb"]  # a config of a version without this option
     train(cfg)
     assert not wandb.runs
 
 
-@pytest.mark.parametrize("there", ["nothing", "a folder of that name"])
-def test_wandb_that_is_not_installed_is_told_before_training(
-    toy_config, monkeypatch, capsys, tmp_path, there
+@pytest.mark.parametrize("module", [None, types.ModuleType("wandb")], ids=["missing", "folder"])
+def test_missing_wandb_is_an_error_before_training(
+    toy_config, monkeypatch, capsys, tmp_path, module
 ):
-    # None: an import of it fails; a module without content is what a bare folder gives
-    module = None if there == "nothing" else types.ModuleType("wandb")
+    # With None the import fails; a folder "wandb" is imported as an empty module.
     monkeypatch.setitem(sys.modules, "wandb", module)
     with pytest.raises(ValueError, match="pip install wandb"):
         Trainer(toy_config(*WANTED))
