@@ -183,7 +183,7 @@ def test_a_run_that_fails_does_not_stop_the_others(workplace):
 
     printed = workplace.run("--only-report")
     assert len(workplace.calls()) == 4
-    assert "Not done, and left out: a, seed 0; a, seed 1; b, seed 1" in printed
+    assert "Not complete, and left out: a, seed 0; a, seed 1; b, seed 1" in printed
     assert "| a | 1.885 | 2 | - | - | - | - | - |" in printed
     assert workplace.report()["lacking"] == ["a, seed 0", "a, seed 1", "b, seed 1"]
     assert (workplace.out / "comparison.png").is_file()

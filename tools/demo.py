@@ -41,11 +41,10 @@ from PIL import Image
 
 from fsdbev.data.io.recording import RecordedFrame, frames_from_images, frames_from_videos
 from fsdbev.data.io.rig_file import read_rig, rig_content
-from fsdbev.evaluation.submission import write_json
 from fsdbev.inference import Predictor, diagnose
 from fsdbev.inference.predictor import read_images
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
-from fsdbev.utils.atomic_write import atomic_write
+from fsdbev.utils.atomic_write import atomic_write, write_json
 from fsdbev.visualization import CameraView, VideoWriter, diagnostics_sheet, mosaic
 
 CONVENTIONS = (

@@ -17,11 +17,13 @@ from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import get_scenes_of_split
 
+from fsdbev.utils.atomic_write import write_json
+
 from .box_arrays import submission_arrays
 from .encoded import EncodedSubmission
 from .error_analysis import Analysis, analyse
 from .metrics import score
-from .submission import META, check_sample_tokens, write_json, write_submission
+from .submission import META, check_sample_tokens, write_submission
 from .truth import read_truth
 
 DEVKIT_CONFIG = "detection_cvpr_2019"

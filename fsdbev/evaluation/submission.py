@@ -306,12 +306,6 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def write_json(content: Any, path: str | os.PathLike, indent: int | None = None) -> None:
-    """Writes a JSON file atomically."""
-    with atomic_write(path) as file:
-        file.write(json.dumps(content, indent=indent).encode())
-
-
 def _checked_on_cpu(
     sample_token: str, boxes: Boxes3D, scores: Tensor, labels: Tensor, num_classes: int
 ) -> tuple[Boxes3D, Tensor, Tensor]:

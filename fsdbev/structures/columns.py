@@ -13,7 +13,11 @@ Table = TypeVar("Table", bound="Columns")
 
 
 class Columns:
-    """Base class of a dataclass whose fields are arrays with one entry for each item."""
+    """Base class of a dataclass whose fields are arrays with one entry for each item.
+
+    ``points[points.depth > 1]`` has the selected entries of every field, ``len(points)`` counts the
+    items, and ``concatenate`` joins tables of one class.
+    """
 
     def __len__(self) -> int:
         return len(getattr(self, fields(self)[0].name))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 #: Suffix of unfinished files and folders, and the number of random hex digits before it.
 UNFINISHED, _DIGITS = ".tmp", 8
@@ -56,6 +57,12 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise _with_path(Path(path), error) from error
+
+
+def write_json(content: Any, path: str | os.PathLike, indent: int | None = None) -> None:
+    """Writes a JSON file atomically."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=indent).encode())
 
 
 @contextmanager

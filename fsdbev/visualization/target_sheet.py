@@ -160,7 +160,8 @@ def _draw_legend(figure: Figure, sample: TrainingSample, class_names: Sequence[s
         marks.text(0.25, y, style.name, color=TEXT_COLOR, fontsize=7, va="center")
     y = (len(POINT_STYLES) + 0.5) * _LINE
     marks.plot([0.02, 0.18], [y, y], color=_POINTLESS.color, linestyle=_POINTLESS.dashes, lw=1)
-    text = f"box of an object without LiDAR or radar points ({len(sample.boxes_without_points)}), no target"
+    count = len(sample.boxes_without_points)
+    text = f"box of an object without LiDAR or radar points ({count}), no target"
     marks.text(0.25, y, text, color=TEXT_COLOR, fontsize=7, va="center")
     _write_numbers(marks, (len(POINT_STYLES) + 2) * _LINE, sample, class_names)
 

@@ -100,8 +100,8 @@ class TrainingSample:
         title: scene, token and time of the sample.
         views: targets of each camera.
         boxes: boxes of the objects to detect, in key ego after the BEV augmentation.
-        boxes_without_points: boxes of the objects without LiDAR and radar points, in the same frame. They are
-            no detection targets, but may have pseudo points.
+        boxes_without_points: boxes of the objects without LiDAR and radar points, in the same
+            frame. They are no detection targets, but may have pseudo points.
         grid: the BEV grid of the network.
     """
 

@@ -14,7 +14,7 @@ from fsdbev.evaluation import (
     read_submission,
     write_submission,
 )
-from fsdbev.evaluation.submission import META, write_json
+from fsdbev.evaluation.submission import META
 from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform
 
 POSE = make_transform(
@@ -205,12 +205,3 @@ def test_submissions_are_written_as_by_the_json_module(tmp_path, count):
     write_submission(results, tmp_path / "results.json")
     expected = json.dumps({"meta": META, "results": results})
     assert (tmp_path / "results.json").read_text() == expected
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "results.json"
-    write_json({"a": 1}, path)
-    with pytest.raises(TypeError):
-        write_json({"a": object()}, path)
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]

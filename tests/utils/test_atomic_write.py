@@ -1,11 +1,12 @@
 """Atomic writing: what is left after errors, and in which order it happens."""
 
 import errno
+import json
 import os
 
 import pytest
 
-from fsdbev.utils.atomic_write import atomic_folder, atomic_write, unfinished_paths
+from fsdbev.utils.atomic_write import atomic_folder, atomic_write, unfinished_paths, write_json
 
 
 @pytest.fixture
@@ -129,3 +130,12 @@ def test_files_of_a_folder_are_on_the_disk_before_the_rename(tmp_path, monkeypat
         for size, name in ((1, "a"), (2, "inner/b")):
             (folder / name).write_bytes(size * b"0")
     assert sorted(calls[:2]) == [1, 2] and calls[2] == "rename"
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "results.json"
+    write_json({"a": 1}, path)
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, path)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]

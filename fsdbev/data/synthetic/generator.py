@@ -18,7 +18,7 @@ from fsdbev.utils.atomic_write import atomic_folder
 from .options import SPLITS, SyntheticOptions
 from .scene import SceneKey, SceneResult, write_scene
 from .sensor_rig import CAMERA_SPECS, LIDAR
-from .table_writer import common_tables, token, write_json, write_tables
+from .table_writer import common_tables, token, write_compact_json, write_tables
 from .town import write_mask
 
 VERSION = "v1.0-synth"
@@ -113,8 +113,8 @@ def _write(root: str, options: SyntheticOptions, workers: int) -> None:
     folder = os.path.join(root, VERSION)
     write_tables(tables, folder)
     splits = {split: [key.name for key in keys if key.split == split] for split in SPLITS}
-    write_json(splits, os.path.join(folder, "splits.json"))
-    write_json(_describe(options), os.path.join(folder, _MARKER))
+    write_compact_json(splits, os.path.join(folder, "splits.json"))
+    write_compact_json(_describe(options), os.path.join(folder, _MARKER))
 
 
 def _scenes(

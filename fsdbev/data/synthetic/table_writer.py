@@ -83,10 +83,10 @@ def quaternion(rotation: np.ndarray) -> list[float]:
 def write_tables(tables: Tables, folder: str) -> None:
     """Writes one JSON file per table into ``folder``."""
     for name, records in tables.items():
-        write_json(records, os.path.join(folder, f"{name}.json"))
+        write_compact_json(records, os.path.join(folder, f"{name}.json"))
 
 
-def write_json(content: object, path: str) -> None:
+def write_compact_json(content: object, path: str) -> None:
     """Writes compact JSON that ends with a line feed."""
     # newline="\n": the same bytes on Windows.
     with open(path, "w", encoding="utf-8", newline="\n") as file:
