@@ -24,7 +24,7 @@ def splat_cells_in_standard_operators(
     depth_threshold: float,
     foreground_threshold: float,
 ) -> Tensor:
-    """Splats weighted features into BEV maps, with the arguments of ``fsdbev::splat_cells``.
+    """Sums weighted features into BEV maps, with the arguments of ``fsdbev::splat_cells``.
 
     Sums may have another order than in the operator. Arguments are not checked.
 

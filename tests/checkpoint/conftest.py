@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import the helpers beside them and those of tests/parity."""
+"""Import path of this folder's helpers and those of tests/parity."""
 
 import pathlib
 import sys

@@ -1,9 +1,9 @@
-"""Kills processes while they save, and counts what is lost: kill_loop.py FOLDER TIMES SEED.
+"""Kills processes while they save and counts lost checkpoints: kill_loop.py FOLDER TIMES SEED.
 
-Each process goes on from the newest checkpoint, saves one after another, keeps two, and says which
-are saved. It is killed after a random time, or at a random byte of a file, or right before or after
-a rename. All weights of a checkpoint are the number of its iteration, so that a mixture would show.
-Writes one line of JSON: see ``Count``.
+Each process resumes from the newest checkpoint, saves one after another, keeps two, and reports
+those that are saved. It is killed after a random time, at a random byte of a file, or right before
+or after a rename. All weights of a checkpoint equal its iteration, so that mixtures are detected.
+Prints ``Count`` as one line of JSON.
 """
 
 import json
@@ -29,9 +29,15 @@ NUMBER = struct.Struct("<q")
 
 @dataclass
 class Count:
-    """``killed`` processes, of which ``while_saving`` left an unfinished file; ``lost`` did not
-    have the last checkpoint that was said to be saved; ``corrupt`` had a checkpoint that cannot be
-    read or that is of several iterations; ``saved`` checkpoints in all."""
+    """Counts over all kills.
+
+    Attributes:
+        killed: killed processes.
+        while_saving: processes that left an unfinished file.
+        lost: processes whose last reported checkpoint is missing.
+        corrupt: processes that left an unreadable checkpoint or a mixture of iterations.
+        saved: reported checkpoints.
+    """
 
     killed: int = 0
     while_saving: int = 0
@@ -49,7 +55,7 @@ def kill_myself():
 
 
 class Trap:
-    """A file that takes so many bytes and then kills the process."""
+    """File object that kills the process after ``bytes_left`` bytes."""
 
     def __init__(self, file, bytes_left):
         self.file, self.bytes_left = file, bytes_left
@@ -67,8 +73,8 @@ class Trap:
         self.file.flush()
 
 
-def lie_in_wait(way, chance):
-    """Lets this process kill itself, in one of six saves."""
+def set_trap(way, chance):
+    """Makes this process kill itself in one of six saves."""
     replace, save = os.replace, torch.save
 
     def trapped_save(content, file):
@@ -90,7 +96,7 @@ def save_until_killed(folder, start, pipe, way, chance):
     hook = CheckpointSaver(TrainingCheckpointer(model, folder), 1, max_to_keep=2)
     hook.trainer = SimpleNamespace(start_iter=start, max_iter=10**9)
     hook.before_train()
-    lie_in_wait(way, chance)
+    set_trap(way, chance)
     for iteration in range(start, 10**9):
         with torch.no_grad():
             for value in model.parameters():
@@ -100,64 +106,68 @@ def save_until_killed(folder, start, pipe, way, chance):
 
 
 def killed_process(folder, start, way, chance):
-    """Runs a process until it is killed; the iterations that it said are saved."""
+    """Runs a process until it is killed; returns the iterations that it reported as saved."""
     reading, writing = os.pipe()
     process = os.fork()
     if not process:
         try:
             save_until_killed(folder, start, writing, way, chance)
         finally:
-            os._exit(1)  # it came to an end by itself: an error
+            os._exit(1)  # it ended without being killed: an error
     os.close(writing)
     if way == "in time":
         time.sleep(chance.uniform(0.01, 0.15))
         os.kill(process, signal.SIGKILL)
     with open(reading, "rb") as pipe:
-        said = pipe.read()
+        reported = pipe.read()
     status = os.waitpid(process, 0)[1]
     if not os.WIFSIGNALED(status):
-        raise RuntimeError("a process that saves ended by itself")
-    return [number for (number,) in NUMBER.iter_unpack(said[: len(said) // 8 * 8])]
+        raise RuntimeError("a process ended without being killed")
+    return [number for (number,) in NUMBER.iter_unpack(reported[: len(reported) // 8 * 8])]
 
 
 def is_of_one_iteration(path):
-    """ValueError if it cannot be read."""
+    """Returns whether all weights of a checkpoint are of the iteration in its name.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
     content = read_checkpoint(path)
     iteration = content["iteration"]
     same = all(bool((value == iteration).all()) for value in content["model"].values())
     return same and path.endswith(f"model_{iteration:07d}.pth")
 
 
-def look(folder, last_said, count):
-    """Counts what there is after a kill; the iteration to go on from."""
+def inspect(folder, last_reported, count):
+    """Updates the counts after a kill; returns the iteration from which to resume."""
     checkpointer = TrainingCheckpointer(make_model(), folder)
     paths = [path for _, path in checkpointer.numbered()]
     newest = ""
     try:
-        whole = all([is_of_one_iteration(path) for path in paths])
+        intact = all([is_of_one_iteration(path) for path in paths])
         newest = checkpointer.newest_complete()
-        # before the first tag there is none
-        whole &= checkpointer.get_checkpoint_file() in ("", newest)
+        # Before the first tag there is no checkpoint file.
+        intact &= checkpointer.get_checkpoint_file() in ("", newest)
     except (OSError, ValueError) as error:
         logging.error("corrupt: %s", error)
-        whole = False
-    iteration = read_checkpoint(newest)["iteration"] if newest and whole else -1
-    count.corrupt += not whole
-    count.lost += iteration < last_said
+        intact = False
+    iteration = read_checkpoint(newest)["iteration"] if newest and intact else -1
+    count.corrupt += not intact
+    count.lost += iteration < last_reported
     count.while_saving += bool(unfinished_paths(folder, "*"))
-    return max([iteration, last_said]) + 1
+    return max([iteration, last_reported]) + 1
 
 
 def main(folder, times, seed):
     torch.set_num_threads(1)
-    count, start, last_said = Count(), 0, -1
+    count, start, last_reported = Count(), 0, -1
     for number in range(times):
         way = WAYS[number % len(WAYS)]
-        said = killed_process(folder, start, way, random.Random(f"{seed} {number}"))
-        last_said = max([last_said, *said])
+        reported = killed_process(folder, start, way, random.Random(f"{seed} {number}"))
+        last_reported = max([last_reported, *reported])
         count.killed += 1
-        count.saved += len(said)
-        start = look(folder, last_said, count)
+        count.saved += len(reported)
+        start = inspect(folder, last_reported, count)
     sys.stdout.write(json.dumps(asdict(count)) + "\n")
 
 

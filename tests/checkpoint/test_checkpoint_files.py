@@ -1,4 +1,4 @@
-"""Checkpoint files: atomic writing, safe reading."""
+"""Checkpoint files: atomic writes, safe reads."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ def checkpointer(tmp_path):
     return TrainingCheckpointer(model, str(tmp_path))
 
 
-def test_process_killed_before_the_rename_leaves_the_old_file_whole(checkpointer, tmp_path):
+def test_process_killed_before_the_rename_leaves_the_old_file_intact(checkpointer, tmp_path):
     checkpointer.save("model", iteration=1)
     process = os.fork()
     if not process:
@@ -36,7 +36,7 @@ def test_process_killed_before_the_rename_leaves_the_old_file_whole(checkpointer
     assert old["iteration"] == 1 and torch.equal(old["model"]["weight"], torch.ones(1, 2))
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "model.pth")
 
-    checkpointer.save("next", iteration=3)  # tidies up
+    checkpointer.save("next", iteration=3)  # removes unfinished files
     assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model.pth", "next.pth"]
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "next.pth")
 
@@ -56,21 +56,25 @@ def test_object_is_refused_when_writing(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-class Evil:
+class Attack:
+    """Object that creates a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
     def __reduce__(self):
-        return (os.mkdir, (EVIL_FOLDER,))
+        return (os.mkdir, (self.folder,))
 
 
 def test_code_in_a_file_is_refused_and_not_run(tmp_path):
-    global EVIL_FOLDER
-    EVIL_FOLDER = str(tmp_path / "evil")
-    torch.save({"model": Evil()}, tmp_path / "a.pth")
-    (tmp_path / "b.pth").write_bytes(pickle.dumps(Evil(), protocol=2))
+    attack = Attack(tmp_path / "attacked")
+    torch.save({"model": attack}, tmp_path / "a.pth")
+    (tmp_path / "b.pth").write_bytes(pickle.dumps(attack, protocol=2))
     (tmp_path / "c.pth").write_bytes(b"")
     for name in "abc":
         with pytest.raises(ValueError, match=f"{name}.pth.*is not a checkpoint"):
             read_checkpoint(str(tmp_path / f"{name}.pth"))
-    assert not os.path.exists(EVIL_FOLDER)
+    assert not os.path.exists(attack.folder)
 
 
 @pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"model": w}, lambda w: {"state_dict": w}])
@@ -88,7 +92,7 @@ def test_missing_file_and_wrong_content(tmp_path):
 
 
 @pytest.mark.parametrize("ending", WEIGHT_FILES)
-def test_weights_come_back_bit_for_bit_and_alone(tmp_path, ending):
+def test_weights_are_read_back_bit_for_bit_without_shared_memory(tmp_path, ending):
     memory = torch.randn(100_000)
     weights = {
         "view": memory[3:7],
@@ -119,12 +123,12 @@ def test_other_endings_are_not_written(tmp_path):
 
 
 @pytest.mark.parametrize("ending", WEIGHT_FILES)
-def test_file_that_is_cut_short_or_no_checkpoint(tmp_path, ending):
+def test_truncated_and_other_files_are_refused(tmp_path, ending):
     path = tmp_path / f"a{ending}"
     write_weights({"w": torch.randn(50), "v": torch.randn(50)}, str(path), entry="model")
-    whole = path.read_bytes()
-    cuts = [whole[: len(whole) * i // 20] for i in range(20)]
-    for content in (*cuts, b"<html>not found</html>", b"\x80\x02}", bytes(range(256)) * 9):
+    original = path.read_bytes()
+    truncated = [original[: len(original) * i // 20] for i in range(20)]
+    for content in (*truncated, b"<html>not found</html>", b"\x80\x02}", bytes(range(256)) * 9):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"a{ending}' is not (a checkpoint|an intact)"):
             read_checkpoint(str(path))

@@ -1,4 +1,4 @@
-"""Names of the FSD-BEV release and torchvision's against ours, by names and shapes alone."""
+"""Parameter names of the FSD-BEV release and of torchvision, by names and shapes only."""
 
 import pytest
 import torch
@@ -22,14 +22,14 @@ def test_release_checkpoint_fits_our_model_and_converts_back(depth, tensors):
     ours = to_our_names(release)
     report = compare(ours, own)
     assert report.problems() == [] and len(report.loaded) == len(own) == tensors
-    assert ours.keys() == own.keys()  # the counters too, which a file may lack
+    assert ours.keys() == own.keys()  # including the counters, which a file may lack
     back = to_release_names(ours)
     assert list(back) == list(release) and all(back[k] is v for k, v in release.items())
     assert form_of(release) is Form.RELEASE and form_of(ours) is Form.OURS
     assert to_our_names(ours) == ours
 
 
-def test_every_row_of_the_table_is_used_both_ways():
+def test_every_row_of_the_table_is_used_in_both_directions():
     depth_net = "img_view_transformer.depth_net."
     bevdet = {depth_net + name: () for name in ("weight", "bias")}
     release = release_shapes(50) | bevdet
@@ -55,14 +55,14 @@ def test_every_row_of_the_table_is_used_both_ways():
         ("img_bev_encoder_neck.up2.4.bias", "bev_encoder.neck.refine.3.bias"),
     ],
 )
-def test_a_name_both_ways(release, ours):
+def test_a_name_in_both_directions(release, ours):
     assert our_name(release) == ours and release_name(ours) == release
 
 
 @pytest.mark.parametrize(
     "name", ["img_backbones.conv1.weight", "img_view_transformer.frustum", "img_backboneXconv1"]
 )
-def test_name_that_the_table_lacks(name):
+def test_names_that_are_not_in_the_table(name):
     assert our_name(name) is None
     assert to_our_names({name: 1, "img_backbone.conv1.weight": 2}) == {
         name: 1,
@@ -83,12 +83,9 @@ def test_names_of_bevdepths_own_release(bevdepth, ours):
     assert our_name(bevdepth) == ours and release_name(ours) != bevdepth
 
 
-def test_parameter_that_is_there_twice_is_refused():
+def test_names_that_cannot_be_converted():
     with pytest.raises(ValueError, match="twice, once under our name: pts_bbox_head.a"):
         to_our_names({"pts_bbox_head.a": 1, "head.a": 2})
-
-
-def test_our_parameters_without_a_release_name_are_listed():
     with pytest.raises(ValueError, match="no names for msfe.mask_head.0.bias, extra.weight"):
         to_release_names({"msfe.mask_head.0.bias": 1, "backbone.a": 2, "extra.weight": 3})
 
@@ -103,7 +100,7 @@ def test_torchvision_resnet_becomes_the_backbone(depth, wrapper):
     assert to_our_names(foreign) == {f"backbone.{k}": v for k, v in backbone.items()}
 
 
-def test_listing_has_every_name_in_the_names_of_the_file():
+def test_listing_has_the_names_of_the_file():
     zeros = {k: torch.zeros(1) for k in ("backbone.a", "neck.lateral_convs.0.bias", "msfe.m")}
     weights = to_our_names({"img_backbone.a": torch.zeros(2), "b": zeros["msfe.m"]})
     report = compare(weights, zeros)

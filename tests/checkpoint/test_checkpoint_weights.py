@@ -1,4 +1,4 @@
-"""Loading weights: what fits, and what is said about the rest."""
+"""Loading weights into a model, and the report of those that do not fit."""
 
 import logging
 
@@ -10,7 +10,7 @@ from fsdbev.checkpoint import load_weights
 
 
 class Backbone(nn.Module):
-    """The first names of torchvision's ResNets."""
+    """Model with the first parameter names of torchvision's ResNets."""
 
     def __init__(self):
         super().__init__()
@@ -37,28 +37,28 @@ def save(tmp_path):
     return save
 
 
-def test_everything_fits(save):
+def averaged(weights):
+    raw = {name: torch.zeros_like(value) for name, value in weights.items()}
+    return {"model": raw, "ema": {"model": weights, "updates": 3}}
+
+
+@pytest.mark.parametrize(
+    "content_of",
+    [
+        lambda weights: {"model": weights},
+        averaged,
+        lambda weights: {f"module.{k}": v for k, v in weights.items()},
+    ],
+    ids=["model", "averaged", "distributed"],
+)
+def test_everything_fits(save, content_of):
     source, model = Model(), Model()
-    report = load_weights(model, save({"model": source.state_dict()}), strict=True)
+    report = load_weights(model, save(content_of(source.state_dict())), strict=True)
     assert not report.problems() and len(report.loaded) == len(source.state_dict())
     assert torch.equal(model.head.weight, source.head.weight)
 
 
-def test_averaged_weights_come_first(save):
-    raw, averaged, model = Model(), Model(), Model()
-    data = {"model": raw.state_dict(), "ema": {"model": averaged.state_dict(), "updates": 3}}
-    load_weights(model, save(data), strict=True)
-    assert torch.equal(model.head.weight, averaged.head.weight)
-
-
-def test_names_of_a_distributed_model(save):
-    source, model = Model(), Model()
-    weights = {f"module.{k}": v for k, v in source.state_dict().items()}
-    load_weights(model, save(weights), strict=True)
-    assert torch.equal(model.head.weight, source.head.weight)
-
-
-def test_torchvision_weights_go_into_the_backbone(save, caplog):
+def test_torchvision_weights_are_loaded_into_the_backbone(save, caplog):
     source, model = Backbone(), Model()
     nn.init.constant_(source.bn1.running_mean, 7.0)
     weights = source.state_dict()
@@ -73,7 +73,7 @@ def test_torchvision_weights_go_into_the_backbone(save, caplog):
     assert "not in the file: head 2 (head.weight, ...), head2 2" in caplog.text
 
 
-def test_what_does_not_fit_is_reported_and_left_as_it_was(save, caplog):
+def test_parameters_that_do_not_fit_are_reported_and_unchanged(save, caplog):
     model = Model()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     weights = Model().state_dict()
@@ -121,7 +121,7 @@ def test_file_without_weights(save, data, message):
     ],
 )
 def test_names_that_the_model_lacks(save, extra, strict, message):
-    """The model that is evaluated is the one that was trained, or none."""
+    """A strict load accepts no other model than the one that was trained."""
     model = Model()
     before = model.head.weight.clone()
     with pytest.raises(ValueError, match=message):

@@ -1,5 +1,5 @@
-"""Reading: a byte that has changed is found, or changes nothing. Resuming: what is damaged is
-passed over, and said."""
+"""Damaged checkpoints: a changed byte is detected or has no effect; a resume skips damaged files
+and logs them."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ FUZZ = settings(
 
 
 @pytest.fixture
-def whole(written):
+def original(written):
     return written[0].read_bytes()
 
 
@@ -49,7 +49,7 @@ def is_same(found, expected):
 
 @pytest.fixture
 def written(request, tmp_path):
-    """A file with the ending that the test asks for, and what is in it."""
+    """A file with the requested ending, and its content."""
     ending = request.param
     path = tmp_path / f"a{ending}"
     if ending == ".pth":
@@ -62,24 +62,24 @@ def written(request, tmp_path):
 @pytest.mark.parametrize("written", [".pth", ".safetensors"], indirect=True)
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_byte_that_matters_is_protected(written, step):
-    """Bytes of a file in turn are changed: refused, or the content is the same."""
+    """After a change of one byte, a file is refused or its content is the same."""
     path, content = written
-    whole = path.read_bytes()
+    original = path.read_bytes()
     refused = 0
-    for place in range(0, len(whole), step):
-        changed = bytearray(whole)
+    for place in range(0, len(original), step):
+        changed = bytearray(original)
         changed[place] ^= 0xFF if place % 2 else 1 << place % 8
         path.write_bytes(changed)
         try:
             assert is_same(read_checkpoint(str(path)), content), f"byte {place}"
         except ValueError:
             refused += 1
-    assert refused > len(whole) // step // 2
+    assert refused > len(original) // step // 2
 
 
 @pytest.mark.parametrize("written", [".pth"], indirect=True)
-def test_record_that_says_it_is_a_folder_is_refused(tmp_path, written):
-    """torch.load leaves such a one out, and its tensor has whatever is in memory."""
+def test_record_marked_as_a_folder_is_refused(tmp_path, written):
+    """torch.load skips such a record and returns a tensor of uninitialized memory."""
     path, _ = written
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
@@ -94,7 +94,7 @@ def test_record_that_says_it_is_a_folder_is_refused(tmp_path, written):
 
 
 @pytest.mark.parametrize("written", [".pth"], indirect=True)
-def test_archive_that_unpacks_to_more_than_it_is_gets_refused(tmp_path, written):
+def test_compressed_archives_are_refused(tmp_path, written):
     path, _ = written
     bomb = tmp_path / "bomb.pth"
     with zipfile.ZipFile(path) as old:
@@ -105,7 +105,7 @@ def test_archive_that_unpacks_to_more_than_it_is_gets_refused(tmp_path, written)
         read_checkpoint(str(bomb))
 
 
-def test_header_of_petabytes_takes_no_memory(tmp_path):
+def test_header_of_petabytes_allocates_no_memory(tmp_path):
     path = tmp_path / "a.safetensors"
     claims = b'{"w":{"dtype":"F32","shape":[1125899906842624],"data_offsets":[0,4503599627370496]}}'
     for header in (len(claims).to_bytes(8, "little") + claims, b"\xff" * 7 + b"\x0f{}"):
@@ -116,11 +116,11 @@ def test_header_of_petabytes_takes_no_memory(tmp_path):
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 @FUZZ
-@given(content=st.binary(max_size=300), whole_start=st.booleans())
-def test_any_bytes_are_refused(tmp_path, ending, content, whole_start):
+@given(content=st.binary(max_size=300), valid_start=st.booleans())
+def test_any_bytes_are_refused(tmp_path, ending, content, valid_start):
     path = tmp_path / f"random{ending}"
     start = b"PK\x03\x04" if ending == ".pth" else len(content).to_bytes(8, "little")
-    path.write_bytes(start + content if whole_start else content)
+    path.write_bytes(start + content if valid_start else content)
     with pytest.raises(ValueError, match="random"):
         read_checkpoint(str(path))
 
@@ -132,9 +132,9 @@ def test_any_bytes_are_refused(tmp_path, ending, content, whole_start):
     changes=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=8)), min_size=1, max_size=4),
     cut=st.one_of(st.none(), st.floats(0, 1)),
 )
-def test_any_changes_of_a_file_are_refused_or_change_nothing(written, whole, changes, cut):
+def test_any_changes_of_a_file_are_refused_or_have_no_effect(written, original, changes, cut):
     path, content = written
-    data = bytearray(whole)
+    data = bytearray(original)
     for place, new in changes:
         place = int(place * (len(data) - 1))
         data[place : place + len(new)] = new
@@ -155,10 +155,10 @@ def test_any_changes_of_a_file_are_refused_or_change_nothing(written, whole, cha
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=3),
     without=st.integers(0, 20),
 )
-def test_any_records_with_right_sums_are_read_or_refused(written, whole, changes, without):
-    """Files that somebody made, not files that were damaged."""
+def test_any_records_with_valid_checksums_are_read_or_refused(written, original, changes, without):
+    """Manipulated files rather than damaged ones."""
     path, _ = written
-    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(path, "w") as new:
+    with zipfile.ZipFile(io.BytesIO(original)) as old, zipfile.ZipFile(path, "w") as new:
         for number, info in enumerate(old.infolist()):
             content = bytearray(old.read(info))
             if info.filename.endswith("data.pkl"):
@@ -172,7 +172,7 @@ def test_any_records_with_right_sums_are_read_or_refused(written, whole, changes
 
 @pytest.fixture
 def checkpointer(tmp_path):
-    """With three checkpoints, of iterations 1, 3 and 5; all weights are the iteration's number."""
+    """A checkpointer with checkpoints of iterations 1, 3 and 5; all weights equal the iteration."""
     checkpointer = TrainingCheckpointer(torch.nn.Linear(2, 1), str(tmp_path))
     for iteration in (1, 3, 5):
         torch.nn.init.constant_(checkpointer.model.weight, iteration)
@@ -240,7 +240,7 @@ def test_tag_that_names_no_checkpoint_here_is_not_followed(checkpointer, tmp_pat
     assert checkpointer.newest_complete() == str(tmp_path / "model_0000005.pth")
 
 
-def test_without_a_tag_the_final_one_counts_by_its_age(checkpointer, tmp_path):
+def test_without_a_tag_the_newest_file_is_used(checkpointer, tmp_path):
     (tmp_path / LAST).unlink()
     final, newer = tmp_path / "model_final.pth", tmp_path / "model_0000005.pth"
     final.write_bytes((tmp_path / "model_0000003.pth").read_bytes())
@@ -250,30 +250,27 @@ def test_without_a_tag_the_final_one_counts_by_its_age(checkpointer, tmp_path):
     assert checkpointer.newest_complete() == str(newer)
 
 
-def test_nothing_there_is_no_error(tmp_path):
+def test_a_missing_folder_is_no_error(tmp_path):
     checkpointer = TrainingCheckpointer(torch.nn.Linear(2, 1), str(tmp_path / "none"))
     assert not checkpointer.has_checkpoint() and checkpointer.newest_complete() == ""
     assert checkpointer.resume_or_load("", resume=True) == {}
 
 
-def test_rank_that_cannot_read_what_rank_0_chose_names_it(checkpointer, tmp_path, monkeypatch):
+def test_errors_of_other_ranks(checkpointer, tmp_path, monkeypatch):
+    """A rank that cannot read the checkpoint of rank 0 names it; all ranks raise rank 0's error."""
     path = str(tmp_path / "elsewhere" / "model_0000005.pth")
-    told = iter([[(path, None)], None])
+    gathered = iter([[(path, None)], None])
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     monkeypatch.setattr(comm, "get_rank", lambda: 3)
-    monkeypatch.setattr(comm, "all_gather", lambda data: next(told) or [None, data])
+    monkeypatch.setattr(comm, "all_gather", lambda data: next(gathered) or [None, data])
     with pytest.raises(ValueError, match=r"rank 3 cannot read .*elsewhere.*all machines share"):
         checkpointer.resume_or_load("", resume=True)
-
-
-def test_all_ranks_get_the_error_of_rank_0(checkpointer, monkeypatch):
-    monkeypatch.setattr(comm, "is_main_process", lambda: False)
-    monkeypatch.setattr(comm, "all_gather", lambda data: [("", "none of them is whole")])
-    with pytest.raises(ValueError, match="none of them is whole"):
+    monkeypatch.setattr(comm, "all_gather", lambda data: [("", "none is complete")])
+    with pytest.raises(ValueError, match="none is complete"):
         checkpointer.newest_complete()
 
 
-def test_damage_is_told_once_for_all_files(checkpointer, tmp_path, caplog):
+def test_every_damaged_file_is_logged_once(checkpointer, tmp_path, caplog):
     cut(tmp_path / "model_0000005.pth")
     cut(tmp_path / "model_0000003.pth")
     with caplog.at_level(logging.WARNING):

@@ -1,4 +1,4 @@
-"""Weights out of files with other objects in them: no code of a file runs, here or in the child."""
+"""Extraction of weights from files with foreign objects: no code of a file runs in any process."""
 
 import builtins
 import functools
@@ -21,7 +21,7 @@ WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2).
 
 
 class Call:
-    """Pickles as the call of a function."""
+    """Object that is pickled as the call of a function."""
 
     def __init__(self, function, *arguments):
         self.call = (function, arguments)
@@ -31,7 +31,7 @@ class Call:
 
 
 def attacks(marker):
-    """Objects that make the file ``marker`` when they are unpickled the usual way."""
+    """Returns objects that create the file ``marker`` when ``pickle`` loads them."""
     code = f"open({marker!r}, 'w').close()"
     touch = f'{sys.executable} -c "{code}"'
     get_open = Call(functools.partial, open, marker, "w")
@@ -58,7 +58,7 @@ NAMES = list(attacks("x"))
 
 @pytest.fixture
 def bait(tmp_path, monkeypatch):
-    """A folder, first on the path, whose modules make the file ``ran`` when they are imported."""
+    """A folder, first on the path, whose modules create the file ``ran`` when imported."""
     for name in ("code_of_the_attacker.py", "hubconf.py"):
         (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nx = print\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -84,7 +84,7 @@ def test_nothing_of_an_attack_runs(bait, name, legacy):
     assert not (bait / "ran").exists()
 
 
-def test_nothing_runs_in_the_child_either(bait):
+def test_nothing_runs_in_the_subprocess(bait):
     harmful = attacks(str(bait / "ran"))
     blocked = harmful.pop("os.system")
     torch.save({"state_dict": WEIGHTS, "meta": harmful["nested"]}, bait / "evil.pth")
@@ -95,8 +95,7 @@ def test_nothing_runs_in_the_child_either(bait):
     assert not (bait / "ran").exists()
 
 
-def test_the_attacks_are_real(bait):
-    """The usual way of reading runs them."""
+def test_the_attacks_work_with_pickle(bait):
     code = pickle.dumps(attacks(str(bait / "ran"))["nested"])
     subprocess.run([sys.executable, "-c", f"import pickle; pickle.loads({code!r})"], check=True)
     assert (bait / "ran").exists()
@@ -109,7 +108,7 @@ def assert_weights(found):
 
 
 class History:
-    """An object with state, as training code keeps in its files."""
+    """Object with state, as training code stores it in checkpoints."""
 
     def __init__(self):
         self.values = np.arange(3)
@@ -118,7 +117,7 @@ class History:
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("wrap", ["state_dict", "model", ""])
-def test_weights_beside_harmless_objects_are_taken_out(tmp_path, wrap, legacy):
+def test_weights_are_extracted_from_files_with_harmless_objects(tmp_path, wrap, legacy):
     meta = {"history": History(), "path": Path("a"), "score": np.float64(1)}
     content = {wrap: WEIGHTS, "meta": meta} if wrap else WEIGHTS | {"meta": meta}
     path = tmp_path / "a.pth"
@@ -130,13 +129,13 @@ def test_weights_beside_harmless_objects_are_taken_out(tmp_path, wrap, legacy):
     ("content", "message"),
     [(History(), "but an object"), ({"a": 1}, "no tensors by name"), ([1], "no tensors by name")],
 )
-def test_file_without_weights_says_so(tmp_path, content, message):
+def test_file_without_weights(tmp_path, content, message):
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(ValueError, match=message):
         load_tensors_with_placeholders(str(tmp_path / "a.pth"))
 
 
-def test_file_that_is_none(tmp_path):
+def test_missing_and_other_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="a.pth"):
         extract_weights(str(tmp_path / "a.pth"))
     (tmp_path / "a.pth").write_bytes(b"nothing")

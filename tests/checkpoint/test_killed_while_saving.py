@@ -1,4 +1,4 @@
-"""A training that is killed while it saves loses nothing, and nothing that is read is corrupt."""
+"""A training that is killed while it saves loses no checkpoint and leaves no corrupt one."""
 
 import json
 import subprocess

@@ -10,7 +10,7 @@ import torch
 
 from fsdbev.layers import EXTENSION_BUILT
 
-#: Where operators choose between kernels and twins; the twins, being checked, do read values.
+#: Modules that choose between kernels and references, which read values of tensors.
 CHOOSERS = ("lift_splat", "heatmaps")
 
 

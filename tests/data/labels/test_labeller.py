@@ -8,7 +8,6 @@ import pytest
 
 from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.data.index.records import Annotations, Lidar
-from fsdbev.data.labels import labeller as labelling
 from fsdbev.data.labels.intensification import STATIC_ATTRIBUTES, combine_frames
 from fsdbev.data.labels.labeller import LabelStatistics, PointLabeller
 from fsdbev.data.labels.point_labels import PixelPoints, label_path
@@ -132,7 +131,7 @@ def test_a_sweep_is_read_once(world, tmp_path, monkeypatch):
         read.append(frame.sample_token)
         return sweep_points(frame, *arguments)
 
-    monkeypatch.setattr(labelling, "sweep_points", counting)
+    monkeypatch.setattr("fsdbev.data.labels.labeller.sweep_points", counting)
     labeller = PointLabeller(world(), tmp_path)
     for row in range(3):
         labeller(row)
