@@ -1,4 +1,4 @@
-"""tools/convert_checkpoint.py, on the small release checkpoint of the parity tests and bad files."""
+"""tools/convert_checkpoint.py, on the small release checkpoint of tests/parity and on bad files."""
 
 import os
 import re

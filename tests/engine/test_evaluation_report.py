@@ -226,7 +226,7 @@ def test_errors_of_the_report_do_not_affect_the_evaluation(toy, monkeypatch, cap
     cfg, model = toy()
     path = Path(cfg.train.output_dir) / "report.html"
     path.write_text("of an earlier evaluation")
-    monkeypatch.setattr(writer, "render", fail)
+    monkeypatch.setattr(writer, "render_page", fail)
     results = evaluate(cfg, model, report=ReportSource())
     assert results["toy"]["count"] == 5
     saved = json.loads((Path(cfg.train.output_dir) / "evaluation.json").read_text())
