@@ -10,7 +10,7 @@ from fsdbev.modeling import build_part
 def without_msfe(model):
     """Removes MSFE: F16 is the depth network's input, and ForegroundBranch predicts the mask."""
     model.neck.skip_finest = 2
-    model.msfe = L(build_part)(name="ForegroundBranch", in_channels="${..neck.out_channels}")
+    model.msfe = L(build_part)(name="ForegroundBranch", in_channels="${model.neck.out_channels}")
 
 
 def without_pci(dataloader):

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from fsdbev.utils.plain_yaml import iter_values
 
-from .loading import config_text
+from .loading import config_text, resolved
 
 _ABSENT = "(not there)"
 
@@ -37,7 +37,7 @@ def difference(base: DictConfig, cfg: DictConfig) -> list[Change]:
 def _texts(cfg: DictConfig) -> dict[str, str]:
     """Returns dotted key -> JSON text of each leaf value; empty lists and mappings are leaves."""
     texts = {}
-    for key, value in iter_values(yaml.safe_load(config_text(cfg))):
+    for key, value in iter_values(yaml.safe_load(config_text(resolved(cfg)))):
         if not value or not isinstance(value, dict | list):
             texts[key] = json.dumps(value, ensure_ascii=False)
     return texts

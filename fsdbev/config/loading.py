@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
 
 from fsdbev.d2.config import LazyConfig
-from fsdbev.modeling.registry import build_meta_arch, build_part, find_meta_arch, find_part
+from fsdbev.modeling.registry import (
+    META_ARCH_REGISTRY,
+    build_meta_arch,
+    build_part,
+    find_meta_arch,
+    find_part,
+    parameters_of,
+)
 from fsdbev.utils.plain_yaml import iter_values
 
 from .overrides import apply_overrides
@@ -20,6 +30,10 @@ from .plugins import load_plugins
 from .renamed import check_renamed
 from .yaml_file import check_plugins, check_targets, read_yaml_config
 
+logger = logging.getLogger(__name__)
+
+#: Types of default values that a config can contain.
+_PLAIN = (type(None), bool, int, float, str, list, tuple)
 #: Name of a function that builds a registered class -> function that looks the class up.
 _FINDERS = {build_part.__name__: find_part, build_meta_arch.__name__: find_meta_arch}
 
@@ -43,15 +57,21 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         return complete_config(cfg, overrides)
     # Before anything is imported: the file itself may only name plugins of this project. Those of
     # the command line are trusted, and their targets are allowed.
-    check_plugins(_plugin_names(cfg))
+    trusted = _plugins_of_overrides(overrides)
+    check_plugins(name for name in _plugin_names(cfg) if name not in trusted)
     cfg = complete_config(cfg, overrides)
     check_targets(cfg, plugins=_plugin_names(cfg))
     return cfg
 
 
 def read_config(path: str) -> DictConfig:
-    """Reads a config file without overrides and checks. A ``.py`` file is executed."""
-    return read_yaml_config(path) if _is_yaml(path) else LazyConfig.load(path)
+    """Reads a config file without overrides and checks. A ``.py`` file is executed; it can import
+    modules of the working directory."""
+    if _is_yaml(path):
+        return read_yaml_config(path)
+    if os.getcwd() not in sys.path:  # missing if Python runs a script of another folder
+        sys.path.append(os.getcwd())
+    return LazyConfig.load(path)
 
 
 def complete_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfig:
@@ -61,9 +81,16 @@ def complete_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfi
         ValueError: see :func:`load_config`.
     """
     check_renamed(cfg)
-    cfg = apply_overrides(cfg, overrides)
-    load_plugins(_plugin_names(cfg))
-    _check_registered(cfg)
+    # Names of parts come first, so that the other overrides can set arguments of the new parts.
+    keys = [text.partition("=")[0] for text in overrides]
+    is_first = [key.startswith("train") or key.endswith(".name") for key in keys]
+    renamed = apply_overrides(cfg, [o for o, first in zip(overrides, is_first) if first])
+    load_plugins(_plugin_names(renamed))
+    _check_registered(renamed)
+    _fit_arguments(cfg, renamed)
+    cfg = apply_overrides(renamed, [o for o, first in zip(overrides, is_first) if not first])
+    _check_second_models(cfg)
+    _follow_backbone(cfg)
     return cfg
 
 
@@ -79,15 +106,15 @@ def resolved(cfg: DictConfig) -> DictConfig:
 
 
 def config_text(cfg: DictConfig) -> str:
-    """Returns the resolved config as YAML text, which ``--config-file`` accepts.
+    """Returns the config as YAML text, which ``--config-file`` accepts; references are kept.
 
     Raises:
-        ValueError: see :func:`resolved`.
+        ValueError: a value cannot be written as YAML.
     """
     # LazyConfig.save turns classes and functions into their names, and writes only to files.
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
-        LazyConfig.save(resolved(cfg), str(file))
+        LazyConfig.save(cfg, str(file))
         return file.read_text(encoding="utf-8")
 
 
@@ -104,6 +131,11 @@ def _plugin_names(cfg: DictConfig) -> list[Any]:
     return [] if names is None else [names]
 
 
+def _plugins_of_overrides(overrides: Sequence[str]) -> list[Any]:
+    own = [text for text in overrides if text.startswith("train.plugins=")]
+    return _plugin_names(apply_overrides(OmegaConf.create({"train": {"plugins": None}}), own))
+
+
 def _check_registered(cfg: DictConfig) -> None:
     """Checks that all named parts and models are registered; ValueError with the first place."""
     for place, call in iter_values(OmegaConf.to_container(cfg)):
@@ -118,13 +150,72 @@ def _check_registered(cfg: DictConfig) -> None:
                 raise ValueError(f"{place}.name: {error}") from error
 
 
+def _fit_arguments(before: DictConfig, cfg: DictConfig) -> None:
+    """Fits the arguments of parts and models whose ``name`` changed, in place.
+
+    Removes the arguments that the new class does not have and adds those that it has in addition:
+    with their defaults, or as missing (``???``).
+    """
+    for place, call in iter_values(OmegaConf.to_container(cfg)):
+        find = _finder(call.get("_target_")) if isinstance(call, dict) else None
+        if find is None or call.get("name") == OmegaConf.select(before, place).get("name"):
+            continue
+        node = OmegaConf.select(cfg, place)
+        parameters, takes_others = parameters_of(find(call["name"]))
+        removed = [key for key in call if key not in (*parameters, "name", "_target_")]
+        for key in [] if takes_others else removed:
+            del node[key]
+        for key, parameter in parameters.items():
+            default = "???" if parameter.default is parameter.empty else parameter.default
+            if key not in call and isinstance(default, _PLAIN):
+                node[key] = default
+        logger.info("%s: %s; arguments %s", place, call["name"], ", ".join(map(str, node)))
+
+
+def _follow_backbone(cfg: DictConfig) -> None:
+    """Lets the neck ask a replaced backbone, if its channels refer to sizes of the old one."""
+    channels = OmegaConf.select(cfg, "model.neck.in_channels")
+    if isinstance(channels, DictConfig):
+        try:
+            OmegaConf.to_container(channels, resolve=True)
+        except InterpolationKeyError:
+            cfg.model.neck.in_channels = None
+            logger.info("model.neck.in_channels: those of the output_shape() of model.backbone")
+
+
+def _check_second_models(cfg: DictConfig) -> None:
+    """Checks that no model beside ``model`` refers to the sizes of ``model``.
+
+    Raises:
+        ValueError: one does, and would silently change with the other.
+    """
+    for place, call in iter_values(OmegaConf.to_container(cfg)):
+        if place == "model" or not isinstance(call, dict) or not _is_model(call.get("_target_")):
+            continue
+        for key, text in iter_values(call):
+            if isinstance(text, str) and "${model." in text:
+                raise ValueError(
+                    f"{place}.{key}: {text} is a size of another model; refer to ${{{place}.KEY}}"
+                )
+
+
 def _finder(target: Any) -> Callable[[str], Any] | None:
-    """Returns the look-up function for a call's target; None if the target needs no registry.
+    """Returns the look-up function for a call's target; None if the target needs no registry."""
+    name = _name_of(target)
+    return _FINDERS.get(name.rpartition(".")[2]) if name.startswith("fsdbev.") else None
+
+
+def _is_model(target: Any) -> bool:
+    is_registered = _name_of(target).rpartition(".")[2] in dict(META_ARCH_REGISTRY)
+    return _finder(target) is find_meta_arch or is_registered
+
+
+def _name_of(target: Any) -> str:
+    """Returns the dotted name of a call's target.
 
     A target is an object or, in a saved config, a dotted name. Such a name may lead through any
-    package that imports the object, so only its last part is compared.
+    package that imports the object, so only its last part tells which object it is.
     """
-    name = target
-    if not isinstance(target, str):
-        name = ".".join(getattr(target, part, "") for part in ("__module__", "__qualname__"))
-    return _FINDERS.get(name.rpartition(".")[2]) if name.startswith("fsdbev.") else None
+    if isinstance(target, str):
+        return target
+    return ".".join(getattr(target, part, "") for part in ("__module__", "__qualname__"))

@@ -3,9 +3,9 @@ apply (no tags, no aliases, no duplicate keys), and in addition:
 
 - ``_target_``, and the ``path`` of ``hydra.utils.get_object``, name classes and functions that are
   defined in one of ``CALLABLE`` or in a plugin given on the command line.
-- ``train.plugins`` names only modules of ``projects``; the command line may name others.
+- ``train.plugins`` names only modules of ``projects`` and those that the command line names too.
 - ``${key}`` and ``${..key}`` refer to other values, as in a ``.py`` config. Resolvers such as
-  ``${oc.env:HOME}`` and references inside a longer text are errors.
+  ``${oc.env:HOME}`` are errors.
 
 A ``.py`` config is a program and is executed.
 """
@@ -13,7 +13,6 @@ A ``.py`` config is a program and is executed.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable
 from enum import Enum
 from typing import Any
@@ -23,7 +22,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from fsdbev.utils.plain_file import read_bytes
-from fsdbev.utils.plain_yaml import check_size, iter_values, parse_yaml
+from fsdbev.utils.plain_yaml import check_references, check_size, iter_values, parse_yaml
 
 #: Modules whose public classes and functions a YAML config may call, including submodules.
 CALLABLE = (
@@ -46,7 +45,6 @@ CALLABLE = (
 )
 MAX_BYTES = 250_000  # size of a file; this project's configs have 8 kB
 MAX_VALUES = 10_000  # values after references are resolved; this project's configs have 350
-_REFERENCE = re.compile(r"\$\{\.*\w+(\.\w+)*\}")
 
 
 def read_yaml_config(path: str) -> DictConfig:
@@ -61,9 +59,7 @@ def read_yaml_config(path: str) -> DictConfig:
         content = parse_yaml(text.decode())
         if not isinstance(content, dict):
             raise ValueError(f"a config is a mapping, got a {type(content).__name__}")
-        for place, text in iter_values(content):
-            if isinstance(text, str) and "${" in text and not _REFERENCE.fullmatch(text):
-                raise ValueError(f"{place}: {text[:200]!r} is more than a reference like ${{a.b}}")
+        check_references(content)
         cfg = OmegaConf.create(content, flags={"allow_objects": True})
         check_size(cfg, MAX_VALUES)
         return cfg
@@ -76,8 +72,8 @@ def check_plugins(names: Iterable[Any]) -> None:
     for name in names:
         if not _is_inside(str(name), ["projects"]):
             raise ValueError(
-                f"train.plugins: {name!r} is not a module of projects; if you trust it, remove it "
-                f"from the file and set train.plugins=[{name}] on the command line"
+                f"train.plugins: {name!r} is not a module of projects; if you trust it, name it on "
+                f"the command line too, train.plugins=[{name}]"
             )
 
 

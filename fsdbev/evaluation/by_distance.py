@@ -71,6 +71,7 @@ def measure_bands(
         match_at = matches.match_of[threshold]
         band = own_band.copy()  # a copy, as each threshold has other matches
         band[match_at >= 0] = truth_band[matches.true_box[match_at[match_at >= 0]]]
+        # Other bands stay NaN: recall is undefined without ground truth.
         for c, b in np.argwhere(num_truth):
             chosen = np.flatnonzero((predictions.class_id == c) & (band == b))
             curves = matches.curves(threshold, chosen, num_truth[c, b])
@@ -86,4 +87,5 @@ def measure_bands(
 def _band_index(boxes: BoxArrays, ego: Floats) -> Ints:
     """Returns the (N,) band of each box's distance from the ego vehicle on the ground plane."""
     distance = np.linalg.norm(boxes.center[:, :2] - ego[boxes.sample], axis=1)
+    # A distance that equals the start of a band belongs to that band.
     return np.searchsorted(BAND_STARTS, distance, side="right") - 1

@@ -140,6 +140,7 @@ def operating_point(matches: Matches, threshold: float) -> OperatingPoint:
     # score.
     num_above = np.count_nonzero(scores >= score)
     found = true_positives[num_above - 1]
+    # Without ground truth nothing is found, and recall is 0 / 1.
     return OperatingPoint(score, found / num_above, found / max(1, len(matches.truth)))
 
 

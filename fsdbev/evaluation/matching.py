@@ -84,6 +84,7 @@ def match(pairs: Pairs, num_truth: int, threshold: float) -> Ints:
     near = np.flatnonzero(pairs.distance < threshold)
     prediction, truth = pairs.prediction[near], pairs.truth[near]
     is_first = np.diff(prediction, prepend=-1) > 0
+    # The slice keeps the mask empty if there are no pairs.
     is_last = np.append(is_first[1:], True)[: len(near)]
     # Pair that each ground-truth box keeps. Pairs are sorted, so a lower index is a better one.
     kept = np.full(num_truth, -1)

@@ -122,6 +122,7 @@ def find_matches(predictions: BoxArrays, truth: GroundTruth, config: DetectionCo
     """Matches predictions with ground-truth boxes of their sample and class, at every distance
     threshold of ``config``. Predictions outside of the evaluation's scope are dropped."""
     predictions = by_score(truth.scope.select(predictions))
+    # The pairs of the largest threshold include those of all others.
     pairs = close_pairs(predictions, truth.boxes, max(config.dist_ths))
     found = {t: match(pairs, len(truth.boxes), t) for t in config.dist_ths}
     # Thresholds share most of their matches: the errors of each pair are computed once.
@@ -171,6 +172,7 @@ def _yaw_difference(true: BoxArrays, found: BoxArrays) -> Floats:
     """Returns (K,) absolute differences of yaw in [0, period / 2], rad."""
     period = np.where(true.class_id == _BARRIER, np.pi, 2 * np.pi)
     difference = _yaws(true.rotation) - _yaws(found.rotation)
+    # Wrapped to -period / 2 .. period / 2 in the same way as by the devkit's angle_diff.
     return np.abs((difference + period / 2) % period - period / 2)
 
 
@@ -194,6 +196,7 @@ def _curves(
         positives: number of ground-truth boxes.
     """
     if not is_match.any():
+        # As in the devkit, also for classes without ground truth: precision 0 and errors of 1.
         return DetectionMetricData.no_predictions()
     true_positives = np.cumsum(is_match).astype(np.float64)
     false_positives = np.cumsum(~is_match).astype(np.float64)

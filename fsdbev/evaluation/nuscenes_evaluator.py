@@ -152,6 +152,7 @@ class NuScenesEvaluator(DatasetEvaluator):
             ValueError: the predictions do not have exactly the samples of the split.
             ChildProcessError: the process that computes the metrics was killed.
         """
+        # Before other ranks return: gather is a collective, which all ranks must call.
         gathered = comm.gather(self._results) if self.distributed else [self._results]
         if self.distributed and not comm.is_main_process():
             return OrderedDict()
@@ -177,6 +178,7 @@ class NuScenesEvaluator(DatasetEvaluator):
         Raises:
             ChildProcessError: the subprocess was killed.
         """
+        # "is True", since the string "auto", for which the devkit does not run, is true as well.
         official = self.official is True
         try:
             with tempfile.TemporaryDirectory() as scratch:

@@ -26,6 +26,7 @@ from .metrics import score
 from .submission import META, check_sample_tokens, write_submission
 from .truth import read_truth
 
+#: Ranges, distance thresholds and weights of nuScenes' official detection benchmark.
 DEVKIT_CONFIG = "detection_cvpr_2019"
 #: Entries of the devkit's summary that are not metrics.
 _NOT_METRICS = ("meta", "cfg", "eval_time")

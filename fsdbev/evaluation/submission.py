@@ -101,6 +101,7 @@ def boxes_to_submission(
             pose is not rigid; the message names the sample.
     """
     boxes, scores, labels = _checked_on_cpu(sample_token, boxes, scores, labels, len(class_names))
+    # Stable, so that max_boxes keeps the first of several boxes with equal scores.
     best = torch.sort(scores, descending=True, stable=True).indices[:max_boxes]
     boxes, scores, labels = boxes[best], scores[best], labels[best]
 
@@ -335,6 +336,7 @@ def _quaternion(sample_token: str, a2b: Tensor) -> Quaternion:
         ValueError: the transform's linear part is not a rotation.
     """
     try:
+        # pyquaternion's own tolerance, 1e-8, rejects rotations that were rounded to float32.
         return Quaternion(matrix=a2b[:3, :3].numpy(), rtol=1e-4, atol=1e-4)
     except ValueError as error:
         raise ValueError(
@@ -388,6 +390,7 @@ def _format_problem(sample_token: str, box: dict[str, Any]) -> str | None:
         return f"detection_score must be finite, got {reprlib.repr(box['detection_score'])}"
     if not isinstance(name, str) or name not in ATTRIBUTE_RULES:
         return f"detection_name must be one of {list(ATTRIBUTE_RULES)}, got {name!r}"
+    # The devkit lists no attribute for barriers and cones; theirs is the empty string.
     allowed = detection_name_to_rel_attributes(name) or [""]
     if attribute not in allowed:
         return f"attribute_name of a {name} must be one of {allowed}, got {attribute!r}"

@@ -28,6 +28,7 @@ def format_table(metrics: dict[str, Any]) -> str:
     Args:
         metrics: the devkit's summary.
     """
+    # Without the "m" of mATE, which stands for the mean over classes.
     head = ["class", "AP", *(name[1:] for name in TP_ERROR_NAMES.values())]
     rows = [
         [name, ap, *(metrics["label_tp_errors"][name][key] for key in TP_ERROR_NAMES)]

@@ -60,6 +60,7 @@ class Scope:
     def select(self, boxes: BoxArrays) -> BoxArrays:
         """Returns the evaluated boxes: within range and outside of bicycle racks."""
         distance = np.linalg.norm(boxes.center[:, :2] - self.ego[boxes.sample], axis=1)
+        # Strictly below the range, as in the devkit's filter_eval_boxes.
         boxes = boxes.select(distance < self.ranges[boxes.class_id])
         return boxes.select(~self._in_bicycle_rack(boxes))
 
@@ -144,5 +145,6 @@ def _attributes(nusc: NuScenes, records: Sequence[Record]) -> Ints:
                 "nuScenes' metrics allow at most one"
             )
     name_of = {attribute["token"]: attribute["name"] for attribute in nusc.attribute}
+    # A record without attribute joins to "", the first of ATTRIBUTES.
     names = ("".join(map(name_of.__getitem__, r["attribute_tokens"])) for r in records)
     return positions(names, ATTRIBUTES)

@@ -89,7 +89,7 @@ def describe_model(model: FSDBEV) -> dict[str, Any]:
         "thresholds": {
             "score": head.decoder.score_threshold,
             "foreground": model.view_transform.foreground_threshold,
-            "depth_weight": 1 / bins.count,
+            "depth_weight": model.view_transform.depth_threshold,
             "center_range": head.decoder.center_range,
         },
     }

@@ -82,6 +82,7 @@ class Predictor:
         if can_stream(self.model):
             self._network = StreamingPredictor(self.model, frame_spacing=self._spacing)
         self._count = 0
+        # The key frame and all frames back to the earliest that a sample uses.
         self._past_frames: deque[_FrameImages] = deque(
             maxlen=self._spacing * (self.model.num_frames - 1) + 1
         )

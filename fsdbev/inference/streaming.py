@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from fsdbev.modeling.image_features import ImageFeatures
 
 
+# eq=False: frames are compared and hashed by identity, as keys of dicts; a generated __eq__ would
+# compare tensors.
 @dataclass(eq=False)
 class _CachedFrame:
     """Images of one frame and, once computed, their features.
@@ -97,6 +99,7 @@ class StreamingPredictor(nn.Module):
         self.model = model
         self.frame_spacing = frame_spacing
         self.max_scenes = max_scenes
+        # nn.Module starts in training mode, whatever the mode of the model.
         self.training = model.training
         # The modules' own dicts, so that replaced weights are noticed as well.
         self._weights = [w for m in model.modules() for w in (m._parameters, m._buffers)]

@@ -90,6 +90,7 @@ def draw_gaussians(
 
 
 def _fake_elliptical(boxes, view, class_ids, image_aug, source_sizes, classes, image_size, stride):
+    # Fake functions run without the kernel's checks; a stride of 0 would divide by zero below.
     if stride < 1:
         raise ValueError(f"stride must be even and positive, got {stride}")
     cells = (pixels // stride for pixels in image_size)

@@ -176,6 +176,8 @@ def splat_cells(
     return splat_cells_reference(*arguments)
 
 
+# The fake functions below replace the kernels while torch.compile and torch.export trace tensors
+# without data. They return results of the same shape, dtype and memory layout.
 def _new_bev(weights, context, num_outputs, grid_size):
     """Returns an empty result; its dtype follows the rule in csrc/lift_splat.h."""
     is_double = torch.float64 in (weights.dtype, context.dtype)
@@ -186,6 +188,7 @@ def _new_bev(weights, context, num_outputs, grid_size):
 def _fake_lift_splat(
     weights, foreground, context, undo, image2bev, view, output, num_outputs, *rest
 ):
+    # rest begins with Frustum.arguments(), whose sixth and last entry is count.
     count = rest[5]
     return _new_bev(weights, context, num_outputs, (count[1], count[0]))
 
@@ -201,6 +204,7 @@ def _fake_frustum_cells(undo, image2bev, view, num_bins, feature_size, *frustum)
 
 
 def _fake_backward(grad, weights, foreground, context, *rest):
+    # The kernels allocate contiguous gradients, whatever the strides of the inputs.
     like = {"memory_format": torch.contiguous_format}
     return torch.empty_like(weights, **like), torch.empty_like(context, **like)
 
@@ -223,6 +227,7 @@ def _register(name: str, tensors: int, fake) -> None:
     def backward(ctx, grad):
         operator = getattr(torch.ops.fsdbev, f"{name}_backward")
         grad_weights, grad_context = operator(grad, *ctx.saved_tensors, *ctx.settings)
+        # For the tensors after context, for num_outputs and for the settings.
         no_gradients = [None] * (tensors - 3 + 1 + len(ctx.settings))
         return grad_weights, None, grad_context, *no_gradients
 

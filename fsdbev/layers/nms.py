@@ -72,6 +72,7 @@ def grouped_nms(
         ValueError: shapes, dtypes or devices are not as stated, or a limit is negative.
     """
     max_input, max_output = (boxes.shape[1] if n is None else n for n in (max_input, max_output))
+    # Detached for the same reason as in rotated_iou.
     nms = torch.ops.fsdbev.grouped_nms if has_kernels(boxes.device) else grouped_nms_reference
     return nms(boxes.detach(), scores.detach(), thresholds, is_circle, max_input, max_output)
 
@@ -131,6 +132,7 @@ def circle_nms(
     """
     if centers.dim() != 2 or centers.shape[1] != 2:
         raise ValueError(f"centers must be (M, 2), got {tuple(centers.shape)}")
+    # Circle groups ignore l, w and yaw, so zeros take their place.
     boxes = F.pad(centers, (0, 3))
     return _one_group(boxes, scores, squared_distance, True, max_input, max_output)
 
@@ -151,6 +153,7 @@ def _one_group(
 
 
 def _fake_iou(boxes_a, boxes_b):
+    # As in the kernels: float64 for float64 boxes_a, float32 for half precision too.
     dtype = torch.promote_types(boxes_a.dtype, torch.float32)
     return boxes_a.new_empty((*boxes_a.shape[:-1], boxes_b.shape[-2]), dtype=dtype)
 

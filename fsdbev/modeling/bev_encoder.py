@@ -123,6 +123,8 @@ class BEVEncoder(nn.Module):
         Raises:
             ValueError: Y or X is not a multiple of 8.
         """
+        # Three stages of stride 2, and a neck that upsamples by fixed factors: other sizes would be
+        # rounded by the strides and no longer match.
         height, width = bev_feats.shape[-2:]
         if height % 8 or width % 8:
             raise ValueError(

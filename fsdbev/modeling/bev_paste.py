@@ -74,12 +74,14 @@ class BEVPaste:
                 sample.
         """
         times = 2 if view_to_bev.num_samples > 1 else 1
+        # Sample i receives the views of sample i + 1, so a view goes to the sample before its own.
         receiver = (view_to_bev.sample - 1) % view_to_bev.num_samples
         sample = torch.cat([view_to_bev.sample, receiver][:times])
         return replace(
             view_to_bev,
             view=view_to_bev.view.repeat(times),
             sample=sample,
+            # Composed in the calibration's float64, on which the cells of points depend.
             image2bev=transforms.to(view_to_bev.image2bev)[sample]
             @ view_to_bev.image2bev.repeat(times, 1, 1),
             cells=None,  # precomputed cells do not include the transforms

@@ -86,6 +86,7 @@ class ASPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transforms (V, in_channels, h, w) features; same shape out."""
+        # expand in place of upsampling: the same value in every cell, without a copy.
         pooled = self.global_branch(F.adaptive_avg_pool2d(x, 1)).expand(-1, -1, *x.shape[-2:])
         x = torch.cat([*(branch(x) for branch in self.branches), pooled], dim=1)
         return self.dropout(self.project(x))
@@ -121,6 +122,7 @@ class DepthNet(nn.Module):
     ) -> None:
         super().__init__()
         self.camera_norm = nn.BatchNorm1d(CAMERA_VECTOR_SIZE)
+        # BatchNorm cancels the bias in training; it is kept so that the release's weights load.
         self.reduce = conv_bn_relu(in_channels, mid_channels, bias=True)
         gate = {"camera_channels": CAMERA_VECTOR_SIZE, "channels": mid_channels}
         self.context_gate = CameraGate(**gate)

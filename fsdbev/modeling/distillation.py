@@ -70,6 +70,7 @@ def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """
     # The teacher is not detached: it is the same network, and the loss trains both sides, as in the
     # release.
+    # 1e-7 keeps the quotients finite in cells where all teacher features are 0.
     norm = torch.linalg.vector_norm(teacher, dim=1, keepdim=True) + 1e-7
     cells = student.shape[0] * student.shape[-2] * student.shape[-1]
     return ((student / norm) - (teacher / norm)).square().sum() / cells

@@ -42,6 +42,7 @@ class ForegroundBranch(nn.Module):
         logits = self.predict_mask(f16)
         return ImageFeatures(features=f16, foreground=logits.sigmoid(), logits=logits)
 
+    # In float32, since the view transform compares the probabilities with a threshold.
     @full_precision
     def predict_mask(self, f16: Tensor) -> Tensor:
         """Computes (V, h, w) float32 foreground logits from (V, C, h, w) features."""

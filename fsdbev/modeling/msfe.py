@@ -52,6 +52,7 @@ class MSFE(nn.Module):
         """
         f4, f8, f16 = pyramid
         logits = self.predict_heatmaps(f4)
+        # The sigmoid is monotonic: after the maximum it gives the same scores for 1 / K the work.
         s4 = F.threshold(logits.amax(dim=1, keepdim=True).sigmoid(), self.threshold, 0.0)
         s8 = F.max_pool2d(s4, 2)
         s16 = F.max_pool2d(s8, 2)

@@ -73,34 +73,45 @@ def _find(registry: Registry, kind: str, name: str) -> Callable:
     )
 
 
-def _build(registered: Callable, name: str, arguments: dict[str, Any]) -> Any:
-    # Checked before the call: Python's TypeError names one argument at a time and, for arguments
-    # passed on as **parts, the base class.
-    accepted, needed = _parameters(registered)
-    unknown = [argument for argument in arguments if argument not in accepted]
-    missing = [argument for argument in needed if argument not in arguments]
-    kinds = {"unknown arguments": unknown, "missing arguments": missing}
-    problems = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
-    if problems:
-        raise ValueError(f"{name} takes {', '.join(accepted)}; {'; '.join(problems)}")
-    return registered(**arguments)
-
-
-def _parameters(registered: Callable) -> tuple[list[str], list[str]]:
-    """Returns the names of all parameters of a class or function, and of the required ones.
+def parameters_of(registered: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Returns the parameters of a class or function by name.
 
     For a constructor with ``**parts`` this includes the parameters of the next class's constructor.
+
+    Returns:
+        the parameters, and whether other keyword arguments are accepted too, as by a constructor
+        with ``**kwargs`` whose base class is ``nn.Module``.
     """
     if not inspect.isclass(registered):
         signatures = [inspect.signature(registered)]
     else:
+        # nn.Module and object accept **kwargs in their signatures, but not in their calls.
         owners = [cls for cls in registered.__mro__ if "__init__" in vars(cls)]
+        owners = [cls for cls in owners if cls not in (nn.Module, object)]
         signatures = [inspect.signature(cls.__init__) for cls in owners]
     found: dict[str, inspect.Parameter] = {}
     for signature in signatures:
         parameters = signature.parameters.values()
         named = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        # A parameter of the subclass replaces one of the same name in its base class.
         found = {p.name: p for p in named if p.name != "self"} | found
+        # A constructor without **parts passes nothing on to the next class.
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return list(found), [name for name, p in found.items() if p.default is p.empty]
+            return found, False
+    return found, bool(signatures)
+
+
+def _build(registered: Callable, name: str, arguments: dict[str, Any]) -> Any:
+    # Checked before the call: Python's TypeError names one argument at a time and, for arguments
+    # passed on as **parts, the base class.
+    parameters, takes_others = parameters_of(registered)
+    unknown = [argument for argument in arguments if argument not in parameters]
+    needed = [key for key, parameter in parameters.items() if parameter.default is parameter.empty]
+    kinds = {
+        "unknown arguments": [] if takes_others else unknown,
+        "missing arguments": [key for key in needed if key not in arguments],
+    }
+    problems = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+    if problems:
+        raise ValueError(f"{name} takes {', '.join(parameters)}; {'; '.join(problems)}")
+    return registered(**arguments)

@@ -86,6 +86,7 @@ def error_histograms(kinds: Sequence[ErrorKind]) -> str:
             np.clip(kind.values, 0, kind.limit), _ERROR_BINS, range=(0, kind.limit)
         )
         ax.bar(edges[:-1], counts, np.diff(edges), align="edge", color=GOOD, alpha=0.55)
+        # Room for the text above the bars, and a height for charts without boxes.
         ax.set(xlim=(0, kind.limit), ylim=(0, 1.28 * max(1, counts.max())))
         ax.locator_params(axis="both", nbins=4)
         if len(kind.values):
@@ -122,6 +123,7 @@ def score_charts(found: np.ndarray, false: np.ndarray, score: float) -> str:
         ax.stairs(counts, edges, baseline=None, color=color, linestyle=style, lw=1.8, label=name)
     # symlog: a logarithmic scale that can show bins without predictions.
     ax.set(xlim=(0, 1), yscale="symlog", xlabel="score")
+    # Room for the legend above the lines.
     ax.set_ylim(0, 3 * max(1, found.max(), false.max()))
     ax.legend(frameon=False, fontsize=_LABEL, labelcolor=INK, loc="upper right")
     share_ax = _axes(figure, 1, 2, 2, "share of true positives")

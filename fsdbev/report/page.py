@@ -172,6 +172,8 @@ class Page:
 
 def render_page(page: Page) -> str:
     """Renders a page as HTML."""
+    # Jinja2 escapes nothing by default, and prints nothing for a misspelt name; StrictUndefined
+    # raises an error instead.
     environment = Environment(
         loader=PackageLoader(__package__, "templates"),
         autoescape=True,

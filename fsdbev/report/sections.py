@@ -36,6 +36,7 @@ _MEANINGS = {
 }
 #: TP metric -> name, unit, factor from the metric's unit, end of the axis (None: the distance
 #: threshold, which bounds the translation error).
+#: Attribute errors have no histogram: they are 0 or 1.
 _HISTOGRAMS = {
     "trans_err": ("translation", "m", 1.0, None),
     "scale_err": ("scale, 1 − IoU", "", 1.0, 1.0),
@@ -240,6 +241,7 @@ def _confusion_section(analysis: Analysis) -> Section:
         "positives. Tints are shares of the row, in the last row of the column; blue is correct, "
         "orange is wrong."
     ]
+    # Rows and columns without boxes are divided by 1 and stay 0.
     by_row = table / np.maximum(1, table.sum(axis=1, keepdims=True))
     by_column = table / np.maximum(1, table.sum(axis=0, keepdims=True))
     heat = np.concatenate([by_row[:-1], by_column[-1:]])

@@ -46,6 +46,7 @@ def inline_svg(figure: Figure, label: str) -> str:
     """
     buffer = io.StringIO()
     with matplotlib.rc_context(_OPTIONS):
+        # Without the date, which would make equal figures differ.
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -57,6 +58,7 @@ def inline_svg(figure: Figure, label: str) -> str:
     # Depending on its version matplotlib writes the font as one property or as several.
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
     text = re.sub(r"font-family: [^;\"]*;?", "", text)
+    # matplotlib's SVG coordinates are points, 72 to an inch.
     width, height = figure.get_size_inches()
     text = re.sub(
         r"<svg [^>]*>",

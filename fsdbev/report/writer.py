@@ -63,6 +63,9 @@ def _page(source: ReportSource, evaluated: Evaluated, samples: int, now: datetim
     else:
         parts = sections.detection_sections(scored)
         parts.append(sample_section(scored, evaluated.dataset, samples, evaluated.grid))
+        # Those of further evaluators; the sections above show nuScenes' metrics.
+        if others := {k: v for k, v in evaluated.results.items() if k != "nuscenes"}:
+            parts.append(sections.metrics_section(others))
     name = Path(source.config_file).stem
     return Page(
         title=f"Evaluation of {name}" if name else "Evaluation",

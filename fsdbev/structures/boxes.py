@@ -58,6 +58,7 @@ class Boxes3D:
         tensor = torch.as_tensor(tensor)
         if not tensor.is_floating_point():
             tensor = tensor.float()
+        # torch.as_tensor([]), for one, has the shape (0,).
         if tensor.numel() == 0:
             tensor = tensor.reshape(0, BOX_DIM)
         if tensor.dim() != 2 or tensor.shape[1] != BOX_DIM:
@@ -119,12 +120,14 @@ class Boxes3D:
         Args:
             points: (P, 3) points in the frame of the boxes, metres.
         """
+        # A row vector times a rotation is rotated by its inverse, here to the axes of the box.
         local = (points[:, None, :] - self.centers[None]).unsqueeze(-2) @ rotation_z(self.yaw)
         return (local.squeeze(-2).abs() <= self.dims / 2).all(dim=-1)
 
     def with_yaw_in_range(self) -> Boxes3D:
         """Returns the same boxes with yaw in [-pi, pi)."""
         out = self.tensor.clone()
+        # remainder, since fmod keeps the sign of a negative angle.
         out[:, 6] = torch.remainder(out[:, 6] + math.pi, 2 * math.pi) - math.pi
         return Boxes3D(out)
 

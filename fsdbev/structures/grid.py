@@ -144,5 +144,6 @@ class DepthBins:
         Args:
             depth: (...) metres.
         """
+        # Depths below start truncate to 0 or less, so that 1 is the first valid bin.
         index = ((depth - (self.start - self.step)) / self.step).trunc().long()
         return torch.where((index >= 1) & (index <= self.count), index, 0) - 1

@@ -79,6 +79,7 @@ class LabelledBoxes:
     def by_priority(self) -> list[int]:
         """Returns the box indices by descending score, for ground truth by distance from the ego
         vehicle."""
+        # Stable sorts, so that ties keep the order of the boxes.
         if self.scores is not None:
             return torch.sort(self.scores, descending=True, stable=True).indices.tolist()
         return torch.sort(self.boxes.centers[:, :2].norm(dim=1), stable=True).indices.tolist()

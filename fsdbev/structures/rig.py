@@ -41,6 +41,7 @@ class Rig:
     reference_camera: int = 0
 
     def __post_init__(self) -> None:
+        # The dataclass is frozen, so its own __setattr__ raises an error.
         for name in ("intrinsics", "cam2ego"):
             object.__setattr__(self, name, torch.as_tensor(getattr(self, name)).double())
         count = len(self.channels)

@@ -62,6 +62,7 @@ def transform_points(points: Array, a2b: Array) -> Array:
     Returns:
         (..., M, 3) in frame b.
     """
+    # swapaxes, which both kinds of arrays have; NumPy has mT only since version 2.
     return points @ a2b[..., :3, :3].swapaxes(-1, -2) + a2b[..., None, :3, 3]
 
 

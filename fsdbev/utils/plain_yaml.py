@@ -1,10 +1,12 @@
 """Parsing of untrusted YAML: only plain values, without aliases and duplicate keys.
 
-:func:`check_size` limits the size that a config can reach through references (``${key}``).
+:func:`check_references` and :func:`check_size` limit what a config can do with references
+(``${key}``).
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,6 +15,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+_REFERENCE = re.compile(r"\$\{\.*\w+(\.\w+)*\}")
+#: Limit of references inside longer texts, each of which may repeat the text that it refers to.
+MAX_INSIDE = 12
 #: Tags of YAML's core schema that are accepted.
 _TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
 
@@ -59,19 +64,36 @@ def iter_values(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
             yield from iter_values(item, f"{place}.{key}" if place else str(key))
 
 
-def check_size(cfg: DictConfig, max_values: int) -> None:
-    """Checks the number of values in a config after references are resolved.
+def check_references(content: Any) -> None:
+    """Checks that every ``${...}`` of a document only refers to another key.
 
     Raises:
-        ValueError: there are more than ``max_values``, or the references form a cycle.
+        ValueError: a text has a resolver (``${oc.env:HOME}``), a nested reference or an escape, or
+            there are more than ``MAX_INSIDE`` references inside longer texts.
+    """
+    num_inside = 0
+    for place, text in iter_values(content):
+        if isinstance(text, str) and "${" in text:
+            rest, num_references = _REFERENCE.subn("", text)
+            if any(character in rest for character in "${}\\"):
+                raise ValueError(f"{place}: {text[:200]!r} is more than references like ${{a.b}}")
+            num_inside += num_references if rest or num_references > 1 else 0
+    if num_inside > MAX_INSIDE:
+        raise ValueError(f"{num_inside} references are inside longer texts, at most {MAX_INSIDE}")
+
+
+def check_size(cfg: DictConfig, max_values: int) -> None:
+    """Checks the size of a config after references are resolved.
+
+    Raises:
+        ValueError: there are more than ``max_values`` values, or texts of more characters than 100
+            for each of them; or the references form a cycle, or a text joins others to ``${``.
     """
     # Nothing is copied: a few references to lists of references can stand for billions of values. A
     # cycle never ends and therefore reaches the limit as well.
     nodes, count = [cfg], 0
     for node in nodes:  # the loop below appends to this list
         count += len(node)
-        if count > max_values:
-            raise ValueError(f"its references expand to over {max_values} values, or form a cycle")
         for key in node if isinstance(node, DictConfig) else range(len(node)):
             try:
                 value = node.get(key)
@@ -79,6 +101,15 @@ def check_size(cfg: DictConfig, max_values: int) -> None:
                 continue  # the key does not exist; an override may still set it
             if OmegaConf.is_config(value):
                 nodes.append(value)
+            elif isinstance(value, str):
+                count += len(value) // 100
+                # Resolved once more, it would be a reference that check_references has not seen.
+                if "${" in value:
+                    raise ValueError(f"{key}: the text that its references lead to contains ${{")
+            if count > max_values:
+                raise ValueError(
+                    f"its references expand to over {max_values} values, or form a cycle"
+                )
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -33,6 +33,7 @@ TRAIL_WIDTH = 1.2  # points
 _FONT_SIZE, _RING_FONT_SIZE, _CAMERA_FONT_SIZE = 6.5, 6.0, 6.5
 #: Arrow head that marks the ego: right, up on the page, metres.
 _EGO = np.array([(-1.0, -1.5), (0.0, 3.0), (1.0, -1.5), (0.0, -0.6)])
+#: Odd, so that the middle ray goes through the image's centre; the camera's name is placed there.
 _NUM_RAYS = 17  # rays that outline a camera's field of view
 
 
@@ -64,6 +65,7 @@ def draw_bev(ax: Axes, *, reach: float, views: Sequence[CameraView] = ()) -> Lab
     placer = LabelPlacer(ax)
     placer.reserve(np.concatenate([_EGO.min(axis=0), _EGO.max(axis=0)])[None])
     _draw_fields_of_view(ax, views, reach, placer)
+    # arange excludes its end; the margin includes a ring at the reach itself.
     for radius in np.arange(RING_STEP, reach + 1e-6, RING_STEP):
         ax.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GRID_COLOR, lw=0.6, zorder=1))
         diagonal = radius * np.sqrt(0.5)
@@ -178,6 +180,7 @@ def _field_of_view(view: CameraView, length: float) -> np.ndarray:
     pose = view.cam2keyego.double().cpu()
     rays = (pose[:3, :3].numpy() @ rays.T).T[:, :2]
     center = transform_points(pose.new_zeros(1, 3), pose)[:, :2].numpy()
+    # A ray straight up or down has no direction on the ground; the clip avoids a division by 0.
     rays /= np.linalg.norm(rays, axis=1, keepdims=True).clip(1e-9)
     return np.concatenate([center, center + length * rays])
 

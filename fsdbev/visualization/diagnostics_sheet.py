@@ -155,6 +155,7 @@ def _draw_boxes(
 def _draw_map(ax: Axes, camera: CameraDiagnostics, column: _Column) -> None:
     """Overlays a map on the dimmed camera image."""
     draw_image(ax, dimmed(camera.view, ""))
+    # Normalize returns a masked array.
     values = column.norm(getattr(camera, column.name)).filled()
     overlay = column.colors(values)
     # The square root keeps low probabilities visible.
@@ -209,6 +210,7 @@ def _draw_panel(
     grid = diagnostics.grid
     reach = _REACH_FACTOR * grid.reach
     placer = draw_bev(ax, reach=reach)
+    # y points left on the page, so its lower left corner is the smallest x and the largest y.
     low = to_view(np.array([grid.x_range[0], grid.y_range[1]]))
     high = to_view(np.array([grid.x_range[1], grid.y_range[0]]))
     ax.imshow(

@@ -193,6 +193,7 @@ class LabelPlacer:
         self._taken = np.concatenate([self._taken, areas])
 
     def _is_free(self, area: np.ndarray, pad: float) -> bool:
+        # The letters must be inside the axes; the plate's padding counts for overlaps only.
         inside = (area[:2] >= self._inside[:2]).all() and (area[2:] <= self._inside[2:]).all()
         area = area + pad * _OUTWARD
         overlaps = (area[:2] < self._taken[:, 2:]) & (area[2:] > self._taken[:, :2])

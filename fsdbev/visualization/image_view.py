@@ -31,6 +31,7 @@ _FULL_WIDTH_EXTENT, _LABELLED_EXTENT = 0.25, 0.05
 def draw_image(ax: Axes, view: CameraView) -> LabelPlacer:
     """Draws the camera image and its name, if any; returns the placer for further labels."""
     height, width = view.image.shape[:2]
+    # With this extent pixel u covers u .. u + 1; by default matplotlib centres it on u.
     ax.imshow(view.image, extent=(0, width, height, 0), interpolation="antialiased")
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
@@ -130,6 +131,7 @@ def _extents(
     A box without segments has the bounds inf and -inf.
     """
     lower, upper = np.full((num_boxes, 2), np.inf), np.full((num_boxes, 2), -np.inf)
+    # A box owns several segments: indexed assignment would keep only one of them.
     np.minimum.at(lower, owner, segments.min(axis=1))
     np.maximum.at(upper, owner, segments.max(axis=1))
     return lower, upper

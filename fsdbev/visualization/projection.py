@@ -77,6 +77,7 @@ def cut_segments_at_border(
     leave = np.where(parallel, np.inf, np.maximum(at_lower, at_upper))
     first = np.clip(enter.max(axis=1), 0, None)
     last = np.clip(leave.min(axis=1), None, 1)
+    # Strict: a segment that touches the border in one point has no visible part.
     visible = first < last
     first, last = np.where(visible, first, 0), np.where(visible, last, 0)
     return start[:, None] + np.stack([first, last], axis=1)[..., None] * run[:, None], visible
@@ -142,6 +143,7 @@ def front_face_on_image(
     sides, in_front = cut_segments_at_depth(sides, near)
     if not in_front.any():
         return None
+    # A rectangle cut by a plane stays convex, so it is the hull of its cut sides.
     outline = shapely.MultiPoint(project(sides[in_front].reshape(-1, 3), intrinsics)).convex_hull
     visible = outline.intersection(shapely.box(0, 0, width, height))
     # A face seen edge-on, or one that only touches the border, is a line or a point.

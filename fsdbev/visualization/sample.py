@@ -99,6 +99,7 @@ def camera_views(frame: Frame, dataroot: str | os.PathLike) -> list[CameraView]:
     views = []
     for i, name in enumerate(frame.channels):
         with Image.open(Path(dataroot) / frame.image_paths[i]) as image:
+            # Grey images and images with palette or alpha also become three channels.
             pixels = np.asarray(image.convert("RGB"))
         views.append(CameraView(name, pixels, cam2keyego[i], torch.tensor(frame.intrinsics[i])))
     return views

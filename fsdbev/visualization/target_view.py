@@ -133,6 +133,7 @@ def draw_points_on_bev(ax: Axes, view: TargetView, class_names: Sequence[str]) -
 
 def draw_grid(ax: Axes, grid: BEVGrid) -> None:
     """Draws the border of the BEV grid."""
+    # y points left on the page, so its lower left corner is the smallest x and the largest y.
     low = to_view(np.array([grid.x_range[0], grid.y_range[1]]))
     depth, width = np.ptp(grid.x_range), np.ptp(grid.y_range)
     ax.add_patch(Rectangle(low, width, depth, fill=False, edgecolor=TEXT_COLOR, lw=0.9, ls=":"))

@@ -82,6 +82,7 @@ def loss_terms(scalars: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Returns the terms of the total loss by name, summed over tasks."""
     sums: dict[str, dict[int, float]] = {}
     for name, scalar in scalars.items():
+        # Names with a slash are metrics of an evaluation, which may contain the word as well.
         if "loss" not in name or name == TOTAL_LOSS or "/" in name:
             continue
         term = sums.setdefault(name.rpartition(".")[2].removeprefix("loss_"), {})

@@ -89,6 +89,7 @@ def augmented_sample(
         image_aug = sample["image_aug"][i].double().numpy()
         depth, foreground = sample["gt_depth"][0, i].numpy(), sample["gt_foreground"][0, i].numpy()
         # The mapper multiplied the codes by the depth scale too.
+        # The division leaves rounding errors in the codes, which are integers.
         unscaled = np.rint(codes[i] / image_aug[2, 2]).astype(int)
         view = TargetView(
             cameras[i],

@@ -1,4 +1,4 @@
-"""YAML configs are data of strangers: what they may hold and call."""
+"""YAML configs are untrusted data: which values they may contain and which names they may call."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from fsdbev.config.loading import resolved
 from fsdbev.config.yaml_file import MAX_BYTES, MAX_VALUES, check_targets, read_yaml_config
 from fsdbev.d2.config import instantiate
 
-#: Each line holds the one before ten times.
+#: Each line contains the previous line ten times (the "billion laughs" attack).
 LAUGHS = "a0: &a0 [1]\n" + "".join(
     f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(30)
 )
@@ -79,7 +79,7 @@ def test_target_is_text(write, target):
 
 
 def test_what_it_may_call(write):
-    """Under any public name of it, as Detectron2 saves short ones."""
+    """A target may have any of its public names; Detectron2 saves the short ones."""
     names = ["torch.nn.Linear", "torch.optim.AdamW", "fsdbev.structures.BEVGrid"]
     load_config(write(json.dumps({"parts": [{"_target_": name} for name in names]})))
 
@@ -96,32 +96,45 @@ def test_types_of_numbers_and_classes_are_looked_up(write):
         "${oc.decode:${b}}",
         "\\${oc.env:HOME}",
         "${any: thing}",
-        "x${b}",
-        "${b}x",
-        "${b}${b}",
         "${${b}}",
+        "$${c}",
+        "${b}{oc.env:HOME}",
         "${b",
         "${}",
     ],
 )
 def test_resolvers_are_refused(write, value):
-    with pytest.raises(ValueError, match=r"config\.yaml: a\.0: .*is more than a reference"):
+    with pytest.raises(ValueError, match=r"config\.yaml: a\.0: .*is more than references"):
         load_config(write(json.dumps({"a": [value], "b": "{oc.env:HOME}"})))
 
 
+def test_texts_cannot_become_a_resolver_or_multiply(write):
+    """``$`` and ``{oc.env:HOME}`` from two keys would be resolved when the text is used."""
+    content = {"a": "${b}${c}", "b": "$", "c": "{oc.env:HOME}"}
+    with pytest.raises(ValueError, match=r"a: the text that its references lead to"):
+        load_config(write(json.dumps(content)))
+    doubled = {f"a{i + 1}": f"${{a{i}}}${{a{i}}}" for i in range(30)}
+    with pytest.raises(ValueError, match="60 references are inside longer texts, at most 12"):
+        load_config(write(json.dumps({"a0": "x", **doubled})))
+    long = {"a0": "x" * 100_000, "a1": "${a0} ${a0} ${a0}", "b": ["${a1}"] * 10_000}
+    with pytest.raises(ValueError, match="expand to over"):
+        load_config(write(json.dumps(long)))
+
+
 def test_references_follow_overrides(write):
-    """Of a file as Detectron2 saves it: what refers to a value has the overridden one."""
+    """In a file that Detectron2 saved, a reference to an overridden value is the new value."""
     content = {
         "sizes": {"cell": 0.8, "missing": "???"},
         "model": {"cell": "${sizes.cell}", "head": {"cell": "${..cell}"}, "all": "${sizes}"},
         "later": "${sizes.missing}",
         "first": "${train.betas.0}",
+        "folder": "out/${sizes.cell}/${train.betas.1}",
         "train": {"betas": [0.9, 0.99]},
     }
     path = write(json.dumps(content))
     cfg = load_config(path, ["sizes.cell=0.5", "sizes.missing=3", "train.betas.0=0.7"])
     assert (cfg.model.cell, cfg.model.head.cell, cfg.model.all.cell) == (0.5, 0.5, 0.5)
-    assert (cfg.later, cfg.first) == (3, 0.7)
+    assert (cfg.later, cfg.first, cfg.folder) == (3, 0.7, "out/0.5/0.99")
     assert load_config(path, ["model.cell=0.25"]).model.head.cell == 0.25
 
 
@@ -143,7 +156,7 @@ def test_references_do_not_multiply(write, content):
 
 @pytest.mark.parametrize("text", ["a: ${a}", "a: {b: ${a}}", "a: ${b}\nb: ${a}", "a: ${nothing}"])
 def test_a_reference_to_nothing(write, text):
-    """It is no error of the file, as an override may mend it; it is one where it is used."""
+    """An override may still repair the reference: the error comes when the value is used."""
     path = write(text)
     with pytest.raises(ValueError, match="a"):
         resolved(load_config(path))
@@ -198,6 +211,15 @@ def test_size_has_a_limit(write):
         load_config(write(f"a: '{'x' * MAX_BYTES}'"))
     with pytest.raises(FileNotFoundError, match=r"none\.yaml"):
         load_config("none.yaml")
+
+
+def test_a_saved_config_loads_again_with_its_plugin(write, tmp_path, monkeypatch):
+    (tmp_path / "my_saved_plugin.py").write_text("def part(): return 6")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = write("train: {plugins: [my_saved_plugin]}\npart: {_target_: my_saved_plugin.part}")
+    with pytest.raises(ValueError, match=r"command line too, train\.plugins=\[my_saved_plugin\]"):
+        load_config(path)
+    assert instantiate(load_config(path, ["train.plugins=[my_saved_plugin]"]).part) == 6
 
 
 def test_plugin_of_the_command_line_is_trusted(write, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Parts and models by name: what is there is found, what is not is said."""
+"""Parts and models built by name, and the errors of unknown names and arguments."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def test_part_by_its_name():
     assert encoder.eval()(torch.zeros(1, 2, 8, 8)).shape == (1, 4, 8, 8)
 
 
-def test_unknown_part_lists_what_is_there():
+def test_unknown_part_lists_the_registered_parts():
     with pytest.raises(ValueError) as caught:
         build_part(name="BevEncoder")
     message = str(caught.value)
@@ -22,7 +22,7 @@ def test_unknown_part_lists_what_is_there():
     assert all(name in message for name in dict(PART_REGISTRY))
 
 
-def test_unknown_model_lists_what_is_there():
+def test_unknown_model_lists_the_registered_models():
     with pytest.raises(ValueError) as caught:
         build_meta_arch(name="SomethingElse")
     assert all(name in str(caught.value) for name in dict(META_ARCH_REGISTRY))
@@ -42,7 +42,7 @@ def test_arguments_that_a_part_does_not_take(arguments, message):
         build_part(name="MSFE", **arguments)
 
 
-def test_arguments_that_a_subclass_hands_on_are_its_own():
+def test_arguments_that_a_subclass_passes_on_are_known():
     with pytest.raises(ValueError) as caught:
         build_meta_arch(name="FSDBEV", backbones=nn.Identity(), msfe=nn.Identity())
     message = str(caught.value)
@@ -51,3 +51,17 @@ def test_arguments_that_a_subclass_hands_on_are_its_own():
     assert (
         "missing arguments: backbone, neck, depth_net, view_transform, bev_encoder, head" in message
     )
+
+
+def test_other_arguments_are_accepted_where_the_part_takes_them(monkeypatch):
+    class Flexible(nn.Module):
+        def __init__(self, *, channels, **options):
+            super().__init__()
+            self.options = options
+
+    monkeypatch.setitem(PART_REGISTRY._obj_map, "Flexible", Flexible)
+    monkeypatch.setitem(PART_REGISTRY._obj_map, "make", lambda **options: options)
+    assert build_part(name="Flexible", channels=2, depth=3).options == {"depth": 3}
+    assert build_part(name="make", anything=1) == {"anything": 1}
+    with pytest.raises(ValueError, match="missing arguments: channels"):
+        build_part(name="Flexible", depth=3)

@@ -14,23 +14,24 @@ from fsdbev.evaluation import NuScenesEvaluator
 
 def _dataset(split):
     return L(open_nuscenes)(
-        dataroot="${...dataroot}",
-        version="${...version}",
+        dataroot="${dataloader.dataroot}",
+        version="${dataloader.version}",
         split=split,
-        index_dir="${...index_dir}",
+        index_dir="${dataloader.index_dir}",
     )
 
 
-def _mapper(training):
+def _mapper(training, **options):
     return L(MultiViewMapper)(
-        image_aug="${...image_aug}",
-        bev_aug="${...bev_aug}",
-        grid="${...grid}",
-        num_frames="${...num_frames}",
-        frame_spacing="${...frame_spacing}",
-        frame_combination="${...frame_combination}",
-        pseudo_points="${...pseudo_points}",
+        image_aug="${dataloader.image_aug}",
+        bev_aug="${dataloader.bev_aug}",
+        grid="${dataloader.grid}",
+        num_frames="${dataloader.num_frames}",
+        frame_spacing="${dataloader.frame_spacing}",
+        frame_combination="${dataloader.frame_combination}",
+        pseudo_points="${dataloader.pseudo_points}",
         training=training,
+        **options,
     )
 
 
@@ -38,7 +39,7 @@ dataloader = dict(
     # --dataroot, --version and --output of tools/prepare_nuscenes.py
     dataroot="data/nuscenes",
     version="v1.0-trainval",
-    index_dir="${.dataroot}/fsdbev/${.version}",
+    index_dir="${dataloader.dataroot}/fsdbev/${dataloader.version}",
     train_split="train",
     test_split="val",
     # (H, W) of the network image, frames of a sample and the samples between them
@@ -50,7 +51,7 @@ dataloader = dict(
     pseudo_points=True,
     grid="${model.grid}",
     image_aug=L(ImageAugmentation)(
-        image_size="${..image_size}",
+        image_size="${dataloader.image_size}",
         scale=[0.5, 1.25],
         flip_prob=0.5,
         max_rotation=5.4,
@@ -58,8 +59,9 @@ dataloader = dict(
     ),
     bev_aug=L(BEVAugmentation)(max_rotation=22.5, scale=[0.95, 1.05], flip_prob=0.5),
     train=L(build_train_loader)(
-        dataset=_dataset("${...train_split}"),
-        mapper=_mapper(training=True),
+        dataset=_dataset("${dataloader.train_split}"),
+        # augmentations of the pixels, such as L(ColorJitter)(brightness=0.2)
+        mapper=_mapper(training=True, augmentations=[]),
         total_batch_size=64,
         class_balanced=True,
         num_workers=4,
@@ -68,7 +70,7 @@ dataloader = dict(
         max_bad_samples="${train.max_bad_samples}",
     ),
     test=L(build_test_loader)(
-        dataset=_dataset("${...test_split}"),
+        dataset=_dataset("${dataloader.test_split}"),
         mapper=_mapper(training=False),
         batch_size=1,
         by_scene=False,
@@ -76,9 +78,9 @@ dataloader = dict(
         prefetch_factor=2,
     ),
     evaluator=L(NuScenesEvaluator)(
-        dataroot="${..dataroot}",
-        version="${..version}",
-        split="${..test_split}",
+        dataroot="${dataloader.dataroot}",
+        version="${dataloader.version}",
+        split="${dataloader.test_split}",
         output_dir="${train.output_dir}",
         # whether nuScenes' devkit computes the metrics as well; "auto": only with --eval-only
         official="auto",

@@ -1,7 +1,8 @@
 """LiftSplatDetector with ResNet-50, the common base of all models.
 
-Each size is defined once, and other keys refer to it. Parts are built by name, so that an override
-such as ``model.bev_encoder.name=...`` replaces one.
+Each size is defined once, and other keys refer to it. References are absolute, so that a part can
+be wrapped or replaced. Parts are built by name, so that an override such as
+``model.bev_encoder.name=...`` replaces one.
 """
 
 from fsdbev.d2.config import LazyCall as L
@@ -22,7 +23,9 @@ model = L(build_meta_arch)(
     ),
     neck=L(build_part)(
         name="FPN",
-        in_channels=L(resnet_channels)(depth="${...backbone.depth}", width="${...backbone.width}"),
+        in_channels=L(resnet_channels)(
+            depth="${model.backbone.depth}", width="${model.backbone.width}"
+        ),
         out_channels=512,
         skip_finest=2,  # only F16; F4 and F8 are for multi-scale foreground enhancement
     ),
@@ -30,37 +33,37 @@ model = L(build_meta_arch)(
     # image to BEV
     depth_net=L(build_part)(
         name="DepthNet",
-        in_channels="${..neck.out_channels}",
+        in_channels="${model.neck.out_channels}",
         mid_channels=512,
         context_channels=80,
         aspp_channels=96,
         dropout=0.5,
-        depth_bins="${..depth_bins}",
+        depth_bins="${model.depth_bins}",
     ),
     view_transform=L(build_part)(
         name="ViewTransform",
-        grid="${..grid}",
-        depth_bins="${..depth_bins}",
+        grid="${model.grid}",
+        depth_bins="${model.depth_bins}",
         # both 0: all points are pooled
         foreground_threshold=0.0,
         depth_threshold=0.0,
     ),
     # BEV branch
     temporal_stage=L(build_part)(
-        name="TemporalStage", channels="${..depth_net.context_channels}", bn_momentum=0.1
+        name="TemporalStage", channels="${model.depth_net.context_channels}", bn_momentum=0.1
     ),
     bev_encoder=L(build_part)(
         name="BEVEncoder",
-        frame_channels="${..depth_net.context_channels}",
-        num_frames="${..num_frames}",
-        width="${..depth_net.context_channels}",
+        frame_channels="${model.depth_net.context_channels}",
+        num_frames="${model.num_frames}",
+        width="${model.depth_net.context_channels}",
         out_channels=256,
         bn_momentum=0.1,
     ),
     head=L(build_part)(
         name="CenterHead",
-        in_channels="${..bev_encoder.out_channels}",
-        grid="${..grid}",
+        in_channels="${model.bev_encoder.out_channels}",
+        grid="${model.grid}",
         shared_channels=64,
         branch_channels=64,
         max_candidates=500,

@@ -70,6 +70,7 @@ def _bilinear_grid(
         position = p * x[None, :] + q * y[:, None] - (p * c + q * f)
         uv.append(position.clamp(-1, length))  # farther out all values are 0
     left, top = (position.floor() for position in uv)
+    # float32 from here on, in the kernels' order of operations, so that both round alike.
     right_part, bottom_part = (uv[0] - left).float(), (uv[1] - top).float()
     both = right_part * bottom_part
     bottom, right = bottom_part - both, right_part - both
@@ -89,6 +90,7 @@ def _elliptical_1d(start: Tensor, stop: Tensor, size: int) -> Tensor:
     The values are 0 beyond the radius and outside the image 0 .. size - 1.
     """
     centre, radius = ((start + stop) / 2).trunc(), ((stop - start) / 2).trunc()
+    # Positions are clamped to -1 .. size, and their right neighbour is one pixel farther.
     position = torch.arange(-1, size + 2, dtype=torch.float64, device=start.device)
     offset = position - centre
     # -offset^2 / (2 sigma^2) with sigma = (2 radius + 1) / 4.

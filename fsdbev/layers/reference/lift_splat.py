@@ -75,6 +75,7 @@ def frustum_cells_reference(
     for axis, number in zip(scaled, count):
         # Truncation toward zero as in the release: -0.9 is cell 0.
         inside = inside & (axis > -1) & (axis < number)
+    # Points off the grid become 0 first: the cast of NaN or of values beyond int32 is undefined.
     column, row = (torch.where(inside, axis, 0.0).trunc().int() for axis in scaled[:2])
     return torch.where(inside, row * count[0] + column, -1)
 
@@ -135,6 +136,7 @@ def passes_thresholds(
 
 def _pixel_centers(features: int, pixels: int, device: torch.device) -> Tensor:
     """Returns (features,) float64 network image coordinates of the feature columns or rows."""
+    # A single row or column is at pixel 0, as in torch.linspace.
     step = (pixels - 1) / (features - 1) if features > 1 else 0.0
     return torch.arange(features, dtype=torch.float64, device=device) * step
 

@@ -71,6 +71,7 @@ def _edge_integral(
 
     def crossing(start: Tensor, stop: Tensor, level: Tensor) -> Tensor:
         """Returns the fraction of the edge, 0 .. 1, at which the coordinate passes ``level``."""
+        # With a run of 0 the coordinate is constant, and every fraction gives the same point.
         run = stop - start
         return ((level - start) / torch.where(run == 0, 1.0, run)).clamp(0, 1)
 

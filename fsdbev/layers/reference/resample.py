@@ -37,6 +37,7 @@ def resample_image_reference(
     if flip:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     picture = picture.rotate(rotation, Image.Resampling.NEAREST)
+    # The copy is contiguous, as is the kernel's result; transpose returns a strided view.
     return torch.from_numpy(np.array(picture).transpose(2, 0, 1).copy())
 
 

@@ -20,10 +20,12 @@ def checkpoint_module(module: nn.Module, x: Tensor) -> Tensor:
         module: the module to run.
         x: its only input.
     """
+    # Earlier frames and evaluation run without gradient: there is nothing to recompute.
     if not torch.is_grad_enabled():
         return module(x)
     # The recomputation is a second forward pass over the same batch: without
     # freeze_running_statistics the batch would enter the running mean and variance twice.
+    # PyTorch supports context_fn only with use_reentrant=False.
     return checkpoint(
         module,
         x,

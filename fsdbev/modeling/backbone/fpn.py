@@ -22,7 +22,8 @@ class FPN(nn.Module):
     convolution.
 
     Args:
-        in_channels: channels of the backbone's maps C2..C5, fine to coarse.
+        in_channels: channels of the backbone's maps C2..C5, fine to coarse. None: the model calls
+            :meth:`build` with those of its backbone's ``output_shape()``.
         out_channels: channels of every pyramid map.
         skip_finest: number of finest levels to leave out, for models that only use coarser ones.
 
@@ -31,14 +32,31 @@ class FPN(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: Sequence[int], out_channels: int = 512, skip_finest: int = 0
+        self,
+        *,
+        in_channels: Sequence[int] | None = None,
+        out_channels: int = 512,
+        skip_finest: int = 0,
     ) -> None:
         super().__init__()
+        self.in_channels = None
+        self.out_channels = out_channels
+        self.skip_finest = skip_finest
+        if in_channels is not None:
+            self.build(in_channels)
+
+    def build(self, in_channels: Sequence[int]) -> None:
+        """Creates the convolutions for maps of these channels, fine to coarse.
+
+        Raises:
+            ValueError: ``skip_finest`` is negative or leaves fewer than two maps.
+        """
+        self.in_channels = tuple(in_channels)
+        skip_finest, out_channels = self.skip_finest, self.out_channels
         if not 0 <= skip_finest <= len(in_channels) - 2:
             raise ValueError(
                 f"skip_finest must leave two of the {len(in_channels)} maps, got {skip_finest}"
             )
-        self.skip_finest = skip_finest
         in_channels = in_channels[skip_finest:]
         self.lateral_convs = nn.ModuleList(nn.Conv2d(c, out_channels, 1) for c in in_channels)
         self.output_convs = nn.ModuleList(

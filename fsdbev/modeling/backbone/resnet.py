@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fsdbev.d2.layers import ShapeSpec
 from fsdbev.modeling.blocks import BasicBlock, conv3x3, kaiming_init
 from fsdbev.modeling.registry import PART_REGISTRY
 
@@ -124,6 +125,14 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage + 1}", layer)
             in_channels = out_channels
         kaiming_init(self)
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Returns channels and stride of each map, as a Detectron2 backbone does."""
+        names = ("res2", "res3", "res4", "res5")
+        return {
+            name: ShapeSpec(channels=channels, stride=4 * 2**level)
+            for level, (name, channels) in enumerate(zip(names, self.out_channels, strict=True))
+        }
 
     @property
     def stages(self) -> list[nn.Sequential]:

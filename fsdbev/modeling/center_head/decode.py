@@ -158,6 +158,7 @@ class BoxDecoder(nn.Module):
             "dim_scale": torch.tensor(dim_scale, dtype=torch.float64),
             "class_ids": torch.tensor([i for ids in class_ids for i in ids]),
         }
+        # Not saved in checkpoints, since they follow from the config.
         for name, values in constants.items():
             self.register_buffer(name, values, persistent=False)
 
@@ -178,6 +179,7 @@ class BoxDecoder(nn.Module):
         candidates = self.drop_invalid(candidates)
         keep, num_kept = self.suppress(candidates)
         found = gather_kept(candidates, keep)
+        # Only now, since NMS looks up dim_scale by the place of a class in the order of the tasks.
         found = replace(found, classes=self.class_ids[found.classes])
         return [found[b, :count] for b, count in enumerate(num_kept.sum(dim=1).tolist())]
 
@@ -273,6 +275,7 @@ def gather_kept(candidates: Candidates, keep: Tensor) -> Candidates:
     # A stable sort that moves padding to the end. Boolean indexing would make the host wait for the
     # size of its result.
     order = (keep < 0).flatten(1).byte().argsort(dim=1, stable=True)
+    # The clamp turns padding into valid indices; callers cut it off by the number of kept boxes.
     kept = (keep.clamp(min=0) + first_slot[:, None]).flatten(1).gather(1, order)
     flat = Candidates(
         candidates.boxes.flatten(1, 2), candidates.scores.flatten(1), candidates.classes.flatten(1)

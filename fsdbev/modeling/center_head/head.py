@@ -171,11 +171,13 @@ class CenterHead(nn.Module):
 
         Returns:
             Instances with ``pred_boxes_3d`` (Boxes3D in the frame of the grid), ``scores`` (M,) and
-            ``pred_classes`` (M,) int64, by task and by descending score within a task.
+            ``pred_classes`` (M,) int64, by task and by descending score within a task. The head
+            knows no images: ``image_size`` is (Y, X), and the model replaces it.
         """
         return [self._to_instances(found) for found in self.decoder(predictions)]
 
     def _to_instances(self, found: Candidates) -> Instances:
+        # Instances require an image size; for boxes on the BEV grid it is the grid's shape.
         result = Instances(self.grid.shape)
         result.pred_boxes_3d = Boxes3D(found.boxes)
         result.scores = found.scores

@@ -77,6 +77,7 @@ def center_targets(
     sample = torch.arange(len(instances), device=boxes.device).repeat_interleave(counts)
 
     center = (boxes[:, 0:2] - boxes.new_tensor(grid.lower[:2])) / grid.cell  # cells (x, y)
+    # Before the truncation to cells, which moves centers just below the bounds into cell 0.
     on_grid = ((center >= 0) & (center < center.new_tensor(grid.count[:2]))).all(dim=-1)
     task, plane = _tasks_and_planes(classes, tasks)
     task = torch.where(on_grid, task, -1)
@@ -134,6 +135,7 @@ def _encode_boxes(boxes: Tensor, offset: Tensor) -> Tensor:
 def _tasks_and_planes(classes: Tensor, tasks: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Returns the (P,) task of each class id and its (P,) index among the classes of all tasks."""
     tasks_in_order = [task for task, class_ids in enumerate(tasks) for _ in class_ids]
+    # int, since argmax does not support bool.
     plane = (classes[:, None] == _class_ids_of(tasks, classes)).int().argmax(dim=1)
     return classes.new_tensor(tasks_in_order)[plane], plane
 
@@ -145,6 +147,8 @@ def _class_ids_of(tasks: Sequence[Sequence[int]], classes: Tensor) -> Tensor:
 
 def _rank_in_group(group: Tensor) -> Tensor:
     """Returns the (P,) position of each element among the elements of its group."""
+    # Stable, so that ranks follow the order of the boxes and max_boxes keeps the first ones. The
+    # search finds the first element of each group.
     ordered, order = group.sort(stable=True)
     position = torch.arange(len(group), device=group.device)
     rank = torch.empty_like(position)

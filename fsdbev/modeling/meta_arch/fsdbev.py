@@ -111,6 +111,7 @@ class FSDBEV(LiftSplatDetector):
         """Computes the head's losses for student and teacher, and ``loss_distill``."""
         losses = super().bev_losses(bev_feats, predictions, batched_inputs, transforms)
         if self.teacher_fill is not None:
+            # pooling_weights puts the student first, and all of its samples precede the teacher's.
             student, teacher = bev_feats.chunk(2)
             distance = distillation_loss(student, teacher)
             losses["loss_distill"] = self.distill_loss_weight * distance

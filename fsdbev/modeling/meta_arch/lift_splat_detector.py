@@ -77,11 +77,14 @@ class LiftSplatDetector(nn.Module):
 
     In training it returns ``dict[str, Tensor]``: the head's ``task{i}.loss_*`` and the losses of
     the subclass. In evaluation it returns ``[{"instances": Instances}]`` with one dict per sample:
-    ``pred_boxes_3d`` in augmented key ego, ``scores`` and ``pred_classes``.
+    ``pred_boxes_3d`` in augmented key ego, ``scores`` and ``pred_classes``. Their ``image_size`` is
+    (H, W) of the network image, as that of the training's ``instances``.
 
     Args:
         backbone: image backbone, (V, 3, H, W) -> maps of strides 4 to 32.
-        neck: feature pyramid, maps of the backbone -> pyramid with the coarsest map last.
+        neck: feature pyramid, maps of the backbone -> pyramid with the coarsest map last. If its
+            ``in_channels`` is None, its ``build`` is called with the channels of the backbone's
+            ``output_shape()``.
         msfe: foreground branch, pyramid -> ``ImageFeatures``; None to use the coarsest map as it
             is.
         depth_net: depth network, output of its ``embed`` and camera vectors -> depth probability
@@ -119,6 +122,8 @@ class LiftSplatDetector(nn.Module):
         pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
     ) -> None:
         super().__init__()
+        if getattr(neck, "in_channels", ()) is None:
+            neck.build([shape.channels for shape in backbone.output_shape().values()])
         self.backbone = backbone
         self.neck = neck
         self.msfe = msfe
@@ -132,6 +137,7 @@ class LiftSplatDetector(nn.Module):
         self.num_frames = num_frames
         self.bev_paste = bev_paste
         self.stride = stride
+        # Buffers, to move with the model; not saved in checkpoints, since they are settings.
         for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
 
@@ -170,7 +176,9 @@ class LiftSplatDetector(nn.Module):
         output = self.forward_bev(batched_inputs, frames, labels, transforms)
 
         if not self.training:
-            return [{"instances": instances} for instances in self.head.decode(output.predictions)]
+            size = tuple(batched_inputs[0]["images"].shape[-2:])
+            found = self.head.decode(output.predictions)
+            return [{"instances": Instances(size, **each.get_fields())} for each in found]
         losses = self.image_losses(output.key_frame, labels[0], batched_inputs)
         losses |= self.bev_losses(output.bev_feats, output.predictions, batched_inputs, transforms)
         return losses

@@ -11,7 +11,7 @@ model = get_config("common/models/lift_splat_r50.py").model
 
 model.name = "BEVDepth"
 model.depth_refinement = L(build_part)(
-    name="DepthRefinement", channels="${..depth_net.context_channels}"
+    name="DepthRefinement", channels="${model.depth_net.context_channels}"
 )
 # Loss weights, bins, weight decay and augmentation of the release.
 model.depth_loss_weight = 3.0

@@ -12,9 +12,9 @@ model = get_config("common/models/lift_splat_r50.py").model
 model.name = "BEVDet4D"
 model.depth_net = L(build_part)(
     name="PixelDepthNet",
-    in_channels="${..neck.out_channels}",
+    in_channels="${model.neck.out_channels}",
     context_channels=80,
-    depth_bins="${..depth_bins}",
+    depth_bins="${model.depth_bins}",
 )
 model.depth_bins.step = 1.0  # as in the second version of the release
 

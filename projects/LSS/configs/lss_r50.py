@@ -14,9 +14,9 @@ model.num_frames = 1
 model.temporal_stage = None
 model.depth_net = L(build_part)(
     name="PixelDepthNet",
-    in_channels="${..neck.out_channels}",
+    in_channels="${model.neck.out_channels}",
     context_channels=64,
-    depth_bins="${..depth_bins}",
+    depth_bins="${model.depth_bins}",
 )
 # Bins, context channels and height range of the release.
 model.depth_bins.merge_with(dict(start=4.0, stop=45.0, step=1.0))

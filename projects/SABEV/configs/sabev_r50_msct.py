@@ -7,15 +7,15 @@ from .sabev_r50 import dataloader, lr_multiplier, model, optimizer, train
 
 model.depth_net = L(build_part)(
     name="CrossTaskHead",
-    in_channels="${..neck.out_channels}",
+    in_channels="${model.neck.out_channels}",
     backbone_channels=L(resnet_channels)(
-        depth="${...backbone.depth}", width="${...backbone.width}"
+        depth="${model.backbone.depth}", width="${model.backbone.width}"
     ),
     mid_channels=512,
     fine_mid_channels=256,
     context_channels=80,
     aspp_channels=512,
     dropout=0.5,
-    depth_bins="${..depth_bins}",
+    depth_bins="${model.depth_bins}",
 )
 model.stride = 8
