@@ -1,4 +1,4 @@
-"""tools/benchmark.py: every subject runs, and compares before it times. Times are not checked."""
+"""tools/benchmark.py: every subject runs, and compares results before it measures times."""
 
 import importlib
 import json
@@ -14,7 +14,7 @@ from fsdbev.layers._extension import KERNEL_DEVICES
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs/fsdbev_tiny_synthetic.py")
-#: Arguments that make each subject as quick as it can be.
+#: Arguments that make each subject fast.
 SMALL = {
     "ops": "--views 2 --bins 6 --channels 3 --image-size 32 64 --grid 16 --kept 0.3 --boxes 20 "
     "--image-boxes 2 --batch 1 2 --repeat 2 --seconds 0 --threads 1",
@@ -41,8 +41,8 @@ needs_gpu = pytest.mark.skipif(
 
 @pytest.fixture
 def benchmark(monkeypatch, capsys, tmp_path):
-    """Runs a subject with its small arguments and more; returns the exit status, stdout, stderr and
-    the content of the JSON file, None if none was written."""
+    """Runs a subject with its arguments of SMALL and more; returns the exit status, stdout, stderr
+    and the content of the JSON file, or None."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     main = runpy.run_path(str(ROOT / "tools/benchmark.py"))["main"]
     monkeypatch.setattr(part("machine"), "_MATRIX", {"cpu": 64, "cuda": 64})
@@ -59,15 +59,15 @@ def benchmark(monkeypatch, capsys, tmp_path):
 
 
 def part(name):
-    """A module of the tool."""
+    """Imports a module of the tool."""
     return importlib.import_module(f"benchmarks.{name}")
 
 
 @needs_operators
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 def test_ops(benchmark, device):
-    status, printed, complaint, content = benchmark("ops", "--device", device)
-    assert (status, complaint) == (0, "")
+    status, printed, error, content = benchmark("ops", "--device", device)
+    assert (status, error) == (0, "")
     rows = content["rows"]
     assert {row["op"] for row in rows} == set.union(*OPERATORS.values())
     assert content["settings"]["bins"] == 6 and content["machine"]["threads"] == 1
@@ -82,7 +82,7 @@ def test_ops(benchmark, device):
 
 
 @needs_operators
-def test_slow_sides_run_on_demand(benchmark, monkeypatch):
+def test_slow_implementations_run_on_demand(benchmark, monkeypatch):
     monkeypatch.setattr(part("lift_splat"), "_SLOW_POINTS", 0)
     for more, is_left_out in (((), True), (("--slow",), False)):
         _, printed, _, content = benchmark("ops", "--only", "lift_splat", "--batch", 1, *more)
@@ -92,7 +92,7 @@ def test_slow_sides_run_on_demand(benchmark, monkeypatch):
 
 
 def shifted(op):
-    """The operator with its first results at another place."""
+    """Returns the operator with shifted results."""
 
     def wrong(*arguments, **settings):
         result = op(*arguments, **settings)
@@ -122,16 +122,16 @@ def wrong_gradient(op):
 def test_operators_that_differ_are_not_timed(
     benchmark, monkeypatch, subject, module, operator, damage
 ):
-    home = part(module)
-    monkeypatch.setattr(home, operator, damage(getattr(home, operator)))
-    status, printed, complaint, content = benchmark("ops", "--only", subject)
-    assert status == 1 and operator in complaint and "do not agree" in complaint
+    module = part(module)
+    monkeypatch.setattr(module, operator, damage(getattr(module, operator)))
+    status, printed, error, content = benchmark("ops", "--only", subject)
+    assert status == 1 and operator in error and "do not agree" in error
     assert "ours ms" not in printed and content is None
 
 
 def test_loader(benchmark):
-    status, printed, complaint, content = benchmark("loader")
-    assert (status, complaint) == (0, "")
+    status, printed, error, content = benchmark("loader")
+    assert (status, error) == (0, "")
     rows = {row["op"]: row for row in content["rows"]}
     assert list(rows) == ["decode", "augment", "label maps", "heatmaps", "all"]
     assert all(row["ours ms"] > 0 and row["published x"] > 0 for row in rows.values())
@@ -140,10 +140,10 @@ def test_loader(benchmark):
 
 @pytest.mark.parametrize("step", ["decode", "augment"])
 def test_a_loader_that_differs_is_not_timed(benchmark, monkeypatch, step):
-    right = getattr(part("loader"), step)
-    monkeypatch.setattr(part("loader"), step, lambda *given: right(*given).rotate(9))
-    status, _, complaint, content = benchmark("loader")
-    assert status == 1 and f"{step}, 12 images" in complaint and content is None
+    original = getattr(part("loader"), step)
+    monkeypatch.setattr(part("loader"), step, lambda *given: original(*given).rotate(9))
+    status, _, error, content = benchmark("loader")
+    assert status == 1 and f"{step}, 12 images" in error and content is None
 
 
 def test_photos_are_about_as_large_as_those_of_nuscenes(benchmark, tmp_path):
@@ -153,10 +153,8 @@ def test_photos_are_about_as_large_as_those_of_nuscenes(benchmark, tmp_path):
 
 @pytest.mark.slow
 def test_train(benchmark):
-    status, printed, complaint, content = benchmark(
-        "train", "--variants", "float32", "checkpointing"
-    )
-    assert (status, complaint) == (0, ""), complaint
+    status, printed, error, content = benchmark("train", "--variants", "float32", "checkpointing")
+    assert (status, error) == (0, ""), error
     first, second = content["rows"]
     assert first["x"] == 1 and second["x"] == pytest.approx(
         first["ms a step"] / second["ms a step"]
@@ -165,16 +163,16 @@ def test_train(benchmark):
     assert [line.split()[0] for line in printed.splitlines()[-2:]] == ["float32", "checkpointing"]
 
 
-def test_a_variant_that_fails_says_why(benchmark, monkeypatch):
+def test_error_of_a_variant(benchmark, monkeypatch):
     monkeypatch.setitem(SMALL, "train", f"model.backbone.depth=7 {SMALL['train']}")
-    status, _, complaint, _ = benchmark("train")
-    assert status == 1 and complaint.startswith("error: variant float32 ended with status 1: ")
+    status, _, error, _ = benchmark("train")
+    assert status == 1 and error.startswith("error: variant float32 ended with status 1: ")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_infer(benchmark, precision):
-    status, printed, complaint, content = benchmark("infer", "--precision", precision)
-    assert (status, complaint) == (0, "")
+    status, printed, error, content = benchmark("infer", "--precision", precision)
+    assert (status, error) == (0, "")
     every, stream = content["rows"]
     assert every["x"] == 1
     assert stream["x"] == pytest.approx(every["ms"] / stream["ms"])
@@ -185,7 +183,7 @@ def test_infer(benchmark, precision):
 
 def test_a_stream_that_differs_is_not_timed(benchmark, monkeypatch):
     class Wrong(part("infer").StreamingPredictor):
-        """Keeps the features of the first sample for ever."""
+        """Stream that always uses the features of the first sample."""
 
         def _find_frame(self, sample, t, new):
             first = vars(self).setdefault("first", {})
@@ -194,13 +192,13 @@ def test_a_stream_that_differs_is_not_timed(benchmark, monkeypatch):
             return first[t]
 
     monkeypatch.setattr(part("infer"), "StreamingPredictor", Wrong)
-    status, _, complaint, content = benchmark("infer")
-    assert status == 1 and "no times are reported" in complaint and content is None
+    status, _, error, content = benchmark("infer")
+    assert status == 1 and "no times are reported" in error and content is None
 
 
 def test_eval(benchmark):
-    status, printed, complaint, content = benchmark("eval")
-    assert (status, complaint) == (0, "")
+    status, printed, error, content = benchmark("eval")
+    assert (status, error) == (0, "")
     rows = content["rows"]
     assert [row["side"] for row in rows] == ["ours, truth read", "ours, truth kept", "devkit"]
     for row in rows:
@@ -230,16 +228,16 @@ def test_metrics_that_differ_are_not_timed(benchmark):
         ("eval", ("--samples", 0), "--samples"),
     ],
 )
-def test_arguments_that_make_no_sense(benchmark, subject, arguments, message):
+def test_invalid_arguments(benchmark, subject, arguments, message):
     if subject == "ops" and not EXTENSION_BUILT:
         pytest.skip("the compiled operators are not built")
-    status, printed, complaint, content = benchmark(subject, *arguments)
-    assert (status, printed, content) == (1, "", None) and message in complaint
+    status, printed, error, content = benchmark(subject, *arguments)
+    assert (status, printed, content) == (1, "", None) and message in error
 
 
 def test_missing_operators_and_gpu(benchmark, monkeypatch):
     if not torch.cuda.is_available():
         assert "finds no GPU" in benchmark("ops", "--device", "cuda")[2]
     monkeypatch.setattr(part("ops"), "KERNEL_DEVICES", ())
-    status, _, complaint, _ = benchmark("ops")
-    assert status == 1 and "not built for cpu" in complaint and "pip install" in complaint
+    status, _, error, _ = benchmark("ops")
+    assert status == 1 and "not built for cpu" in error and "pip install" in error

@@ -1,5 +1,7 @@
-"""The comparison tool: it refuses what cannot be compared, does each run once, and reports what the
-runs found. All but the last test train by a stand-in."""
+"""tools/compare.py: refuses unequal settings, runs each training once, reports the results.
+
+All tests except the last one use a fake training script.
+"""
 
 import fcntl
 import json
@@ -26,8 +28,8 @@ dataloader, lr_multiplier, model, optimizer, train = get_config(
 )
 """
 
-#: In place of train_net.py. Files beside it say what it shall do; it notes what it was called with.
-STAND_IN = """
+#: Fake train_net.py. Files in its folder control its behaviour; it records its calls.
+FAKE_TRAIN_NET = """
 import json, os, signal, sys, time
 from pathlib import Path
 
@@ -43,9 +45,9 @@ def wait_for(condition):
         if condition():
             return
         time.sleep(0.05)
-    sys.exit("waited in vain")
+    sys.exit("the condition was not met")
 
-if (here / "alone").exists():
+if (here / "one at a time").exists():
     slot = os.open(here / "slot", os.O_CREAT | os.O_EXCL)  # fails if there are two
     time.sleep(0.2)
 if (here / "together").exists():
@@ -66,19 +68,19 @@ lines = [{"iteration": i, "time": 0.5 + seed} for i in (19, 39)]
 (output / "metrics.json").write_text("\\n".join(map(json.dumps, lines)) + '\\n{"iteration": 5')
 metrics = json.loads((here / "metrics.json").read_text())[name][seed]
 (output / "evaluation.json").write_text(json.dumps({"nuscenes": metrics}))
-if (here / "alone").exists():
+if (here / "one at a time").exists():
     os.remove(here / "slot")
 """
 
 
 class Workplace:
-    """A folder with configs, the stand-in, and what comes out."""
+    """A folder with configs, the fake training script and the tool's output."""
 
     def __init__(self, folder, dataroot, capsys):
         self.folder, self.out, self.capsys = folder, folder / "out", capsys
         self.common = [f'dataloader.dataroot="{dataroot}"', "train.max_iter=40"]
         self.train_net = folder / "train_net.py"
-        self.train_net.write_text(STAND_IN)
+        self.train_net.write_text(FAKE_TRAIN_NET)
         for name in ("a", "b"):
             self.config(name)
         found = {"mATE": 0.75, "mAVE": 1.0}
@@ -103,19 +105,19 @@ class Workplace:
         return list(map(str, [*line, *self.common]))
 
     def run(self, *more, **choices):
-        """Returns what was printed."""
+        """Runs the tool and returns its output."""
         status = compare.main(self.arguments(*more, **choices))
         printed, error = self.capsys.readouterr()
         assert (status, error) == (0, "")
         return printed
 
     def fails(self, *more, **choices):
-        """Returns the error."""
+        """Runs the tool, which must fail, and returns its error."""
         assert compare.main(self.arguments(*more, **choices)) == 1
         return self.capsys.readouterr().err
 
     def calls(self):
-        """Config, seed, arguments and threads of each."""
+        """Returns config, seed, arguments and threads of each training."""
         path = self.folder / "calls.txt"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -156,15 +158,15 @@ def test_every_config_is_trained_with_every_seed(workplace):
     assert text.split("\n\n")[1] in printed
     assert (workplace.out / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
-    # what is done stays; a run without its evaluation goes on
+    # Complete runs are kept; a run without an evaluation is resumed.
     (workplace.out / "b" / "seed1" / "evaluation.json").unlink()
     workplace.run()
     assert [call[:2] for call in workplace.calls()[4:]] == [["b", 1]]
     assert "4 runs, 0 to execute" in workplace.run() and len(workplace.calls()) == 5
 
 
-@pytest.mark.parametrize(("how", "processes"), [("alone", 1), ("together", 2)])
-def test_as_many_runs_at_a_time_as_asked_for(workplace, how, processes):
+@pytest.mark.parametrize(("how", "processes"), [("one at a time", 1), ("together", 2)])
+def test_number_of_simultaneous_runs(workplace, how, processes):
     workplace.behave(how)
     workplace.run("--processes", processes, seeds=[0])
     cores = workplace.report()["configs"][0]["runs"][0]["made_with"]["cores"]
@@ -175,11 +177,11 @@ def test_as_many_runs_at_a_time_as_asked_for(workplace, how, processes):
 def test_a_run_that_fails_does_not_stop_the_others(workplace):
     assert "no run is complete" in workplace.fails("--only-report")
     workplace.behave("fail-a-0", "fail-a-1", "vanish-b-1")
-    complaint = workplace.fails()
+    error = workplace.fails()
     assert len(workplace.calls()) == 4 and not list(workplace.out.glob("comparison.*"))
-    assert "a, seed 1 ended with status 1" in complaint and "and that is the end" in complaint
-    assert str(workplace.out / "a" / "seed1" / "console.txt") in complaint
-    assert "b, seed 1 ended before its evaluation" in complaint
+    assert "a, seed 1 ended with status 1" in error and "and that is the end" in error
+    assert str(workplace.out / "a" / "seed1" / "console.txt") in error
+    assert "b, seed 1 ended before its evaluation" in error
 
     printed = workplace.run("--only-report")
     assert len(workplace.calls()) == 4
@@ -199,29 +201,29 @@ def test_one_seed_has_no_deviation(workplace):
     assert "| b | 1.885 | 2 | 30.0 | 50.0 | 0.75 | 1.00 | 1.0 |" in printed
 
 
-def test_a_metric_that_a_seed_lacks_has_no_mean(workplace):
+def test_a_metric_missing_for_one_seed_has_no_mean(workplace):
     found = {"mAP": 0.1, "NDS": 0.2, "mATE": 0.5}
     workplace.metrics(a=[found, {**found, "mATE": None}], b=[found, found])
     printed = workplace.run()
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith(("| a", "| b"))]
     assert [row[5] for row in rows] == ["-", "0.50"]
-    assert [row[6] for row in rows] == ["-", "-"]  # nobody has mAVE
+    assert [row[6] for row in rows] == ["-", "-"]  # no run has mAVE
 
 
-def test_runs_of_other_settings_are_not_mixed_in(workplace):
+def test_runs_with_other_settings_are_refused(workplace):
     workplace.run(seeds=[0])
     count = len(workplace.calls())
     for more in ((), ("--only-report",)):
-        complaint = workplace.fails(*more, "train.clip_grad.max_norm=1")
+        error = workplace.fails(*more, "train.clip_grad.max_norm=1")
         assert len(workplace.calls()) == count
         for name in ("a", "b"):
             folder = workplace.out / name / "seed0"
-            assert f"{folder}: train.clip_grad.max_norm was 5.0, is 1.0" in complaint
-        assert "another --out" in complaint
+            assert f"{folder}: train.clip_grad.max_norm was 5.0, is 1.0" in error
+        assert "another --out" in error
     workplace.config("b", "optimizer.lr = 1e-3")
-    complaint = workplace.fails()
-    assert "optimizer.lr was 0.004, is 0.001" in complaint
-    assert str(workplace.out / "a") not in complaint
+    error = workplace.fails()
+    assert "optimizer.lr was 0.004, is 0.001" in error
+    assert str(workplace.out / "a") not in error
     record = workplace.out / "b" / "seed0" / "run.json"
     record.write_text("{")
     assert f"{record} is damaged" in workplace.fails()
@@ -230,7 +232,7 @@ def test_runs_of_other_settings_are_not_mixed_in(workplace):
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "error"),
     [
         ("train.max_iter = 30", "train.max_iter is 700 in 'a' and 30 in 'b'"),
         ("dataloader.train.total_batch_size = 4", "total_batch_size is 2 in 'a' and 4 in 'b'"),
@@ -247,10 +249,10 @@ def test_runs_of_other_settings_are_not_mixed_in(workplace):
         ("dataloader.evaluator = None", "'b' has no dataloader.evaluator"),
     ],
 )
-def test_unfair_comparisons_are_refused(workplace, change, complaint):
+def test_unfair_comparisons_are_refused(workplace, change, error):
     workplace.config("b", change)
     workplace.common = []
-    assert complaint in workplace.fails() and not workplace.out.exists()
+    assert error in workplace.fails() and not workplace.out.exists()
 
 
 def test_differences_of_the_method_are_reported(workplace):
@@ -279,7 +281,7 @@ def test_differences_of_the_method_are_reported(workplace):
 
 
 @pytest.mark.parametrize(
-    ("configs", "complaint"),
+    ("configs", "error"),
     [
         (["{0}/a.py", "{0}/a.py"], "two configs are named 'a'"),
         (["../x={0}/a.py"], "neither FILE.py nor NAME=FILE.py"),
@@ -287,12 +289,12 @@ def test_differences_of_the_method_are_reported(workplace):
         (["{0}/nothing.py"], "nothing.py"),
     ],
 )
-def test_configs_that_make_no_sense(workplace, configs, complaint):
-    assert complaint in workplace.fails(configs=configs)
+def test_invalid_configs(workplace, configs, error):
+    assert error in workplace.fails(configs=configs)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "error"),
     [
         (["--processes", 0], "--processes"),
         (["--seeds", 1, 1], "different whole numbers"),
@@ -304,18 +306,18 @@ def test_configs_that_make_no_sense(workplace, configs, complaint):
         (["train.max_iters=3"], "train.max_iter"),
     ],
 )
-def test_arguments_that_make_no_sense(workplace, arguments, complaint):
-    assert complaint in workplace.fails(*arguments) and not workplace.calls()
+def test_invalid_arguments(workplace, arguments, error):
+    assert error in workplace.fails(*arguments) and not workplace.calls()
 
 
 def test_missing_data(workplace, tmp_path):
     workplace.common = [f'dataloader.dataroot="{tmp_path / "nothing"}"']
-    complaint = workplace.fails()
-    assert not workplace.calls() and "tools/make_synthetic_nuscenes.py" in complaint
-    assert "tools/prepare_nuscenes.py" in complaint
+    error = workplace.fails()
+    assert not workplace.calls() and "tools/make_synthetic_nuscenes.py" in error
+    assert "tools/prepare_nuscenes.py" in error
 
 
-def test_table_goes_between_the_markers_of_a_document(workplace, synthetic_root):
+def test_the_table_replaces_the_text_between_the_markers(workplace, synthetic_root):
     document, new = workplace.folder / "document.md", workplace.folder / "new.md"
     document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     for _ in range(2):
@@ -326,7 +328,7 @@ def test_table_goes_between_the_markers_of_a_document(workplace, synthetic_root)
     workplace.run("--doc", new)
     assert new.read_text() == text.removeprefix("before\n").removesuffix("after\n")
 
-    # the report names no folder of the machine
+    # The report contains no path of the machine.
     for path in (workplace.out / "comparison.json", workplace.out / "comparison.md", document):
         text = path.read_text()
         assert str(workplace.folder) not in text and str(synthetic_root) not in text
@@ -339,11 +341,11 @@ def test_table_goes_between_the_markers_of_a_document(workplace, synthetic_root)
 def test_document_without_the_markers(workplace, text):
     document = workplace.folder / "document.md"
     document.write_text(text.format(BEGIN, END))
-    complaint = workplace.fails("--doc", document)
-    assert "comparison: begin" in complaint and not workplace.calls()
+    error = workplace.fails("--doc", document)
+    assert "comparison: begin" in error and not workplace.calls()
 
 
-def test_picture_shows_every_seed_in_the_order_given():
+def test_plot_of_every_seed_in_the_given_order():
     rows = [("a", [0.1, 0.2], [0.2, 0.3]), ("b", [0.3, 0.3], [0.4, 0.5]), ("c", [], [])]
     configs = []
     for name, *values in rows:
@@ -360,14 +362,14 @@ def test_picture_shows_every_seed_in_the_order_given():
     figure = plot.draw({"configs": configs, "settings": settings, "seeds": [0, 1]})
     left, right = figure.axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b", "c"]
-    assert left.yaxis_inverted()  # the first on top
+    assert left.yaxis_inverted()  # the first is on top
     for axes, expected in ((left, [[10, 20], [30, 30]]), (right, [[20, 30], [40, 50]])):
         dots = [dots.get_offsets() for dots in axes.collections if len(dots.get_offsets()) == 2]
-        for place, (found, values) in enumerate(zip(dots, expected, strict=True)):
-            assert found.tolist() == [[pytest.approx(value), place] for value in values]
+        for y, (found, values) in enumerate(zip(dots, expected, strict=True)):
+            assert found.tolist() == [[pytest.approx(value), y] for value in values]
 
 
-def test_a_run_that_is_under_way_is_left_alone(workplace):
+def test_a_running_training_is_not_started_again(workplace):
     console = workplace.out / "b" / "seed0" / "console.txt"
     console.parent.mkdir(parents=True)
     with open(console, "a") as file:
@@ -377,13 +379,13 @@ def test_a_run_that_is_under_way_is_left_alone(workplace):
 
 
 def test_ctrl_c_ends_the_runs(workplace, monkeypatch, capsys):
-    """As SIGTERM does, which the tool turns into the same."""
+    """So does SIGTERM, which the tool converts to KeyboardInterrupt."""
     workplace.behave("forever")
-    begun = [workplace.folder / f"{name}-0" for name in ("a", "b")]
+    started = [workplace.folder / f"{name}-0" for name in ("a", "b")]
 
     def sleep(seconds):
         time.sleep(seconds)
-        if all(path.exists() for path in begun):
+        if all(path.exists() for path in started):
             raise KeyboardInterrupt
 
     clock = SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
@@ -394,7 +396,7 @@ def test_ctrl_c_ends_the_runs(workplace, monkeypatch, capsys):
     assert len(workplace.calls()) == 2
 
 
-def test_sigterm_is_as_ctrl_c():
+def test_sigterm_raises_keyboard_interrupt():
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         interrupt_on_signals()

@@ -1,38 +1,42 @@
-"""Every config file instantiates, and says what the paper's recipe says."""
+"""Every config file instantiates; the published configs have the paper's settings."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
+from fsdbev.config import load_config
 from fsdbev.config.overrides import apply_overrides
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
 from fsdbev.engine.optim import build_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
-#: What leaf files share.
+#: Files that the leaf configs import.
 PARTS = {*(ROOT / "configs/common").rglob("*.py"), ROOT / "configs/ablations/rows.py"}
 LEAVES = sorted({*(ROOT / "configs").rglob("*.py")} - PARTS)
+PROJECTS = sorted((ROOT / "projects").glob("*/configs/*.py"))
 
 
 def config_name(path: Path) -> str:
-    return path.relative_to(ROOT / "configs").with_suffix("").as_posix()
+    return path.relative_to(ROOT).with_suffix("").as_posix().removeprefix("configs/")
 
 
 def load(name: str):
     return LazyConfig.load(str(ROOT / "configs" / f"{name}.py"))
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=config_name)
-def test_every_config_instantiates_is_short_and_survives_saving(path, tmp_path):
+@pytest.mark.parametrize("path", [*LEAVES, *PROJECTS], ids=config_name)
+def test_every_config_is_short_and_instantiates_also_after_saving(path, tmp_path):
     assert len(path.read_text().splitlines()) <= 50
-    cfg = LazyConfig.load(str(path))
+    cfg = load_config(str(path))
+    is_project = path in PROJECTS
+    assert cfg.train.plugins == ([f"projects.{path.parents[1].name}"] if is_project else [])
     LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
     with torch.device("meta"):
         model = instantiate(cfg.model)
         again = instantiate(LazyConfig.load(str(tmp_path / "config.yaml")).model)
-    assert type(model) is META_ARCH_REGISTRY.get("FSDBEV")
+    assert is_project or type(model) is META_ARCH_REGISTRY.get("FSDBEV")
     first, second = ({k: v.shape for k, v in m.state_dict().items()} for m in (model, again))
     assert first == second
     assert isinstance(build_optimizer(cfg.optimizer, model), torch.optim.AdamW)
@@ -69,14 +73,14 @@ def test_published_settings(name, image_size, bev, depths):
 
 
 def test_slower_running_statistics_of_resnet101():
-    """As in the release: the image backbone and the stage that every frame's BEV map passes."""
+    """As in the release: of the image backbone and of the BEV stage applied to every frame."""
     model = load("fsdbev_r101_cbgs").model
     momenta = [part.bn_momentum for part in (model.backbone, model.temporal_stage)]
     assert momenta == [0.01, 0.01] and model.bev_encoder.bn_momentum == 0.1
 
 
 @pytest.mark.parametrize(
-    "folder, whole",
+    "folder, complete",
     [("ablations", "ablations/fsd_pci_msfe"), ("ablations/tiny", "fsdbev_tiny_synthetic")],
 )
 @pytest.mark.parametrize(
@@ -88,27 +92,27 @@ def test_slower_running_statistics_of_resnet101():
         (None, "MSFE", True, "paper"),
     ],
 )
-def test_ablation_rows_differ_in_what_they_are_named_for(
-    folder, whole, row, msfe, intensified, teacher_fill
+def test_ablation_rows_only_differ_in_their_components(
+    folder, complete, row, msfe, intensified, teacher_fill
 ):
-    cfg, whole = load(f"{folder}/{row}" if row else whole), load(whole)
+    cfg, complete = load(f"{folder}/{row}" if row else complete), load(complete)
     with torch.device("meta"):
         model = instantiate(cfg.model)
     assert type(model.msfe).__name__ == msfe
     assert model.teacher_fill == teacher_fill
     mapper = instantiate(cfg.dataloader.train.mapper)
     assert (mapper.frame_combination, mapper.pseudo_points) == (intensified, intensified)
-    cfg.model.msfe, cfg.model.teacher_fill = whole.model.msfe, whole.model.teacher_fill
+    cfg.model.msfe, cfg.model.teacher_fill = complete.model.msfe, complete.model.teacher_fill
     cfg.model.neck.skip_finest = 0
     cfg.dataloader.frame_combination = cfg.dataloader.pseudo_points = True
-    assert cfg == whole
+    assert cfg == complete
 
 
-def test_whole_ablation_is_the_main_config():
+def test_the_complete_ablation_is_the_main_config():
     assert load("ablations/fsd_pci_msfe") == load("fsdbev_r50_cbgs")
 
 
-def test_grid_stands_once():
+def test_one_override_changes_the_grid():
     cfg = apply_overrides(load("fsdbev_r50_cbgs"), ["model.grid.cell=1.6"])
     with torch.device("meta"):
         model = instantiate(cfg.model)
@@ -117,7 +121,7 @@ def test_grid_stands_once():
     assert instantiate(cfg.dataloader.train.mapper).grid == model.grid
 
 
-def test_one_override_moves_the_data():
+def test_one_override_changes_the_data_root():
     cfg = apply_overrides(load("fsdbev_r50_cbgs"), ["dataloader.dataroot=/elsewhere"])
     assert cfg.dataloader.train.dataset.dataroot == "/elsewhere"
     assert cfg.dataloader.test.dataset.dataroot == "/elsewhere"

@@ -1,4 +1,4 @@
-"""tools/demo.py and tools/make_rig.py: from image files and a rig file to pictures, video, JSON."""
+"""tools/demo.py and tools/make_rig.py: from images and a rig file to pictures, video and JSON."""
 
 import json
 import shutil
@@ -99,7 +99,7 @@ def test_the_images_of_one_frame_become_a_picture_and_json(run, inputs):
     assert read_rig(out / "rig.json").channels == read_rig(inputs / "rig.yaml").channels
 
 
-def test_folders_with_poses_become_a_video_and_look_back(run_into, driven, inputs, tmp_path):
+def test_folders_with_poses_become_a_video_with_earlier_frames(run_into, driven, inputs, tmp_path):
     with av.open(str(driven / "detections.mp4")) as file:
         video = file.streams.video[0]
         frames = sum(1 for _ in file.decode(video))
@@ -109,13 +109,13 @@ def test_folders_with_poses_become_a_video_and_look_back(run_into, driven, input
     assert [frame["seconds"] for frame in moving["frames"]] == [0, 0.5]
 
     folder = inputs / "images"
-    alone = read(run_into(tmp_path / "alone", "--images", folder)[1])
+    without_poses = read(run_into(tmp_path / "without", "--images", folder)[1])
     standing = read(run_into(tmp_path / "standing", "--images", folder, "--standing")[1])
     first, second = (
-        [content["frames"][k]["detections"] for content in (moving, alone, standing)]
+        [content["frames"][k]["detections"] for content in (moving, without_poses, standing)]
         for k in range(2)
     )
-    assert first[1] == first[2]  # nothing to look back at
+    assert first[1] == first[2]  # no earlier frame
     assert second[0] != second[1] and second[0] != second[2] and second[1] != second[2]
 
 
@@ -141,9 +141,7 @@ def test_a_second_run_replaces_the_first(run, driven, inputs, tmp_path):
     assert not (out / "detections.mp4").exists()
 
 
-def test_poses_that_end_early_are_an_error_and_keep_what_was_there(
-    run, driven, inputs, tmp_path, capsys
-):
+def test_errors_of_poses_keep_the_old_files(run, driven, inputs, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(driven, out)
     before = (out / "detections.json").read_bytes(), (out / "detections.mp4").read_bytes()
@@ -169,13 +167,13 @@ def test_poses_that_end_early_are_an_error_and_keep_what_was_there(
 
 
 @pytest.mark.parametrize("arguments", [["--rate", "0"], ["--standing", "--poses", "p.json"]])
-def test_options_that_make_no_sense_are_refused(arguments):
+def test_invalid_options(arguments):
     needed = ["--config-file", "c", "--weights", "w", "--rig", "r", "--images", "i"]
     with pytest.raises(SystemExit):
         demo.parse_arguments([*needed, *arguments])
 
 
-def test_make_rig_names_what_is_wrong(index, tmp_path, capsys):
+def test_make_rig(index, tmp_path, capsys):
     options = ["--index", str(index.path), "--out", str(tmp_path / "rig.yaml")]
     assert make_rig.main([*options, "--sample", "none"]) == 1
     assert "has no samples ['none']" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The main job by its command line: train, save, resume, evaluate, in one and in two processes."""
+"""Training from the command line: train, save, resume, evaluate, with one and two processes."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ SMALLER = [
 
 @pytest.fixture(scope="module")
 def train_net(synthetic_root):
-    """Runs the training command on the tiny config, made smaller still."""
+    """Runs the training command with a smaller variant of the tiny config."""
 
     def train_net(output, *overrides, options=()):
         paths = [f"dataloader.dataroot={synthetic_root}", f"train.output_dir={output}"]
@@ -36,7 +36,7 @@ def train_net(synthetic_root):
 
 @pytest.fixture(scope="module")
 def trained(train_net, tmp_path_factory):
-    """The output folder of two iterations. Shared: don't write to it."""
+    """Output folder of two iterations. Shared: do not write to it."""
     output = tmp_path_factory.mktemp("trained")
     train_net(output, "train.max_iter=2")
     return output
@@ -51,7 +51,7 @@ def submission(output):
     return json.loads((output / "results_nusc.json").read_text())
 
 
-def test_two_steps_leave_metrics_checkpoint_and_submission(trained):
+def test_files_of_a_training(trained):
     losses = lines_with_losses(trained)
     assert [line["iteration"] for line in losses] == [0, 1]
     assert all(line["total_loss"] > 0 for line in losses)
@@ -68,7 +68,7 @@ def test_two_steps_leave_metrics_checkpoint_and_submission(trained):
     assert (trained / "curves.png").stat().st_size > 10_000
 
 
-def test_resume_goes_on(train_net, trained, tmp_path):
+def test_resume(train_net, trained, tmp_path):
     output = shutil.copytree(trained, tmp_path / "resumed")
     train_net(output, "train.max_iter=3", "train.report.enabled=false", options=["--resume"])
     checkpoint = torch.load(output / "model_final.pth", weights_only=True)
@@ -79,13 +79,12 @@ def test_resume_goes_on(train_net, trained, tmp_path):
 def test_eval_only_gives_the_same_boxes_as_the_end_of_training(train_net, trained, tmp_path):
     weights = f"train.init_checkpoint={trained / 'model_final.pth'}"
     train_net(tmp_path, weights, options=["--eval-only"])
-    after, alone = (submission(folder)["results"] for folder in (trained, tmp_path))
-    assert after.keys() == alone.keys() and any(after.values())
+    after, separate = (submission(folder)["results"] for folder in (trained, tmp_path))
+    assert after.keys() == separate.keys() and any(after.values())
     assert "model_final.pth" in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "curves.png").exists()
     for token, boxes in after.items():
-        assert len(boxes) == len(alone[token])
-        for box, other in zip(boxes, alone[token], strict=True):
+        for box, other in zip(boxes, separate[token], strict=True):
             assert box["detection_name"] == other["detection_name"]
             assert box["translation"] == pytest.approx(other["translation"], abs=1e-3)
 

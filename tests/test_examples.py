@@ -1,4 +1,4 @@
-"""The notebooks of examples/ run from the first cell to the last, in a kernel of their own."""
+"""The notebooks of examples/ run from the first to the last cell in a new kernel."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
-    """What the quick start leaves, with a model that has not been trained."""
+    """Output folder of the quick start, with an untrained model."""
     folder = tmp_path_factory.mktemp("quickstart")
     options = SyntheticOptions(scenes_train=0, scenes_val=1, frames=2, lidar_azimuths=64)
     generate(folder / "data", options)
@@ -67,7 +67,7 @@ def test_a_notebook_runs(path, environment):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_stored_with_what_it_showed_and_no_traces_of_who_ran_it(path):
+def test_a_notebook_is_stored_with_outputs_and_without_local_paths(path):
     notebook = read(path)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

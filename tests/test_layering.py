@@ -1,7 +1,4 @@
-"""The code flows one way: who may import whom, read off the imports themselves.
-
-``ALLOWED`` is the architecture. A package not named in it is an error, so that a new one is placed.
-"""
+"""Imports between packages follow the architecture, which is defined by ``ALLOWED``."""
 
 import ast
 import pathlib
@@ -10,15 +7,15 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-#: The reading side of the frame index: the index and the plain rows it gives.
+#: Modules that read the frame index.
 INDEX_READING = {"data.index.frame_index", "data.index.records"}
-#: Makes training targets of a row: pictures of targets show its results.
+#: Modules that compute training targets, which visualization draws.
 TARGET_MAKING = {"data.dataset", "data.mapper", "data.labels", "data.transforms"}
 
-#: What every package may import beside itself, and what its modules may import.
+#: Package that every package may import, and the imports of its modules.
 COMMON = "utils"
 COMMON_ALLOWED = {"utils.collect_env": {"layers", "d2"}, "utils.flops": {"layers", "data.fake"}}
-#: Package of ``fsdbev`` -> what of ours it may import beyond that: whole packages or one module.
+#: Package of ``fsdbev`` -> packages or modules of fsdbev that it may import in addition.
 ALLOWED = {
     COMMON: set(),
     "structures": set(),
@@ -55,15 +52,15 @@ ALLOWED = {
     },
 }
 
-#: Top-level packages that no file of fsdbev imports, and the one home of Detectron2's name.
+#: Top-level packages that no file of fsdbev imports, and the only package that imports Detectron2.
 NEVER = {"projects", "tools", "tests", "configs"}
-DETECTRON2_HOME = "d2"
+DETECTRON2_PACKAGE = "d2"
 
 
 def imported_modules(source, module, is_package=False):
-    """Absolute dotted names that the source of ``module`` imports, relative ones resolved.
+    """Returns the absolute dotted names that the source of ``module`` imports.
 
-    ``from a import b`` counts as ``a.b``, because b may be a module.
+    ``from a import b`` is returned as ``a.b``, because b may be a module.
     """
     package = module.split(".") if is_package else module.split(".")[:-1]
     found = set()
@@ -86,7 +83,7 @@ def _called_name(call):
 
 
 def violations(source, module, is_package=False):
-    """Imports of the module that the architecture does not allow, each as a sentence."""
+    """Returns the imports of the module that the architecture does not allow, as sentences."""
     parts = module.split(".")
     package = parts[1] if len(parts) > 2 or (is_package and len(parts) > 1) else None
     bad = []
@@ -94,8 +91,8 @@ def violations(source, module, is_package=False):
         target = name.split(".")
         if target[0] in NEVER:
             bad.append(f"{module} imports {name}: nothing in fsdbev imports {target[0]}/")
-        elif target[0] == "detectron2" and package != DETECTRON2_HOME:
-            bad.append(f"{module} imports {name}: only fsdbev.d2 knows Detectron2")
+        elif target[0] == "detectron2" and package != DETECTRON2_PACKAGE:
+            bad.append(f"{module} imports {name}: only fsdbev.d2 imports Detectron2")
         elif target[0] == "fsdbev" and package is not None:
             allowed = COMMON_ALLOWED.get(".".join(parts[1:]), ALLOWED[package])
             if not _may_import(package, target[1:], allowed):
@@ -104,15 +101,15 @@ def violations(source, module, is_package=False):
 
 
 def _may_import(package, target, allowed):
-    """Whether ``package`` may import the module of ours whose parts are ``target``."""
+    """Returns whether ``package`` may import the module of fsdbev with the parts ``target``."""
     if target[:1] in ([package], [COMMON], ["__version__"]):
         return True
     return any(target[: len(edge.split("."))] == edge.split(".") for edge in allowed)
 
 
 def modules_of(folder):
-    """(path, dotted name, whether it is a package) of every Python file below fsdbev/``folder``;
-    without a folder, of those directly in fsdbev/."""
+    """Yields (path, dotted name, whether it is a package) of every Python file in fsdbev/``folder``
+    and below; without a folder, of the files directly in fsdbev/."""
     files = (ROOT / "fsdbev" / folder).glob("**/*.py" if folder else "*.py")
     for path in sorted(files):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -120,15 +117,15 @@ def modules_of(folder):
         yield path, ".".join(parts[:-1] if is_package else parts), is_package
 
 
-def test_every_package_has_its_place():
+def test_every_package_is_in_the_architecture():
     packages = {p.parent.name for p in (ROOT / "fsdbev").glob("*/*.py")}
-    assert packages <= set(ALLOWED), f"place these in ALLOWED: {sorted(packages - set(ALLOWED))}"
+    assert packages <= set(ALLOWED), f"add these to ALLOWED: {sorted(packages - set(ALLOWED))}"
     assert len(list(modules_of("structures"))) > 3 and len(list(modules_of("modeling"))) > 3
 
 
 @pytest.mark.parametrize("package", [*ALLOWED, ""])
 def test_imports_follow_the_architecture(package):
-    """The empty name stands for the files directly in fsdbev/, which may tie the parts."""
+    """The empty name is that of the files directly in fsdbev/, which may import every package."""
     bad = []
     for path, module, is_package in modules_of(package):
         bad += violations(path.read_text(encoding="utf-8"), module, is_package)
@@ -168,7 +165,7 @@ def test_the_architecture_has_no_cycle():
         ("fsdbev.extra", "from tools import train_net"),
     ],
 )
-def test_the_rules_can_fail(module, source):
+def test_violations_are_found(module, source):
     assert len(violations(source, module)) == 1
 
 
@@ -190,5 +187,5 @@ def test_the_rules_can_fail(module, source):
         ("fsdbev.engine.trainer", "from fsdbev.data import build\nfrom fsdbev.d2 import engine"),
     ],
 )
-def test_the_rules_can_pass(module, source):
+def test_allowed_imports_pass(module, source):
     assert violations(source, module) == []

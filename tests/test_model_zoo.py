@@ -1,4 +1,4 @@
-"""Configs for who builds on them from elsewhere."""
+"""Configs for users outside of a clone of the project."""
 
 import pytest
 
@@ -10,25 +10,19 @@ def test_config_by_its_path():
     cfg = model_zoo.get_config("fsdbev_tiny_synthetic.py")
     assert cfg == LazyConfig.load(str(model_zoo.CONFIGS / "fsdbev_tiny_synthetic.py"))
     assert model_zoo.get_config("common/train.py").train.plugins == []
-
-
-def test_values_by_their_keys():
     train, sizes = model_zoo.get_config("common/tiny_synthetic.py", ("train", "sizes"))
     assert train.max_iter == 700 and sizes.backbone.depth == 18
 
 
-def test_each_call_gives_a_config_of_its_own():
+def test_each_call_returns_a_new_config():
     first, second = (model_zoo.get_config("common/train.py") for _ in range(2))
     first.train.max_iter = 1
     assert second.train.max_iter != 1
 
 
-def test_unknown_config_lists_what_is_there():
+def test_unknown_configs_and_a_missing_folder(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="no config 'tiny.py'.*common/train.py"):
         model_zoo.get_config("tiny.py")
-
-
-def test_without_a_clone(monkeypatch, tmp_path):
     monkeypatch.setattr(model_zoo, "CONFIGS", tmp_path)
     with pytest.raises(FileNotFoundError, match="install from a clone"):
         model_zoo.get_config("common/train.py")

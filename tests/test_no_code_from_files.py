@@ -1,4 +1,4 @@
-"""Nothing that is read from a file is run: what would do so is in no source file."""
+"""No source file calls a function that executes the content of a file."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("fsdbev", "projects", "tools", "configs")
 
-#: Dotted names that run what they read, or a shell.
+#: Dotted names of functions that execute their input or run a shell.
 NEVER = {
     *(
         f"{module}.{call}"
@@ -20,7 +20,7 @@ NEVER = {
     *("yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "yaml.unsafe_load_all"),
     *("os.system", "os.popen", "eval", "exec", "runpy.run_path", "subprocess.getoutput"),
 }
-#: The file that runs Python configs.
+#: The only file that executes Python configs.
 RUN_CONFIGS = {"fsdbev/d2/_builtin/config.py"}
 
 
@@ -36,14 +36,14 @@ def argument(call, name):
 
 
 def loaders(tree):
-    """Names of the classes of a file that are safe loaders of YAML."""
+    """Returns the names of safe YAML loaders, including those that the file defines."""
     classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     safe = {c.name for c in classes if {name_of(b) for b in c.bases} == {"yaml.SafeLoader"}}
     return safe | {"yaml.SafeLoader", "yaml.CSafeLoader"}
 
 
 def problems(source):
-    """Line and name of each call that would run what it reads."""
+    """Returns line and name of each call that would execute its input."""
     tree = ast.parse(source)
     found = []
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
@@ -66,7 +66,7 @@ def problems(source):
     return found
 
 
-#: What is called by its full name, so that the check sees how.
+#: Functions that must be called by their full name, so that this check finds the calls.
 HIDDEN = {"torch.load", "yaml.load", "numpy.load"}
 
 
@@ -74,13 +74,13 @@ HIDDEN = {"torch.load", "yaml.load", "numpy.load"}
 def test_no_source_runs_what_it_reads(folder):
     bad, count = [], 0
     for path in (ROOT / folder).rglob("*.py"):
-        place = path.relative_to(ROOT).as_posix()
-        if "/tests/" not in place:
+        name = path.relative_to(ROOT).as_posix()
+        if "/tests/" not in name:
             count += 1
             found = problems(path.read_text(encoding="utf-8"))
-            if place in RUN_CONFIGS:
+            if name in RUN_CONFIGS:
                 found = [problem for problem in found if not problem.endswith(": exec")]
-            bad += [f"{place}, {problem}" for problem in found]
+            bad += [f"{name}, {problem}" for problem in found]
     assert not bad, "\n".join(bad)
     assert count > (100 if folder == "fsdbev" else 0)
 
@@ -109,7 +109,7 @@ def test_no_source_runs_what_it_reads(folder):
         "torch.hub.load(a, b)",
     ],
 )
-def test_the_check_can_fail(source):
+def test_problems_are_found(source):
     assert len(problems(source)) == 1
 
 
@@ -124,5 +124,5 @@ def test_the_check_can_fail(source):
         "subprocess.run([a, b])",
     ],
 )
-def test_the_check_can_pass(source):
+def test_safe_calls_pass(source):
     assert problems(source) == []

@@ -1,4 +1,4 @@
-"""What stands around the package: Dockerfile, citation, issue template and CI agree with it."""
+"""Dockerfile, citation, issue template and CI are consistent with the package."""
 
 import re
 import shlex
@@ -17,7 +17,7 @@ def read(name):
 
 
 def instructions():
-    """(instruction, arguments) of the Dockerfile, lines joined and comments left out."""
+    """Yields (instruction, arguments) of the Dockerfile."""
     lines = [line for line in read("Dockerfile").splitlines() if not line.startswith("#")]
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():
         if line.strip():
@@ -26,14 +26,14 @@ def instructions():
 
 
 def ignored_by_docker(path):
-    """Whether .dockerignore, which lets in what it names, keeps a path of the project out."""
+    """Returns whether .dockerignore, which lists the allowed paths, excludes a path."""
     rules = [line for line in read(".dockerignore").splitlines() if not line.startswith("#")]
     assert rules[0] == "*"
     allowed = [rule[1:] for rule in rules if rule.startswith("!")]
     return not any(path == rule or path.startswith(f"{rule}/") for rule in allowed)
 
 
-def test_what_the_dockerfile_copies_is_there_and_reaches_the_builder():
+def test_the_dockerfile_copies_existing_files():
     copied = []
     for name, rest in instructions():
         if name == "COPY":
@@ -44,7 +44,7 @@ def test_what_the_dockerfile_copies_is_there_and_reaches_the_builder():
         assert (ROOT / path).exists() and not ignored_by_docker(path), path
 
 
-def test_the_package_needs_nothing_that_the_dockerfile_leaves_out():
+def test_the_dockerfile_copies_all_files_of_the_package():
     copied = read("Dockerfile")
     for line in read("MANIFEST.in").splitlines():
         for name in line.split()[1:]:
@@ -52,7 +52,7 @@ def test_the_package_needs_nothing_that_the_dockerfile_leaves_out():
     assert re.search(r'^readme = "README.md"', read("pyproject.toml"), re.M)
 
 
-def test_its_python_is_one_that_the_project_takes():
+def test_the_dockerfile_uses_a_supported_python():
     versions = set(re.findall(r"python3\.(\d+)", read("Dockerfile")))
     low, high = re.search(
         r'requires-python = ">=3\.(\d+),<3\.(\d+)"', read("pyproject.toml")
@@ -60,7 +60,7 @@ def test_its_python_is_one_that_the_project_takes():
     assert len(versions) == 1 and int(low) <= int(versions.pop()) < int(high)
 
 
-def test_it_installs_the_pinned_versions_as_a_user_of_its_own():
+def test_the_dockerfile_installs_pinned_versions_as_another_user():
     names = [name for name, _ in instructions()]
     runs = [rest for name, rest in instructions() if name == "RUN"]
     installs = [run for run in runs if "pip install" in run]
@@ -72,13 +72,13 @@ def test_it_installs_the_pinned_versions_as_a_user_of_its_own():
     assert any("build_ext --inplace" in run and "TORCH_CUDA_ARCH_LIST" in run for run in runs)
 
 
-def test_it_compiles_for_what_the_kernels_are_made_for():
+def test_the_dockerfile_compiles_for_supported_architectures():
     text = re.search(r'ARG TORCH_CUDA_ARCH_LIST="([^"]+)"', read("Dockerfile"))[1]
     known = re.search(r'CUDA_ARCHITECTURES = "([^"]+)"', read("setup.py"))[1]
     assert set(text.split(";")) <= set(known.split(";"))
 
 
-def test_the_citation_names_this_version_and_the_paper():
+def test_the_citation_has_this_version_and_the_paper():
     citation = yaml.safe_load(read("CITATION.cff"))
     assert str(citation["version"]) == __version__ and citation["license"] == "Apache-2.0"
     paper = citation["preferred-citation"]
@@ -89,9 +89,9 @@ def test_the_citation_names_this_version_and_the_paper():
 
 def test_the_issue_template_asks_for_the_environment():
     template = yaml.safe_load(read(".github/ISSUE_TEMPLATE/bug.yml"))
-    asked = {field["id"]: field for field in template["body"] if "id" in field}
-    assert "python -m fsdbev.utils.collect_env" in asked["environment"]["attributes"]["description"]
-    assert asked["environment"]["validations"]["required"]
+    (field,) = [field for field in template["body"] if field.get("id") == "environment"]
+    assert "python -m fsdbev.utils.collect_env" in field["attributes"]["description"]
+    assert field["validations"]["required"]
 
 
 @pytest.mark.parametrize("job", ["lint", "docs", "builtin", "detectron2"])
@@ -103,7 +103,7 @@ def test_ci_has_the_job(job):
 
 
 def test_every_extra_is_pinned():
-    """What the extras name stands in constraints.txt."""
+    """constraints.txt has all packages of the extras."""
     project = read("pyproject.toml")
     section = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
     pinned = {line.split("==")[0].lower() for line in read("constraints.txt").splitlines()}

@@ -1,4 +1,4 @@
-"""tools/soak.py: what it counts as growth, what it reads of processes, and a training under it."""
+"""tools/soak.py: growth, memory of processes, a training."""
 
 import csv
 import json
@@ -21,8 +21,8 @@ ENGINE = Path(__file__).parent / "engine"
     "memory, percent",
     [
         (lambda s: 1000 + 0 * s, 0.0),
-        (lambda s: np.where(s > 19, 1000, 10 * s), 0.0),  # warm-up does not count
-        (lambda s: 1000 + 200 * (s % 50 == 49), 0.0),  # nor do single peaks
+        (lambda s: np.where(s > 19, 1000, 10 * s), 0.0),  # warm-up is excluded
+        (lambda s: 1000 + 200 * (s % 50 == 49), 0.0),  # single peaks have no effect
         (lambda s: 1000 + s, 100 * 59 / 1029.5),
         (lambda s: 2000 - s, -100 * 59 / 1970.5),
     ],
@@ -32,7 +32,7 @@ def test_growth_is_that_of_the_medians_after_warm_up(memory, percent):
     assert soak.growth(seconds, memory(seconds))["percent"] == pytest.approx(percent, abs=0.1)
 
 
-def test_too_few_samples_say_nothing():
+def test_too_few_samples():
     with pytest.raises(ValueError, match="too few: at least 3 are needed"):
         soak.growth(np.arange(9.0), np.ones(9))
 
@@ -46,9 +46,9 @@ def test_memory_files_and_threads_have_limits():
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc")
-def test_a_sample_has_what_this_process_and_its_children_take():
+def test_a_sample_includes_this_process_and_its_children():
     before = soak.take_sample(1.0, 2)
-    tensor = torch.ones(64 * MIB, dtype=torch.uint8)  # it may lie where malloc has a gap
+    tensor = torch.ones(64 * MIB, dtype=torch.uint8)  # malloc may reuse a gap for it
     memory = mmap.mmap(-1, 64 * MIB)
     memory.write(bytes([1]) * len(memory))
     allocate = f"b = b'x' * {32 * MIB}; print('ready', flush=True); input()"
@@ -63,19 +63,19 @@ def test_a_sample_has_what_this_process_and_its_children_take():
     assert grown["seconds"] == grown["iteration"] == 0 and after["threads"] >= 1
     assert grown["allocated"] > 0.9 * tensor.nbytes
     assert grown["main"] > 0.9 * len(memory) and grown["workers"] > 0.9 * 32 * MIB
-    assert grown["files"] == 3  # the file, and two pipes
+    assert grown["files"] == 3  # the file and two pipes
     for name in ("memory", "rss", "uss"):
         assert grown[name] > 0.9 * (len(memory) + 32 * MIB)
 
 
-def test_without_pss_what_nobody_shares_counts(monkeypatch):
+def test_without_pss_the_unshared_memory_is_used(monkeypatch):
     monkeypatch.setattr(soak, "Path", lambda path: Path("/no") / path[1:])
     sample = soak.take_sample(0.0, 0)
     assert sample["memory"] == sample["uss"] > 10 * MIB
 
 
 @pytest.mark.slow
-def test_a_training_under_it_leaves_numbers_and_a_picture(monkeypatch, tmp_path, capsys):
+def test_files_of_a_training(monkeypatch, tmp_path, capsys):
     seconds = iter(range(10**6))  # an iteration takes a second
     monkeypatch.setattr(soak, "time", type("Clock", (), {"monotonic": lambda: next(seconds)}))
     monkeypatch.syspath_prepend(str(ENGINE))
@@ -85,9 +85,9 @@ def test_a_training_under_it_leaves_numbers_and_a_picture(monkeypatch, tmp_path,
     options += ["train.checkpointer.period=12"]
     options += ["train.ema.start_updates=0", "dataloader.train.num_workers=1"]
     status = soak.main(options)
-    said = capsys.readouterr()
-    assert status == 0, said.err
-    assert "36 iterations in 0.6 minutes, 18 samples" in said.out and "memory" in said.out
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    assert "36 iterations in 0.6 minutes, 18 samples" in printed.out and "memory" in printed.out
     content = json.loads((out / "soak.json").read_text())
     assert content["growth"]["memory"]["first"] > 0 and content["warm_up"] == soak.WARM_UP
     with open(out / "samples.csv", newline="") as file:
@@ -101,6 +101,6 @@ def test_a_training_under_it_leaves_numbers_and_a_picture(monkeypatch, tmp_path,
 
 
 @pytest.mark.parametrize("option", ["--minutes=0", "--every=0", "--max-growth=-1"])
-def test_numbers_that_make_no_sense(tmp_path, capsys, option):
+def test_invalid_numbers(tmp_path, capsys, option):
     assert soak.main(["--out", str(tmp_path / "x"), option]) == 1
     assert "--minutes must be positive" in capsys.readouterr().err

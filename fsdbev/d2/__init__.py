@@ -3,9 +3,10 @@
 The modules of this package have the names of Detectron2's (config, engine, data, evaluation,
 checkpoint, modeling, solver, structures, utils): ``from fsdbev.d2.engine import hooks``. If
 Detectron2 is installed, they re-export its objects; otherwise they re-export ``_builtin``, which
-implements the part of the API that this project uses. The environment variable ``FSDBEV_D2``
-(``builtin`` or ``detectron2``) selects the backend. An installed Detectron2 that cannot be imported
-raises an error: a silent switch of the backend would change how a training runs.
+implements the part of the API that this project uses and that hooks, models and evaluators of
+Detectron2 users call. The environment variable ``FSDBEV_D2`` (``builtin`` or ``detectron2``)
+selects the backend. An installed Detectron2 that cannot be imported raises an error: a silent
+switch of the backend would change how a training runs.
 """
 
 import importlib
@@ -44,6 +45,7 @@ def _choose_backend() -> str:
     try:
         importlib.import_module("detectron2.engine")  # imports every module that is mirrored here
     except Exception as error:
+        # Not only ImportError: an older Detectron2 with Pillow 10 raises AttributeError, for one.
         raise ImportError(
             f"Detectron2 is installed but cannot be imported ({type(error).__name__}: {error}). "
             f"Repair or uninstall it, or set {_VARIABLE}=builtin to do without it"

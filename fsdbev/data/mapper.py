@@ -21,6 +21,7 @@ from .index.records import Annotations, Frame
 from .transforms.bev_aug import BEVAugmentation
 from .transforms.foreground_targets import annotated_boxes, depth_maps, heatmaps
 from .transforms.image_aug import ImageAugmentation, ImageTransform
+from .transforms.photometric import PixelAugmentation, augment_pixels
 
 
 class MultiViewMapper:
@@ -52,9 +53,15 @@ class MultiViewMapper:
             arXiv:2407.10135, section 3.3) that depth and foreground targets use.
         with_boxes: adds ``instances`` outside of training, for visualization.
         with_labels: adds all other targets outside of training, for visualization.
+        augmentations: functions that are applied to the network images in training, in this order:
+            (H, W, 3) uint8 RGB -> (H, W, 3) uint8 RGB, such as ``ColorJitter``. They do not move
+            pixels, because the targets do not change. They may draw from the global generators of
+            Python, NumPy and PyTorch, which are seeded by the sample's generator. Each camera has
+            its own seed, which its T frames share, like the image transform.
 
     Raises:
-        ValueError: ``num_frames`` or ``frame_spacing`` is below 1.
+        ValueError: ``num_frames`` or ``frame_spacing`` is below 1, or an augmentation is not
+            callable.
     """
 
     def __init__(
@@ -70,12 +77,20 @@ class MultiViewMapper:
         pseudo_points: bool = True,
         with_boxes: bool = False,
         with_labels: bool = False,
+        augmentations: Sequence[PixelAugmentation] = (),
     ) -> None:
         if num_frames < 1 or frame_spacing < 1:
             raise ValueError(
                 f"num_frames and frame_spacing must be at least 1, got {num_frames} and "
                 f"{frame_spacing}"
             )
+        for augmentation in augmentations:
+            # omegaconf's lists turn dataclass instances into mappings.
+            if not callable(augmentation):
+                raise ValueError(
+                    "augmentations must be functions or instances of classes with __call__, in a "
+                    f"config not of dataclasses, got {augmentation!r}"
+                )
         self.image_aug = image_aug
         self.bev_aug = bev_aug
         self.grid = grid
@@ -86,6 +101,7 @@ class MultiViewMapper:
         self.pseudo_points = pseudo_points
         self.with_boxes = with_boxes
         self.with_labels = with_labels
+        self.augmentations = tuple(augmentations)
 
     def __call__(
         self, dataset: FrameDataset, row: int, generator: np.random.Generator | None = None
@@ -99,7 +115,8 @@ class MultiViewMapper:
 
         Raises:
             FileNotFoundError, ValueError: an image or label file is missing or damaged; also
-                ValueError if the frames have different cameras, or training lacks a generator.
+                ValueError if the frames have different cameras, training lacks a generator, or an
+                augmentation returns something else than an image of the same size.
         """
         if self.training and generator is None:
             raise ValueError("a training sample needs a random generator")
@@ -112,12 +129,16 @@ class MultiViewMapper:
                     f"sample {frame.sample_token} has cameras {frame.channels}, but its scene's "
                     f"sample {key.sample_token} has {key.channels}"
                 )
-        # The order of the draws (cameras in turn, then BEV) defines the augmentation of a seed. The
-        # model takes one image_aug per camera, so that all frames share it.
+        # The order of the draws (cameras in turn, then BEV, then seeds for the pixels) defines the
+        # augmentation of a seed. The model takes one image_aug per camera, so that all frames share
+        # it.
         transforms = self._image_transforms(key, generator)
         image_aug = np.stack([transform.matrix() for transform in transforms])
         bev_aug = self.bev_aug.sample(generator) if self.training else np.eye(4)
-        images = self._images(dataset, frames, transforms)
+        seeds = None
+        if self.training and self.augmentations:
+            seeds = generator.integers(2**32, size=len(transforms)).tolist()
+        images = self._images(dataset, frames, transforms, seeds)
         sample = make_sample(frames, images, image_aug=image_aug, bev_aug=bev_aug)
         if self.training or self.with_boxes or self.with_labels:
             sample |= self._targets(dataset, row, frames, image_aug, sample["bev_aug"])
@@ -160,8 +181,13 @@ class MultiViewMapper:
         return [self.image_aug.fixed(size) for size in key.image_sizes]
 
     def _images(
-        self, dataset: FrameDataset, frames: Sequence[Frame], transforms: Sequence[ImageTransform]
+        self,
+        dataset: FrameDataset,
+        frames: Sequence[Frame],
+        transforms: Sequence[ImageTransform],
+        seeds: Sequence[int] | None,
     ) -> Tensor:
+        """Loads the (T, N, 3, H, W) images; ``seeds``, one per camera, are of the augmentations."""
         images = np.empty((len(frames), len(transforms), 3, *self.image_size), np.uint8)
         for time, frame in enumerate(frames):
             if time and frame.sample_token == frames[0].sample_token:
@@ -169,7 +195,10 @@ class MultiViewMapper:
                 images[time] = images[0]
                 continue
             for camera, transform in enumerate(transforms):
-                images[time, camera] = transform.apply(dataset.image(frame, camera))
+                image = transform.apply(dataset.image(frame, camera))
+                if seeds is not None:
+                    image = augment_pixels(image, self.augmentations, seeds[camera])
+                images[time, camera] = image
         return torch.from_numpy(images)
 
     def _depth(

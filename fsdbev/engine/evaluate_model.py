@@ -6,15 +6,19 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
 from torch import nn
 from torch.utils.data import DataLoader
 
-from fsdbev.d2.config import instantiate
-from fsdbev.d2.evaluation import inference_on_dataset, print_csv_format
+from fsdbev.d2.evaluation import (
+    DatasetEvaluator,
+    DatasetEvaluators,
+    inference_on_dataset,
+    print_csv_format,
+)
 from fsdbev.d2.utils import comm
 from fsdbev.data.build import MappedDataset
 from fsdbev.data.dataset import FrameDataset
@@ -23,6 +27,7 @@ from fsdbev.report import Evaluated, ReportSource
 from fsdbev.utils.atomic_write import atomic_write
 
 from .distributed import ThreadDump, TimedLoader, wait_for_rank0
+from .lazy_builders import LazyBuilders
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +36,13 @@ def evaluate(
     cfg: DictConfig,
     model: nn.Module,
     *,
+    evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
     report: ReportSource | None = None,
     in_training: bool = False,
+    builders: type[LazyBuilders] = LazyBuilders,
 ) -> dict[str, Any]:
-    """Evaluates the model on ``cfg.dataloader.test`` with ``cfg.dataloader.evaluator``.
+    """Evaluates the model on ``cfg.dataloader.test`` with ``cfg.dataloader.evaluator``, which is
+    one evaluator or a list of evaluators of different tasks.
 
     Logs the metrics and writes them to ``<output_dir>/evaluation.json``, with null for a value that
     is not finite. All ranks must call it.
@@ -43,29 +51,32 @@ def evaluate(
         cfg: has ``dataloader`` and ``train``. With ``train.eval_streaming`` a model that supports
             it runs as a stream (see :class:`StreamingPredictor`).
         model: the model, on its device.
+        evaluators: used instead of ``cfg.dataloader.evaluator``.
         report: source of config and weights, as named in ``report.html``, which is written if
             ``cfg.train.report`` enables it (see ``report.writer.write_report``); None: no report.
         in_training: whether the evaluation is part of a training. If not, as with ``--eval-only``,
-            an evaluator with ``official="auto"`` also computes the official metrics.
+            evaluators with ``official="auto"`` also compute the official metrics.
+        builders: class that builds loader and evaluators, such as a trainer of one's own.
 
     Returns:
-        metrics by task on rank 0; {} on the other ranks, or without an evaluator.
+        metrics by task on rank 0; {} on the other ranks, or if ``cfg.dataloader.evaluator`` is
+        null or an empty list.
     """
-    if cfg.dataloader.get("evaluator") is None:
+    if evaluators is None and not cfg.dataloader.get("evaluator"):
         logger.warning("dataloader.evaluator is not set: the evaluation is skipped")
         return {}
-    loader = instantiate(cfg.dataloader.test)
+    # Before the evaluators, which may look up the data set in the catalogs.
+    loader = builders.build_test_loader(cfg)
     # Read before the model is wrapped: the wrapper does not have the attribute.
     grid = getattr(model, "grid", None)
     if cfg.train.get("eval_streaming", True) and can_stream(model):
         model = StreamingPredictor(model, frame_spacing=cfg.dataloader.get("frame_spacing", 1))
-    evaluator = instantiate(cfg.dataloader.evaluator)
-    evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
+    evaluators = _as_list(builders.build_evaluator(cfg) if evaluators is None else evaluators)
     for each in evaluators:
         if getattr(each, "official", None) == "auto":
             each.official = not in_training
     timed_loader = TimedLoader(loader, ThreadDump(cfg.train.output_dir))
-    results = inference_on_dataset(model, timed_loader, evaluator)
+    results = inference_on_dataset(model, timed_loader, evaluators)
     if comm.is_main_process():
         print_csv_format(results)
         with atomic_write(os.path.join(cfg.train.output_dir, "evaluation.json")) as file:
@@ -78,6 +89,14 @@ def evaluate(
             write_report(cfg, report, evaluated)
     wait_for_rank0()
     return results
+
+
+def _as_list(evaluators: DatasetEvaluator | Sequence[DatasetEvaluator]) -> list[DatasetEvaluator]:
+    """Returns the evaluators of a single one, of a list (a config's is omegaconf's ListConfig, no
+    list of Python) or of a ``DatasetEvaluators``."""
+    if isinstance(evaluators, DatasetEvaluators):
+        evaluators = evaluators._evaluators  # it has no public attribute
+    return list(evaluators) if isinstance(evaluators, Sequence) else [evaluators]
 
 
 def _frame_dataset(loader: DataLoader) -> FrameDataset | None:

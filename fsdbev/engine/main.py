@@ -14,16 +14,15 @@ from omegaconf import DictConfig
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights
 from fsdbev.config.difference import Change, difference
 from fsdbev.config.loading import config_text, load_config, read_config, resolved
+from fsdbev.d2.config import instantiate
 from fsdbev.d2.engine import default_argument_parser, default_setup
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.logger import setup_logger
-from fsdbev.modeling.model_builder import build_model
 from fsdbev.report import ReportSource
 from fsdbev.utils.collect_env import as_table, environment
 
 from .determinism import set_determinism
 from .distributed import DistributedTimeouts
-from .evaluate_model import evaluate
 from .launch import launch
 from .trainer import Trainer
 from .wandb_writer import is_wandb_enabled
@@ -57,7 +56,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     parser.set_defaults(dist_url="auto")
     print_options = parser.add_mutually_exclusive_group()
     print_options.add_argument(
-        "--print-config", action="store_true", help="print the resolved config and exit"
+        "--print-config", action="store_true", help="print the config as YAML and exit"
     )
     print_options.add_argument(
         "--diff-config",
@@ -72,6 +71,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         parser.error("several machines need --dist-url tcp://<host of machine 0>:<free port>")
     try:
         cfg = load_config(args.config_file, args.opts)
+        resolved(cfg)  # fails here, before any process starts, for a reference to a missing key
         changes = _changes(args, cfg)
         if args.print_config:
             sys.stdout.write(config_text(cfg))
@@ -83,6 +83,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         timeouts = DistributedTimeouts(**cfg.train.get("distributed", {}))
         if not args.eval_only:
             is_wandb_enabled(cfg.train)  # reports a missing package before any process starts
+        find_trainer(cfg)
         set_determinism(cfg.train)  # before CUDA starts, for all processes of the job
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
@@ -104,7 +105,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         metrics by task on rank 0, {} on the other ranks.
     """
     cfg = load_config(args.config_file, args.opts)
-    default_setup(resolved(cfg), args)  # writes a config.yaml without references
+    default_setup(cfg, args)  # writes config.yaml, with the references that the config has
     if not logging.getLogger("fsdbev").handlers:  # Detectron2 configures only its own loggers
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="fsdbev")
     set_determinism(cfg.train)
@@ -113,15 +114,36 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     source = ReportSource(args.config_file, tuple(args.opts), _changes(args, cfg), args.diff_config)
     if args.eval_only:
         return evaluate_only(cfg, last=args.resume, source=source)
-    trainer = Trainer(cfg, source)
+    trainer = find_trainer(cfg)(cfg, source)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
+
+
+def find_trainer(cfg: DictConfig) -> type[Trainer]:
+    """Returns the class ``train.trainer``, or :class:`Trainer` if the config has none.
+
+    Raises:
+        ValueError: ``train.trainer`` is not a subclass of ``Trainer``, or the name of one in a
+            module that is not imported.
+    """
+    found = given = instantiate(cfg.train.get("trainer")) or Trainer
+    if isinstance(given, str):
+        # Looked up, not imported: a YAML config may come from a stranger, and its plugins were
+        # checked.
+        module, _, name = given.rpartition(".")
+        found = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    if isinstance(found, type) and issubclass(found, Trainer):
+        return found
+    raise ValueError(
+        f"train.trainer is {given!r}: it must be a subclass of fsdbev.engine.Trainer, as a class "
+        "or as MODULE.NAME with MODULE in train.plugins"
+    )
 
 
 def evaluate_only(
     cfg: DictConfig, *, last: bool, source: ReportSource | None = None
 ) -> dict[str, Any]:
-    """Evaluates weights from a file.
+    """Evaluates weights from a file, with the methods of ``train.trainer``.
 
     Args:
         cfg: the config; ``train.init_checkpoint`` names the file.
@@ -132,9 +154,11 @@ def evaluate_only(
         metrics by task on rank 0, {} on the other ranks.
 
     Raises:
-        ValueError: the file's weights do not match the model, or it is damaged.
+        ValueError: the file's weights do not match the model, or it is damaged; or see
+            :func:`find_trainer`.
     """
-    model = build_model(cfg)
+    trainer = find_trainer(cfg)
+    model = trainer.build_model(cfg)
     path = cfg.train.init_checkpoint
     if last:
         path = TrainingCheckpointer(model, cfg.train.output_dir).newest_complete() or path
@@ -143,4 +167,4 @@ def evaluate_only(
     else:
         logger.warning("train.init_checkpoint is empty: evaluating an untrained model")
     source = replace(source or ReportSource(), weights=path or "none: an untrained model")
-    return evaluate(cfg, model, report=source)
+    return trainer.test(cfg, model, report=source, in_training=False)

@@ -41,13 +41,15 @@ class TrainStep(AMPTrainer):
     Detectron2's ``AMPTrainer`` requires a GPU for mixed precision, and detects a loss that is not
     finite only on rank 0, which leaves the other ranks waiting. Here the host waits for the device
     once per iteration, for the losses and the norm of the gradients (logged as ``grad_norm``).
+    Hooks' ``after_backward`` sees the gradients averaged over the ranks, without the loss scale and
+    before clipping, also in an iteration that is skipped.
 
     If a loss is not finite on any rank, all ranks skip the iteration: weights, buffers, optimizer
     and scaler keep their state. The same applies to gradients, except for those that a smaller
     float16 loss scale can repair.
 
     Args:
-        model: returns a dict of () losses for a batch.
+        model: returns a dict of () losses for a batch, or one () loss.
         data_loader: yields lists of samples. A sample with the key ``replaced`` replaces an
             unreadable one, which the value describes; ``data_loader.dataset.max_bad_samples``
             limits their number in the whole training.
@@ -116,10 +118,11 @@ class TrainStep(AMPTrainer):
         # The forward pass updates BatchNorm's statistics before the losses are known to be finite.
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         with torch.autocast(self._device.type, self.precision, enabled=self.precision is not None):
-            losses = self.model(batch)
+            losses = named_losses(self.model(batch))
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
-        self.grad_scaler.unscale_(self.optimizer)  # clipping needs the true gradients
+        self.grad_scaler.unscale_(self.optimizer)  # clipping and hooks need the true gradients
+        self.after_backward()
         norm = self._clip_gradients()
         report = exchange(losses, norm, data_time=data_time, replaced=replaced)
         self._count_bad_samples(report.replaced)
@@ -148,7 +151,8 @@ class TrainStep(AMPTrainer):
         means, storage = report.means(), get_event_storage()
         if report.has_finite_gradients():  # otherwise the scaler skips the step
             storage.put_scalar("grad_norm", max(report.grad_norms))
-        storage.put_scalars(data_time=max(report.waits), total_loss=sum(means.values()), **means)
+        totals = {"data_time": max(report.waits), "total_loss": sum(means.values())}
+        storage.put_scalars(**{**means, **totals})  # a single loss is named total_loss, too
 
     def _skip(
         self, problem: str, buffers: list[Tensor], batch: Sequence[Any], report: StepReport
@@ -195,6 +199,11 @@ class TrainStep(AMPTrainer):
         super().load_state_dict({**state_dict, "grad_scaler": scaler})
         self._skipped_steps = state_dict.get("skipped_steps", 0)
         self._bad_samples = state_dict.get("bad_samples", 0)
+
+
+def named_losses(losses: dict[str, Tensor] | Tensor) -> dict[str, Tensor]:
+    """Returns a model's losses by name; a single loss is ``total_loss``, as in Detectron2."""
+    return {"total_loss": losses} if isinstance(losses, Tensor) else losses
 
 
 def _pop_replaced(batch: Sequence[Any]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights, read_checkpoint
-from fsdbev.d2.config import instantiate
-from fsdbev.d2.engine import (
-    DefaultTrainer,
-    HookBase,
-    TrainerBase,
-    create_ddp_model,
-    default_writers,
-    hooks,
-)
+from fsdbev.d2.engine import HookBase, TrainerBase, create_ddp_model, default_writers, hooks
+from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.structures import Instances
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
@@ -38,18 +32,28 @@ from .ema import ModelEMA
 from .evaluate_model import evaluate
 from .hooks.checkpointing import CheckpointSaver
 from .hooks.curves import TrainingCurves
-from .hooks.iteration import EMAUpdate, HistoryTrimmer, IterationSeed, seed_iteration
+from .hooks.iteration import (
+    AfterBackward,
+    EMAUpdate,
+    HistoryTrimmer,
+    IterationSeed,
+    seed_iteration,
+)
 from .hooks.preemption import Preemption
-from .optim import build_optimizer
+from .lazy_builders import LazyBuilders, instantiate_items
 from .resume import RunConditions, describe_changes
-from .train_step import BadNumbersError, TrainStep, autocast_dtype
+from .train_step import BadNumbersError, TrainStep, autocast_dtype, named_losses
 from .wandb_writer import WandbWriter, is_wandb_enabled
 
 logger = logging.getLogger(__name__)
 
 
-class Trainer(DefaultTrainer):
+class Trainer(LazyBuilders):
     """Detectron2's ``DefaultTrainer`` built from a LazyConfig.
+
+    ``train.hooks`` adds hooks to a training; see :meth:`build_hooks` for their place.
+    ``train.trainer`` selects a subclass, which overrides what differs: ``build_hooks``,
+    ``run_step`` or a class method such as ``build_model``.
 
     Args:
         cfg: has ``model``, ``optimizer``, ``lr_multiplier``, ``dataloader.{train, test,
@@ -71,7 +75,7 @@ class Trainer(DefaultTrainer):
         train = cfg.train
         is_wandb_enabled(train)  # reports a missing package before anything is built
         self._seed = IterationSeed(train.seed if train.seed >= 0 else comm.shared_random_seed())
-        model = build_model(cfg)
+        model = self.build_model(cfg)
         device = next(model.parameters()).device
         # DDP broadcasts the weights of rank 0. The average is built afterwards, so that all ranks
         # start from the same weights.
@@ -79,14 +83,15 @@ class Trainer(DefaultTrainer):
         self.ema = _build_ema(train.ema, model)
         self._trainer = TrainStep(
             ddp_model,
-            instantiate(cfg.dataloader.train),
-            build_optimizer(cfg.optimizer, model),
+            self.build_train_loader(cfg),
+            self.build_optimizer(cfg, model),
             device=device,
             precision=autocast_dtype(train.amp),
             max_grad_norm=train.clip_grad.max_norm if train.clip_grad.enabled else None,
             max_skipped_steps=train.max_skipped_steps,
         )
-        self.scheduler = instantiate(cfg.lr_multiplier)
+        self._trainer.register_hooks([AfterBackward(self)])
+        self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         # A proxy, as in Detectron2: checkpointer and trainer would otherwise refer to each other.
         checkpointables = {"trainer": weakref.proxy(self)} | ({"ema": self.ema} if self.ema else {})
         self.checkpointer = TrainingCheckpointer(model, train.output_dir, **checkpointables)
@@ -111,12 +116,20 @@ class Trainer(DefaultTrainer):
         return self._trainer.skipped
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Returns the hooks in the order of their calls; None is left out."""
+        """Returns the hooks in the order of their calls; None is left out.
+
+        Those of ``train.hooks`` follow the evaluation, whose metrics they can read, and precede the
+        writers. A checkpoint is saved before: it has the state of such a hook from before its
+        ``after_step`` of that iteration.
+
+        Raises:
+            ValueError: ``train.hooks`` is not a list of hooks.
+        """
         train = self.cfg.train
         is_main = comm.is_main_process()
         write = hooks.PeriodicWriter(self.build_writers(), train.log_period) if is_main else None
         # The average is updated before it is saved, and an iteration is saved before a signal or an
-        # evaluation can end the process. Writers follow the evaluation, whose metrics they write;
+        # evaluation can end the process. Writers follow the hooks that store scalars;
         # TrainingCurves and HistoryTrimmer follow the writers.
         return [
             ThreadDump(train.output_dir),
@@ -127,6 +140,7 @@ class Trainer(DefaultTrainer):
             self._saver,
             self._preemption,
             hooks.EvalHook(train.eval_period, self._evaluate),
+            *_configured_hooks(train),
             write,
             TrainingCurves(train.output_dir, train.eval_period) if is_main else None,
             HistoryTrimmer(),
@@ -282,7 +296,7 @@ class Trainer(DefaultTrainer):
             kind = "averaged weights" if self.ema else "weights"
             done = f"after iteration {self.max_iter} of training"
             report = replace(self.source, weights=f"{kind} {done}")
-        return self.test(self.cfg, model, report=report)
+        return self.test(self.cfg, model, report=report, in_training=True)
 
     def _resume_data_order(self) -> None:
         """Starts the training loader at the first draw that no finished iteration has used.
@@ -307,10 +321,38 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(
-        cls, cfg: DictConfig, model: nn.Module, *, report: ReportSource | None = None
+        cls,
+        cfg: DictConfig,
+        model: nn.Module,
+        evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
+        *,
+        report: ReportSource | None = None,
+        in_training: bool = True,
     ) -> dict[str, Any]:
-        """Evaluates ``model`` during a training, see ``evaluate``."""
-        return evaluate(cfg, model, report=report, in_training=True)
+        """Evaluates ``model`` during a training or with ``--eval-only``; see ``evaluate``.
+
+        Args:
+            evaluators: used instead of those of :meth:`build_evaluator`.
+        """
+        return evaluate(
+            cfg,
+            model,
+            evaluators=evaluators,
+            report=report,
+            in_training=in_training,
+            builders=cls,
+        )
+
+
+def _configured_hooks(train: DictConfig) -> list[HookBase]:
+    """Returns the hooks of ``train.hooks``; ValueError if it is not a list of hooks."""
+    found = instantiate_items(train.get("hooks") or [])
+    if not isinstance(found, list) or not all(isinstance(hook, HookBase) for hook in found):
+        raise ValueError(
+            f"train.hooks is {found!r}: it must be a list of hooks, subclasses of HookBase, such "
+            "as [L(MyHook)()]"
+        )
+    return found
 
 
 def _build_ema(cfg: DictConfig, model: nn.Module) -> ModelEMA | None:
@@ -356,5 +398,5 @@ def replay(path: str, cfg: DictConfig) -> tuple[dict[str, Any], dict[str, float]
     # Random draws, such as dropout and BEV-paste, are those of the saved iteration.
     seed_iteration(saved["seed"], saved["rank"], saved["iteration"])
     with torch.autocast(device.type, precision, enabled=precision is not None):
-        losses = model(saved["batch"])
+        losses = named_losses(model(saved["batch"]))
     return saved, {name: loss.item() for name, loss in losses.items()}, not_finite

@@ -130,4 +130,5 @@ def _differences(a: Candidates, b: Candidates) -> tuple[Tensor, Tensor]:
 def largest_difference(found: Tensor, expected: Tensor) -> float:
     """Computes the largest difference relative to the largest expected value; NaN if any is NaN."""
     difference = (found.double() - expected.double()).abs().max()
+    # The bound avoids 0 / 0 for features that are all 0.
     return (difference / expected.double().abs().max().clamp(min=1e-30)).item()

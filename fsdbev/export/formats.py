@@ -56,6 +56,7 @@ class Format:
         Raises:
             ValueError: the compiled operators or a package are missing.
         """
+        # Graphs call the operators. The references cannot be traced: their loops depend on values.
         if not EXTENSION_BUILT:
             raise ValueError(
                 "export needs the compiled operators, which are not built; run in the project's "
@@ -100,6 +101,7 @@ def write_onnx(graph: DeploymentGraph, inputs: Tensors, path: Path) -> None:
     # onnx is an optional dependency.
     import onnx
 
+    # ONNX has no counterpart of the custom operator.
     table = {torch.ops.fsdbev.splat_cells.default: splat_cells_in_standard_operators}
     program = trace(graph, inputs).run_decompositions(table)
     torch.onnx.export(

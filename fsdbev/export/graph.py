@@ -86,6 +86,7 @@ class DeploymentGraph(nn.Module):
         constants = {
             "view": view,
             "map_of_view": view // num_cameras,
+            # class_ids is a permutation, and argsort returns its inverse.
             "place_in_tasks": self.decoder.class_ids.argsort(),
         }
         for name, values in constants.items():
@@ -180,6 +181,7 @@ class DeploymentGraph(nn.Module):
             predictions, grid=self.decoder.grid, max_candidates=self.decoder.max_candidates
         )
         candidates = self.decoder.drop_invalid(best)
+        # Negated, so that a score of NaN is dropped too.
         too_low = ~(candidates.scores > score_threshold)
         return replace(candidates, scores=candidates.scores.masked_fill(too_low, -math.inf))
 

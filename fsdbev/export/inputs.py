@@ -52,6 +52,7 @@ def graph_inputs(
         inputs["image2bev"] = torch.stack([cameras.image2bev(t) for t in frames], dim=1)
     if options.stream:
         inputs |= _earlier_frames(model, images)
+    # A compiled package reads all later inputs with the strides of these examples.
     return {name: value.to(model.device).contiguous() for name, value in inputs.items()}
 
 

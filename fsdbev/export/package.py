@@ -195,6 +195,7 @@ def _check_output(output: Path) -> None:
     """Checks that the folder is missing or empty; removes unfinished folders of killed runs."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise FileExistsError(f"{output} already exists: remove it, or choose another folder")
+    # Escaped, since the argument is a glob pattern and a folder's name may contain wildcards.
     for folder in unfinished_paths(output.parent, glob.escape(output.name)):
         shutil.rmtree(folder)
         logger.info("removed %s, an unfinished folder of a killed run", folder)

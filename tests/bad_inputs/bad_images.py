@@ -1,4 +1,4 @@
-"""Images, read as a loader does: by a data set that knows the size of each."""
+"""Bad images, read through a data set whose index has their sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RED = (200, 10, 20)
 
 
 def read(folder: Path, content: bytes | None) -> np.ndarray:
-    """The first image of a data set, with this content."""
+    """Reads the first image of a data set, after writing this content."""
     dataset = data_set(folder)
     frame = dataset.index[0]
     path = folder / frame.image_paths[0]
@@ -53,7 +53,7 @@ def _(folder):
 
 DAMAGED = "0_0.png: can't be decoded (…); fetch it again"
 JPEG, PNG = encoded(), encoded("PNG")
-for what, content in {
+for name, content in {
     "empty": b"",
     "JPEG, only its first bytes": JPEG[:3],
     "JPEG, cut in the header": JPEG[:100],
@@ -63,19 +63,19 @@ for what, content in {
     "PNG, cut in the middle": encoded("PNG", image=Image.effect_noise(SIZE, 90))[:900],
     "PNG with a wrong checksum": PNG[:-20] + bytes([PNG[-20] ^ 255]) + PNG[-19:],
     "zeros": bytes(5000),
-    "a web page instead (an expired link)": b"<!DOCTYPE html><html><body>403 Forbidden</body>",
+    "a web page (an expired link)": b"<!DOCTYPE html><html><body>403 Forbidden</body>",
     "PostScript, for which Pillow would start Ghostscript": b"%!PS-Adobe-3.0 EPSF-3.0\n"
     b"%%BoundingBox: 0 0 64 48\n%%EndComments\nshowpage\n%%EOF",
 }.items():
-    THEME.refused(what, DAMAGED)(lambda folder, content=content: read(folder, content))
+    THEME.refused(name, DAMAGED)(lambda folder, content=content: read(folder, content))
 
 
-@THEME.handled("rubbish behind the image", "read: what follows is left out")
+@THEME.handled("bytes after the end of the image", "read; they are ignored")
 def _(folder):
     assert_red(read(folder, JPEG + bytes(range(99))))
 
 
-@THEME.handled("grey, with or without transparency (L, LA)", "three equal colours")
+@THEME.handled("grey, with or without transparency (L, LA)", "three equal channels")
 def _(folder):
     for mode in ("L", "LA"):
         pixels = read(folder, encoded("PNG", mode))
@@ -92,35 +92,33 @@ def _(folder):
     assert_red(read(folder, encoded("PNG", image=Image.new("RGB", SIZE, _RED).quantize(4))))
 
 
-@THEME.handled("PNG with transparency (RGBA)", "transparency is left out, colours stay")
+@THEME.handled("PNG with transparency (RGBA)", "the alpha channel is dropped")
 def _(folder):
     assert_red(read(folder, encoded("PNG", image=Image.new("RGBA", SIZE, (*_RED, 0)))))
 
 
-@THEME.handled("RGB PNG of 16 bits", "the upper 8 bits")
+@THEME.handled("RGB PNG with 16 bits", "the upper 8 bits are used")
 def _(folder):
     row = b"\0" + struct.pack(">3H", *(256 * c + 99 for c in _RED)) * SIZE[0]
     assert_red(read(folder, png(*SIZE, depth=16, data=row * SIZE[1])), 0)
 
 
 @THEME.refused(
-    "grey PNG of 16 bits, whose upper values Pillow would cut off",
+    "grey PNG with 16 bits, whose large values Pillow would clip",
     "0_0.png: can't be decoded (mode I;16: store it with 8 bits)",
 )
 def _(folder):
     read(folder, encoded("PNG", image=Image.fromarray(np.full(SIZE[::-1], 40_000, np.uint16))))
 
 
-@THEME.handled("animated GIF or WebP", "the first picture")
+@THEME.handled("animated GIF or WebP", "the first frame is used")
 def _(folder):
     others = [Image.new("RGB", SIZE, (0, 0, 250))]
     for kind in ("GIF", "WEBP"):
         assert_red(read(folder, encoded(kind, save_all=True, append_images=others)))
 
 
-@THEME.handled(
-    "a note to show it turned (EXIF)", "not followed: calibration is of the stored pixels"
-)
+@THEME.handled("an EXIF orientation", "ignored, because the calibration is of the stored pixels")
 def _(folder):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -130,7 +128,7 @@ def _(folder):
     assert pixels.shape[:2] == SIZE[::-1] and pixels[0].mean() > 60 and pixels[-1].mean() < 9
 
 
-@THEME.refused("of another size", "0_0.png: size (30, 20) px differs from (64, 48) in the index;")
+@THEME.refused("another size", "0_0.png: size (30, 20) px differs from (64, 48) in the index;")
 def _(folder):
     read(folder, encoded(size=(30, 20)))
 
@@ -151,20 +149,20 @@ def jpeg_that_claims(width: int, height: int) -> bytes:
 
 
 @THEME.refused(
-    "JPEG of a kilobyte that claims 60000 x 60000 pixels",
+    "JPEG of one kilobyte whose header declares 60000 x 60000 pixels",
     "0_0.png: size (60000, 60000) px differs from (64, 48) in the index",
 )
 def _(folder):
     read(folder, jpeg_that_claims(60_000, 60_000))
 
 
-@THEME.refused("PNG that claims 60000 x 60000 pixels", "0_0.png: …60000…")
+@THEME.refused("PNG whose header declares 60000 x 60000 pixels", "0_0.png: …60000…")
 def _(folder):
     read(folder, png(60_000, 60_000))
 
 
 @THEME.refused(
-    "the same where no size is known", "x.jpg: its header declares 60000 x 60000 px; is it"
+    "the same JPEG without a known size", "x.jpg: its header declares 60000 x 60000 px; is it"
 )
 def _(folder):
     (folder / "x.jpg").write_bytes(jpeg_that_claims(60_000, 60_000))
@@ -182,12 +180,14 @@ def _(folder):
     in_place_of_the_image(folder, Path.mkdir)
 
 
-@THEME.refused("a named pipe, which would be waited for", "0_0.png: is a pipe or a device, a file")
+@THEME.refused(
+    "a named pipe, which would block the reader", "0_0.png: is a pipe or a device, a file"
+)
 def _(folder):
     in_place_of_the_image(folder, os.mkfifo)
 
 
-@THEME.refused("a link to a device without end", "0_0.png: is a pipe or a device, a file is needed")
+@THEME.refused("a link to an infinite device", "0_0.png: is a pipe or a device, a file is needed")
 def _(folder):
     in_place_of_the_image(folder, lambda path: path.symlink_to("/dev/zero"))
 

@@ -1,4 +1,4 @@
-"""docs/bad_inputs.md, written from the cases: python tests/bad_inputs/bad_inputs_page.py"""
+"""Generates docs/bad_inputs.md from the cases: python tests/bad_inputs/bad_inputs_page.py"""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "bad_inputs.md"
 _INTRODUCTION = """# Bad inputs
 
-What comes of an input that is wrong: an error that names the file, the sample or the camera, and
-what to do; or a handling that is written down here. Never a wrong result in silence, and never a
-crash of another kind. `…` stands for names and numbers of the case. `tests/bad_inputs` tries each
-of the {count} inputs, and this page is written from the same cases.
+A bad input either raises an error that names the file, the sample or the camera and a remedy, or is
+handled as described on this page. It never leads to a wrong result without an error or to a crash.
+In the messages, `…` stands for any text. `tests/bad_inputs` tests each of the {count} inputs; this
+page is generated from the same cases.
 
-Beside them, hypothesis damages whole files at random (`tests/bad_inputs/test_fuzzing.py`): whatever
-is done to an index, point labels, images, sweeps, tables, a rig file or a submission, reading it
-ends in one of the same errors, or in content that can be used.
+In addition, hypothesis damages files at random (`tests/bad_inputs/test_fuzzing.py`): an index,
+point labels, images, sweeps, tables, rig files and submissions. Reading them raises one of the same
+errors or returns valid content.
 
-In a training, `train.max_bad_samples` says how many samples may be replaced by others when they
-can't be loaded; 0, the default, makes the first one an error. Evaluation never skips a sample.
+In a training, `train.max_bad_samples` is the number of samples that may be replaced by others if
+they cannot be loaded. With 0, the default, the first one is an error. An evaluation never skips a
+sample.
 """
 
 
 def text() -> str:
-    """The page as it should be."""
+    """Returns the text of the page."""
     from bad_themes import THEMES
 
     count = sum(len(theme.cases) for theme in THEMES)
     parts = [_INTRODUCTION.format(count=count)]
     for theme in THEMES:
-        rows = [f"| {_cell(case.what)} | {_outcome(case)} |" for case in theme.cases]
+        rows = [f"| {_cell(case.name)} | {_outcome(case)} |" for case in theme.cases]
         table = ["| input | outcome |", "|---|---|", *rows]
         parts.append("\n".join([f"## {theme.title}", "", theme.about, "", *table]) + "\n")
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""Sweeps, point labels and index files."""
+"""Bad sweeps, point labels and index files."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from fsdbev.data.labels.point_labels import (
 )
 
 LIDAR = Theme(
-    "LiDAR", "Read when point labels are made, and by `tools/prepare_nuscenes.py --check`."
+    "LiDAR", "Read when point labels are computed, and by `tools/prepare_nuscenes.py --check`."
 )
-LABELS = Theme("Point labels", "Files of a preparation, read in training.")
-INDEX = Theme("Index files", "The frame index of a split; all of it is checked when it is opened.")
+LABELS = Theme("Point labels", "Files of a preparation, read during training.")
+INDEX = Theme("Index files", "The frame index of a split, which is checked completely when opened.")
 
 POINTS = np.tile(np.array([5.0, 0, 1, 9, 3], np.float32), (10, 1))
 ALL_CAR = {"lidarseg_classes": "[0]"}
 
 
 def label(folder: Path, sweep: bytes | None, seg: bytes | None = None, **info: str):
-    """Labels of the first sample, whose sweep and lidarseg labels have this content."""
+    """Computes labels of the first sample, whose sweep and lidarseg files have this content."""
     made = rows(1)
     if seg is not None:
         (folder / "seg.bin").write_bytes(seg)
@@ -47,17 +47,17 @@ def label(folder: Path, sweep: bytes | None, seg: bytes | None = None, **info: s
     return PointLabeller(dataset.index, folder)(0)
 
 
-WHOLE = POINTS.tobytes()
-for what, sweep, message in (
+INTACT = POINTS.tobytes()
+for name, sweep, message in (
     ("an empty sweep", b"", "sweep.bin: 0 bytes are not a whole number of points of 5 float32"),
-    ("a sweep cut short (not divisible by 20 bytes)", WHOLE[:-7], "193 bytes are not a whole"),
+    ("a truncated sweep (not divisible by 20 bytes)", INTACT[:-7], "193 bytes are not a whole"),
     (
         "points that are NaN or infinite",
         np.array([[1, np.nan, 0, 0, 0], [np.inf, 0, 0, 0, 0]], np.float32).tobytes(),
         "sweep.bin: 2 of 2 points are not finite; the file is damaged, fetch it again",
     ),
 ):
-    LIDAR.refused(what, f"…{message}…")(lambda folder, sweep=sweep: label(folder, sweep))
+    LIDAR.refused(name, f"…{message}…")(lambda folder, sweep=sweep: label(folder, sweep))
 
 
 @LIDAR.refused("a missing sweep", "sweep.bin: no such file; unpack the archive", FileNotFoundError)
@@ -71,7 +71,7 @@ def _(folder):
     label(folder, None)
 
 
-@LIDAR.handled("points 10^30 m away", "left out of the labels, which hold depths below 256 m")
+@LIDAR.handled("points 10^30 m away", "dropped, because labels store depths below 256 m")
 def _(folder):
     cameras, _ = label(folder, (POINTS * np.float32(1e30)).tobytes())
     sizes = np.array([[64, 48]] * 2)
@@ -79,7 +79,7 @@ def _(folder):
     assert not any(len(camera.sweep) for camera in read_point_labels(folder / "x.arrow"))
 
 
-@LIDAR.handled("a sample without a sweep", "no points of its own; pseudo points for its objects")
+@LIDAR.handled("a sample without a sweep", "no sweep points; pseudo points for its objects")
 def _(folder):
     frame, objects = rows(1)[0]
     dataset = data_set(folder, [(replace(frame, lidar=None), objects)])
@@ -89,7 +89,7 @@ def _(folder):
 
 @LIDAR.refused("missing lidarseg labels", "seg.bin: no such file; unpack", FileNotFoundError)
 def _(folder):
-    label(folder, WHOLE, None, **ALL_CAR)
+    label(folder, INTACT, None, **ALL_CAR)
 
 
 @LIDAR.refused(
@@ -97,23 +97,23 @@ def _(folder):
     "seg.bin: 9 labels for a sweep of 10 points; labels and sweep are of different versions",
 )
 def _(folder):
-    label(folder, WHOLE, bytes(9), **ALL_CAR)
+    label(folder, INTACT, bytes(9), **ALL_CAR)
 
 
 @LIDAR.refused(
-    "lidarseg labels of a category that the table lacks",
+    "lidarseg labels of a category missing in the table",
     "sample sample0: lidarseg index 7 is not in the category table (1 entries); use the table",
 )
 def _(folder):
-    label(folder, WHOLE, bytes([7] * 10), **ALL_CAR)
+    label(folder, INTACT, bytes([7] * 10), **ALL_CAR)
 
 
 @LIDAR.refused(
-    "an index with lidarseg classes that are none",
+    "an index with invalid lidarseg classes",
     "index.arrow: lidarseg_classes must be a list of class ids, got '[99]'",
 )
 def _(folder):
-    label(folder, WHOLE, bytes(10), lidarseg_classes="[99]")
+    label(folder, INTACT, bytes(10), lidarseg_classes="[99]")
 
 
 def points(count: int) -> PixelPoints:
@@ -122,7 +122,7 @@ def points(count: int) -> PixelPoints:
 
 
 def labels_of(folder: Path, cameras: int = 2, source: str = "tables"):
-    """A data set whose first sample has labels in a file; and the file."""
+    """Returns a data set whose first sample has labels, and the label file."""
     made = data_set(folder, source="tables")
     cameras = [PointLabels(*map(points, (5, 3, 1, 0)))] * cameras
     path = folder / "sample0.arrow"
@@ -153,17 +153,17 @@ def _(folder):
 
 
 @LABELS.refused(
-    "labels made from other tables",
+    "labels computed from other tables",
     "sample0.arrow: made from other tables (older) than the index (tables); run tools/prepare",
 )
 def _(folder):
     read_labels(folder, labels_of(folder, source="older")[0])
 
 
-for what, keep in (("empty", 0), ("cut in the middle", 700), ("without its last bytes", -9)):
+for name, keep in (("empty", 0), ("cut in the middle", 700), ("without its last bytes", -9)):
     message = "sample0.arrow: not a complete point-labels file (…); it is damaged or of another"
 
-    @LABELS.refused(what, message)
+    @LABELS.refused(name, message)
     def _(folder, keep=keep):
         dataset, path = labels_of(folder)
         path.write_bytes(path.read_bytes()[:keep])
@@ -171,18 +171,18 @@ for what, keep in (("empty", 0), ("cut in the middle", 700), ("without its last 
 
 
 def with_label_column(folder: Path, name: str, values: list, kind: pa.DataType | None = None):
-    """Reads labels of which another program changed a column."""
+    """Reads labels with a column that another program changed."""
     dataset, path = labels_of(folder)
     with pa.OSFile(str(path)) as file:
         table = pa.ipc.open_file(file).read_all()
-    place = table.schema.get_field_index(name)
+    index = table.schema.get_field_index(name)
     kind = kind or table.schema.field(name).type
-    table = table.set_column(place, name, pa.array(values, kind))
+    table = table.set_column(index, name, pa.array(values, kind))
     write_table(path, table, LABEL_FORMAT, {"source": "tables"})
     read_labels(folder, dataset)
 
 
-for what, name, values, message in (
+for name, column, values, message in (
     ("u shorter than v and depth", "u", [[1] * 8, [1] * 9], "have different numbers of points"),
     ("groups that don't add up", "group_sizes", [[5, 3, 1, 1]] * 2, "add up to [9 9]"),
     ("a negative group", "group_sizes", [[10, -1, 0, 0]] * 2, "group_sizes [[10, -1, 0, 0]"),
@@ -190,8 +190,8 @@ for what, name, values, message in (
     ("a missing value", "pixel_scale", [None, 32], "a value is missing"),
     ("an unknown class", "class_id", [[0] * 9, [99] * 9], "class ids must be -1 .. 9, got [ 0 99]"),
 ):
-    LABELS.refused(what, f"sample0.arrow: …{message}…; remove it and make the labels again")(
-        lambda folder, name=name, values=values: with_label_column(folder, name, values)
+    LABELS.refused(name, f"sample0.arrow: …{message}…; remove it and make the labels again")(
+        lambda folder, column=column, values=values: with_label_column(folder, column, values)
     )
 
 
@@ -201,7 +201,7 @@ def _(folder):
 
 
 def with_format(folder: Path, module, name: str, **change) -> None:
-    """Writes and reads with a format of which only the writer has the change."""
+    """Writes with a changed format and reads with the original one."""
     expected = getattr(module, name)
     try:
         setattr(module, name, replace(expected, **change))
@@ -212,17 +212,17 @@ def with_format(folder: Path, module, name: str, **change) -> None:
     read_point_labels(folder / "sample0.arrow")
 
 
-for what, change, found in (
+for name, change, found in (
     ("another schema version", {"version": 99}, "fsdbev.version is '99', but this code reads '"),
     ("another coordinate convention", {"convention": "lidar frame"}, "fsdbev.convention is 'lidar"),
     ("another kind of file", {"kind": "point-cloud"}, "fsdbev.kind is 'point-cloud', but this"),
 ):
 
-    @LABELS.refused(what, f"sample0.arrow: {found}…; run tools/prepare_nuscenes.py again")
+    @LABELS.refused(name, f"sample0.arrow: {found}…; run tools/prepare_nuscenes.py again")
     def _(folder, change=change):
         with_format(folder, point_labels, "LABEL_FORMAT", **change)
 
-    @INDEX.refused(what, f"index.arrow: {found}…; run tools/prepare_nuscenes.py again")
+    @INDEX.refused(name, f"index.arrow: {found}…; run tools/prepare_nuscenes.py again")
     def _(folder, change=change):
         expected = index.INDEX_FORMAT
         try:
@@ -252,22 +252,22 @@ def damaged(folder: Path, change) -> None:
 
 
 def reaching_out(data: bytes) -> bytes:
-    """An offset of a list of numbers leads out of the file."""
+    """Changes the offset of a list of numbers so that it is outside of the file."""
     # The offsets of two entries of 9 numbers in three rows.
     offsets = np.array([0, 18, 36, 54], np.int32).tobytes()
     return data.replace(offsets, np.array([0, 18, 2**30, 54], np.int32).tobytes())
 
 
-for what, change in (
+for name, change in (
     ("empty", lambda data: b""),
     ("cut at the start", lambda data: data[100:]),
     ("cut in the middle", lambda data: data[: len(data) // 2]),
     ("without its last byte", lambda data: data[:-1]),
     ("random bytes", lambda data: np.random.default_rng(0).bytes(5000)),
-    ("a list that leads out of the file", reaching_out),
+    ("a list with an offset outside of the file", reaching_out),
 ):
     message = "index.arrow: not a complete frame-index file (…); it is damaged or of another format"
-    INDEX.refused(what, message)(lambda folder, change=change: damaged(folder, change))
+    INDEX.refused(name, message)(lambda folder, change=change: damaged(folder, change))
 
 
 def table_of(folder: Path) -> pa.Table:
@@ -297,7 +297,7 @@ def _(folder):
 
 
 @INDEX.refused(
-    "numbers that are no whole matrix",
+    "an incomplete matrix",
     "index.arrow: ego2global has lists that do not divide into entries",
 )
 def _(folder):
@@ -305,7 +305,7 @@ def _(folder):
 
 
 @INDEX.refused(
-    "a matrix less than there are cameras",
+    "fewer matrices than cameras",
     "index.arrow: sample 'sample1' (row 1): every camera field needs one entry per camera, got …",
 )
 def _(folder):

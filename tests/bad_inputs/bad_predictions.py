@@ -1,4 +1,4 @@
-"""What a predictor is given, and what a model or a submission file says."""
+"""Bad inputs of a predictor, and bad predictions of a model or in a submission file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fsdbev.evaluation.submission import boxes_to_submission, check_sample_token
 from fsdbev.inference.predictor import Predictor, read_images
 from fsdbev.structures import CLASS_NAMES, Boxes3D, Rig
 
-PREDICTOR = Theme("What a predictor is given", "See [Your own cameras](own_cameras.md).")
+PREDICTOR = Theme("Inputs of a predictor", "See [Your own cameras](own_cameras.md).")
 SUBMISSION = Theme(
     "Predictions and submissions",
-    "What a model finds, when it is evaluated, and what a submission file says, when it is read. "
-    "The error names the sample; nuScenes' devkit scores some of these without a word.",
+    "Predictions of a model in an evaluation, and submission files when they are read. The error "
+    "names the sample. nuScenes' devkit scores some of these without an error.",
 )
 
 _AHEAD = torch.tensor([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])
@@ -27,52 +27,56 @@ RIG = Rig(
     intrinsics=torch.tensor([[5.0, 0, 4], [0, 5, 3], [0, 0, 1]]).repeat(2, 1, 1),
     cam2ego=_AHEAD.repeat(2, 1, 1),
 )
-FINE = np.zeros((6, 8, 3), np.uint8)
+VALID = np.zeros((6, 8, 3), np.uint8)
 UINT8 = "camera 'right': an image is (height, width, 3) uint8 RGB, got …"
-for what, images, message in (
-    ("pixels that are NaN", [FINE, np.full((6, 8, 3), np.nan)], UINT8),
-    ("pixels of float, 0 to 1", [FINE, FINE / 255], UINT8),
-    ("a grey picture without channels", [FINE, FINE[..., 0]], UINT8),
-    ("channels first", [FINE, FINE.transpose(2, 0, 1)], "camera 'right': …"),
-    ("four channels", [FINE, np.zeros((6, 8, 4), np.uint8)], UINT8),
-    ("None for a camera", [FINE, None], UINT8),
-    ("another size", [FINE, FINE[:5]], "camera 'right': 8 x 5 pixels, but the rig has 8 x 6;"),
-    ("a camera too few", [FINE], "1 images, but the rig has 2 cameras"),
-    ("a camera that the rig lacks", {"left": FINE, "top": FINE}, "images of ['left', 'top'], but"),
+for name, images, message in (
+    ("pixels that are NaN", [VALID, np.full((6, 8, 3), np.nan)], UINT8),
+    ("pixels of float, 0 to 1", [VALID, VALID / 255], UINT8),
+    ("a grey image without channels", [VALID, VALID[..., 0]], UINT8),
+    ("channels first", [VALID, VALID.transpose(2, 0, 1)], "camera 'right': …"),
+    ("four channels", [VALID, np.zeros((6, 8, 4), np.uint8)], UINT8),
+    ("None for a camera", [VALID, None], UINT8),
+    ("another size", [VALID, VALID[:5]], "camera 'right': 8 x 5 pixels, but the rig has 8 x 6;"),
+    ("a missing camera", [VALID], "1 images, but the rig has 2 cameras"),
+    (
+        "a camera that the rig lacks",
+        {"left": VALID, "top": VALID},
+        "images of ['left', 'top'], but",
+    ),
     ("one name for all", "left.jpg", "images must be a list, or a dict by camera (left, right),"),
     ("None", None, "images must be a list, or a dict by camera (left, right), got NoneType"),
 ):
-    PREDICTOR.refused(what, message)(lambda folder, images=images: read_images(images, RIG))
+    PREDICTOR.refused(name, message)(lambda folder, images=images: read_images(images, RIG))
 
 
-@PREDICTOR.refused("a picture that is not there", "x.jpg: no such image; …", FileNotFoundError)
+@PREDICTOR.refused("a missing image file", "x.jpg: no such image; …", FileNotFoundError)
 def _(folder):
-    read_images([FINE, folder / "x.jpg"], RIG)
+    read_images([VALID, folder / "x.jpg"], RIG)
 
 
-@PREDICTOR.refused("a picture that is none", "x.jpg: can't be decoded (…); fetch it again")
+@PREDICTOR.refused("a file that is not an image", "x.jpg: can't be decoded (…); fetch it again")
 def _(folder):
     (folder / "x.jpg").write_bytes(b"rubbish")
-    read_images([FINE, folder / "x.jpg"], RIG)
+    read_images([VALID, folder / "x.jpg"], RIG)
 
 
 def posed(ego2global) -> None:
-    predictor = Predictor.__new__(Predictor)  # poses are looked at before there is a model
+    predictor = Predictor.__new__(Predictor)  # poses are checked before the model is used
     predictor._past_frames, predictor._count = [], 0
     predictor._frame(RIG, ego2global)
 
 
-for what, matrix, message in (
+for name, matrix, message in (
     ("a pose that is NaN", np.full((4, 4), np.nan), "ego2global must be a rotation and a transl"),
     ("a pose that mirrors", np.diag([1.0, -1, 1, 1]), "ego2global must be a rotation and a transl"),
     ("a pose of text", [["a"] * 4] * 4, "ego2global must be a matrix of numbers, got"),
     ("poses of three cameras", np.tile(np.eye(4), (3, 1, 1)), "must be (4, 4) or (2, 4, 4), got"),
 ):
-    PREDICTOR.refused(what, message)(lambda folder, matrix=matrix: posed(matrix))
+    PREDICTOR.refused(name, message)(lambda folder, matrix=matrix: posed(matrix))
 
 
 def submit(column: int | None = None, value: float = 0, **changes) -> list[dict]:
-    """A submission of a model's two boxes, the second with another number."""
+    """Returns a submission of two boxes of a model, the second with another number."""
     boxes = torch.tensor([[10.0, 0, 1, 4, 2, 1.6, 0.3, 1, 0]] * 2)
     if column is not None:
         boxes[1, column] = value
@@ -86,22 +90,22 @@ def submit(column: int | None = None, value: float = 0, **changes) -> list[dict]
     )
 
 
-for what, options, message in (
+for name, options, message in (
     ("a model's centre of NaN", {"column": 0, "value": np.nan}, "box 1: translation must be 3"),
     ("a model's size of 0", {"column": 3, "value": 0.0}, "box 1: size must be positive, got"),
     ("a model's velocity that is NaN", {"column": 8, "value": np.nan}, "box 1: velocity must be 2"),
     ("a model's yaw that is infinite", {"column": 6, "value": np.inf}, "box 1: rotation must be 4"),
     ("a model's score of NaN", {"scores": torch.tensor([0.9, np.nan])}, "must be finite, got nan"),
     ("a model's score of inf", {"scores": torch.tensor([np.inf, 0.1])}, "must be finite, got inf"),
-    ("a score too few", {"scores": torch.tensor([0.9])}, "2 boxes, 1 scores and 2 labels"),
+    ("a missing score", {"scores": torch.tensor([0.9])}, "2 boxes, 1 scores and 2 labels"),
     ("an unknown class", {"labels": torch.tensor([0, 10])}, "labels must be 0 to 9, got 0 to 10"),
 ):
-    SUBMISSION.refused(what, f"sample abc…{message}")(
+    SUBMISSION.refused(name, f"sample abc…{message}")(
         lambda folder, options=options: submit(**options)
     )
 
 
-@SUBMISSION.handled("a model's 501st box", "the 500 best by score are kept, as nuScenes asks")
+@SUBMISSION.handled("a model's 501st box", "the 500 boxes with the best scores are kept")
 def _(folder):
     found = {"scores": torch.rand(600), "labels": torch.zeros(600, dtype=torch.int64)}
     boxes = Boxes3D(torch.tensor([[10.0, 0, 1, 4, 2, 1.6, 0.3, 1, 0]]).repeat(600, 1))
@@ -122,14 +126,18 @@ def with_box(**changes) -> str:
 
 
 BOX = submit()[0]
-for what, text, message in (
-    ("a file cut short", with_box()[:-90], "…"),
+for name, text, message in (
+    ("a truncated file", with_box()[:-90], "…"),
     ("a file that is not UTF-8", b'{"results": {"\xff": []}}', "…"),
     ("a file nested 100000 deep", "[" * 100_000, "…"),
     ("a metrics file instead", '{"mean_ap": 0.3}', "it has no dict under 'results'"),
     ("a sample twice", '{"results": {"abc": [], "abc": []}}', "'abc' appears twice"),
     ("a sample without a list", '{"results": {"abc": 5}}', "sample abc has no list of boxes, but"),
-    ("a box that is none", '{"results": {"abc": [5]}}', "sample abc, box 0: it is not a dict: 5"),
+    (
+        "a box that is a number",
+        '{"results": {"abc": [5]}}',
+        "sample abc, box 0: it is not a dict: 5",
+    ),
     ("501 boxes", json.dumps({"results": {"abc": [BOX] * 501}}), "sample abc has 501 boxes;"),
     ("a velocity of NaN", with_box(velocity=[float("nan"), 0]), "velocity must be 2 finite"),
     ("an infinite score", with_box(detection_score=float("inf")), "detection_score must be finite"),
@@ -137,7 +145,7 @@ for what, text, message in (
     ("a score that is true", with_box(detection_score=True), "must be finite, got True"),
     ("a number of 400 digits", with_box(size=[1, 1, 10**400]), "size must be 3 finite numbers"),
     ("a vector of text", with_box(translation=["1", "2", "3"]), "translation must be 3 finite"),
-    ("a vector that is none", with_box(translation=None), "translation must be 3 finite numbers,"),
+    ("a vector that is null", with_box(translation=None), "translation must be 3 finite numbers,"),
     ("a negative size", with_box(size=[1, -1, 1]), "size must be positive, got [1, -1, 1]"),
     ("a quaternion of length 2", with_box(rotation=[2, 0, 0, 0]), "must be a unit quaternion"),
     ("an unknown class", with_box(detection_name="tram"), "detection_name must be one of"),
@@ -146,7 +154,7 @@ for what, text, message in (
     ("a box of another sample", with_box(sample_token="xyz"), "it has sample_token xyz"),
 ):
     SUBMISSION.refused(
-        f"in a file: {what}", f"results.json is not a nuScenes submission: …{message}"
+        f"in a file: {name}", f"results.json is not a nuScenes submission: …{message}"
     )(lambda folder, text=text: read(folder, text))
 
 
@@ -159,7 +167,7 @@ def _(folder):
 
 
 @SUBMISSION.refused(
-    "predictions of a sample that the split lacks",
+    "predictions of a sample outside of the split",
     "1 samples with predictions are not in split 'val', first ['c']; evaluate the split that",
 )
 def _(folder):

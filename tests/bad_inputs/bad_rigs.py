@@ -1,4 +1,4 @@
-"""Rig files."""
+"""Bad rig files."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ MERGES = "\n".join(
 )
 TURNED = {"translation": [0, 0, 0]}
 NAMED = "rig.yaml: camera 'front': "
-for what, content, message in (
+for name, content, message in (
     ("empty", "", "rig.yaml: the file must be a mapping of names to values, got None"),
-    ("cut short", "cameras: {front: [", "rig.yaml: can't be parsed: …"),
+    ("truncated", "cameras: {front: [", "rig.yaml: can't be parsed: …"),
     ("not UTF-8", b"\xff\xfe", "rig.yaml: a rig file must be UTF-8 text (…)"),
     ("no camera", "cameras: {}", "rig.yaml: cameras is empty; name at least one camera"),
     ("a camera twice", "cameras: {a: 1, a: 2}", "rig.yaml: line 1: a appears twice"),
@@ -45,26 +45,30 @@ for what, content, message in (
     ("a key missing", "cameras: {a: {size: [1, 1]}}", "'a' lacks cam2ego, intrinsics"),
     ("a YAML tag that runs code", "!!python/object/apply:os.system [exit 1]", "can't be parsed"),
     (
-        "aliases that grow to 10^12 numbers",
+        "aliases that expand to 10^12 numbers",
         f"cameras: {{front: {{size: [64, 48], intrinsics: [{LEVELS}], cam2ego: 1}}}}",
         "rig.yaml: can't be parsed: aliases are not allowed",
     ),
-    ("merged names that grow to 10^12", MERGES, "rig.yaml: can't be parsed: …"),
-    ("a list that holds itself", "cameras: &a [*a]", "can't be parsed: aliases are not allowed"),
+    ("merge keys that expand to 10^12 names", MERGES, "rig.yaml: can't be parsed: …"),
+    ("a list that contains itself", "cameras: &a [*a]", "can't be parsed: aliases are not allowed"),
     ("nested 100000 deep", "[" * 100_000, "rig.yaml: can't be parsed: …"),
     ("a number of 1000 digits", with_front(size=[64, 10**1000]), "size must be 2 finite numbers"),
     ("images 10^9 pixels wide", with_front(size=[10**9, 48]), "its images have 1000000000 x 48"),
     ("a size of text", with_front(size=["64", 48]), NAMED + "size must be 2 finite numbers, got"),
-    ("a truth value for a number", with_front(size=[True, 48]), "size must be 2 finite numbers"),
+    ("a boolean instead of a number", with_front(size=[True, 48]), "size must be 2 finite numbers"),
     ("a focal length of 0", with_front(intrinsics={**FRONT["intrinsics"], "fx": 0}), "positive fx"),
     ("a focal length of NaN", with_front(intrinsics=[[float("nan")] * 3] * 3), "3 x 3 finite"),
     ("a ragged matrix", with_front(intrinsics=[[1, 2], [3]]), "must be 3 x 3 finite numbers, got"),
     ("a quaternion too long", with_front(cam2ego={**TURNED, "rotation": [1, 1, 0, 0]}), "length"),
     ("a quaternion of zeros", with_front(cam2ego={**TURNED, "rotation": [0] * 4}), "has length 0;"),
-    ("a matrix that is no rotation", with_front(cam2ego=[[1, 0, 0, 0]] * 4), "must be a rotation"),
+    (
+        "a matrix that is not a rotation",
+        with_front(cam2ego=[[1, 0, 0, 0]] * 4),
+        "must be a rotation",
+    ),
     ("an angle that is infinite", with_front(cam2ego={**TURNED, "yaw": 1e999}), "yaw must be one"),
 ):
-    THEME.refused(what, f"…{message}")(lambda folder, content=content: read(folder, content))
+    THEME.refused(name, f"…{message}")(lambda folder, content=content: read(folder, content))
 
 
 @THEME.refused("a missing file", "rig.yaml: there is no such rig file", FileNotFoundError)

@@ -1,5 +1,7 @@
-"""Samples of a frame index: calibration, time, boxes, paths. Each is refused when it is written,
-and what another program wrote when it is read."""
+"""Bad samples of a frame index: calibration, time, boxes, paths.
+
+They are refused when an index is written, and when one written by another program is opened.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,16 @@ from fsdbev.structures import BEVGrid
 
 CALIBRATION = Theme(
     "Calibration and poses",
-    "Of a frame index, when it is written and again when it is opened. Rotations may be off by "
-    "rounding, 0.001 in the entries of the matrix times its transpose.",
+    "Of a frame index, checked when it is written and when it is opened. Rotations may have "
+    "rounding errors of up to 0.001 in the entries of the matrix times its transpose.",
 )
 TIME = Theme("Time and scenes", "Of a frame index, as above.")
 BOXES = Theme("Boxes", "Of a frame index, as above, and of a training.")
-PATHS = Theme(
-    "Names of files", "Of a frame index, as above: nothing outside of the data root is read."
-)
+PATHS = Theme("File names", "Of a frame index, as above: no file outside of the data root is read.")
 
 
 def mapped(folder: Path, made: Rows, row: int = 1) -> dict:
-    """The training sample of a row."""
+    """Returns the training sample of a row."""
     dataset = data_set(folder, made)
     for frame, _ in made:
         for path in frame.image_paths:
@@ -45,9 +45,9 @@ def mapped(folder: Path, made: Rows, row: int = 1) -> dict:
     return mapper(dataset, row, np.random.default_rng(0))
 
 
-def changed(name: str, camera: int, place: tuple, value: float) -> np.ndarray:
-    matrices = getattr(rows()[1][0], name).copy()
-    matrices[(camera, *place)] = value
+def changed(field: str, camera: int, entry: tuple, value: float) -> np.ndarray:
+    matrices = getattr(rows()[1][0], field).copy()
+    matrices[(camera, *entry)] = value
     return matrices
 
 
@@ -55,7 +55,7 @@ INTRINSICS = (
     "sample 'sample1' (row 1): calibration is not of a pinhole camera: intrinsics "
     "must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy, got …"
 )
-for what, place, value in (
+for name, entry, value in (
     ("a focal length of 0", (0, 0), 0.0),
     ("a negative focal length", (1, 1), -50.0),
     ("a NaN in the intrinsics", (0, 2), np.nan),
@@ -63,11 +63,11 @@ for what, place, value in (
     ("intrinsics whose last row is not 0 0 1", (2, 0), 0.5),
     ("a focal length of 1e300 pixels", (0, 0), 1e300),
 ):
-    made = with_frame(intrinsics=changed("intrinsics", 1, place, value))
-    CALIBRATION.refused(what, INTRINSICS)(lambda folder, made=made: data_set(folder, made))
+    made = with_frame(intrinsics=changed("intrinsics", 1, entry, value))
+    CALIBRATION.refused(name, INTRINSICS)(lambda folder, made=made: data_set(folder, made))
 
 MIRROR = np.diag([1.0, -1, 1, 1])
-for what, name, matrix in (
+for name, field, matrix in (
     ("a singular cam2ego", "cam2ego", np.zeros((4, 4))),
     ("a NaN in cam2ego", "cam2ego", np.full((4, 4), np.nan)),
     ("an infinite translation", "ego2global", pose(0, np.inf)),
@@ -77,13 +77,13 @@ for what, name, matrix in (
     ("a pose whose last row is not 0 0 0 1", "cam2ego", pose() + np.eye(4)[[3] * 4] * 0.1),
     ("a transposed pose, its translation in the last row", "ego2global", pose(0, 9).T),
 ):
-    made = with_frame(**{name: np.stack([pose(), matrix])})
-    message = f"sample 'sample1' (row 1): …{name} must be a rotation and a translation, got …"
-    CALIBRATION.refused(what, message)(lambda folder, made=made: data_set(folder, made))
+    made = with_frame(**{field: np.stack([pose(), matrix])})
+    message = f"sample 'sample1' (row 1): …{field} must be a rotation and a translation, got …"
+    CALIBRATION.refused(name, message)(lambda folder, made=made: data_set(folder, made))
 
 
 @CALIBRATION.refused(
-    "a LiDAR pose that is none", "sample 'sample0' (row 0): …lidar2ego must be a rotation and a"
+    "an invalid LiDAR pose", "sample 'sample0' (row 0): …lidar2ego must be a rotation and a"
 )
 def _(folder):
     made = rows()
@@ -100,13 +100,13 @@ def _(folder):
     with_column(folder, "ego2global", set_item(2, [np.nan] * 32))
 
 
-for what, changes, message in (
+for name, changes, message in (
     ("an entry missing for a camera", {"channels": ("A",)}, "every camera field needs one entry"),
     ("no camera", {"channels": ()}, "every camera field needs one entry per camera, got"),
-    ("a reference camera that is not there", {"reference_camera": 2}, "the rig has 2 cameras"),
+    ("a missing reference camera", {"reference_camera": 2}, "the rig has 2 cameras"),
     ("a negative reference camera", {"reference_camera": -1}, "reference_camera is -1, but the"),
     (
-        "images of no or of a billion pixels' width",
+        "images 0 or 10^9 pixels wide",
         {"image_sizes": np.array([[64, 48], [10**9, 0]])},
         "image_sizes must be 1 .. 65536 px, got [1000000000, 0]",
     ),
@@ -117,30 +117,34 @@ for what, changes, message in (
     ),
 ):
     made = with_frame(**changes)
-    CALIBRATION.refused(what, f"sample 'sample1' (row 1): …{message}…")(
+    CALIBRATION.refused(name, f"sample 'sample1' (row 1): …{message}…")(
         lambda folder, made=made: data_set(folder, made)
     )
 
 
-@TIME.handled("no previous sample", "the sample itself stands in for the frames before it")
+@TIME.handled("no previous sample", "the sample itself replaces the previous frames")
 def _(folder):
     made = with_frame(0, previous=-1)
     sample = mapped(folder, made, 0)
     assert sample["frame_tokens"] == ["sample0", "sample0"]
 
 
-@TIME.handled("negative or huge timestamps", "taken as they are: their order counts")
+@TIME.handled("negative or huge timestamps", "accepted, because only their order is used")
 def _(folder):
     made = [(replace(f, timestamp=[-(2**62), -1, 2**62][i]), o) for i, (f, o) in enumerate(rows())]
     assert data_set(folder, made).index[2].timestamp == 2**62
 
 
-for what, changes, message in (
-    ("a clock that stands", {"timestamp": 0}, "its timestamp 0 is not after 0, that of row 0 of "),
+for name, changes, message in (
+    (
+        "a clock that stands still",
+        {"timestamp": 0},
+        "its timestamp 0 is not after 0, that of row 0 of ",
+    ),
     ("a clock that goes back", {"timestamp": -7}, "is not after 0, …; sort the scene by time"),
-    ("a link to a row that is not there", {"next": 3}, "previous/next must be rows 0 .. 2 or -1"),
+    ("a link to a missing row", {"next": 3}, "previous/next must be rows 0 .. 2 or -1"),
     ("a negative link", {"previous": -2}, "previous/next must be rows 0 .. 2 or -1, got -2"),
-    ("a sample that comes after itself", {"next": 1}, "next is row 1, which is not next in time"),
+    ("a sample linked to itself", {"next": 1}, "next is row 1, which is not next in time"),
     ("links in a circle", {"next": 0}, "next is row 0, which is not next in time in the same"),
     (
         "a link to another scene",
@@ -150,7 +154,7 @@ for what, changes, message in (
     ("the same sample twice", {"sample_token": "sample0"}, "token appears twice; sample tokens"),
 ):
     made = with_frame(**changes)
-    TIME.refused(what, f"(row 1): …{message}…")(lambda folder, made=made: data_set(folder, made))
+    TIME.refused(name, f"(row 1): …{message}…")(lambda folder, made=made: data_set(folder, made))
 
 
 @TIME.refused("a timestamp of 10^30", "timestamp can't be stored as int64: …")
@@ -171,14 +175,14 @@ def _(folder):
     with_column(folder, "previous", set_item(0, 1))
 
 
-@BOXES.handled("a sample without boxes", "trained with: no instances, heatmaps of 0")
+@BOXES.handled("a sample without boxes", "used for training, with heatmaps of 0")
 def _(folder):
     sample = mapped(folder, [(frame, Annotations.empty()) for frame, _ in rows()])
     assert len(sample["instances"]) == 0 and not sample["gt_heatmap"].any()
 
 
 @BOXES.handled(
-    "a box outside of the grid", "left out of the instances; it stays in the images' heatmaps"
+    "a box outside of the grid", "removed from the instances, kept in the images' heatmaps"
 )
 def _(folder):
     boxes = np.array([[70, 0, 1, 9, 9, 9, 0, 0, 0]])
@@ -187,7 +191,7 @@ def _(folder):
     assert len(sample["instances"]) == 0 and sample["gt_heatmap"].any()
 
 
-@BOXES.handled("a box around the camera", "left out of that camera's heatmap or cut at its image")
+@BOXES.handled("a box around the camera", "left out of that camera's heatmap or cut at its border")
 def _(folder):
     boxes = np.array([[0, 0, 1.5, 4, 4, 4, 0, 0, 0]])
     sample = mapped(folder, [(f, Annotations.from_boxes(boxes, [0])) for f, _ in rows()])
@@ -195,7 +199,7 @@ def _(folder):
 
 
 ONES = np.ones((2, 3), np.float32)
-for what, changes, message in (
+for name, changes, message in (
     ("a centre that is NaN", {"center": ONES * np.nan}, "a box's center must be finite"),
     ("a centre 10^30 m away", {"center": ONES * 1e30}, "a box's center must be finite"),
     ("a size of 0", {"size": ONES * 0}, "box sizes (l, w, h) must be positive, got [0.0, 0.0,"),
@@ -203,12 +207,16 @@ for what, changes, message in (
     ("a size of 10^9 m", {"size": ONES * 1e9}, "a box's size must be finite and at most 100000"),
     ("an infinite velocity", {"velocity": ONES[:, :2] * np.inf}, "a box's velocity must be finite"),
     ("a velocity that is NaN", {"velocity": ONES[:, :2] * np.nan}, "velocity must be finite"),
-    ("a rotation that is none", {"rotation": np.ones((2, 3, 3))}, "must be a rotation matrix"),
+    (
+        "a matrix that is not a rotation",
+        {"rotation": np.ones((2, 3, 3))},
+        "must be a rotation matrix",
+    ),
     ("an unknown class", {"class_ids": np.array([0, 10])}, "class ids must be 0 .. 9"),
     ("a class that does not fit its type", {"class_ids": np.array([0, 256])}, "class_ids must be"),
 ):
     made = with_objects(**changes)
-    BOXES.refused(what, f"sample 'sample1' (row 1): …{message}…")(
+    BOXES.refused(name, f"sample 'sample1' (row 1): …{message}…")(
         lambda folder, made=made: data_set(folder, made)
     )
 
@@ -234,14 +242,14 @@ for name in ("../secret.png", "images/../../secret.png", "/etc/passwd", "C:/x.pn
     PATHS.refused(f"an image named {name}", message)(
         lambda folder, made=made: data_set(folder, made)
     )
-for what, name in (
+for name, path in (
     ("an image name with a NUL byte", "images/x\0.png"),
     ("an image name with backslashes", "images\\..\\x.png"),
     ("an empty image name", ""),
 ):
-    made = with_frame(image_paths=("images/1_0.png", name))
+    made = with_frame(image_paths=("images/1_0.png", path))
     PATHS.refused(
-        what, "sample 'sample1' (row 1): file …must be relative and inside the data root"
+        name, "sample 'sample1' (row 1): file …must be relative and inside the data root"
     )(lambda folder, made=made: data_set(folder, made))
 for name in ("../sample", "a/b", "/x", "", "..", "a\\b", "a\0b"):
     made = with_frame(sample_token=name)

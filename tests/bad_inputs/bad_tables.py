@@ -1,4 +1,4 @@
-"""nuScenes tables, as a preparation reads them."""
+"""Bad nuScenes tables, read by a preparation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from fsdbev.data.nuscenes.tables import TableError
 
 THEME = Theme(
     "nuScenes tables",
-    "Of `tools/prepare_nuscenes.py`, which then writes nothing. `TableError` is a `ValueError`.",
+    "Read by `tools/prepare_nuscenes.py`, which writes nothing after an error. `TableError` is a "
+    "`ValueError`.",
     on_data_set=True,
 )
 
 
 def prepare(folder: Path, change: Callable[[DataRoot], object]) -> FrameIndex:
-    """Prepares after a change of the tables."""
+    """Prepares the data set after a change of its tables."""
     root = DataRoot(folder / "data")
     change(root)
     return root.prepare().index
@@ -31,14 +32,14 @@ def with_content(folder: Path, table: str, content: bytes) -> FrameIndex:
 
 
 def with_records(folder: Path, table: str, change: Callable[[list[dict]], object]) -> FrameIndex:
-    """Prepares with records that ``change`` has changed in place."""
+    """Prepares the data set after ``change`` has modified the records of a table in place."""
     records = DataRoot(folder / "data").table(table)
     change(records)
     return prepare(folder, lambda root: root.write_table(table, records))
 
 
 def with_fields(folder: Path, table: str, **fields) -> FrameIndex:
-    """Prepares with these fields in all records of a table."""
+    """Prepares the data set with these fields in all records of a table."""
     return prepare(folder, lambda root: root.change_all(table, **fields))
 
 
@@ -47,19 +48,21 @@ def _(folder):
     prepare(folder, lambda root: (root.tables / "ego_pose.json").unlink())
 
 
-for what, content in (
+for name, content in (
     ("empty", b""),
-    ("cut short", b'[{"token": "a", "name'),
+    ("truncated", b'[{"token": "a", "name'),
     ("not UTF-8", b'["\xff\xfe"]'),
     ("nested 100000 deep", b"[" * 100_000),
     ("a web page", b"<!DOCTYPE html>"),
 ):
-    THEME.refused(what, "instance.json: is not valid JSON (…); correct it, or unpack", TableError)(
+    THEME.refused(name, "instance.json: is not valid JSON (…); correct it, or unpack", TableError)(
         lambda folder, content=content: with_content(folder, "instance", content)
     )
 
 
-@THEME.refused("no list of records", "instance.json: must be a list of records, got …", TableError)
+@THEME.refused(
+    "a table that is not a list", "instance.json: must be a list of records, got …", TableError
+)
 def _(folder):
     with_content(folder, "instance", b'{"a": 1}')
 
@@ -77,7 +80,7 @@ def _(folder):
 
 
 @THEME.refused(
-    "a token that is no text", "ego_pose.json: record 0: token [1] is not a string", TableError
+    "a token that is not text", "ego_pose.json: record 0: token [1] is not a string", TableError
 )
 def _(folder):
     with_records(folder, "ego_pose", lambda records: records[0].update(token=[1]))
@@ -93,25 +96,25 @@ for table, field, target in (
     ("sample_annotation", "instance_token", "instance"),
 ):
     THEME.refused(
-        f"a token that leads nowhere ({field})",
+        f"a reference to a missing record ({field})",
         f"{target}.json: has no record 'nowhere', which another table refers to; …",
         TableError,
     )(lambda folder, table=table, field=field: with_fields(folder, table, **{field: "nowhere"}))
 
-for what, rotation in (
+for name, rotation in (
     ("of length 0", [0, 0, 0, 0]),
     ("of length 2", [2, 0, 0, 0]),
     ("NaN", [float("nan"), 0, 0, 0]),
     ("of three numbers", [1, 0, 0]),
 ):
     THEME.refused(
-        f"a quaternion {what}",
+        f"a quaternion {name}",
         "calibrated_sensor.json: record …: rotation … must be a unit quaternion, has length …",
         TableError,
     )(lambda folder, value=rotation: with_fields(folder, "calibrated_sensor", rotation=value))
 
 
-@THEME.handled("a quaternion that is off by rounding, less than 0.01", "its length is made 1")
+@THEME.handled("a quaternion with a rounding error below 0.01", "it is normalized")
 def _(folder):
     index = with_fields(folder, "ego_pose", rotation=[1.004, 0, 0, 0])
     assert np.array_equal(index[0].ego2global[0][:3, :3], np.eye(3))
@@ -138,7 +141,7 @@ def _(folder):
     with_fields(folder, "calibrated_sensor", camera_intrinsic=[[0, 0, 9], [0, 9, 9], [0, 0, 1]])
 
 
-@THEME.refused("a chain of samples in a circle", "sample.json: …its chain of samples", TableError)
+@THEME.refused("a circular chain of samples", "sample.json: …its chain of samples", TableError)
 def _(folder):
     def tie(records):
         for record in records:
@@ -148,7 +151,7 @@ def _(folder):
     with_records(folder, "sample", tie)
 
 
-@THEME.refused("a clock that stands", "sample.json: … is not later than …", TableError)
+@THEME.refused("a clock that stands still", "sample.json: … is not later than …", TableError)
 def _(folder):
     with_fields(folder, "sample", timestamp=5)
 
@@ -162,19 +165,19 @@ def _(folder):
     with_records(folder, "sample", as_text)
 
 
-@THEME.handled("an object whose velocity is unknown (nuScenes says NaN)", "a velocity of 0")
+@THEME.handled("an object of unknown velocity (NaN in nuScenes)", "its velocity is set to 0")
 def _(folder):
     index = with_fields(folder, "sample_annotation", prev="", next="")
     assert not index.annotations(0).velocity.any()
 
 
-@THEME.refused("a box of no size", "sample '…' (row 0): box sizes (l, w, h) must be positive, got")
+@THEME.refused("a box of size 0", "sample '…' (row 0): box sizes (l, w, h) must be positive, got")
 def _(folder):
     with_fields(folder, "sample_annotation", size=[0, 0, 0])
 
 
 @THEME.refused(
-    "a category that nuScenes lacks",
+    "a category that is not in nuScenes",
     "category.json: nuScenes has no category vehicle.Car",
     TableError,
 )

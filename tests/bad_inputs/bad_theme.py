@@ -1,7 +1,7 @@
-"""Bad inputs as data: what is wrong, how it is made, and what must come of it.
+"""Bad inputs as data: description, function that runs the case, expected outcome.
 
-A theme is a module that fills a :class:`Theme`. The tests try each case, and the table of
-docs/bad_inputs.md is written from the same cases.
+The modules ``bad_*.py`` fill instances of :class:`Theme`. The tests run each case, and
+docs/bad_inputs.md is generated from the same cases.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: In an expected message: anything.
+#: Placeholder for any text in an expected message.
 ANYTHING = "…"
 
 
@@ -19,28 +19,34 @@ class Case:
     """A bad input.
 
     Attributes:
-        what: is wrong with it, as the table says it.
-        run: makes it in an empty folder and gives it to the code. Where it is to be handled, it
-            also checks how.
-        outcome: what the error says, ``…`` standing for anything; or how it is handled.
-        error: the class of the error; None where it is handled.
+        name: description of the input in the table.
+        run: creates the input in an empty folder and passes it to the code; checks the result of
+            inputs that are handled.
+        outcome: the error's message, with ``…`` for any text, or a description of the handling.
+        error: class of the error; None for inputs that are handled.
     """
 
-    what: str
+    name: str
     run: Callable[[Path], object]
     outcome: str
     error: type[Exception] | None
 
     @property
     def parts(self) -> list[str]:
-        """What must be in the error's message, in this order."""
+        """Parts of the error's message, in this order."""
         return [part for part in self.outcome.split(ANYTHING) if part]
 
 
 @dataclass
 class Theme:
-    """Cases of one kind of input; ``title`` and ``about`` head its table. With ``on_data_set`` the
-    folder that a case is given holds the synthetic data set, as ``data``."""
+    """Cases of one kind of input.
+
+    Attributes:
+        title: heading of its table.
+        about: text above the table.
+        on_data_set: whether the folder of a case contains the synthetic data set as ``data``.
+        cases: the cases, in the order of the table.
+    """
 
     title: str
     about: str
@@ -48,18 +54,18 @@ class Theme:
     cases: list[Case] = field(default_factory=list)
 
     def refused(
-        self, what: str, message: str, error: type[Exception] = ValueError
+        self, name: str, message: str, error: type[Exception] = ValueError
     ) -> Callable[[Callable], Callable]:
-        """Decorates a function of an input that must end in an error."""
-        return self._adder(what, message, error)
+        """Decorates the function of an input that must raise an error."""
+        return self._adder(name, message, error)
 
-    def handled(self, what: str, how: str) -> Callable[[Callable], Callable]:
-        """Decorates a function of an input that must be handled so."""
-        return self._adder(what, how, None)
+    def handled(self, name: str, how: str) -> Callable[[Callable], Callable]:
+        """Decorates the function of an input that must be handled."""
+        return self._adder(name, how, None)
 
-    def _adder(self, what: str, outcome: str, error: type[Exception] | None) -> Callable:
+    def _adder(self, name: str, outcome: str, error: type[Exception] | None) -> Callable:
         def add(run: Callable) -> Callable:
-            self.cases.append(Case(what, run, outcome, error))
+            self.cases.append(Case(name, run, outcome, error))
             return run
 
         return add

@@ -1,4 +1,4 @@
-"""All themes, in the order of the page."""
+"""All themes in the order of the page."""
 
 import bad_images
 import bad_labels

@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import their helpers and those of tests/data."""
+"""Import path of this folder's helpers and those of tests/data."""
 
 import pathlib
 import sys

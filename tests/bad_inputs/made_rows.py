@@ -1,4 +1,4 @@
-"""Small data sets whose rows can be made wrong."""
+"""Small data sets with rows that a test can change."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def pose(yaw: float = 0.0, x: float = 0.0) -> np.ndarray:
 
 
 def rows(count: int = 3) -> Rows:
-    """Samples of one scene: two cameras, a sweep, two objects."""
+    """Returns samples of one scene, with two cameras, a sweep and two objects."""
     return [(_frame(row, count), _objects()) for row in range(count)]
 
 
 def _frame(row: int, count: int) -> Frame:
     frame = fake_frame(row, count, image_sizes=(SIZE, SIZE))
-    place = pose(0.1, 2.0 * row)
+    ego2global = pose(0.1, 2.0 * row)
     return replace(
         frame,
         channels=("FRONT", "BACK"),
-        ego2global=np.stack([place, place]),
-        lidar=Lidar(f"sweeps/{row}.bin", frame.timestamp, pose(), place),
+        ego2global=np.stack([ego2global, ego2global]),
+        lidar=Lidar(f"sweeps/{row}.bin", frame.timestamp, pose(), ego2global),
     )
 
 
@@ -49,38 +49,37 @@ def _objects() -> Annotations:
 
 
 def data_set(folder: Path, made: Rows | None = None, **info: str) -> FrameDataset:
-    """Writes the rows, and opens them."""
+    """Writes an index of the rows and opens it as a data set."""
     write_index(folder / "index.arrow", rows() if made is None else made, info)
     return FrameDataset("made", FrameIndex(folder / "index.arrow"), folder)
 
 
 def with_frame(row: int = 1, **changes) -> Rows:
-    """Rows one of which has other fields."""
+    """Returns rows with changed fields of one frame."""
     made = rows()
     made[row] = (replace(made[row][0], **changes), made[row][1])
     return made
 
 
 def with_objects(**changes) -> Rows:
-    """Rows one of which has objects with other fields."""
+    """Returns rows with changed fields of the objects of one frame."""
     made = rows()
     made[1] = (made[1][0], replace(made[1][1], **changes))
     return made
 
 
 def with_column(folder: Path, name: str, change: Callable[[list], list]) -> FrameIndex:
-    """Opens an index that another program wrote: one of its columns is changed after the checks of
-    writing."""
+    """Opens an index with a changed column, as another program could write it without checks."""
     data_set(folder)
     path = folder / "index.arrow"
     with pa.OSFile(str(path)) as file:
         table = pa.ipc.open_file(file).read_all()
-    place = table.schema.get_field_index(name)
-    values = pa.array(change(table.column(name).to_pylist()), table.schema.field(name).type)
-    write_table(path, table.set_column(place, table.schema.field(name), values), INDEX_FORMAT, {})
+    index, field = table.schema.get_field_index(name), table.schema.field(name)
+    values = pa.array(change(table.column(name).to_pylist()), field.type)
+    write_table(path, table.set_column(index, field, values), INDEX_FORMAT, {})
     return FrameIndex(path)
 
 
 def set_item(row: int, value) -> Callable[[list], list]:
-    """For ``with_column``: another value in a row."""
+    """Returns a change for ``with_column``: another value in one row."""
     return lambda values: [*values[:row], value, *values[row + 1 :]]

@@ -1,4 +1,4 @@
-"""Every bad input ends in an error that says what to do, or is handled as the documents say."""
+"""Every bad input raises an error with a remedy, or is handled as documented."""
 
 import signal
 
@@ -12,20 +12,20 @@ _SECONDS = 120
 
 
 @pytest.fixture(autouse=True)
-def no_waiting_for_ever():
-    """A reader that waits for a pipe fails instead of stopping all tests."""
+def time_limit():
+    """Makes a reader that blocks on a pipe fail instead of stopping all tests."""
 
-    def give_up(*_):
-        raise AssertionError("it still waits")
+    def fail(*_):
+        raise AssertionError("the time limit is exceeded")
 
-    before = signal.signal(signal.SIGALRM, give_up)
+    before = signal.signal(signal.SIGALRM, fail)
     signal.alarm(_SECONDS)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize(("theme", "case"), CASES, ids=[f"{t.title}: {c.what}" for t, c in CASES])
+@pytest.mark.parametrize(("theme", "case"), CASES, ids=[f"{t.title}: {c.name}" for t, c in CASES])
 def test_bad_input(theme, case, tmp_path, request):
     if theme.on_data_set:
         DataRoot.copy_of(request.getfixturevalue("synthetic_root"), tmp_path / "data")
@@ -35,19 +35,15 @@ def test_bad_input(theme, case, tmp_path, request):
     with pytest.raises(case.error) as raised:
         case.run(tmp_path)
     assert type(raised.value).__name__ == case.error.__name__
-    message, place = str(raised.value), 0
+    message, position = str(raised.value), 0
     for part in case.parts:
-        place = message.find(part, place)
-        assert place >= 0, f"{part!r} is not in {message!r}, or not there"
-        place += len(part)
+        position = message.find(part, position)
+        assert position >= 0, f"{part!r} is not in {message!r}, or not at its place"
+        position += len(part)
 
 
-def test_at_least_sixty_inputs_are_tried():
-    assert len(CASES) >= 60
-    assert len({(theme.title, case.what) for theme, case in CASES}) == len(CASES)
-
-
-def test_the_page_is_written_from_the_cases():
+def test_the_page_is_generated_from_the_cases():
+    assert len({(theme.title, case.name) for theme, case in CASES}) == len(CASES) >= 60
     assert page.PAGE.read_text(encoding="utf-8") == page.text(), (
-        "renew it: python tests/bad_inputs/bad_inputs_page.py"
+        "update it: python tests/bad_inputs/bad_inputs_page.py"
     )

@@ -1,7 +1,6 @@
-"""Whatever is done to a file, reading it ends in an error that says so, or in content that can be
-used: never in an error of another kind, and never in the end of the process.
+"""Randomly damaged files: a reader raises an error that names the file or returns valid content.
 
-``FSDBEV_FUZZ=20000`` tries so many examples of each reader, each time others.
+``FSDBEV_FUZZ=20000`` runs this number of examples per reader, other ones each time.
 """
 
 from __future__ import annotations
@@ -41,19 +40,18 @@ fuzzed = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-#: What readers say of files that are not right.
+#: Errors of readers about damaged files.
 REFUSALS = (ValueError, FileNotFoundError)
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
-    """The content with bytes changed, put in, taken out or cut off, more often near its ends."""
+    """Returns content with changed, inserted, removed or truncated bytes, often near its ends."""
     size = len(content)
     near_end = st.integers(0, min(size, 1500)).map(lambda n: size - n)
-    place = st.one_of(st.integers(0, size), near_end, st.integers(0, min(size, 64)))
-    change = st.tuples(
-        place, st.sampled_from([0, 0, 0, 1, 2, 8, 64]), st.binary(max_size=8)
-    )  # from, so many bytes out, these in; without any out they are written over what is there
-    cut = st.one_of(st.just(size), st.just(size), place)
+    position = st.one_of(st.integers(0, size), near_end, st.integers(0, min(size, 64)))
+    # Position, number of removed bytes, new bytes; if none are removed, the new ones overwrite.
+    change = st.tuples(position, st.sampled_from([0, 0, 0, 1, 2, 8, 64]), st.binary(max_size=8))
+    cut = st.one_of(st.just(size), st.just(size), position)
     return st.one_of(
         st.builds(functools.partial(_changed, content), st.lists(change, max_size=4), cut),
         st.binary(max_size=300),
@@ -61,8 +59,8 @@ def damaged(content: bytes) -> st.SearchStrategy[bytes]:
 
 
 def _changed(content: bytes, changes: list[tuple[int, int, bytes]], end: int) -> bytes:
-    for place, out, new in changes:
-        content = content[:place] + new + content[place + (out or len(new)) :]
+    for position, removed, new in changes:
+        content = content[:position] + new + content[position + (removed or len(new)) :]
     return content[:end]
 
 
@@ -72,9 +70,9 @@ def folder():
         yield Path(name)
 
 
-def tried(path: Path, content: bytes, use) -> None:
-    """Writes a file anew, as one that is mapped must be, and uses it."""
-    path.unlink(missing_ok=True)
+def read(path: Path, content: bytes, use) -> None:
+    """Writes a new file and reads it by ``use``; accepts errors that name the file."""
+    path.unlink(missing_ok=True)  # the old file may be mapped into memory
     path.write_bytes(content)
     try:
         use(path)
@@ -100,8 +98,8 @@ def use_labels(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def an_index(folder):
-    (folder / "whole").mkdir()
-    return Path(data_set(folder / "whole").index.path).read_bytes()
+    (folder / "intact").mkdir()
+    return Path(data_set(folder / "intact").index.path).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +111,17 @@ def some_labels(folder):
 @fuzzed
 @given(st.data())
 def test_index(an_index, folder, data):
-    tried(folder / "x.arrow", data.draw(damaged(an_index)), use_index)
+    read(folder / "x.arrow", data.draw(damaged(an_index)), use_index)
 
 
 @fuzzed
 @given(st.data())
 def test_point_labels(some_labels, folder, data):
-    tried(folder / "l.arrow", data.draw(damaged(some_labels)), use_labels)
+    read(folder / "l.arrow", data.draw(damaged(some_labels)), use_labels)
 
 
 NOISE = Image.effect_noise(SIZE, 80).convert("RGB")
-WHOLE_IMAGES = [
+INTACT_IMAGES = [
     encoded("JPEG", image=NOISE),
     encoded("JPEG", image=NOISE, progressive=True),
     encoded("JPEG", image=NOISE.convert("CMYK")),
@@ -140,16 +138,16 @@ def use_image(path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 @fuzzed
-@given(st.sampled_from(WHOLE_IMAGES).flatmap(damaged))
+@given(st.sampled_from(INTACT_IMAGES).flatmap(damaged))
 def test_images(folder, content):
-    tried(folder / "x.jpg", content, use_image)
+    read(folder / "x.jpg", content, use_image)
 
 
 @fuzzed
 @given(damaged(np.ones((20, 5), np.float32).tobytes()))
 def test_sweeps(folder, content):
-    tried(folder / "x.bin", content, lambda path: np.isfinite(read_lidar(path)).all())
-    tried(folder / "x.bin", content, lambda path: read_lidarseg(path, 20))
+    read(folder / "x.bin", content, lambda path: np.isfinite(read_lidar(path)).all())
+    read(folder / "x.bin", content, lambda path: read_lidarseg(path, 20))
 
 
 RIG = {"reference_camera": "front", "cameras": {"front": FRONT, "back": FRONT}}
@@ -165,7 +163,7 @@ VALUES = st.recursive(
 
 @st.composite
 def with_another_value(draw, content):
-    """JSON content in which one value, at any depth, is another."""
+    """Draws JSON content with one value at any depth replaced."""
     if draw(st.booleans()) and isinstance(content, dict | list) and content:
         keys = list(content) if isinstance(content, dict) else range(len(content))
         key = draw(st.sampled_from(keys))
@@ -178,13 +176,13 @@ def with_another_value(draw, content):
 @fuzzed
 @given(damaged(yaml.safe_dump(RIG).encode()), st.sampled_from(["yaml", "json"]))
 def test_rig_files_of_damaged_text(folder, content, ending):
-    tried(folder / f"rig.{ending}", content, read_rig)
+    read(folder / f"rig.{ending}", content, read_rig)
 
 
 @fuzzed
 @given(with_another_value(RIG))
 def test_rig_files_of_other_values(folder, content):
-    tried(folder / "rig.json", json.dumps(content).encode(), read_rig)
+    read(folder / "rig.json", json.dumps(content).encode(), read_rig)
 
 
 SUBMISSION = {"meta": {}, "results": {"abc": submit(), "def": []}}
@@ -198,13 +196,13 @@ def use_submission(path: Path) -> None:
 @fuzzed
 @given(with_another_value(SUBMISSION))
 def test_submissions_of_other_values(folder, content):
-    tried(folder / "results.json", json.dumps(content).encode(), use_submission)
+    read(folder / "results.json", json.dumps(content).encode(), use_submission)
 
 
 @fuzzed
 @given(damaged(json.dumps(SUBMISSION).encode()))
 def test_submissions_of_damaged_text(folder, content):
-    tried(folder / "results.json", content, use_submission)
+    read(folder / "results.json", content, use_submission)
 
 
 SENSORS = [{"token": f"s{i}", "channel": f"CAM{i}", "modality": "camera"} for i in range(3)]
@@ -222,4 +220,4 @@ def test_tables(folder, content):
         for record in read_records(path.parent, "sensor"):
             assert {"token", "channel", "modality"} <= record.keys()
 
-    tried(folder / "sensor.json", content, use)
+    read(folder / "sensor.json", content, use)

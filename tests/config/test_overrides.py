@@ -1,4 +1,4 @@
-"""Strict overrides: what they may change, and what they say when they may not."""
+"""Strict overrides: which values they may change, and the errors."""
 
 import copy
 
@@ -35,12 +35,12 @@ def cfg():
         "model": L(nn.Linear)(in_features=2, out_features=3, bias=L(bool)()),
     }
     cfg = DictConfig(content, flags={"allow_objects": True})
-    cfg.train.merge_with({"lr": 0.5})  # which leaves flags of its own on the node
+    cfg.train.merge_with({"lr": 0.5})  # sets flags on the node that its parent does not have
     return cfg
 
 
 def refused(cfg, override):
-    """The message with which an override is refused."""
+    """Returns the message of the error of an override."""
     with pytest.raises(ValueError) as error:
         apply_overrides(cfg, [override])
     assert str(error.value).startswith(f"override {override!r}: ")
@@ -84,7 +84,7 @@ def test_accepted(cfg, override, value):
     assert result == value and type(result) is type(OmegaConf.create([value])[0])
 
 
-def test_the_input_is_left_alone(cfg):
+def test_the_input_is_unchanged(cfg):
     before = copy.deepcopy(cfg)
     apply_overrides(cfg, ["train.steps=20", "sizes.0=1", "model=null", "optimizer.groups.0.lr=7"])
     assert cfg == before
@@ -94,17 +94,14 @@ def test_they_apply_in_order(cfg):
     changed = apply_overrides(cfg, ["train.seed=1", "train.seed=2", "train.lr=2"])
     assert (changed.train.seed, changed.train.lr) == (2, 2.0)
     assert apply_overrides(cfg, []) == cfg
+    assert apply_overrides(cfg, ["train.steps=77"]).train.same == 77  # an interpolation
 
 
-def test_a_mapping_sets_its_keys_alone(cfg):
+def test_a_mapping_sets_only_its_keys(cfg):
     changed = apply_overrides(cfg, ["train={steps: 20, lr: 1}", "model={out_features: 7}"])
     assert (changed.train.steps, changed.train.lr, changed.train.amp) == (20, 1.0, False)
     layer = instantiate(changed.model)
     assert (layer.in_features, layer.out_features) == (2, 7)
-
-
-def test_a_changed_value_is_seen_by_interpolations(cfg):
-    assert apply_overrides(cfg, ["train.steps=77"]).train.same == 77
 
 
 @pytest.mark.parametrize(

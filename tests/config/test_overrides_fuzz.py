@@ -1,4 +1,4 @@
-"""Overrides that try to change what is called, and any text as an override."""
+"""Overrides that try to change a call, and any text as an override."""
 
 import pytest
 from hypothesis import given, settings
@@ -31,7 +31,7 @@ def make_config():
 
 
 def calls_of(value, place=()):
-    """Place -> what is called there."""
+    """Yields the place of every call and its target."""
     if isinstance(value, dict):
         if "_target_" in value:
             yield ".".join(place), value["_target_"]
@@ -43,6 +43,7 @@ def calls_of(value, place=()):
 
 
 def texts_of(value):
+    """Yields every key and every text of a config."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield str(key)
@@ -55,7 +56,7 @@ def texts_of(value):
 
 
 def check(overrides):
-    """Refused, or every call that is left is one of before, and no reference is new."""
+    """Returns whether overrides are accepted; checks that they add no call and no reference."""
     cfg = make_config()
     before = OmegaConf.to_container(cfg)
     try:
@@ -133,7 +134,7 @@ def test_no_way_to_change_what_is_called(overrides):
 
 
 @pytest.mark.parametrize("key", ["_args_", "_partial_", "_recursive_", "_convert_", "＿target＿"])
-def test_keys_that_other_code_heeds_are_not_added(key):
+def test_keys_with_a_meaning_for_other_code_are_not_added(key):
     assert not check([f"model.{key}=[os.system]"])
     assert not check([f"model={{{key}: [a]}}"])
 
@@ -187,8 +188,8 @@ def test_any_text_is_refused_or_changes_no_call(overrides):
     check(overrides)
 
 
-def test_the_fuzzing_reaches_what_is_accepted():
-    """Else the test above would hold for a function that refuses everything."""
+def test_the_fuzzing_has_overrides_that_are_accepted():
+    """The test above would pass for a function that refuses everything."""
     accepted = ["train.seed={a: [1]}", "model=null", "sizes=[1]", "train.dir=a", "width=4"]
     assert all(check([override]) for override in accepted)
     assert check(["train.seed={a: null}", "train.seed.a=[x]"])

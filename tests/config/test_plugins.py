@@ -1,4 +1,4 @@
-"""Plugins are found by module name and by entry point, and what is wrong with one is said."""
+"""Plugins by module name and by entry point, and the errors of plugins."""
 
 import sys
 
@@ -21,7 +21,7 @@ def {name}(*, size):
 
 @pytest.fixture
 def write_plugin(tmp_path, monkeypatch):
-    """(module, source) -> a module on the Python path; it and its parts are gone after the test."""
+    """Function: writes a module with this source to the Python path; undone after the test."""
     monkeypatch.syspath_prepend(tmp_path)
     modules, parts = set(sys.modules), set(dict(PART_REGISTRY))
 
@@ -39,7 +39,7 @@ def test_module_by_its_name(write_plugin):
     write_plugin("plugin_by_name", PART.format(name="PartByName"))
     load_plugins(["plugin_by_name"])
     assert build_part(name="PartByName", size=2) == 3
-    load_plugins(["plugin_by_name"])  # once more changes nothing
+    load_plugins(["plugin_by_name"])  # a second time has no effect
 
 
 def test_module_in_the_working_directory(write_plugin, tmp_path, monkeypatch):
@@ -99,9 +99,7 @@ def test_config_and_command_line_name_plugins(write_plugin, tmp_path):
     ],
 )
 @pytest.mark.parametrize("saved", [False, True])
-def test_names_that_nobody_registered_are_told_when_the_config_is_read(
-    tmp_path, override, message, saved
-):
+def test_unregistered_names_are_errors_when_the_config_is_read(tmp_path, override, message, saved):
     path = str(CONFIGS / "fsdbev_tiny_synthetic.py")
     if saved:
         (tmp_path / "config.yaml").write_text(config_text(load_config(path)))
@@ -114,7 +112,7 @@ def test_one_name_is_a_list_of_one_and_none_is_needed(write_plugin, tmp_path):
     config = tmp_path / "config.py"
     config.write_text("model = dict(a=1)")
     assert load_config(str(config)) == {"model": {"a": 1}}
-    write_plugin("plugin_alone", PART.format(name="PartAlone"))
-    config.write_text('train = dict(plugins="plugin_alone")')
+    write_plugin("single_plugin", PART.format(name="SinglePart"))
+    config.write_text('train = dict(plugins="single_plugin")')
     load_config(str(config))
-    assert "PartAlone" in PART_REGISTRY
+    assert "SinglePart" in PART_REGISTRY

@@ -1,7 +1,9 @@
 """Lazy configs: load, save, override, instantiate. Runs on the built-in and on Detectron2."""
 
+import ast
 import builtins
 import logging
+import sys
 from datetime import timedelta
 from fractions import Fraction
 
@@ -187,7 +189,7 @@ def test_paths_may_be_relative(configs, monkeypatch):
     [
         ("from .nothing import x", "nothing.py"),
         ("from . import leaf", None),
-        ("from .common import base", "common.py is no file"),
+        ("from .common import base", "common.py does not exist"),
         pytest.param(
             "from .common.base import nothing",
             "there is no 'nothing' in .*base.py",
@@ -247,7 +249,7 @@ def test_functions_and_types_as_arguments(tmp_path):
     saved(cfg, tmp_path)
     values = yaml.safe_load((tmp_path / "saved.yaml").read_text())
     target = "torch.nn.modules.activation.ReLU"
-    assert values == {"a": 1, "b": 1, "call": {"inplace": True, "_target_": target}}
+    assert values == {"a": 1, "b": "${a}", "call": {"inplace": True, "_target_": target}}
 
 
 @only_builtin
@@ -265,3 +267,57 @@ def test_overrides_in_place():
     cfg = DictConfig({"a": {"b": 1, "c": [1, 2]}})
     assert LazyConfig.apply_overrides(cfg, ["a.b=2.5", "a.c=[3]", "a.d=text"]) is cfg
     assert cfg == {"a": {"b": 2.5, "c": [3], "d": "text"}}
+
+
+@pytest.mark.parametrize(
+    ("override", "error"),
+    [("a.b.c=1", KeyError), ("a.b.c.d=1", KeyError), ("~a.b", NotImplementedError)],
+)
+def test_refused_overrides(override, error):
+    cfg = DictConfig({"a": {"b": 1, "none": None}})
+    with pytest.raises(error, match=r"a\.b" if error is KeyError else "delet"):
+        LazyConfig.apply_overrides(cfg, [override])
+    assert cfg == {"a": {"b": 1, "none": None}}
+    LazyConfig.apply_overrides(cfg, ["a.none.c=2", "new.deep.key=3"])
+    assert cfg.a.none.c == 2 and cfg.new.deep.key == 3
+
+
+PY_CONFIG = {
+    "train": {"steps": 3, "nested": {"name": "it's", "widths": [1, 2.5, None]}},
+    "half": L(Fraction)(numerator=1, denominator=L(Fraction)(numerator="${train.steps}")),
+    "call": L(Fraction)(options={"b": [True], "a": {"x": "y"}}),
+}
+PY_TEXT = """
+cfg.call = fractions.Fraction(options={"a": {"x": "y"}, "b": [True]})
+cfg.half = fractions.Fraction(denominator=fractions.Fraction(numerator=3), numerator=1)
+cfg.train.nested.name = "it's"
+cfg.train.nested.widths = [1, 2.5, None]
+cfg.train.steps = 3
+"""
+
+
+def test_a_config_as_code():
+    cfg = DictConfig(PY_CONFIG, flags={"allow_objects": True})
+    text = LazyConfig.to_py(cfg)
+    assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(PY_TEXT))
+    assert LazyConfig.to_py(DictConfig({"a": 1}), prefix="config.") == "config.a = 1\n"
+
+
+@only_builtin
+def test_a_config_as_code_with_other_values(monkeypatch):
+    cfg = DictConfig(
+        {"call": L(collect)(kind=nn.ReLU, function=len), "empty": {}, "odd": object},
+        flags={"allow_objects": True},
+    )
+    cfg.call._target_ = "module.collect"  # as in a loaded YAML file
+    expected = (
+        "cfg.call = module.collect(function=builtins.len, "
+        "kind=torch.nn.modules.activation.ReLU)\n"
+        "cfg.empty = {}\n"
+        "cfg.odd = builtins.object\n"
+    )
+    assert LazyConfig.to_py(cfg) == expected
+    monkeypatch.setitem(sys.modules, "black", None)  # not installed
+    assert LazyConfig.to_py(cfg) == expected
+    assert LazyConfig.to_py(cfg.call).startswith("cfg = module.collect(function=")
+    assert LazyConfig.to_py(DictConfig({"a": timedelta(1)}, flags={"allow_objects": True}))

@@ -1,4 +1,4 @@
-"""The part of Detectron2's API that the project uses: names and signatures.
+"""The part of Detectron2's API that the project offers: names and signatures.
 
 The same ``CONTRACT`` is checked for the built-in and for Detectron2. The other files of this folder
 test the behaviour; they also run on both.
@@ -44,15 +44,18 @@ config.LazyConfig.load(filename, keys=None)
 config.LazyConfig.load_rel(filename, keys=None)
 config.LazyConfig.save(cfg, filename)
 config.LazyConfig.apply_overrides(cfg, overrides)
+config.LazyConfig.to_py(cfg, prefix="cfg.")
 config.instantiate(cfg)
 
 data.DatasetCatalog.register(name, func)
 data.DatasetCatalog.get(name)
 data.DatasetCatalog.pop(key, default=...)
 data.DatasetCatalog.list()
+data.DatasetCatalog.remove(name)
 data.MetadataCatalog.get(name)
 data.MetadataCatalog.pop(key, default=...)
 data.MetadataCatalog.list()
+data.MetadataCatalog.remove(name)
 data.InferenceSampler(size)
 data.trivial_batch_collator(batch)
 data.worker_init_reset_seed(worker_id)
@@ -71,9 +74,17 @@ engine.TrainerBase.load_state_dict(state_dict)
 engine.DefaultTrainer.run_step()
 engine.DefaultTrainer.state_dict()
 engine.DefaultTrainer.load_state_dict(state_dict)
-engine.SimpleTrainer(model, data_loader, optimizer)
+engine.SimpleTrainer(
+    model, data_loader, optimizer, gather_metric_period=1, zero_grad_before_forward=False,
+    async_write_metrics=False,
+)
 engine.SimpleTrainer.run_step()
-engine.AMPTrainer(model, data_loader, optimizer, *, grad_scaler=None, precision=torch.float16)
+engine.SimpleTrainer.reset_data_loader(data_loader_builder)
+engine.SimpleTrainer.write_metrics(loss_dict, data_time, cur_iter, prefix="")
+engine.AMPTrainer(
+    model, data_loader, optimizer, gather_metric_period=1, zero_grad_before_forward=False,
+    grad_scaler=None, precision=torch.float16, log_grad_scaler=False, async_write_metrics=False,
+)
 engine.AMPTrainer.run_step()
 engine.create_ddp_model(model, *, fp16_compression=False, **kwargs)
 engine.default_argument_parser(epilog=None)
@@ -83,22 +94,36 @@ engine.launch(
     main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url=None, args=(),
     timeout=timedelta(minutes=30),
 )
+engine.hooks.BestCheckpointer(
+    eval_period, checkpointer, val_metric, mode="max", file_prefix="model_best"
+)
 engine.hooks.CallbackHook(
     *, before_train=None, after_train=None, before_step=None, after_step=None
 )
 engine.hooks.EvalHook(eval_period, eval_function, eval_after_train=True)
 engine.hooks.IterationTimer(warmup_iter=3)
 engine.hooks.LRScheduler(optimizer=None, scheduler=None)
+engine.hooks.LRScheduler.get_best_param_group_id(optimizer)
 engine.hooks.PeriodicCheckpointer(
     checkpointer, period, max_iter=None, max_to_keep=None, file_prefix="model"
 )
 engine.hooks.PeriodicWriter(writers, period=20)
+engine.hooks.PreciseBN(period, model, data_loader, num_iter)
+engine.hooks.PreciseBN.update_stats()
+engine.hooks.TorchMemoryStats(period=20, max_runs=10)
+engine.hooks.TorchProfiler(
+    enable_predicate, output_dir, *, activities=None, save_tensorboard=True
+)
 
 evaluation.DatasetEvaluator.reset()
 evaluation.DatasetEvaluator.process(inputs, outputs)
 evaluation.DatasetEvaluator.evaluate()
-evaluation.inference_on_dataset(model, data_loader, evaluator)
+evaluation.DatasetEvaluators(evaluators)
+evaluation.inference_context(model)
+evaluation.inference_on_dataset(model, data_loader, evaluator, callbacks=None)
 evaluation.print_csv_format(results)
+
+layers.ShapeSpec(channels=None, height=None, width=None, stride=None)
 
 modeling.META_ARCH_REGISTRY.register(obj=None)
 modeling.META_ARCH_REGISTRY.get(name)
@@ -120,16 +145,24 @@ structures.Instances.cat(instance_lists)
 utils.comm.all_gather(data)
 utils.comm.create_local_process_group(num_workers_per_machine)
 utils.comm.gather(data, dst=0)
+utils.comm.get_local_rank()
 utils.comm.get_local_size()
 utils.comm.get_rank()
 utils.comm.get_world_size()
 utils.comm.is_main_process()
+utils.comm.reduce_dict(input_dict, average=True)
 utils.comm.shared_random_seed()
 utils.comm.synchronize()
 
 utils.events.EventStorage(start_iter=0)
 utils.events.EventStorage.put_scalar(name, value, smoothing_hint=True, cur_iter=None)
 utils.events.EventStorage.put_scalars(*, smoothing_hint=True, cur_iter=None, **scalars)
+utils.events.EventStorage.put_image(img_name, img_tensor)
+utils.events.EventStorage.put_histogram(hist_name, hist_tensor, bins=1000)
+utils.events.EventStorage.clear_images()
+utils.events.EventStorage.clear_histograms()
+utils.events.EventStorage.step()
+utils.events.EventStorage.smoothing_hints()
 utils.events.EventStorage.history(name)
 utils.events.EventStorage.histories()
 utils.events.EventStorage.latest()
@@ -144,6 +177,14 @@ utils.events.has_event_storage()
 
 utils.logger.setup_logger(output=None, distributed_rank=0, *, color=True, name=...)
 """
+
+#: Exports for hooks, models and evaluators of users, which the project itself does not call.
+FOR_USERS = {
+    ("evaluation", "inference_context"),
+    ("utils.comm", "get_local_rank"),
+    ("utils.comm", "reduce_dict"),
+    ("utils.comm", "synchronize"),
+}
 
 NAMESPACE = {"torch": torch, "timedelta": timedelta}
 EXPECTED = {
@@ -258,7 +299,7 @@ def test_every_export_is_used():
         for path in (ROOT / folder).rglob("*.py"):
             if not any(parent in path.parents for parent in own):
                 used |= set(used_in(path.read_text(encoding="utf-8")))
-    unused = set(EXPORTS) - used - {("utils.comm", "synchronize")}  # for evaluators of users
+    unused = set(EXPORTS) - used - FOR_USERS
     assert not unused, sorted(unused)
 
 

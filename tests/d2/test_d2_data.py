@@ -37,7 +37,7 @@ def test_dataset_catalog():
         with pytest.raises((AssertionError, ValueError), match="already"):
             DatasetCatalog.register(NAME, list)
     finally:
-        DatasetCatalog.pop(NAME)
+        DatasetCatalog.remove(NAME)
     with pytest.raises(KeyError, match=NAME):
         DatasetCatalog.get(NAME)
     with pytest.raises((AssertionError, ValueError)):
@@ -57,7 +57,8 @@ def test_metadata_catalog():
             _ = metadata.split
         assert NAME in MetadataCatalog.list()
     finally:
-        MetadataCatalog.pop(NAME)
+        MetadataCatalog.remove(NAME)
+    assert NAME not in MetadataCatalog
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,9 @@ def test_default_trainer_delegates():
     TrainerBase.train(trainer, 0, 3)
     assert trainer.model is trainer._trainer.model and trainer.optimizer and trainer.data_loader
     assert trainer._trainer.iter == 2
+    for name in ("model", "data_loader", "optimizer"):  # as a hook may replace them
+        setattr(trainer, name, value := getattr(trainer_of([]), name))
+        assert getattr(trainer._trainer, name) is value
     other = Trainer()
     other.load_state_dict(trainer.state_dict())
     assert other.iter == 3 and other._trainer.iter == 2
@@ -267,27 +270,44 @@ def test_command_line():
     }
 
 
-def test_setup(tmp_path):
+@pytest.fixture
+def seeds():
+    """Restores the random generators."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    hash_seed = os.environ.get("PYTHONHASHSEED")
+    yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+    os.environ.pop("PYTHONHASHSEED", None)
+    if hash_seed is not None:
+        os.environ["PYTHONHASHSEED"] = hash_seed
+
+
+def test_setup(tmp_path, seeds):
     config = tmp_path / "a.yaml"
     config.write_text("train: {}")
     cfg = OmegaConf.create({"train": {"output_dir": str(tmp_path / "out"), "seed": 7}})
     args = argparse.Namespace(config_file=str(config), eval_only=True)
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    hash_seed = os.environ.get("PYTHONHASHSEED")
-    try:
-        default_setup(cfg, args)
-        assert torch.initial_seed() == 7
-        assert random.random() == random.Random(7).random()
-        assert np.random.rand() == np.random.RandomState(7).rand()
-        assert LazyConfig.load(str(tmp_path / "out" / "config.yaml")).train.seed == 7
-        assert "Command line arguments" in (tmp_path / "out" / "log.txt").read_text()
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        os.environ.pop("PYTHONHASHSEED", None)
-        if hash_seed is not None:
-            os.environ["PYTHONHASHSEED"] = hash_seed
+    default_setup(cfg, args)
+    assert torch.initial_seed() == 7
+    assert random.random() == random.Random(7).random()
+    assert np.random.rand() == np.random.RandomState(7).rand()
+    assert LazyConfig.load(str(tmp_path / "out" / "config.yaml")).train.seed == 7
+    assert "Command line arguments" in (tmp_path / "out" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("cfg", [{}, {"train": {"seed": 8}}, {"train": {"output_dir": None}}])
+def test_setup_without_an_output_folder(cfg, tmp_path, monkeypatch, seeds):
+    monkeypatch.chdir(tmp_path)
+    default_setup(OmegaConf.create(cfg), argparse.Namespace(config_file=""))
+    assert not list(tmp_path.iterdir())
+    assert torch.initial_seed() == 8 or "seed" not in cfg.get("train", {})
+
+
+def test_setup_with_the_output_folder_at_the_top(tmp_path, seeds):
+    default_setup(OmegaConf.create({"output_dir": str(tmp_path / "out")}), argparse.Namespace())
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.yaml", "log.txt"}
 
 
 def test_one_process_needs_no_wrapper_and_no_spawn(tmp_path):

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from fsdbev.d2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
+from fsdbev.d2.evaluation import (
+    DatasetEvaluator,
+    DatasetEvaluators,
+    inference_context,
+    inference_on_dataset,
+    print_csv_format,
+)
 
 
 class Recorder(DatasetEvaluator):
@@ -66,6 +72,35 @@ def test_a_list_of_evaluators():
     assert results == {"a": {"count": 1}, "b": {"count": 1}}
     with pytest.raises((AssertionError, ValueError), match="same"):
         inference_on_dataset(Probe(), [1], [Recorder("same"), Recorder("same")])
+
+
+def test_evaluators_as_one():
+    parts = [Recorder("a"), Recorder("b")]
+    evaluators = DatasetEvaluators(parts)
+    assert isinstance(evaluators, DatasetEvaluator)
+    evaluators.reset()
+    evaluators.process("inputs", "outputs")
+    assert evaluators.evaluate() == {"a": {"count": 1}, "b": {"count": 1}}
+    assert parts[0].calls == parts[1].calls == ["reset", ("inputs", "outputs")]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_eval_mode_inside_a_block(training):
+    model = Probe().train(training)
+    with inference_context(model):
+        assert not model.training and not model.part.training
+    assert model.training is training and model.part.training is training
+
+
+def test_callbacks():
+    calls = []
+    stages = ("on_start", "before_inference", "after_inference", "on_end")
+    callbacks = {stage: lambda stage=stage: calls.append(stage) for stage in stages}
+    inference_on_dataset(calls.append, ["a", "b"], None, callbacks=callbacks)
+    inner = [("before_inference", batch, "after_inference") for batch in "ab"]
+    assert calls == ["on_start", *inner[0], *inner[1], "on_end"]
+    inference_on_dataset(str, ["c"], None, callbacks={"on_end": lambda: calls.append("only")})
+    assert calls[-1] == "only"
 
 
 def test_progress_is_logged(caplog, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import logging
 
 import pytest
+import torch
 
 from fsdbev.d2.engine import default_writers
 from fsdbev.d2.utils.events import (
@@ -37,6 +38,18 @@ def test_values_belong_to_iterations():
     assert storage.history("a").values() == [(1.0, 10), (3.0, 11)]
     with pytest.raises(KeyError):
         storage.history("c")
+
+
+def test_a_loop_without_a_trainer():
+    with EventStorage(4) as storage:
+        storage.step()
+        storage.put_scalar("a", 1.0)
+        storage.put_scalar("b", 2.0, smoothing_hint=False)
+    assert storage.iter == storage.iteration == 5
+    storage.iter = torch.tensor(7)
+    assert storage.iter == 7 and type(storage.iter) is int
+    assert storage.latest()["a"] == (1.0, 5)
+    assert storage.smoothing_hints() == {"a": True, "b": False}
 
 
 def test_smoothing_is_a_median_over_the_last_iterations():
@@ -81,7 +94,7 @@ def test_json_lines(writers, tmp_path):
 
 def test_console_line(writers, caplog, monkeypatch):
     printer = writers["C"]
-    monkeypatch.setattr(printer, "logger" if hasattr(printer, "logger") else "_logger", LOGGER)
+    monkeypatch.setattr(printer, "logger", LOGGER)
     with EventStorage() as storage, caplog.at_level(logging.INFO, logger=LOGGER.name):
         storage.iter = 39
         storage.put_scalars(loss_a=0.25, other=3.0, time=2.0, data_time=0.125)
@@ -99,6 +112,18 @@ def test_console_line(writers, caplog, monkeypatch):
 LOGGER = logging.getLogger("test_console_line")
 
 
+def test_remaining_time_without_a_timer(writers, caplog, monkeypatch):
+    printer = writers["C"]
+    monkeypatch.setattr(printer, "logger", LOGGER)
+    with EventStorage() as storage, caplog.at_level(logging.INFO, logger=LOGGER.name):
+        for storage.iter, seconds in ((0, 100.0), (2, 104.0)):
+            monkeypatch.setattr("time.perf_counter", lambda seconds=seconds: seconds)
+            printer.write()
+    first, second = caplog.messages
+    assert "eta" not in first
+    assert "eta: 0:03:14" in second  # 97 iterations of 2 s
+
+
 def test_tensorboard_file(tmp_path):
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with EventStorage(5) as storage:
@@ -109,3 +134,31 @@ def test_tensorboard_file(tmp_path):
         writer.close()
     events = accumulators.EventAccumulator(str(tmp_path)).Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(5, 2.0)]
+
+
+def test_images_and_histograms_in_the_tensorboard_file(tmp_path):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with EventStorage(5) as storage:
+        writer = TensorboardXWriter(str(tmp_path))
+        storage.put_image("made", torch.zeros(3, 4, 6, dtype=torch.uint8))
+        storage.put_histogram("weights", torch.tensor([0.0, 1.0, 1.0, 4.0]), 4)
+        writer.write()
+        writer.write()  # nothing is new
+        storage.put_image("dropped", torch.zeros(3, 4, 6))
+        storage.put_histogram("dropped", torch.ones(2))
+        storage.clear_images()
+        storage.clear_histograms()
+        writer.write()
+        writer.close()
+    events = accumulators.EventAccumulator(str(tmp_path)).Reload()
+    assert (events.Tags()["images"], events.Tags()["histograms"]) == (["made"], ["weights"])
+    ((image,), (histogram,)) = events.Images("made"), events.Histograms("weights")
+    assert (image.step, image.height, image.width) == (5, 4, 6)
+    value = histogram.histogram_value
+    assert (histogram.step, value.min, value.max, value.num) == (5, 0, 4, 4)
+    assert (value.sum, value.sum_squares) == (6, 18)
+    assert [pair for pair in zip(value.bucket_limit, value.bucket, strict=True) if pair[1]] == [
+        (1.0, 1.0),
+        (2.0, 2.0),
+        (4.0, 1.0),
+    ]

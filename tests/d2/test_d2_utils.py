@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import torch
 
 from fsdbev.d2.data import InferenceSampler
 from fsdbev.d2.engine import launch
@@ -13,6 +14,8 @@ from fsdbev.d2.utils.logger import setup_logger
 
 def test_one_process():
     assert (comm.get_world_size(), comm.get_rank(), comm.get_local_size()) == (1, 0, 1)
+    assert comm.get_local_rank() == 0
+    assert comm.reduce_dict({"a": torch.tensor(2.0)}) == {"a": 2}
     assert comm.is_main_process()
     comm.synchronize()
     assert comm.gather("x") == ["x"]
@@ -28,7 +31,13 @@ def _main(folder):
     """Runs as rank 0 and rank 1; a failed assertion fails the test."""
     rank = comm.get_rank()
     assert (comm.get_world_size(), comm.get_local_size()) == (2, 2)
-    assert comm.is_main_process() == (rank == 0)
+    assert comm.is_main_process() == (rank == 0) and comm.get_local_rank() == rank
+    losses = {"a": torch.tensor(1.0 + rank), "b": torch.tensor(10.0 * rank)}
+    if rank:
+        losses = dict(reversed(losses.items()))
+    means, sums = comm.reduce_dict(losses), comm.reduce_dict(losses, average=False)
+    assert rank == 1 or (means == {"a": 1.5, "b": 5} and sums == {"a": 3, "b": 10})
+    assert losses["a"] == 1 + rank  # unchanged
     comm.synchronize()
     data = {"rank": rank, "long": list(range(1000 * rank))}
     everyone = [{"rank": r, "long": list(range(1000 * r))} for r in range(2)]

@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import their helper, and gives them a project folder to work in."""
+"""Import path of ``documents.py``, and a project folder for the commands of the documents."""
 
 import pathlib
 import sys
@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE))
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory):
-    """A folder as a clone is, with the configs that the documents have one write."""
+    """A folder like a clone of the project, with the configs that the documents tell to write."""
     from documents import python_blocks
 
     folder = tmp_path_factory.mktemp("workspace")

@@ -1,4 +1,4 @@
-"""The documents' code: commands of their bash blocks, and their Python blocks."""
+"""Commands of the bash blocks and Python blocks of the project's documents."""
 
 import re
 import shlex
@@ -21,8 +21,11 @@ _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
 
 @dataclass(frozen=True)
 class Command:
-    """A command of a bash block: without comments, environment variables before it left out and
-    those of the block put in."""
+    """A command of a bash block.
+
+    Comments and environment variables before the command are dropped; variables of the block are
+    replaced by their values.
+    """
 
     document: str
     words: tuple[str, ...]
@@ -33,7 +36,7 @@ class Command:
 
 @dataclass(frozen=True)
 class PythonBlock:
-    """A Python block; ``file`` is the name that its first line gives it, or None."""
+    """A Python block; ``file`` is the file name in its first line, or None."""
 
     document: str
     file: str | None
@@ -41,6 +44,7 @@ class PythonBlock:
 
 
 def _blocks(language: str) -> Iterator[tuple[str, str]]:
+    """Yields document and code of the blocks of a language, in the order of the documents."""
     for path in DOCUMENTS:
         for block in _BLOCK.finditer(path.read_text(encoding="utf-8")):
             if block["language"] == language:
@@ -48,7 +52,7 @@ def _blocks(language: str) -> Iterator[tuple[str, str]]:
 
 
 def commands() -> list[Command]:
-    """All of them, in the order of the documents."""
+    """Returns all commands, in the order of the documents."""
     found = []
     for document, code in _blocks("bash"):
         variables: dict[str, str] = {}
@@ -64,7 +68,7 @@ def commands() -> list[Command]:
 
 
 def python_blocks() -> list[PythonBlock]:
-    """All of them, in the order of the documents."""
+    """Returns all Python blocks, in the order of the documents."""
     found = []
     for document, code in _blocks("python"):
         name = _FILE.match(code)

@@ -1,6 +1,8 @@
-"""Every command of every document: its tool takes it, its config takes its overrides, and its files
-are there or made by another command. What is cheap is run in test_getting_started.py. A command
-that no rule covers fails."""
+"""Every command of every document is valid.
+
+The tool accepts the arguments, the config accepts the overrides, and the files exist or are written
+by another command. test_getting_started.py runs the cheap commands. A command without a rule fails.
+"""
 
 import importlib.util
 import re
@@ -18,21 +20,21 @@ from torch.distributed.run import get_args_parser
 from fsdbev.config import load_config
 from fsdbev.engine import run
 
-#: What a command does that is not run here, and why; what can be checked of it is (``RULES``).
+#: Commands that are not run, with the reason; ``RULES`` checks their arguments.
 NOT_RUN = {
     "black": "CI's lint job runs it",
     "curl": "downloads",
     "docker": "not to be had in tests; tests/test_packaging.py reads the Dockerfile",
-    "mkdir": "nothing to find out",
+    "mkdir": "nothing to check",
     "mkdocs": "test_site.py builds the site",
     "pip": "changes the environment that the tests run in",
     "ruff": "CI's lint job runs it",
     "source": "the tests are in an environment",
-    "sbatch": "needs SLURM; test_slurm.py runs the script with stand-ins for it",
+    "sbatch": "needs SLURM; test_slurm.py runs the script with fake SLURM commands",
     "tensorboard": "serves until it is stopped",
     "torchrun": "needs several machines; tests/engine/test_train_net.py runs two processes of it",
 }
-#: Files and folders that a reader has or is given, and where from.
+#: Files and folders that no command of the documents writes, and where they come from.
 GIVEN = {
     "/data/nuscenes": "nuScenes",
     "data/nuscenes": "nuScenes",
@@ -41,7 +43,7 @@ GIVEN = {
     "output/stopped_at_0004711": "left by a training that stops for a number that is not finite",
     "prepared": "written by the Python blocks of docs/custom_dataset.md",
 }
-#: What a training or an evaluation leaves in its output folder.
+#: Files that a training or an evaluation writes to its output folder.
 RUN_FILES = ("model_final.pth", "results_nusc.json", "config.yaml", "log.txt", "metrics.json")
 FILE_TYPES = (".arrow", ".json", ".pth", ".py", ".safetensors", ".sh", ".txt")
 OUTPUT_OPTIONS = ("--out", "--output", "--json", "-o")
@@ -67,8 +69,8 @@ def override(words, key):
     return values[-1] if values else None
 
 
-def made_by(command):
-    """Files and folders that a command leaves behind."""
+def written_by(command):
+    """Yields the files and folders that a command writes."""
     words = command.words
     tool = Path(words[1]).name if len(words) > 1 else ""
     if tool == "quickstart.sh":
@@ -89,22 +91,24 @@ def made_by(command):
         yield from filter(None, (value_after(words, option) for option in OUTPUT_OPTIONS))
 
 
-MADE = {path for command in COMMANDS for path in made_by(command)}
-WRITTEN = {block.file for block in python_blocks() if block.file}
+OUTPUTS = {path for command in COMMANDS for path in written_by(command)}
+CONFIGS_TO_WRITE = {block.file for block in python_blocks() if block.file}
 
 
 def is_known(path):
-    """Whether a file is in the project, given, or made by a command of the documents. Of a run's
-    folder that is the folder itself and the files that a run leaves."""
-    if (ROOT / path).exists() or path in MADE | WRITTEN:
+    """Whether a file is in the project, given, or written by a command of the documents.
+
+    In the output folder of a run only ``RUN_FILES`` are known, in other folders every file.
+    """
+    if (ROOT / path).exists() or path in OUTPUTS | CONFIGS_TO_WRITE:
         return True
-    run_folders = {str(Path(file).parent) for file in MADE if file.endswith(RUN_FILES)}
-    whole = (MADE - run_folders) | set(GIVEN)
-    return any(path.startswith(f"{folder}/") or path == folder for folder in whole)
+    run_folders = {str(Path(file).parent) for file in OUTPUTS if file.endswith(RUN_FILES)}
+    folders = (OUTPUTS - run_folders) | set(GIVEN)
+    return any(path.startswith(f"{folder}/") or path == folder for folder in folders)
 
 
 def files_read(words):
-    """Values that look like the path of something that must be there."""
+    """Yields the arguments that look like the path of a file that the command reads."""
     for before, word in zip(words, words[1:]):
         if before in OUTPUT_OPTIONS or word.startswith(("-", "tcp:", "http")):
             continue
@@ -116,8 +120,8 @@ def files_read(words):
 
 
 def check_train_net(arguments):
-    shows = {"--print-config", "--diff-config"} & set(arguments)
-    run(arguments if shows else ["--print-config", *arguments])
+    prints_only = {"--print-config", "--diff-config"} & set(arguments)
+    run(arguments if prints_only else ["--print-config", *arguments])
 
 
 def check_tool(name, arguments):
@@ -176,7 +180,7 @@ def check_source(words):
     assert 'VENV:-$ROOT/.venv}"' in (ROOT / "tools" / "environment.sh").read_text()
 
 
-#: By the first word: what can be checked without running it.
+#: First word of a command -> check of the command that does not run it.
 RULES = {
     "python": check_python,
     "bash": check_script,
@@ -198,7 +202,7 @@ def in_workspace(workspace, monkeypatch):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
-def test_the_command_is_taken(command, in_workspace, capsys):
+def test_the_command_is_valid(command, in_workspace, capsys):
     program = command.words[0]
     assert program in RULES, f"{command}: no rule says how to check {program!r}"
     try:
@@ -207,13 +211,14 @@ def test_the_command_is_taken(command, in_workspace, capsys):
         pytest.fail(f"{command}: {error} {capsys.readouterr().err}")
     if program in ("python", "bash", "sbatch", "torchrun", "pip"):
         unknown = [path for path in files_read(command.words) if not is_known(path)]
-        assert not unknown, f"{command}: nothing makes {unknown}"
+        assert not unknown, f"{command}: no command writes {unknown}"
 
 
-def test_what_is_not_run_is_listed_and_commands_are_read_as_the_shell_does():
+def test_commands_that_are_not_run_are_listed():
     programs = Counter(command.words[0] for command in COMMANDS)
     assert set(programs) - {"python", "bash"} <= set(NOT_RUN)
     assert programs["python"] > 40
+    # Commands are split as the shell splits them.
     assert not any(word in ("\\", "#") for command in COMMANDS for word in command.words)
 
 
@@ -240,15 +245,15 @@ def test_the_rules_can_fail(text, in_workspace):
         RULES[words[0]](words)
 
 
-def test_files_that_nothing_makes_are_found():
+def test_files_that_no_command_writes_are_found():
     words = ("python", "x.py", "--results", "output/inference/results_nusc.json", "--out", "new/x")
     unknown = [path for path in files_read(words) if not is_known(path)]
     assert unknown == ["x.py", "output/inference/results_nusc.json"]
 
 
-#: Documents whose Python is run, by which test, or why it is not.
+#: Documents with Python blocks: the test that runs them, or why they are not run.
 PYTHON = {
-    "docs/concepts.md": "below",
+    "docs/concepts.md": "test_the_concepts_page_runs",
     "docs/custom_dataset.md": "tests/data/index/test_custom_dataset.py",
     "docs/deployment.md": "needs an exported package; tests/export/test_export_model.py runs one",
     "docs/own_cameras.md": "test_getting_started.py",

@@ -1,5 +1,4 @@
-"""The pages for newcomers are followed: their commands are run in order, on a smaller data set and
-for two iterations."""
+"""The commands of the pages for newcomers run in order, on less data and for two iterations."""
 
 import json
 import os
@@ -11,10 +10,10 @@ import pytest
 from documents import commands, python_blocks
 
 PAGES = ("docs/getting_started.md", "docs/looking.md", "README.md", "docs/own_cameras.md")
-#: Whose Python is run too, behind the commands.
+#: The page whose Python blocks are run too, after all commands.
 PYTHON_PAGE = "docs/own_cameras.md"
 FEWER_SCENES = "--scenes-train 1 --scenes-val 1 --frames 5 --lidar-azimuths 200 --workers 1"
-#: What is added to a tool's arguments: behind its mode, or at the end for overrides.
+#: Arguments that make the command of a tool cheaper.
 CHEAPER = {
     "make_synthetic_nuscenes.py": FEWER_SCENES,
     "prepare_nuscenes.py": "--workers 0",
@@ -32,7 +31,7 @@ FEWER = [
 
 
 def cheaper(words):
-    """The command, on less."""
+    """Returns the command with arguments that make it cheaper, after its mode or at the end."""
     if {"scene", "--print-config", "--diff-config"} & set(words):
         return words
     tool = Path(words[1]).name
@@ -80,8 +79,10 @@ json.dump(printed, sys.stdout)
 
 @pytest.fixture(scope="module")
 def followed(workspace):
-    """What every Python command of the pages printed, by the command. The model of the quick start
-    is the one that the first page trains."""
+    """Mapping from every Python command of the pages to its output.
+
+    Commands that read the model of the quick start read the model that the first page trains.
+    """
     train = workspace / "output" / "quickstart" / "train"
     train.parent.mkdir(parents=True)
     train.symlink_to(workspace / "output" / "first")
@@ -113,29 +114,22 @@ def test_pictures_and_metrics_are_where_the_pages_say(followed, workspace):
     for folder in ("data", "results", "truth", "confident", "diagnostics"):
         assert list((output / "pictures" / folder).glob("*.png")), folder
     names = {path.name for path in (output / "first").iterdir()}
-    told = {"config.yaml", "evaluation.json", "last_checkpoint", "log.txt", "metrics.json"}
-    told |= {
-        "curves.png",
-        "report.html",
-        "metrics_summary.json",
-        "model_final.pth",
-        "results_nusc.json",
-    }
-    assert told <= names
+    expected = """
+        config.yaml curves.png evaluation.json last_checkpoint log.txt metrics.json
+        metrics_summary.json model_final.pth report.html results_nusc.json
+    """
+    assert set(expected.split()) <= names
 
 
-def test_the_first_config_is_trained_and_shown(followed, workspace):
+def test_the_first_config_is_trained_and_printed(followed, workspace):
     assert (workspace / "output" / "my_first" / "model_final.pth").is_file()
-    shown = next(text for words, text in followed.items() if "--diff-config" in words)
-    assert "model.bev_encoder.out_channels: 32 -> 64" in shown.splitlines()
-    whole = next(text for words, text in followed.items() if "--print-config" in words)
-    assert "max_iter: 100" in whole
+    changes = next(text for words, text in followed.items() if "--diff-config" in words)
+    assert "model.bev_encoder.out_channels: 32 -> 64" in changes.splitlines()
+    config = next(text for words, text in followed.items() if "--print-config" in words)
+    assert "max_iter: 100" in config
 
 
-def test_the_rig_of_three_cameras_is_seen(followed, workspace):
+def test_the_other_commands_write_and_print_what_the_pages_say(followed, workspace):
     assert (workspace / "output" / "rig.yaml").is_file()
     assert len(list((workspace / "output" / "demo").iterdir())) > 0
-
-
-def test_the_environment_is_told(followed):
     assert "operators" in followed["python -m fsdbev.utils.collect_env"]

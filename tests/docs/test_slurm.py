@@ -1,5 +1,7 @@
-"""docs/examples/train.sbatch with stand-ins for SLURM's commands: it trains in two processes, and
-puts itself back into the queue as long as the training is not done."""
+"""docs/examples/train.sbatch with fake SLURM commands.
+
+The job trains in two processes and queues itself again until the training is done.
+"""
 
 import os
 import subprocess
@@ -12,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "tests" / "engine"
 
 SRUN = """#!/usr/bin/env bash
-# The job's tasks; like SLURM, with USR1 to all of them when USR1_AT names a file that appears.
+# Starts the job's tasks; sends USR1 to all of them, as SLURM does, once the file USR1_AT exists.
 shift  # --kill-on-bad-exit
 for ((id = 0; id < SLURM_NTASKS; id++)); do
     SLURM_PROCID=$id SLURM_LOCALID=$id "$@" &
@@ -35,7 +37,7 @@ if [ "$1" = show ]; then echo 127.0.0.1; else echo "$@" >> scontrol.log; fi
 
 @pytest.fixture
 def submit(tmp_path):
-    """Runs the script as SLURM would, in a project folder."""
+    """Function: runs the script in a project folder as SLURM does."""
     for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)

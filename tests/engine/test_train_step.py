@@ -53,6 +53,20 @@ def test_without_a_limit_gradients_are_not_clipped():
     assert (model.a.item(), model.b.item()) == (-6, -8)
 
 
+class OneLoss(Lines):
+    def forward(self, batch):
+        return super().forward(batch)["loss"]
+
+
+def test_a_model_may_return_a_single_loss():
+    model = OneLoss(1.0)
+    _, logged = run_step(model)
+    assert (model.a.item(), model.b.item()) == (-3, -4)
+    assert logged.keys() == {"grad_norm", "data_time", "total_loss"}
+    with pytest.raises(BadNumbersError, match="total_loss is nan"):
+        run_step(OneLoss(float("nan")))
+
+
 class Root(Lines):
     def forward(self, batch):
         return {"loss": self.a.sqrt().sum() + 0 * self.b.sum()}  # 0, with an infinite gradient

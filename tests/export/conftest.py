@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import export_cases.py, and that the streams' cases."""
+"""Import path of this folder's cases and those of tests/inference."""
 
 import pathlib
 import sys

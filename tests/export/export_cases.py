@@ -1,9 +1,9 @@
-"""The small model of ``export_config.py``, and samples for it."""
+"""The small model of ``export_config.py`` and samples for it."""
 
 from pathlib import Path
 
 import torch
-from stream_cases import Scene
+from stream_cases import Scene, randomize_statistics
 
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.export.comparison import compare_detections
@@ -14,7 +14,7 @@ CONFIG = Path(__file__).with_name("export_config.py")
 
 
 def two_tasks():
-    """One of two classes and one of one, each with its kind of NMS."""
+    """Returns a task of two classes and one of one class, with different kinds of NMS."""
     return (
         CenterTask(("car", "bus"), RotatedNMS(0.2, dim_scale=(1.0, 0.5))),
         CenterTask(("barrier",), CircleNMS(60.0)),
@@ -22,26 +22,21 @@ def two_tasks():
 
 
 def small_model(num_frames=2):
-    """In evaluation mode, with random weights and statistics that are not those of a fresh one."""
+    """Returns the model in eval mode, with random weights and BatchNorm statistics."""
     config = LazyConfig.load(str(CONFIG))
     config.model.num_frames = num_frames
     torch.manual_seed(0)
-    model = instantiate(config.model).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.running_mean.uniform_(-0.2, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-    return model
+    return randomize_statistics(instantiate(config.model).eval())
 
 
 def drive(*key_frames, num_frames=2):
-    """Samples of a scene that drives on; see ``Scene``."""
+    """Returns samples of a drive, see ``Scene``."""
     scene = Scene("drive", num_frames=num_frames)
     return [scene.sample(number) for number in key_frames]
 
 
 def detections_of(outputs):
-    """Detections of each sample from the outputs of a graph with NMS."""
+    """Returns the detections of each sample from the outputs of a graph with NMS."""
     keys = ("boxes", "scores", "classes")
     counts = outputs["count"].tolist()
     return [Candidates(*(outputs[k][b, :n] for k in keys)) for b, n in enumerate(counts)]

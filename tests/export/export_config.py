@@ -1,5 +1,7 @@
-"""A config file of the tests: a model small enough to be compiled, on the synthetic data set. Its
-classes stand in another order than its tasks."""
+"""Config of a model that is small enough to be compiled, on the synthetic data set.
+
+The order of its classes differs from that of its tasks.
+"""
 
 from export_cases import two_tasks
 

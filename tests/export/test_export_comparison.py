@@ -1,4 +1,4 @@
-"""Sets of detections held against each other."""
+"""Comparison of two sets of detections."""
 
 import math
 
@@ -24,17 +24,14 @@ def compare(found, expected=None, tolerance=TOLERANCE):
 
 
 def changed(name, change):
-    """The detections, one of their tensors changed in place."""
+    """Returns the detections with one tensor changed in place."""
     result = detections()
     change(getattr(result, name))
     return result
 
 
-def test_the_same():
+def test_equal_detections_in_any_order():
     assert compare(detections()) == Differences(200, 0, 0.0, 0.0)
-
-
-def test_order_does_not_matter():
     assert compare(detections()[torch.randperm(100)]) == Differences(200, 0, 0.0, 0.0)
 
 
@@ -49,7 +46,7 @@ def test_small_differences_are_reported():
     result.check(TOLERANCE)
 
 
-def test_directions_half_a_turn_round():
+def test_yaw_is_compared_modulo_full_turns():
     a, b = detections(), detections()
     a.boxes[:, 6], b.boxes[:, 6] = math.pi - 1e-4, -math.pi + 1e-4
     result = compare(a, b)
@@ -66,21 +63,21 @@ def test_directions_half_a_turn_round():
         ("classes", lambda x: x[5:6].add_(1)),
     ],
 )
-def test_one_that_differs_has_no_counterpart(name, change):
-    """Nor has the one that it should be."""
+def test_a_detection_that_differs_has_no_counterpart(name, change):
+    """Neither has the one that it was changed from."""
     result = compare(changed(name, change))
     assert result.num_unmatched == 2 and result.score == result.box == 0
-    result.check(TOLERANCE)  # 1 in 100 may
+    result.check(TOLERANCE)  # 1 in 100 is accepted
 
 
-def test_too_many_that_differ():
+def test_too_many_differences():
     found = changed("classes", lambda x: x[5:7].add_(1))
     with pytest.raises(ValueError, match="4 of 200 detections .* within 0.001 of their scores and"):
         compare(found).check(TOLERANCE)
 
 
 @pytest.mark.parametrize("count", [0, 50])
-def test_some_are_missing(count):
+def test_missing_detections(count):
     for a, b in ((detections()[:count], None), (detections(), detections()[:count])):
         result = compare(a, b)
         assert result.num_detections == 100 + count
@@ -95,7 +92,7 @@ def test_samples_are_not_mixed_up():
     assert compare_detections([b, a], [a, b], TOLERANCE).num_unmatched == 400
 
 
-def test_nothing_found_is_nothing_compared():
+def test_without_detections_there_is_nothing_to_compare():
     with pytest.raises(ValueError, match="nothing to compare"):
         compare(detections()[:0], detections()[:0]).check(TOLERANCE)
 

@@ -1,4 +1,4 @@
-"""The graph of tensors does what the model does, whatever it takes and gives."""
+"""The graph for deployment gives the model's results, for all options of inputs and outputs."""
 
 import inspect
 import json
@@ -22,7 +22,7 @@ def model():
 
 
 def make(model, samples, options, score_threshold=0.0):
-    """The graph, and its inputs."""
+    """Returns the graph and its inputs."""
     graph = DeploymentGraph(model, batch_size=len(samples), num_cameras=2, options=options)
     return graph, graph_inputs(model, samples, options, score_threshold=score_threshold)
 
@@ -50,29 +50,29 @@ def test_other_numbers_of_frames(num_frames, stream):
 
 
 @torch.no_grad()
-def test_a_stream_lives_on_what_it_gives(model):
-    """From the first frame of a scene, where it has nothing yet."""
-    options, kept = GraphOptions(stream=True), None
+def test_a_stream_receives_its_own_outputs(model):
+    """From the first frame of a scene, which has no earlier features."""
+    options, outputs = GraphOptions(stream=True), None
     for number in range(4):
         samples = drive(number)
         graph, inputs = make(model, samples, options)
-        if kept is None:
+        if outputs is None:
             inputs["has_earlier"] = torch.zeros(1, 1, dtype=torch.bool)
             for name in ("earlier_features", "earlier_foreground"):
                 inputs[name] = torch.full_like(inputs[name], float("nan"))
         else:
-            inputs["earlier_features"] = kept["features"][:, None]
-            inputs["earlier_foreground"] = kept["foreground"][:, None]
-        kept = graph(**inputs)
-        assert_finds_what_the_model_finds(kept, model, samples)
+            inputs["earlier_features"] = outputs["features"][:, None]
+            inputs["earlier_foreground"] = outputs["foreground"][:, None]
+        outputs = graph(**inputs)
+        assert_finds_what_the_model_finds(outputs, model, samples)
 
 
-def test_candidates_and_nms_in_two_steps_or_one(model):
+def test_nms_in_the_graph_or_after_it(model):
     samples = drive(1, 2)
     one, two = (run(model, samples, GraphOptions(nms=nms)) for nms in (True, False))
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
     assert set(one["classes"].unique().tolist()) == {0, 1, 2}
-    assert (one["count"] < 40).all()  # NMS has something to do
+    assert (one["count"] < 40).all()  # NMS suppresses candidates
 
 
 @pytest.mark.parametrize("nms", [False, True])
@@ -90,22 +90,12 @@ def test_the_score_threshold_is_an_input(model, nms):
     assert [len(s) for s in found] == outputs["count"].tolist()
 
 
-def test_inputs_come_in_the_order_of_the_arguments(model):
-    names = list(inspect.signature(DeploymentGraph.forward).parameters)
-    for options in ALL:
-        _, inputs = make(model, drive(1), options)
-        assert list(inputs) == sorted(inputs, key=names.index)
-        assert all(value.is_contiguous() for value in inputs.values())
-
-
-def test_the_models_own_threshold_unless_given(model):
-    inputs = graph_inputs(model, drive(1), GraphOptions())
-    assert inputs["score_threshold"] == torch.tensor(model.head.decoder.score_threshold)
-
-
 @pytest.mark.parametrize("options", ALL, ids=str)
-def test_everything_that_goes_in_and_out_is_described(model, options):
+def test_order_and_description_of_inputs_and_outputs(model, options):
     graph, inputs = make(model, drive(1), options)
+    names = list(inspect.signature(DeploymentGraph.forward).parameters)
+    assert list(inputs) == sorted(inputs, key=names.index)
+    assert all(value.is_contiguous() for value in inputs.values())
     with torch.no_grad():
         outputs = graph(**inputs)
     described = json.loads(json.dumps(describe_graph(options, inputs, outputs)))
@@ -114,6 +104,8 @@ def test_everything_that_goes_in_and_out_is_described(model, options):
         assert [entry["shape"] for entry in entries] == [list(v.shape) for v in values.values()]
         assert all(len(entry["meaning"]) > 10 for entry in entries)
     assert described["inputs"][0]["dtype"] == "uint8"
+    inputs = graph_inputs(model, drive(1), options)  # without a given threshold
+    assert inputs["score_threshold"] == torch.tensor(model.head.decoder.score_threshold)
 
 
 def test_the_model_is_described(model):
@@ -128,7 +120,7 @@ def test_the_model_is_described(model):
     assert described["thresholds"]["depth_weight"] == pytest.approx(1 / 15)
 
 
-def test_cameras_of_fake_samples_see_the_grid(model):
+def test_cameras_of_fake_samples_cover_the_grid(model):
     samples = fake_samples(1, num_frames=2, num_cameras=6, image_size=(32, 64))
     cells = graph_inputs(model, samples, GraphOptions(cells=True))["cells"]
     assert cells.shape == (1, 2, 6, 15, 2, 4) and cells.dtype == torch.int32
@@ -136,7 +128,7 @@ def test_cameras_of_fake_samples_see_the_grid(model):
     assert not torch.equal(cells[:, 0], cells[:, 1])
 
 
-def test_what_cannot_be_exported(model):
+def test_models_that_cannot_be_exported(model):
     arguments = {"batch_size": 1, "num_cameras": 2}
     with pytest.raises(ValueError, match="only an FSDBEV can be exported, got a Linear"):
         DeploymentGraph(nn.Linear(1, 1), options=GraphOptions(), **arguments)

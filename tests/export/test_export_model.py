@@ -1,5 +1,5 @@
-"""Files that the export tool writes: run without this package, on other samples than they were
-checked with; and what the tool does when something is wrong."""
+"""Files of the export tool: they run without this package, on other samples than those of the
+tool's comparison; errors of the tool."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ from fsdbev.layers import EXTENSION_BUILT
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not EXTENSION_BUILT, reason="needs the compiled operators")
 
-#: Runs a package as a program that has never heard of this one does.
+#: Program that runs an exported package without importing fsdbev.
 FOREIGN = """
 import sys, torch
 folder, inputs, outputs = sys.argv[1:]
@@ -60,13 +60,13 @@ def weights(model, tmp_path_factory):
 
 @pytest.fixture
 def arguments(weights, tmp_path):
-    """Of the tool, but for the format; the model is that of ``model``."""
+    """Arguments of the tool without the format; the weights are those of ``model``."""
     output = str(tmp_path / "deploy")
     return ["--config-file", str(CONFIG), "--weights", weights, "--output", output]
 
 
 class Eager:
-    """A format whose file is the graph itself: what is not about files is tested in no time."""
+    """Format that runs the graph itself instead of compiling it, which makes the tests fast."""
 
     def __init__(self, *, standard=False, change=lambda outputs: outputs):
         self.graph, self.change = None, change
@@ -88,7 +88,7 @@ def left_in(folder):
 
 
 def test_onnx(model, tmp_path):
-    """Static shapes, standard operators alone, and what it finds in samples it has not seen."""
+    """Static shapes, only standard operators, and the model's detections in other samples."""
     import onnx
 
     samples = drive(1, 2)
@@ -169,7 +169,7 @@ def test_cells_for_a_package(model, tmp_path):
     assert eager.graph.options == GraphOptions(cells=True)
 
 
-def worse(name, factor):
+def scaled(name, factor):
     def change(outputs):
         return outputs | {name: outputs[name] * factor}
 
@@ -177,16 +177,16 @@ def worse(name, factor):
 
 
 @pytest.mark.parametrize(("name", "factor"), [("scores", 1.01), ("boxes", 1.05), ("features", 1.1)])
-def test_nothing_is_kept_that_differs(model, tmp_path, name, factor):
-    eager = Eager(change=worse(name, factor))
+def test_files_that_differ_from_the_model_are_not_kept(model, tmp_path, name, factor):
+    eager = Eager(change=scaled(name, factor))
     with pytest.raises(ValueError, match=r"model.pt2 is not kept: .*within|model.pt2 .* features"):
         export_model(model, drive(1), tmp_path / "deploy", formats=[eager.format], stream=True)
     assert left_in(tmp_path) == []
 
 
 def test_a_wider_tolerance(model, tmp_path):
-    """Infinite for models that amplify rounding; what is infinite then is null in the metadata."""
-    eager = Eager(change=worse("scores", 1.01))
+    """It may be infinite, for models that amplify rounding; the metadata has null for infinity."""
+    eager = Eager(change=scaled("scores", 1.01))
     for tolerance in (0.1, float("inf")):
         output = tmp_path / str(tolerance)
         export_model(model, drive(1), output, formats=[eager.format], tolerance=tolerance)
@@ -194,7 +194,7 @@ def test_a_wider_tolerance(model, tmp_path):
         assert "Infinity" not in text and "NaN" not in text
 
 
-def test_a_model_that_finds_nothing_cannot_be_compared(model, tmp_path):
+def test_a_model_without_detections_cannot_be_compared(model, tmp_path):
     bounds, model.head.decoder.center_range = model.head.decoder.center_range, (0.0,) * 6
     try:
         with pytest.raises(ValueError, match="nothing to compare"):
@@ -204,19 +204,15 @@ def test_a_model_that_finds_nothing_cannot_be_compared(model, tmp_path):
     assert left_in(tmp_path) == []
 
 
-def test_the_model_is_left_as_it_was(model, tmp_path):
+def test_an_export_changes_no_model_and_removes_unfinished_folders(model, tmp_path):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    export_model(model, drive(1), tmp_path / "deploy", formats=[Eager(standard=True).format])
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert model.head.decoder.score_threshold == 0.1
-
-
-def test_an_empty_folder_and_what_a_killed_run_left(model, tmp_path):
     (tmp_path / "deploy").mkdir()
     (tmp_path / ".deploy.0123abcd.tmp").mkdir()
     (tmp_path / ".deploy.0123abcd.tmp" / "half").write_text("half")
     export_model(model, drive(1), tmp_path / "deploy", formats=[Eager(standard=True).format])
     assert left_in(tmp_path) == ["deploy", "metadata.json", "model.onnx"]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.head.decoder.score_threshold == 0.1
 
 
 def test_an_interrupted_export_leaves_nothing(model, tmp_path):
@@ -228,7 +224,7 @@ def test_an_interrupted_export_leaves_nothing(model, tmp_path):
     assert left_in(tmp_path) == []
 
 
-def test_an_export_that_is_there_stays(tool, arguments, tmp_path, capsys):
+def test_an_existing_export_is_not_overwritten(tool, arguments, tmp_path, capsys):
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "model.onnx").write_text("mine")
     assert tool.main([*arguments, "--num-cameras", "2"]) == 1
@@ -262,14 +258,14 @@ def test_operators_that_are_not_built(monkeypatch, name):
         (["--test-samples", "dataloader.dataroot=nowhere"], "nowhere"),
     ],
 )
-def test_the_tool_explains(tool, arguments, tmp_path, capsys, more, message):
+def test_errors_of_the_tool(tool, arguments, tmp_path, capsys, more, message):
     assert tool.main([*arguments, *more]) == 1
     printed = capsys.readouterr()
     assert message in printed.err and "Traceback" not in printed.err
     assert left_in(tmp_path) == []
 
 
-def test_cameras_of_test_samples_are_not_fake(tool, arguments, capsys):
+def test_the_number_of_cameras_is_not_for_test_samples(tool, arguments, capsys):
     with pytest.raises(SystemExit):
         tool.main([*arguments, "--test-samples", "--num-cameras", "2"])
     assert "have their own cameras" in capsys.readouterr().err
@@ -290,14 +286,12 @@ def test_test_samples(eager_tool, arguments, synthetic_root, tmp_path, capsys):
     described = json.loads((tmp_path / "deploy" / "metadata.json").read_text())
     assert described["about"]["compared_on"] == "test samples"
     assert described["about"]["overrides"] == [more[-1]]
-
-
-def test_more_samples_than_there_are(eager_tool, arguments, synthetic_root, capsys):
-    more = ["--test-samples", "--batch-size", "4", f"dataloader.dataroot={synthetic_root}"]
-    assert eager_tool[0].main([*arguments, *more]) == 1
+    more[2] = "4"
+    arguments[-1] += "-more"
+    assert tool.main([*arguments, *more]) == 1
     assert "--batch-size is 4, but the test data has 3 samples" in capsys.readouterr().err
 
 
-def test_an_untrained_model_says_so(eager_tool, arguments, capsys):
+def test_an_untrained_model_is_mentioned(eager_tool, arguments, capsys):
     assert eager_tool[0].main([*arguments, "--weights", "", "--tolerance", "inf"]) == 0
     assert "an untrained model is exported" in capsys.readouterr().out

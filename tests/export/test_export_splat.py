@@ -1,4 +1,4 @@
-"""Pooling in standard operators against the operator."""
+"""Pooling in standard operators, against the reference of the operator."""
 
 import pytest
 import torch
@@ -31,8 +31,8 @@ def inputs(
 
 
 def test_by_hand():
-    """Two bins of two pixels: one point is too unlikely, one pixel is background, one off the
-    grid; two fall into the same cell."""
+    """Two bins of two pixels: one weight is too small, one pixel is background, one point is
+    outside of the grid, two points are in the same cell."""
     weights = torch.tensor([[0.5, 0.25], [0.75, 0.1]]).view(1, 2, 2, 1, 1)
     weights = torch.cat([weights, torch.ones(1, 2, 2, 1, 1)], dim=4)  # the other pixel
     foreground = torch.tensor([[0.9, 0.1], [0.9, 0.9]]).view(1, 2, 1, 2)
@@ -42,7 +42,7 @@ def test_by_hand():
     bev = splat_cells_in_standard_operators(
         weights, foreground, context, cells, view, view * 0, 1, (2, 3), 0.2, 0.5
     )
-    # cell 4: 0.5 * 1 + 0.75 * 2; cell 1: 0.25 * 1; cell 5: 1 * 8; 0.1 and background are out
+    # cell 4: 0.5 * 1 + 0.75 * 2; cell 1: 0.25 * 1; cell 5: 1 * 8; without 0.1 and background
     expected = torch.tensor([[0, 0.25, 0], [0, 2.0, 8.0]]).view(1, 1, 1, 2, 3)
     assert torch.equal(bev, expected)
 
@@ -68,7 +68,7 @@ def test_any_shape(seed, sets, views, view_to_bev, bins, size, channels, outputs
 
 
 @pytest.mark.parametrize("part", ["grid", "weights", "foreground"])
-def test_nothing_takes_part(part):
+def test_no_point_reaches_the_thresholds(part):
     weights, foreground, context, cells, *rest = inputs(0, 1, 2, 2, 3, (2, 2), 4, 1, (3, 3))
     cells = torch.full_like(cells, -1) if part == "grid" else cells
     weights = weights * (part != "weights")

@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import stream_cases.py."""
+"""Import path of this folder's ``stream_cases.py``."""
 
 import pathlib
 import sys

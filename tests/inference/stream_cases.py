@@ -1,4 +1,4 @@
-"""A small model, and fake scenes whose samples share frames as the mapper's do."""
+"""A small model, and fake scenes whose samples share frames like those of the mapper."""
 
 import copy
 import functools
@@ -29,8 +29,17 @@ IMAGE_SIZE = (32, 64)
 NUM_CAMERAS = 2
 
 
+def randomize_statistics(model):
+    """Sets random BatchNorm statistics, so that an error in their use changes the outputs."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
 def small_model(*overrides, seed=0, file="fsdbev_r50_cbgs.py"):
-    """In evaluation mode, with random weights and statistics that are not those of a fresh one."""
+    """Returns a model in eval mode, with random weights and BatchNorm statistics."""
     return copy.deepcopy(_small_model(overrides, seed, file))
 
 
@@ -40,16 +49,11 @@ def _small_model(overrides, seed, file):
         LazyConfig.load(str(CONFIGS / file)), [*SMALL, *map(str, overrides)]
     )
     torch.manual_seed(seed)
-    model = instantiate(config.model).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.running_mean.uniform_(-0.2, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-    return model
+    return randomize_statistics(instantiate(config.model).eval())
 
 
 class Scene:
-    """Frames 0, 1, 2, ... of a drive; each frame has its images, whoever asks for it."""
+    """Frames 0, 1, 2, ... of a drive; the images of a frame are the same in every sample."""
 
     def __init__(self, name, *, num_frames=2, spacing=1):
         self.name = name
@@ -57,12 +61,13 @@ class Scene:
         self.spacing = spacing
 
     def sample(self, number, *, earlier=None, given=None):
-        """The sample with key frame ``number``.
+        """Returns the sample with key frame ``number``.
 
         Args:
-            earlier: numbers of its other frames; by default those before it, ``spacing`` apart, and
-                where there is none the key frame stands in.
-            given: of how many frames it holds the images; by default all.
+            number: number of the key frame.
+            earlier: numbers of its other frames; by default the previous ones, ``spacing`` apart;
+                the key frame replaces those before the scene.
+            given: number of frames whose images the sample contains; by default all.
         """
         if earlier is None:
             earlier = [number - self.spacing * t for t in range(1, self.num_frames)]
@@ -82,13 +87,13 @@ class Scene:
         }
 
     def images(self, number):
-        """(N, 3, H, W)."""
+        """Returns the (N, 3, H, W) images of a frame."""
         generator = torch.Generator().manual_seed(1000 * (sum(map(ord, self.name)) + 7) + number)
         shape = (NUM_CAMERAS, 3, *IMAGE_SIZE)
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
     def _matrices(self, number):
-        # Cameras fire one after the other, so the key frame's poses differ from frame to frame.
+        # Cameras are exposed in turn, so the poses within a frame differ.
         ego2global = torch.eye(4, dtype=torch.float64).repeat(NUM_CAMERAS, 1, 1)
         ego2global[:, 0, 3] = 500 + 2.0 * number + (0.1 + 0.03 * number) * torch.arange(NUM_CAMERAS)
         intrinsics = torch.tensor([[1000.0, 0, 800], [0, 1000, 450], [0, 0, 1]]).double()
@@ -100,7 +105,7 @@ class Scene:
 
 
 class Passes:
-    """How many frames have gone through the image branch."""
+    """Counter of the frames that the image branch has processed."""
 
     def __init__(self, model):
         self.count = 0
@@ -110,6 +115,6 @@ class Passes:
         self.count += len(args[0]) // NUM_CAMERAS
 
     def take(self):
-        """The number since it was last asked."""
+        """Returns the count since the last call."""
         count, self.count = self.count, 0
         return count

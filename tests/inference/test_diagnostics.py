@@ -1,3 +1,5 @@
+"""Diagnostics of a model: its detections, maps of its images, attention, errors."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,43 +45,43 @@ def scene_of(model, sample):
         )
 
 
-def test_finds_what_the_model_finds(model, sample):
+def test_detections_equal_the_models(model, sample):
     with torch.no_grad():
         (expected,) = model([sample])
     expected = expected["instances"]
     diagnostics = diagnose(model, without_labels(sample), score_threshold=0.0)
     assert len(diagnostics.detections) == len(expected.scores) > 0
     assert torch.equal(diagnostics.detections.boxes.tensor, expected.pred_boxes_3d.tensor)
-    taught = diagnose(model, sample, score_threshold=0.0).detections
+    with_teacher = diagnose(model, sample, score_threshold=0.0).detections
     torch.testing.assert_close(
-        taught.boxes.tensor, expected.pred_boxes_3d.tensor, atol=1e-4, rtol=1e-4
+        with_teacher.boxes.tensor, expected.pred_boxes_3d.tensor, atol=1e-4, rtol=1e-4
     )
     threshold = float(expected.scores.median())
     some = diagnose(model, sample, score_threshold=threshold).detections
     assert 0 < len(some) < len(expected.scores) and some.scores.min() >= threshold
 
 
-def test_maps_are_the_networks(model, sample):
+def test_maps_equal_the_networks(model, sample):
     names = ["left", "front", "right"]
     diagnostics = diagnose(model, sample, camera_names=names, title="a sample")
     frame = scene_of(model, sample).key_frame
     assert diagnostics.title == "a sample" and [c.view.name for c in diagnostics.cameras] == names
     for i, camera in enumerate(diagnostics.cameras):
         assert np.array_equal(camera.view.image, sample["images"][0, i].permute(1, 2, 0))
-        likeliest = model.depth_bins.centers[frame.depth_prob[i].argmax(dim=0)]
-        np.testing.assert_allclose(camera.depth, likeliest)
+        most_likely = model.depth_bins.centers[frame.depth_prob[i].argmax(dim=0)]
+        np.testing.assert_allclose(camera.depth, most_likely)
         np.testing.assert_allclose(camera.foreground, frame.foreground[i])
     assert diagnostics.heatmap.shape == model.grid.shape and 0 <= diagnostics.heatmap.min() < 1
 
 
-def test_depth_is_metres_of_the_world(model, sample):
-    """An image scaled with its depth has the bins' depths times the scale."""
+def test_depth_is_metric_for_augmented_images(model, sample):
+    """The bins of an image scaled together with its depth are scaled too."""
     scaled = dict(sample, image_aug=sample["image_aug"].clone())
     scaled["image_aug"][:, 2, 2] = 2.0
     frame = scene_of(model, scaled).key_frame
-    likeliest = model.depth_bins.centers[frame.depth_prob[0].argmax(dim=0)]
+    most_likely = model.depth_bins.centers[frame.depth_prob[0].argmax(dim=0)]
     diagnostics = diagnose(model, without_labels(scaled)).cameras[0]
-    np.testing.assert_allclose(diagnostics.depth, likeliest / 2)
+    np.testing.assert_allclose(diagnostics.depth, most_likely / 2)
 
 
 def test_the_teacher_needs_labels(model, sample):
@@ -87,12 +89,12 @@ def test_the_teacher_needs_labels(model, sample):
     assert diagnostics.teacher_bev.shape == diagnostics.student_bev.shape
     assert np.abs(diagnostics.teacher_bev - diagnostics.student_bev).max() > 0.01
     assert len(diagnostics.truth) == len(sample["instances"])
-    untaught = diagnose(model, without_labels(sample))
-    assert untaught.teacher_bev is None and untaught.truth is None
+    without = diagnose(model, without_labels(sample))
+    assert without.teacher_bev is None and without.truth is None
 
 
-def test_no_foreground_where_the_model_does_not_tell(model, sample):
-    class Blind(nn.Module):
+def test_models_without_a_foreground_branch(model, sample):
+    class WithoutForeground(nn.Module):
         def __init__(self, msfe):
             super().__init__()
             self.msfe = msfe
@@ -100,16 +102,16 @@ def test_no_foreground_where_the_model_does_not_tell(model, sample):
         def forward(self, pyramid):
             return replace(self.msfe(pyramid), foreground=None)
 
-    sighted, model.msfe = model.msfe, Blind(model.msfe)
+    original, model.msfe = model.msfe, WithoutForeground(model.msfe)
     try:
         assert all(c.foreground is None for c in diagnose(model, without_labels(sample)).cameras)
     finally:
-        model.msfe = sighted
+        model.msfe = original
 
 
 @pytest.mark.parametrize("background", [0.0, 0.5])
-def test_attention_is_the_weight_that_gets_under_the_boxes(model, sample, monkeypatch, background):
-    """Where every pixel's context is 1, a pooled cell holds the weights of all pixels in it."""
+def test_attention_is_the_weight_in_the_cells_under_boxes(model, sample, monkeypatch, background):
+    """With a context of 1, a pooled cell is the sum of the weights of all pixels in it."""
     scene = scene_of(model, sample)
     frame = scene.key_frame
     threshold = float(frame.foreground.quantile(background))
@@ -130,8 +132,7 @@ def test_attention_is_the_weight_that_gets_under_the_boxes(model, sample, monkey
 
 
 def test_cells_under_a_box():
-    """Cells of 2 m: a box of 4 x 2 m from x = 0 to 4 has two cells under it, and half a cell around
-    it are the middles of those beside it."""
+    """Cells whose centre is in a box enlarged by half a cell; cells are 2 m wide."""
     grid = BEVGrid(x_range=(-10, 10), y_range=(-10, 10), cell=2.0)
     small = Boxes3D(torch.tensor([[1.2, 1.2, 0.5, 0.1, 0.1, 0.1, 0.7, 0, 0]]))
     assert torch.nonzero(cells_under(small, grid)).tolist() == [[5, 5]]
@@ -142,7 +143,7 @@ def test_cells_under_a_box():
     assert not cells_under(long[:0], grid).any()
 
 
-def test_contrast_is_the_distance_to_the_usual_cell():
+def test_contrast_is_the_distance_to_the_median_cell():
     feats = torch.full((2, 3, 5, 5), 7.0)
     feats[1, :, 2, 3] += torch.tensor([3.0, 4.0, 0.0])
     expected = torch.zeros(2, 5, 5)

@@ -1,4 +1,4 @@
-"""The predictor finds what evaluation finds, on the synthetic set and on rigs of other shapes."""
+"""The predictor gives the results of an evaluation, on the synthetic set and on other rigs."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stream_cases import randomize_statistics
 
 from fsdbev import Predictor, get_config
 from fsdbev.config import load_config
+from fsdbev.d2.config import instantiate
 from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.io.image_file import read_image
 from fsdbev.data.io.rig_file import rig_of_frame, write_rig
@@ -21,15 +23,9 @@ OVERRIDES = ("dataloader.image_size=[64,112]", "train.device=cpu", "model.head.s
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Of a model whose statistics are not those of a fresh one."""
+    """Weight file of a model with random weights and BatchNorm statistics."""
     torch.manual_seed(3)
-    from fsdbev.d2.config import instantiate
-
-    model = instantiate(get_config(CONFIG).model)
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.running_mean.uniform_(-0.2, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
+    model = randomize_statistics(instantiate(get_config(CONFIG).model))
     path = tmp_path_factory.mktemp("weights") / "model.pth"
     torch.save({"model": model.state_dict()}, path)
     return path
@@ -56,7 +52,7 @@ def index(synthetic_root):
 
 @pytest.fixture(scope="module")
 def mapped(index, synthetic_root, predictor):
-    """The samples that evaluation sees."""
+    """The samples of an evaluation."""
     from fsdbev.data.dataset import FrameDataset
 
     cfg = get_config(CONFIG)
@@ -80,7 +76,7 @@ class RecordedFrame:
 
 @pytest.fixture(scope="module")
 def frames(index, synthetic_root):
-    """What the predictor is given of each frame."""
+    """Inputs of the predictor for each frame."""
     frames = [index[row] for row in range(len(index))]
     return [
         RecordedFrame([synthetic_root / p for p in f.image_paths], rig_of_frame(f), f.ego2global)
@@ -96,7 +92,7 @@ def same(a, b):
     )
 
 
-def test_frames_one_after_another_give_what_evaluation_finds(predictor, frames, mapped):
+def test_detections_equal_those_of_an_evaluation(predictor, frames, mapped):
     assert len(mapped) == 3 and mapped[1]["frame_tokens"][0] != mapped[1]["frame_tokens"][1]
     for frame, sample in zip(frames, mapped, strict=True):
         found = predictor(frame.images, frame.rig, ego2global=frame.pose)
@@ -108,7 +104,7 @@ def test_frames_one_after_another_give_what_evaluation_finds(predictor, frames, 
         assert torch.equal(found.labels, expected.pred_classes)
 
 
-def test_the_sample_of_a_moment_is_the_mappers(predictor, frames, mapped):
+def test_samples_equal_those_of_the_mapper(predictor, frames, mapped):
     for frame, expected in zip(frames, mapped, strict=True):
         sample = predictor.sample(frame.images, frame.rig, ego2global=frame.pose)
         assert set(sample) == set(expected)
@@ -117,19 +113,19 @@ def test_the_sample_of_a_moment_is_the_mappers(predictor, frames, mapped):
         assert sample["reference_camera"] == expected["reference_camera"]
 
 
-def test_the_drive_begins_without_poses_and_after_a_reset(predictor, frames):
+def test_a_call_without_pose_or_a_reset_starts_a_new_drive(predictor, frames):
     first, second, rig = frames[0].images, frames[1].images, frames[0].rig
-    alone = predictor(second, rig)
+    single = predictor(second, rig)
     predictor(first, rig, ego2global=np.eye(4))
-    assert not same(predictor(second, rig, ego2global=np.eye(4)), alone)
-    assert same(predictor(second, rig), alone)  # ends the drive
-    assert same(predictor(second, rig, ego2global=np.eye(4)), alone)
+    assert not same(predictor(second, rig, ego2global=np.eye(4)), single)
+    assert same(predictor(second, rig), single)  # ends the drive
+    assert same(predictor(second, rig, ego2global=np.eye(4)), single)
     predictor(first, rig, ego2global=np.eye(4))
     predictor.reset()
-    assert same(predictor(second, rig, ego2global=np.eye(4)), alone)
+    assert same(predictor(second, rig, ego2global=np.eye(4)), single)
 
 
-def test_the_past_is_frame_spacing_calls_ago(weights, frames):
+def test_the_previous_frame_is_frame_spacing_calls_earlier(weights, frames):
     spaced = make(weights, "dataloader.frame_spacing=2")
     samples = [spaced.sample(m.images, m.rig, ego2global=np.eye(4)) for m in frames]
     assert [s["frame_tokens"] for s in samples] == [["0", "0"], ["1", "1"], ["2", "0"]]
@@ -154,12 +150,12 @@ def test_images_are_files_or_arrays_by_name_or_in_order(predictor, frames, tmp_p
 @pytest.mark.parametrize("sizes", [((320, 200),), ((320, 200), (64, 64), (99, 301))])
 def test_any_rig_runs(predictor, sizes):
     count = len(sizes)
-    look_ahead = torch.tensor([[0.0, 0, 1, 1], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+    forward = torch.tensor([[0.0, 0, 1, 1], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
     rig = Rig(
         channels=tuple("abc"[:count]),
         image_sizes=sizes,
         intrinsics=torch.tensor([[99.0, 0, 50], [0, 99, 50], [0, 0, 1]]).repeat(count, 1, 1),
-        cam2ego=look_ahead.repeat(count, 1, 1),
+        cam2ego=forward.repeat(count, 1, 1),
     )
     generator = np.random.default_rng(0)
     images = [generator.integers(0, 255, (h, w, 3), np.uint8) for w, h in sizes]
@@ -167,7 +163,7 @@ def test_any_rig_runs(predictor, sizes):
     assert len(found) > 0 and found.boxes.tensor.isfinite().all()
 
 
-def test_records_are_plain_values_by_class_name(predictor, frames):
+def test_records_are_plain_values(predictor, frames):
     found = predictor(frames[0].images, frames[0].rig)
     record, box = found.records(predictor.class_names)[0], found.boxes.tensor[0]
     assert record["class"] == CLASS_NAMES[found.labels[0]]
@@ -176,43 +172,17 @@ def test_records_are_plain_values_by_class_name(predictor, frames):
     assert numbers == pytest.approx(box.tolist())
 
 
-def replace_first(image):
-    return lambda images: [image, *images[1:]]
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (
-            replace_first(np.zeros((10, 10, 3), np.uint8)),
-            "'CAM_FRONT_LEFT': 10 x 10 pixels, but the rig has 160 x 90",
-        ),
-        (replace_first(np.zeros((90, 160))), "uint8 RGB"),
-        (replace_first(None), "'CAM_FRONT_LEFT'.*uint8 RGB"),
-        (replace_first("none.jpg"), "none.jpg"),
-        (lambda images: images[1:], "5 images, but the rig has 6"),
-        (lambda images: {"a": images[0]}, r"images of \['a'\]"),
-    ],
-)
-def test_wrong_images_are_an_error_that_names_them(predictor, frames, change, message):
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        predictor(change(frames[0].images), frames[0].rig)
-
-
-@pytest.mark.parametrize(
-    "pose, message",
-    [
-        (np.eye(3), r"must be \(4, 4\) or \(6, 4, 4\)"),
-        (np.zeros((4, 4)), "a rotation and a translation"),
-        (np.full((4, 4), np.nan), "a rotation and a translation"),
-        ([[1, 0], [0]], "a matrix of numbers"),
-        ("here", "a matrix of numbers"),
-        (np.diag([2.0, 2, 2, 1]), "a rotation and a translation"),
-    ],
-)
-def test_a_pose_that_is_none_is_an_error(predictor, frames, pose, message):
+def test_errors_of_images_and_poses(predictor, frames):
+    """tests/bad_inputs/bad_predictions.py has all kinds of them."""
+    images, rig = frames[0].images, frames[0].rig
+    message = "'CAM_FRONT_LEFT': 10 x 10 pixels, but the rig has 160 x 90"
     with pytest.raises(ValueError, match=message):
-        predictor(frames[0].images, frames[0].rig, ego2global=pose)
+        predictor([np.zeros((10, 10, 3), np.uint8), *images[1:]], rig)
+    with pytest.raises(ValueError, match="a rotation and a translation"):
+        predictor(images, rig, ego2global=np.diag([2.0, 2, 2, 1]))
+    for pose in ([[1, 0], [0]], "here"):
+        with pytest.raises(ValueError, match="a matrix of numbers"):
+            predictor(images, rig, ego2global=pose)
 
 
 def test_another_rig_needs_a_reset(predictor, frames):
@@ -225,7 +195,7 @@ def test_another_rig_needs_a_reset(predictor, frames):
     predictor(images[:2], fewer, ego2global=np.eye(4))
 
 
-def test_files_that_do_not_fit_or_are_not_there_are_an_error(predictor, frames, weights, tmp_path):
+def test_missing_files_and_other_weights_are_an_error(predictor, frames, weights, tmp_path):
     with pytest.raises(ValueError, match="does not fit the model"):
         make(weights, "model.bev_encoder.out_channels=8")
     with pytest.raises(FileNotFoundError, match="none.pth"):
@@ -234,7 +204,7 @@ def test_files_that_do_not_fit_or_are_not_there_are_an_error(predictor, frames, 
         predictor(frames[0].images, "none.yaml")
 
 
-def test_a_path_and_a_loaded_config_are_the_same(weights, frames, predictor):
+def test_the_config_may_be_a_path_or_loaded(weights, frames, predictor):
     from fsdbev.model_zoo import CONFIGS
 
     by_path = Predictor(CONFIGS / CONFIG, weights, overrides=OVERRIDES)

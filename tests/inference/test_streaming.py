@@ -1,4 +1,4 @@
-"""A stream gives what the model gives on all frames of a sample, and computes each frame once."""
+"""A stream gives the model's results on all frames of a sample and computes each frame once."""
 
 from types import SimpleNamespace
 
@@ -11,10 +11,10 @@ from fsdbev.modeling import FSDBEV, ForegroundBranch
 
 
 class Compared:
-    """A stream beside the model it streams: each call checks one against the other.
+    """A stream and its model; each call compares their results.
 
-    Of the boxes of a batch the last digits may differ, and with them the order; then the maps that
-    they are decoded from are compared.
+    For a batch of several samples only the head's maps are compared, because rounding may change
+    the order of the boxes.
     """
 
     def __init__(self, model, **options):
@@ -28,16 +28,15 @@ class Compared:
         self._maps.append(torch.cat([m.flatten() for task in maps for m in task.values()]))
 
     def __call__(self, *samples, given=None):
-        """Returns how many frames the stream put through the image branch."""
+        """Returns the number of frames that the stream's image branch processed."""
         self._maps = []
         with torch.no_grad():
             expected = self.model(list(samples))
         self.passes.take()
-        left_out = [{**s, "images": s["images"][:given]} for s in samples]
-        found = self.stream(left_out)
+        found = self.stream([{**s, "images": s["images"][:given]} for s in samples])
         count = self.passes.take()
-        theirs, ours = self._maps
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        expected_maps, maps = self._maps
+        torch.testing.assert_close(maps, expected_maps, rtol=1e-4, atol=1e-5)
         if len(samples) == 1:
             assert_same(found[0]["instances"], expected[0]["instances"])
         assert len(found) == len(samples)
@@ -71,42 +70,42 @@ def test_a_model_without_enhancement():
 
 
 def drive(*numbers):
-    """Batches of one sample each: key frames of scene a."""
+    """Returns batches of one sample each: key frames of scene a."""
     return [[("a", number)] for number in numbers]
 
 
-#: What the stream gets and the frames it computes: (options, batches, counts). A batch lists
-#: scene and key frame of its samples, and the other frames where they are not those before it.
+#: (options, batches, numbers of computed frames). A batch lists scene and key frame of its samples,
+#: and the other frames if they are not the previous ones.
 DRIVES = {
-    "begins in the middle": ({}, drive(5, 6, 7), [2, 1, 1]),
-    # Only key frames are kept: the other two are there after two samples.
-    "three frames begin in the middle": ({"num_frames": 3}, drive(5, 6, 7, 8), [3, 2, 1, 1]),
+    "starts in the middle": ({}, drive(5, 6, 7), [2, 1, 1]),
+    # Only key frames are kept: the other two are available after two samples.
+    "three frames start in the middle": ({"num_frames": 3}, drive(5, 6, 7, 8), [3, 2, 1, 1]),
     "linked across a gap": ({}, [*drive(0, 1), [("a", 3, [1])], *drive(4)], [1, 1, 1, 1]),
     "frame not of the stream": ({}, [*drive(0, 1), [("a", 3, [2])], *drive(4)], [1, 1, 2, 1]),
-    "key frame stands in": ({}, [*drive(0, 1), [("a", 3, [3])], *drive(4)], [1, 1, 1, 1]),
-    # Frame 5 asks for 3, which never came.
+    "key frame replaces": ({}, [*drive(0, 1), [("a", 3, [3])], *drive(4)], [1, 1, 1, 1]),
+    # Frame 5 needs frame 3, which was never processed.
     "gap": ({"spacing": 2}, drive(0, 1, 2, 4, 5, 6, 7), [1, 1, 1, 1, 2, 1, 1]),
     "jumps": ({}, drive(3, 4, 9, 10, 2, 3, 4, 5), [2, 1, 2, 1, 2, 1, 1, 1]),
     "repeated sample": ({}, drive(0, 1, 1, 1, 2), [1] * 5),
     "repeated frame": ({"num_frames": 3}, [[("a", 4, [3, 3])], [("a", 5, [4, 4])]], [2, 1]),
     "interleaved scenes": ({}, [[(name, n)] for n in range(3) for name in "abc"], [1] * 9),
-    # Scene c puts b out, which was seen before a.
-    "scene seen last stays": (
+    # Scene c replaces b, which was used before a.
+    "least recently used scene": (
         {"max_scenes": 2},
         [[(name, n)] for name, n in zip("abacabac", (0, 0, 0, 0, 1, 1, 2, 1), strict=True)],
         [1, 1, 0, 1, 1, 2, 1, 2],
     ),
-    # More scenes than are kept otherwise; they change places and come and go.
+    # More scenes than are usually kept, in changing order.
     "batch of scenes": (
         {},
         [[(s, 0) for s in "abcdef"], [(s, 1) for s in "fedcba"], [("a", 2), ("c", 5)], [("c", 6)]],
         [6, 6, 3, 1],
     ),
-    # A key frame that is another sample's earlier one is computed once, in any order.
+    # A key frame that is an earlier frame of another sample is computed once, in any order.
     "batch of one scene": (
         {},
         [[("a", n) for n in batch] for batch in ((0, 1, 2), (3, 4, 5), (8, 7, 6), (8, 8))],
-        [3, 3, 3, 2],  # of the last batch 6 came last: 7 and 8 are gone
+        [3, 3, 3, 2],  # frame 6 was the last one of its batch: 7 and 8 are dropped
     ),
 }
 
@@ -126,34 +125,31 @@ def test_frames_computed_for_a_drive(options, batches, counts):
     assert found == counts
 
 
-def test_a_frame_of_the_same_name_in_another_scene(two_frames):
+def test_tokens_of_frames_and_scenes(two_frames):
     a, b = Scene("a").sample(0), Scene("b").sample(0)
-    a["frame_tokens"] = b["frame_tokens"] = ["x", "x"]
+    a["frame_tokens"] = b["frame_tokens"] = ["x", "x"]  # equal tokens in different scenes
     assert [two_frames(a), two_frames(b), two_frames(a, b)] == [1, 1, 0]
-
-
-def test_without_names_of_frames_everything_is_computed_and_scenes_need_none(two_frames):
-    scene = Scene("a")
-    nameless = [scene.sample(n) for n in (0, 1, 2)]
-    for sample in nameless:
+    scene = Scene("c")
+    without_tokens = [scene.sample(n) for n in (0, 1, 2)]
+    for sample in without_tokens:
         del sample["frame_tokens"]
-    assert [two_frames(sample) for sample in nameless] == [2, 2, 2]
-    assert two_frames(nameless[1], scene.sample(1)) == 4
-    assert two_frames(nameless[2], scene.sample(2)) == 3
+    assert [two_frames(sample) for sample in without_tokens] == [2, 2, 2]
+    assert two_frames(without_tokens[1], scene.sample(1)) == 4
+    assert two_frames(without_tokens[2], scene.sample(2)) == 3
     without_scene = [scene.sample(n) for n in range(3)]
     for sample in without_scene:
         del sample["scene_token"]
     assert [two_frames(sample) for sample in without_scene] == [1, 1, 1]  # all of one scene
 
 
-def test_other_images_under_a_known_name(two_frames):
-    """Another augmentation, say: the name alone is not believed, in the stream or in a batch."""
+def test_other_images_with_a_known_token(two_frames):
+    """With another augmentation, for example: images are compared as well as tokens."""
     scene = Scene("a")
     changed = [scene.sample(n) for n in (1, 1, 2)]
     two_frames(scene.sample(0))
     changed[0]["images"][1, 0, 0, 0, 0] ^= 1
     assert two_frames(changed[0]) == 2
-    assert two_frames(scene.sample(1)) == 1  # its frame before is gone, itself is there
+    assert two_frames(scene.sample(1)) == 1  # its previous frame was dropped, its key frame not
     changed[2]["images"] = changed[2]["images"].float()
     assert two_frames(changed[2]) == 2
     two_frames(scene.sample(5))
@@ -161,16 +157,16 @@ def test_other_images_under_a_known_name(two_frames):
     assert two_frames(changed[1], scene.sample(2)) == 4
 
 
-def test_images_that_are_left_out():
+def test_samples_without_the_images_of_earlier_frames():
     run = Compared(small_model("model.num_frames=3"))
     scene = Scene("a", num_frames=3)
-    assert run(scene.sample(0), given=1) == 1  # the key frame stands in
+    assert run(scene.sample(0), given=1) == 1  # the key frame replaces the others
     assert [run(scene.sample(n), given=1) for n in (1, 2, 3)] == [1, 1, 1]
     assert run(scene.sample(5), scene.sample(4), given=1) == 2
     assert run(scene.sample(7), given=2) == 2
 
 
-def test_images_left_out_that_are_needed(two_frames):
+def test_missing_images_that_are_needed(two_frames):
     stream, scene = two_frames.stream, Scene("a")
     with pytest.raises(
         ValueError,
@@ -188,25 +184,20 @@ def test_images_left_out_that_are_needed(two_frames):
     with pytest.raises(ValueError, match="no frame 'a-3'"):
         stream([smaller])
     assert two_frames(scene.sample(4), given=1) == 1
-    nameless = scene.sample(5, given=1)
-    del nameless["frame_tokens"]
+    without_tokens = scene.sample(5, given=1)
+    del without_tokens["frame_tokens"]
     with pytest.raises(ValueError, match="no frame None"):
-        stream([nameless])
+        stream([without_tokens])
 
 
-def test_the_caller_may_use_its_memory_again(two_frames):
+def test_samples_may_be_overwritten_or_arrays(two_frames):
     scene = Scene("a")
     sample = scene.sample(0)
     two_frames(sample)
     sample["images"].zero_()
     sample["image_aug"].zero_()
     assert two_frames(scene.sample(1), given=1) == 1
-    assert two_frames(scene.sample(2)) == 1
-
-
-def test_numpy_arrays_will_do(two_frames):
-    scene = Scene("a")
-    for n in range(2):
+    for n in (2, 3):
         arrays = {k: v.numpy() if torch.is_tensor(v) else v for k, v in scene.sample(n).items()}
         arrays["ego2global"] = torch.from_numpy(arrays["ego2global"])
         assert two_frames(arrays) == 1
@@ -242,7 +233,7 @@ def convert(model):
 
 
 @pytest.mark.parametrize("change", [load_same, assign, step, average, statistics, convert])
-def test_nothing_outlives_a_change_of_weights(two_frames, change):
+def test_a_change_of_the_weights_drops_all_frames(two_frames, change):
     scene = Scene("a")
     two_frames(scene.sample(0))
     change(two_frames.model)
@@ -250,7 +241,7 @@ def test_nothing_outlives_a_change_of_weights(two_frames, change):
     assert two_frames(scene.sample(2)) == 1
 
 
-def test_nothing_outlives_training_or_a_reset(two_frames):
+def test_training_or_a_reset_drops_all_frames(two_frames):
     stream, scene = two_frames.stream, Scene("a")
     two_frames(scene.sample(0))
     assert stream.training is two_frames.model.training is False
@@ -271,7 +262,7 @@ def test_nothing_outlives_training_or_a_reset(two_frames):
 
 
 def test_half_precision(two_frames):
-    """Features are kept as autocast made them, and not for another precision."""
+    """Features are kept in autocast's precision and not used in another one."""
     scene = Scene("a")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert [two_frames(scene.sample(n)) for n in range(3)] == [1, 1, 1]
@@ -289,19 +280,19 @@ def test_channels_last(two_frames):
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
-def test_no_graph_is_kept(two_frames, mode):
+def test_no_autograd_graph_is_kept(two_frames, mode):
     scene = Scene("a")
     with mode():
         outputs = two_frames.stream([scene.sample(0)])
     assert not outputs[0]["instances"].scores.requires_grad
     (kept,) = two_frames.stream._scenes["a"].values()
     assert not kept.features.features.requires_grad
-    assert two_frames(scene.sample(1)) == 1  # and then in another mode
+    assert two_frames(scene.sample(1)) == 1  # usable in another mode
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_memory_is_bounded(batch_size):
-    """What is kept is alone in its memory: of every scene, what later samples can ask for."""
+    """Only the frames that later samples can use are kept, in storages of their own size."""
     stream = StreamingPredictor(small_model("model.num_frames=3"), frame_spacing=2, max_scenes=3)
     scenes = [Scene(name, num_frames=3, spacing=2) for name in "abcd"]
     samples = [scene.sample(n) for scene in scenes for n in range(7)]
@@ -324,7 +315,7 @@ def test_memory_is_bounded(batch_size):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_random_walks(seed):
-    """Any samples in any order and batch: the same as without a stream, and never more passes."""
+    """Any samples in any order and batch give the model's results, with at most as many passes."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*choices):
@@ -334,19 +325,19 @@ def test_random_walks(seed):
     model = small_model(f"model.num_frames={num_frames}", seed=seed)
     run = Compared(model, frame_spacing=spacing, max_scenes=draw(1, 2, 3))
     scenes = [Scene(name, num_frames=num_frames, spacing=spacing) for name in "abc"]
-    place = dict.fromkeys("abc", 0)
+    position = dict.fromkeys("abc", 0)
     for _ in range(6):
         batch = []
         for _ in range(draw(1, 1, 2, 3)):
             scene = draw(*scenes)
-            place[scene.name] = max(0, place[scene.name] + draw(1, 1, 1, 1, 0, 2, 5, -2))
-            number = place[scene.name]
+            number = max(0, position[scene.name] + draw(1, 1, 1, 1, 0, 2, 5, -2))
+            position[scene.name] = number
             links = draw(None, None, None, [draw(0, 1, number) for _ in range(num_frames - 1)])
             batch.append(scene.sample(number, earlier=links))
         assert run(*batch) <= num_frames * len(batch)
 
 
-def test_what_can_be_streamed():
+def test_models_that_can_be_streamed():
     class Other(FSDBEV):
         def forward(self, batched_inputs):
             return super().forward(batched_inputs)
@@ -357,12 +348,12 @@ def test_what_can_be_streamed():
     assert not can_stream(other)
     with pytest.raises(ValueError, match="Other cannot be streamed"):
         StreamingPredictor(other)
-    for wrong in ({"frame_spacing": 0}, {"max_scenes": 0}):
+    for options in ({"frame_spacing": 0}, {"max_scenes": 0}):
         with pytest.raises(ValueError, match="at least 1, got"):
-            StreamingPredictor(small_model(), **wrong)
+            StreamingPredictor(small_model(), **options)
 
 
-def test_samples_that_do_not_fit(two_frames):
+def test_samples_of_other_shapes(two_frames):
     stream, scene = two_frames.stream, Scene("a")
     three = Scene("a", num_frames=3).sample(3)
     with pytest.raises(ValueError, match=r"takes 2 frames, but frame_tokens .*'a-3', 'a-2', 'a-1'"):
@@ -373,8 +364,7 @@ def test_samples_that_do_not_fit(two_frames):
         stream([narrow, Scene("b").sample(0)])
 
 
-def test_features_that_are_handed_in(two_frames):
-    """What a stream relies on: the model takes features instead of images."""
+def test_the_model_accepts_features_instead_of_images(two_frames):
     model, samples = two_frames.model, [Scene("a").sample(1), Scene("b").sample(2)]
     images = model.stack_images(samples)
     with torch.no_grad():

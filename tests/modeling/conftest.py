@@ -1,4 +1,4 @@
-"""A small model, built from the recipe by overrides, and fake samples for it."""
+"""A small model, which overrides of the model config make, and fake samples for it."""
 
 import copy
 import functools
@@ -11,7 +11,7 @@ from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.data.fake import fake_samples
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
-RECIPE = "common/models/fsdbev_r50.py"
+MODEL_FILE = "common/models/fsdbev_r50.py"
 SMALL = [
     "model.grid.cell=6.4",
     "model.depth_bins.step=4.0",
@@ -29,7 +29,7 @@ SMALL = [
 IMAGE_SIZE = (32, 64)
 
 
-def _load(*overrides, file=RECIPE):
+def _load(*overrides, file=MODEL_FILE):
     return LazyConfig.apply_overrides(LazyConfig.load(str(CONFIGS / file)), list(overrides))
 
 
@@ -42,17 +42,17 @@ def _built(*overrides, file):
 
 @pytest.fixture
 def load_config():
-    """Overrides -> the resolved recipe, or that of another config file."""
+    """Function: overrides -> the model config with them, or another config file with them."""
     return _load
 
 
 @pytest.fixture
 def build_model():
-    """Overrides on top of the small sizes -> a model with seeded weights."""
+    """Function: overrides on top of ``SMALL`` -> a model with seeded weights."""
 
-    def build(*overrides, file=RECIPE):
+    def build(*overrides, file=MODEL_FILE):
         model = copy.deepcopy(_built(*overrides, file=file))
-        torch.manual_seed(0)  # the same whether the model was built before
+        torch.manual_seed(0)  # the same state whether the model comes from the cache or not
         return model
 
     return build
@@ -60,7 +60,7 @@ def build_model():
 
 @pytest.fixture
 def make_samples():
-    """A batch of fake samples of any rig, with labels if ``training``."""
+    """Function: sizes -> a batch of fake samples, with labels if ``training``."""
 
     def make(batch_size=2, num_frames=2, num_cameras=2, training=False):
         sizes = {"num_frames": num_frames, "num_cameras": num_cameras, "image_size": IMAGE_SIZE}

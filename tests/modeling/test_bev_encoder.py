@@ -1,3 +1,5 @@
+"""BEV encoder: shapes, channels, batch norm momentum."""
+
 import pytest
 import torch
 

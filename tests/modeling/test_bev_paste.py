@@ -1,3 +1,5 @@
+"""BEV-Paste: transforms, pasted maps and pasted boxes."""
+
 import math
 from dataclasses import replace
 
@@ -17,6 +19,16 @@ def paste():
     return BEVPaste(max_rotation=22.5, scale=(0.95, 1.05), flip_prob=0.5)
 
 
+def instances(count, offset=0.0):
+    result = Instances((32, 64))
+    boxes = torch.ones(count, 9)
+    boxes[:, 0] = torch.arange(count) + offset
+    boxes[:, 6] = 0
+    result.gt_boxes_3d = Boxes3D(boxes)
+    result.gt_classes = torch.arange(count)
+    return result
+
+
 def test_transforms_stay_within_their_ranges(paste):
     transforms = paste.sample_transforms(500, torch.Generator().manual_seed(0))
     linear = transforms[:, :2, :2]
@@ -34,13 +46,13 @@ def test_same_generator_same_transforms(paste):
     assert torch.equal(first, second)
 
 
-def test_without_freedom_it_is_the_identity():
-    still = BEVPaste(max_rotation=0, scale=(1, 1), flip_prob=0)
-    torch.testing.assert_close(still.sample_transforms(2), torch.eye(4).expand(2, 4, 4))
+def test_empty_ranges_give_the_identity():
+    identity = BEVPaste(max_rotation=0, scale=(1, 1), flip_prob=0)
+    torch.testing.assert_close(identity.sample_transforms(2), torch.eye(4).expand(2, 4, 4))
 
 
 def test_map_is_the_sum_of_both_samples_maps(paste, make_samples):
-    """Pasting equals pooling every sample alone with the transform on top of its own bev_aug."""
+    """Pasting equals pooling each sample by itself with the transform after its bev_aug."""
     batch = make_samples(batch_size=3, num_cameras=2)
     cameras = Cameras.from_samples(batch)
     transforms = paste.sample_transforms(3, torch.Generator().manual_seed(0))
@@ -53,15 +65,14 @@ def test_map_is_the_sum_of_both_samples_maps(paste, make_samples):
     view_to_bev = paste.paste_views(ViewToBEV.of_frame(cameras, 1, IMAGE_SIZE), transforms)
     pasted = transform(weights, foreground, context, view_to_bev)
 
-    def alone(donor, receiver):
+    def map_of_donor(donor, receiver):
         moved = replace(cameras, bev_aug=transforms[receiver].double() @ cameras.bev_aug)
         maps = transform(weights, foreground, context, ViewToBEV.of_frame(moved, 1, IMAGE_SIZE))
         return maps[:, donor]
 
     for i in range(3):
-        expected = alone(i, i) + alone((i + 1) % 3, i)
-        same = (pasted[:, i] - expected).abs().amax(dim=1) < 1e-4
-        assert same.all()
+        expected = map_of_donor(i, i) + map_of_donor((i + 1) % 3, i)
+        assert ((pasted[:, i] - expected).abs() < 1e-4).all()
         assert expected.abs().sum() > 0
 
 
@@ -78,16 +89,6 @@ def test_a_single_sample_is_only_transformed(paste, make_samples):
     assert len(paste.paste_instances([instances(2)], transforms)[0]) == 2
 
 
-def instances(count, offset=0.0):
-    result = Instances((32, 64))
-    boxes = torch.ones(count, 9)
-    boxes[:, 0] = torch.arange(count) + offset
-    boxes[:, 6] = 0
-    result.gt_boxes_3d = Boxes3D(boxes)
-    result.gt_classes = torch.arange(count)
-    return result
-
-
 def test_boxes_of_both_samples_follow(paste):
     quarter = torch.tensor([[0.0, -2, 0, 0], [2, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
     transforms = torch.stack([torch.eye(4), quarter])
@@ -99,7 +100,7 @@ def test_boxes_of_both_samples_follow(paste):
     box = second.gt_boxes_3d.tensor[0]
     expected = torch.tensor([-2, 20, 2, 2, 2, 2, math.pi / 2, -2, 2])
     torch.testing.assert_close(box, expected)
-    assert batch[0].gt_boxes_3d.tensor[1, 0] == 1  # inputs stay
+    assert batch[0].gt_boxes_3d.tensor[1, 0] == 1  # the inputs are unchanged
 
 
 def test_samples_without_boxes(paste):

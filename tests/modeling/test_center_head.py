@@ -1,4 +1,4 @@
-"""The network of the center head: maps, parameters, errors."""
+"""Network of the center head: maps, initial weights, tasks, errors."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def make_head(**overrides):
     return CenterHead(in_channels=5, shared_channels=4, branch_channels=3, grid=GRID, **overrides)
 
 
-def one_box_a_class():
+def one_box_per_class():
     boxes = torch.tensor([[4.0, 3.0, 0.0, 2.0, 1.0, 1.0, 0.3, 1.0, 0.0]]).repeat(10, 1)
     return Instances((6, 8), gt_boxes_3d=Boxes3D(boxes), gt_classes=torch.arange(10))
 
@@ -67,7 +67,7 @@ def test_runs_under_autocast_with_losses_in_float32():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         predictions = head(torch.randn(1, 5, 6, 8))
         assert predictions[0]["heatmap"].dtype == torch.bfloat16
-        losses = head.losses(predictions, head.targets([one_box_a_class()]))
+        losses = head.losses(predictions, head.targets([one_box_per_class()]))
     assert all(loss.dtype == torch.float32 for loss in losses.values())
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in head.parameters())

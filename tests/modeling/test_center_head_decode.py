@@ -1,4 +1,4 @@
-"""Decoding: perfect maps give the boxes back; ranges, thresholds, limits and NMS."""
+"""Decoding of the center head: boxes from perfect maps, ranges, thresholds, limits and NMS."""
 
 import math
 import warnings
@@ -18,41 +18,41 @@ from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)]
 GRID = BEVGrid(x_range=(-40.0, 40.0), y_range=(-30.0, 30.0), cell=1.0)
-SILENT = -10.0
+EMPTY_LOGIT = -10.0
 
 
 def make_head(grid=GRID, **overrides):
     return CenterHead(in_channels=2, shared_channels=2, branch_channels=2, grid=grid, **overrides)
 
 
-def silent_maps(head, batch=1):
-    """Maps that predict nothing anywhere."""
+def empty_maps(head, batch=1):
+    """Returns the maps of a head without any box."""
     maps = []
     device = next(head.parameters()).device
     for task in head.tasks:
         widths = {**REGRESSION, "heatmap": len(task.class_names)}
         shapes = {k: (batch, w, *head.grid.shape) for k, w in widths.items()}
-        one = {k: torch.zeros(shape, device=device) for k, shape in shapes.items()}
-        one["heatmap"] += SILENT
-        maps.append(one)
+        prediction = {k: torch.zeros(shape, device=device) for k, shape in shapes.items()}
+        prediction["heatmap"] += EMPTY_LOGIT
+        maps.append(prediction)
     return maps
 
 
 def perfect_maps(head, instances):
-    """Maps that say exactly what the targets of the head say."""
-    maps = silent_maps(head, len(instances))
+    """Returns the maps of a head that predicts its own targets exactly."""
+    maps = empty_maps(head, len(instances))
     targets = head.targets(instances)
     for task, (prediction, heatmap) in enumerate(zip(maps, targets.heatmaps, strict=True)):
-        prediction["heatmap"] = torch.where(heatmap == 1, 5.0, SILENT)
-        mine = targets.task == task
-        columns = targets.regression[mine].split(list(REGRESSION.values()), dim=1)
+        prediction["heatmap"] = torch.where(heatmap == 1, 5.0, EMPTY_LOGIT)
+        chosen = targets.task == task
+        columns = targets.regression[chosen].split(list(REGRESSION.values()), dim=1)
         for branch, values in zip(REGRESSION, columns, strict=True):
-            prediction[branch].flatten(2)[targets.sample[mine], :, targets.cell[mine]] = values
+            prediction[branch].flatten(2)[targets.sample[chosen], :, targets.cell[chosen]] = values
     return maps
 
 
 def random_instances(seed):
-    """Two boxes of every class, far enough apart to survive NMS."""
+    """Returns two boxes of every class, far enough apart for NMS to keep all of them."""
     generator = torch.Generator().manual_seed(seed)
     count = 2 * len(CLASS_NAMES)
     boxes = torch.rand(count, 9, generator=generator) * 2 - 1
@@ -68,7 +68,7 @@ def random_instances(seed):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_perfect_maps_give_the_boxes_back(device):
-    """The truth stays on the CPU, as loaders leave it; the head may be elsewhere."""
+    """The targets are computed from labels on the CPU, as the loader returns them."""
     head = make_head().to(device)
     truth = [random_instances(0), random_instances(1)]
     for sample, found in zip(truth, head.decode(perfect_maps(head, truth)), strict=True):
@@ -84,10 +84,10 @@ def test_perfect_maps_give_the_boxes_back(device):
         )
 
 
-def test_nothing_found():
+def test_no_boxes():
     head = make_head()
-    found, _ = head.decode(silent_maps(head, batch=2))
-    assert head.decode(silent_maps(head, batch=0)) == []
+    found, _ = head.decode(empty_maps(head, batch=2))
+    assert head.decode(empty_maps(head, batch=0)) == []
     assert len(found) == 0 and found.pred_boxes_3d.tensor.shape == (0, 9)
     assert found.pred_classes.dtype == torch.int64
 
@@ -95,7 +95,7 @@ def test_nothing_found():
 @pytest.mark.parametrize("log_dim", [500.0, -500.0])
 def test_sizes_are_finite_and_positive_whatever_is_predicted(log_dim):
     head = make_head()
-    maps = silent_maps(head)
+    maps = empty_maps(head)
     maps[0]["heatmap"][0, 0, 20, 30] = 5.0
     maps[0]["dim"][:] = log_dim
     dims = head.decode(maps)[0].pred_boxes_3d.dims
@@ -105,7 +105,7 @@ def test_sizes_are_finite_and_positive_whatever_is_predicted(log_dim):
 
 def test_score_threshold_is_exclusive_and_center_range_is_not():
     head = make_head(score_threshold=0.5, center_range=(-20.0, -20.0, -10.0, 20.0, 20.0, 10.0))
-    maps = silent_maps(head)
+    maps = empty_maps(head)
     for column, score, height in (
         (30, 0.01, 0.0),
         (35, 0.0, 0.0),  # a probability of exactly 1/2
@@ -125,7 +125,7 @@ def random_prediction(num_classes, grid=GRID, batch=2):
 
 
 def test_candidates_are_the_best_over_classes():
-    """The published order, best of each class and then best of those, gives the same."""
+    """The public release takes the best of each class, then the best of these: same result."""
     torch.manual_seed(0)
     predictions = [random_prediction(2), random_prediction(3)]
     found = top_candidates(predictions, grid=GRID, max_candidates=50)
@@ -137,7 +137,7 @@ def test_candidates_are_the_best_over_classes():
 
 
 def test_more_candidates_than_cells():
-    """The slots that are left hold no box."""
+    """The slots without a cell have the score -inf."""
     grid = BEVGrid(x_range=(0.0, 2.0), y_range=(0.0, 3.0), cell=1.0)
     predictions = [random_prediction(2, grid), random_prediction(1, grid)]
     found = top_candidates(predictions, grid=grid, max_candidates=500)
@@ -147,23 +147,30 @@ def test_more_candidates_than_cells():
 
 def test_at_most_83_boxes_a_task():
     head = make_head()
-    maps = silent_maps(head)
+    maps = empty_maps(head)
     for task in (0, 3):
         maps[task]["heatmap"] += torch.linspace(8, 14, GRID.shape[0] * GRID.shape[1]).reshape(
             GRID.shape
         )
-        maps[task]["dim"] -= 3.0  # small boxes, none overlaps
+        maps[task]["dim"] -= 3.0  # small boxes do not overlap
         maps[task]["reg"][:, 0] = 0.0
-    maps[3]["heatmap"][..., ::2] = SILENT  # barriers two metres apart
+    maps[3]["heatmap"][..., ::2] = EMPTY_LOGIT  # barriers two metres apart
     (found,) = head.decode(maps)
     assert (found.pred_classes == CLASS_NAMES.index("car")).sum() == NMS_OUTPUT
     assert (found.pred_classes == CLASS_NAMES.index("barrier")).sum() == NMS_OUTPUT
 
 
 def found_along_x(nms, positions, scores, classes):
-    """x of what is found in a row of boxes of 4 m by 2 m along x, with the scores as logits."""
+    """Decodes a row of boxes of 4 m by 2 m along x; returns the x of the boxes that NMS keeps.
+
+    Args:
+        nms: NMS of the only task, with the classes "car" and "bus".
+        positions: x of each box, metres.
+        scores: logit of each box.
+        classes: 0 ("car") or 1 ("bus") for each box.
+    """
     head = make_head(tasks=(CenterTask(("car", "bus"), nms),), class_names=("car", "bus"))
-    maps = silent_maps(head)
+    maps = empty_maps(head)
     maps[0]["dim"][:, :2] = torch.tensor([4.0, 2.0]).log()[:, None, None]
     maps[0]["rot"][:, 1] = 1.0  # cosine
     for x, score, class_id in zip(positions, scores, classes, strict=True):
@@ -172,7 +179,7 @@ def found_along_x(nms, positions, scores, classes):
 
 
 def test_rotated_nms_scales_by_class():
-    """Two boxes of 4 m, 3 m apart: IoU 1/7. Halved they part, doubled they overlap more."""
+    """Two boxes of 4 m, 3 m apart: IoU 1/7, 0 at half the length, more at twice the length."""
 
     def found(threshold, scale):
         return found_along_x(RotatedNMS(threshold, (scale, 1.0)), [0, 3], [0.5, 0.9], [0, 0])
@@ -188,9 +195,9 @@ def test_rotated_nms_scales_by_class():
 
 def test_nms_goes_across_the_classes_of_a_task():
     head = make_head()
-    maps = silent_maps(head)
+    maps = empty_maps(head)
     maps[1]["heatmap"][0, 0, 10, 10], maps[1]["heatmap"][0, 1, 10, 10] = 1.0, 2.0
-    maps[2]["heatmap"][0, 1, 10, 10] = 1.5  # another task is on its own
+    maps[2]["heatmap"][0, 1, 10, 10] = 1.5  # NMS does not compare two tasks
     (found,) = head.decode(maps)
     names = [CLASS_NAMES[c] for c in found.pred_classes]
     assert names == ["construction_vehicle", "trailer"]
@@ -201,8 +208,8 @@ def test_circle_nms_reaches_to_its_distance():
     assert found_along_x(CircleNMS(0.9), [0, 1, 3], [0.9, 0.8, 0.7], [0, 1, 0]) == [0, 1, 3]
 
 
-def busy_maps(head, batch):
-    """Maps that find boxes everywhere, more or less of them in every sample and task."""
+def dense_maps(head, batch):
+    """Returns maps with many boxes, another number of them in every sample and task."""
     torch.manual_seed(0)
     maps = [random_prediction(len(task.class_names), batch=batch) for task in head.tasks]
     for i, prediction in enumerate(maps):
@@ -211,33 +218,29 @@ def busy_maps(head, batch):
     return [{name: value.to(device) for name, value in each.items()} for each in maps]
 
 
-def test_samples_and_tasks_are_on_their_own():
+def test_samples_and_tasks_are_independent():
     head = make_head(score_threshold=0.3)
-    maps = busy_maps(head, batch=3)
-    together = head.decode(maps)
-    counts = []
-    for sample, found in enumerate(together):
-        (alone,) = head.decode(
+    maps = dense_maps(head, batch=3)
+    batch, empty = head.decode(maps), empty_maps(head, 3)
+    by_task = [
+        head.decode([each if i == t else empty[i] for i, each in enumerate(maps)])
+        for t in range(len(maps))
+    ]
+    for sample, found in enumerate(batch):
+        (single,) = head.decode(
             [{name: value[[sample]] for name, value in each.items()} for each in maps]
         )
-        assert torch.equal(found.pred_boxes_3d.tensor, alone.pred_boxes_3d.tensor)
-        assert torch.equal(found.scores, alone.scores)
-        assert torch.equal(found.pred_classes, alone.pred_classes)
-        counts.append(len(found))
-    assert len(set(counts)) == 3 and min(counts) > 0
-    for sample, found in enumerate(together):
-        by_task = [
-            head.decode(
-                [each if i == t else silent_maps(head, 3)[i] for i, each in enumerate(maps)]
-            )
-            for t in range(len(maps))
-        ]
-        scores = torch.cat([one[sample].scores for one in by_task])
+        assert torch.equal(found.pred_boxes_3d.tensor, single.pred_boxes_3d.tensor)
+        assert torch.equal(found.scores, single.scores)
+        assert torch.equal(found.pred_classes, single.pred_classes)
+        scores = torch.cat([results[sample].scores for results in by_task])
         assert torch.equal(found.scores, scores)
+    counts = [len(found) for found in batch]
+    assert len(set(counts)) == 3 and min(counts) > 0
 
 
-class Operators(TorchDispatchMode):
-    """Notes the names of the operators that run."""
+class RecordOperators(TorchDispatchMode):
+    """Records the names of the operators that run."""
 
     def __init__(self):
         super().__init__()
@@ -249,11 +252,11 @@ class Operators(TorchDispatchMode):
 
 
 def test_one_nms_and_nothing_that_waits_for_a_device():
-    """All but the number of boxes has a size known beforehand; no constant is made anew."""
+    """Only the number of boxes is read from the device, and no constant is copied to it."""
     head = make_head()
-    with Operators() as seen:
-        found = head.decode(busy_maps(head, batch=2))
-    names = seen.names[seen.names.index("aten::sigmoid") :]
+    with RecordOperators() as record:
+        found = head.decode(dense_maps(head, batch=2))
+    names = record.names[record.names.index("aten::sigmoid") :]
     assert min(map(len, found)) > 0
     assert not EXTENSION_BUILT or names.count("fsdbev::grouped_nms") == 1
     waits = {"aten::nonzero", "aten::masked_select", "aten::_local_scalar_dense"}
@@ -265,9 +268,9 @@ def test_one_nms_and_nothing_that_waits_for_a_device():
 @pytest.mark.skipif("cuda" not in KERNEL_DEVICES, reason="needs CUDA kernels")
 def test_waits_once_for_a_cuda_device():
     head = make_head().cuda()
-    maps = busy_maps(head, batch=2)
+    maps = dense_maps(head, batch=2)
     expected = make_head().decode([{k: v.cpu() for k, v in each.items()} for each in maps])
-    found = head.decode(maps)  # what PyTorch sets up at first may wait
+    found = head.decode(maps)  # the first call also waits for what PyTorch sets up
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -277,11 +280,12 @@ def test_waits_once_for_a_cuda_device():
         torch.cuda.set_sync_debug_mode("default")
     assert sum("synchronizing" in str(each.message) for each in caught) <= 1
     for one, other in zip(found, expected, strict=True):
-        assert len(one) == pytest.approx(len(other), abs=2)  # of scores equal but for rounding
+        # The rounding of another device moves a score across the threshold now and then.
+        assert len(one) == pytest.approx(len(other), abs=2)
 
 
 def test_predictions_must_stack_the_targets():
     head = make_head()
     targets = head.targets([random_instances(0), random_instances(1)])
     with pytest.raises(ValueError, match="3 samples are not a multiple of the targets' 2"):
-        head.losses(silent_maps(head, batch=3), targets)
+        head.losses(empty_maps(head, batch=3), targets)

@@ -1,4 +1,4 @@
-"""Losses of the center head against numbers worked by hand."""
+"""Losses of the center head against numbers computed by hand."""
 
 import math
 
@@ -11,7 +11,7 @@ from fsdbev.modeling.center_head.targets import REGRESSION, CenterTargets
 
 
 def make_targets(*heatmaps, boxes=((0, 0, 0),), value=1.0):
-    """Heatmaps of the tasks, and (task, sample, cell) of each box."""
+    """Returns targets of the tasks' heatmaps and of boxes, each as (task, sample, cell)."""
     task, sample, cell = torch.tensor(boxes, dtype=torch.int64).reshape(-1, 3).T
     regression = torch.full((len(task), 10), value)
     return CenterTargets(heatmaps, regression, task, sample, cell)
@@ -36,7 +36,7 @@ def test_focal_loss_is_clamped_where_it_would_explode():
 
 
 def error_of(prediction, targets, task=0):
-    """Of predictions (B, channels, Y, X) that are not stacked."""
+    """Regression error of maps (B, channels, Y, X) of one model."""
     return regression_error({k: v[None] for k, v in prediction.items()}, targets, task)
 
 
@@ -46,12 +46,12 @@ def test_regression_reads_the_center_cells():
         maps += offset
     prediction["reg"][1, 0, 1, 2] = 5.0
     targets = make_targets(torch.zeros(2, 1, 2, 3), boxes=((0, 0, 0), (0, 1, 5)))
-    # reg is 0 but for the 5; height, dim, rot, vel are 1, 2, 3, 4; the target is 1 everywhere.
+    # reg is 0 except for the 5; height, dim, rot, vel are 1, 2, 3, 4; the target is 1 everywhere.
     expected = [1 + 4, 1 + 1, 0, 2, 2, 2, 4, 4, 6, 6]
     assert error_of(prediction, targets).tolist() == expected
 
 
-def test_boxes_of_other_tasks_and_of_none_do_not_count():
+def test_boxes_of_other_tasks_and_of_no_task_do_not_count():
     prediction = {k: v.requires_grad_() for k, v in make_prediction(value=3.0).items()}
     targets = make_targets(torch.zeros(1, 1, 2, 3), boxes=((1, 0, 0), (-1, 0, 2), (0, 0, 4)))
     error = error_of(prediction, targets)
@@ -88,7 +88,7 @@ def test_names_weights_and_averages():
 
 
 def random_targets(generator, batch=2):
-    """Two tasks, of one and of two classes, on 2 x 3 cells; the last box is of no task."""
+    """Returns targets of two tasks, with one and two classes; the last box is of no task."""
     heatmaps = [torch.rand(batch, k, 2, 3, generator=generator).round(decimals=1) for k in (1, 2)]
     heatmaps[0][0, 0, 0, 0] = heatmaps[1][0, 1, 1, 1] = 1
     boxes = ((0, 0, 0), (1, 0, 4), (1, 1, 3), (0, 1, 5), (0, 1, 1), (-1, 1, 0))
@@ -126,26 +126,26 @@ def test_no_boxes_give_finite_losses():
 
 
 def test_counts_are_averaged_over_ranks(monkeypatch):
-    """Another rank holds no box: this one's count halves, its losses double."""
+    """The other rank has no box: the mean count halves and the losses of this rank double."""
     heatmap = torch.zeros(1, 1, 2, 3)
     heatmap[0, 0, 0, :2] = 1
     targets = make_targets(heatmap, boxes=((0, 0, 0), (0, 0, 1)))
-    alone = center_losses([make_prediction()], targets, box_weight=1.0)
+    single = center_losses([make_prediction()], targets, box_weight=1.0)
     reduced = []
     monkeypatch.setattr(module.comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(module.dist, "all_reduce", reduced.append)
-    together = center_losses([make_prediction()], targets, box_weight=1.0)
+    distributed = center_losses([make_prediction()], targets, box_weight=1.0)
     assert len(reduced) == 1 and reduced[0].tolist() == [[2.0], [2.0]]
-    for name, loss in together.items():
-        assert loss.item() == pytest.approx(2 * alone[name].item(), rel=1e-3), name
+    for name, loss in distributed.items():
+        assert loss.item() == pytest.approx(2 * single[name].item(), rel=1e-3), name
 
 
-def test_velocity_may_count_less():
+def test_velocity_weight():
     prediction, targets = make_prediction(), make_targets(torch.zeros(1, 1, 2, 3))
-    whole, less = (
+    full, reduced = (
         center_losses([prediction], targets, box_weight=0.25, velocity_weight=weight)
         for weight in (1.0, 0.2)
     )
-    assert whole["task0.loss_vel"] > 0
-    assert less["task0.loss_vel"] == pytest.approx(0.2 * whole["task0.loss_vel"].item())
-    assert all(less[name] == whole[name] for name in whole if name != "task0.loss_vel")
+    assert full["task0.loss_vel"] > 0
+    assert reduced["task0.loss_vel"] == pytest.approx(0.2 * full["task0.loss_vel"].item())
+    assert all(reduced[name] == full[name] for name in full if name != "task0.loss_vel")

@@ -1,4 +1,4 @@
-"""Targets of the center head against a drawing by hand and the published one, box by box."""
+"""Targets of the center head against numbers by hand and the public release, box by box."""
 
 import math
 
@@ -17,7 +17,7 @@ TASKS = [[0], [2, 1], [3]]
 
 
 def instances(*rows):
-    """Rows of class and 9 box numbers."""
+    """Returns instances of rows: class and the 9 numbers of a box."""
     table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 10)
     return Instances((1, 1), gt_boxes_3d=Boxes3D(table[:, 1:]), gt_classes=table[:, 0].long())
 
@@ -30,7 +30,7 @@ def make(samples, **overrides):
 
 
 def boxes_of(targets, task):
-    """Regression, sample and cell of the boxes of one task."""
+    """Returns regression, sample and cell of the boxes of one task."""
     chosen = targets.task == task
     return targets.regression[chosen], targets.sample[chosen], targets.cell[chosen]
 
@@ -42,12 +42,12 @@ def boxes_of(targets, task):
     st.floats(0.02, 0.98),
 )
 def test_radius_is_the_smallest_of_cornernets_three(length, width, overlap):
-    ours = gaussian_radius(torch.tensor([[length, width]], dtype=torch.float64), overlap)
-    assert ours.item() == pytest.approx(cornernet_radius(length, width, overlap), rel=1e-9)
+    radius = gaussian_radius(torch.tensor([[length, width]], dtype=torch.float64), overlap)
+    assert radius.item() == pytest.approx(cornernet_radius(length, width, overlap), rel=1e-9)
 
 
 def test_one_box_by_hand():
-    # x = 1.3 lies in cell (1.3 + 8) / 0.5 = 18.6, y = -0.9 in cell 10.2.
+    # x = 1.3 is at (1.3 + 8) / 0.5 = 18.6 cells, y = -0.9 at 10.2 cells.
     targets = make([instances((0, 1.3, -0.9, 0.4, 4.0, 2.0, 1.5, math.pi / 6, 3.0, -1.0))])
     expected = [0.6, 0.2, 0.4, math.log(4), math.log(2), math.log(1.5), 0.5, math.sqrt(0.75), 3, -1]
     assert targets.regression[0].tolist() == pytest.approx(expected, abs=1e-5)
@@ -56,7 +56,7 @@ def test_one_box_by_hand():
     assert [h.shape for h in targets.heatmaps] == [(1, k, 24, 32) for k in (1, 2, 1)]
     heatmap = targets.heatmaps[0][0, 0]
     assert heatmap[10, 18] == 1
-    # Radius 2: sigma = 5 / 6, cut beyond two cells.
+    # Radius 2: sigma = 5 / 6; the Gaussian is zero beyond two cells.
     assert heatmap[10, 20].item() == pytest.approx(math.exp(-4 / (2 * 25 / 36)), rel=1e-5)
     assert heatmap[12, 20].item() == pytest.approx(math.exp(-8 / (2 * 25 / 36)), rel=1e-5)
     assert heatmap[10, 21] == 0 and (heatmap > 0).sum() == 25
@@ -101,7 +101,7 @@ def test_center_off_the_grid_is_dropped(x, y, kept):
 
 
 def test_at_most_max_boxes_a_task_and_sample():
-    """The first ones, whatever stands between them; what is off the grid does not count."""
+    """The first boxes of a task are kept; boxes of other tasks or off the grid do not count."""
     car, row = (0, 0, 0, 0, 4, 2, 1.5, 0, 0, 0), (1, 0.3, 0.3, 0, 4, 2, 1.5, 0, 0, 0)
     off_grid = (1, 9.0, 0.3, 0, 4, 2, 1.5, 0, 0, 0)
     other = (2, 5.3, 0.3, 0, 4, 2, 1.5, 0, 0, 0)
@@ -113,26 +113,23 @@ def test_at_most_max_boxes_a_task_and_sample():
     assert (heatmap == 1).sum(dim=(2, 3)).tolist() == [[0, 1], [0, 1], [0, 1]]
 
 
-def test_no_boxes_at_all():
+def test_no_boxes():
     targets = make([instances(), instances()])
     for class_ids, heatmap in zip(TASKS, targets.heatmaps, strict=True):
         assert heatmap.shape == (2, len(class_ids), 24, 32) and not heatmap.any()
     assert targets.regression.shape == (0, 10) and len(targets.cell) == len(targets.task) == 0
 
 
-def test_unknown_class_is_refused():
+def test_unknown_class_and_box_without_size_are_refused():
     for bad in (-1, 7):
         with pytest.raises(ValueError, match=f"class {bad}, which no task"):
             make([instances((bad, 0, 0, 0, 4, 2, 1.5, 0, 0, 0))])
-
-
-def test_box_without_size_is_refused():
     for width in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="positive sizes"):
             make([instances((0, 0, 0, 0, 4, width, 1.5, 0, 0, 0))])
 
 
-def test_inputs_are_left_alone():
+def test_inputs_are_unchanged():
     sample = instances((0, 1.3, -0.9, 0.4, 4.0, 2.0, 1.5, 0.5, 3.0, -1.0))
     before = sample.gt_boxes_3d.tensor.clone()
     make([sample])

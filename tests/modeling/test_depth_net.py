@@ -1,3 +1,5 @@
+"""Depth networks: outputs, camera parameters, dropout."""
+
 import torch
 
 from fsdbev.modeling import DepthNet, PixelDepthNet
@@ -25,7 +27,7 @@ def test_probability_and_context():
     torch.testing.assert_close(depth_prob.sum(dim=1), torch.ones(6, 4, 11))
 
 
-def test_each_view_listens_to_its_own_camera():
+def test_each_view_depends_on_its_own_camera():
     net = depth_net().eval()
     embedded, cameras = torch.randn(6, 8, 4, 11), torch.randn(2, 3, 27)
     changed = cameras.clone()
@@ -51,7 +53,7 @@ def pixel_depth_net():
     return PixelDepthNet(in_channels=6, context_channels=5, depth_bins=DepthBins(step=10.0))
 
 
-def test_pixel_depth_net_takes_each_pixel_alone():
+def test_pixel_depth_net_computes_each_pixel_by_itself():
     net = pixel_depth_net()
     features = torch.randn(3, 6, 4, 11)
     depth_prob, context = net(net.embed(features), torch.randn(1, 3, 27))

@@ -1,11 +1,13 @@
+"""Foreground self-distillation: weights of the teacher, and the loss."""
+
 import pytest
 import torch
 
 from fsdbev.modeling.depth_labels import DepthLabels
 from fsdbev.modeling.distillation import distillation_loss, teacher_weights
 
-#: Cells: labelled foreground, labelled background, foreground without depth, and without any label
-#: a strong and a weak student's foreground.
+#: Five cells: foreground with a depth label, background with a depth label, foreground without
+#: one, and two cells without any label, which differ in the student's foreground probability.
 LABELS = DepthLabels(
     distribution=torch.tensor([[1.0, 0, 0, 0, 0], [0, 1, 0, 0, 0]]).view(1, 2, 1, 5),
     foreground=torch.tensor([True, False, True, False, False]).view(1, 1, 5),
@@ -25,7 +27,7 @@ def test_which_cells_are_the_teachers_foreground(fill, expected):
     assert foreground.flatten().tolist() == expected
 
 
-def test_weights_are_labels_with_the_students_in_their_holes():
+def test_weights_are_labels_and_the_students_where_there_is_no_label():
     depth_prob = torch.full((1, 2, 1, 5), 0.5, requires_grad=True)
     weights, _ = teacher_weights(
         LABELS, depth_prob, FOREGROUND, fill="paper", foreground_threshold=0.1
@@ -50,13 +52,12 @@ def test_distillation_loss_by_hand():
     # cell 0: |(0.6, 0.8)|^2 = 1; cell 1: |(0.5, 0)|^2 = 0.25; two cells
     assert distillation_loss(student, teacher).item() == pytest.approx(1.25 / 2, rel=1e-5)
 
+    # Empty cells have no direction.
+    assert distillation_loss(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)).item() == 0
 
-def test_distillation_loss_moves_both():
+
+def test_distillation_loss_has_gradients_for_student_and_teacher():
     student = torch.randn(2, 3, 4, 4, requires_grad=True)
     teacher = torch.randn(2, 3, 4, 4, requires_grad=True)
     distillation_loss(student, teacher).backward()
     assert student.grad.abs().sum() > 0 and teacher.grad.abs().sum() > 0
-
-
-def test_distillation_loss_of_empty_cells_is_finite():
-    assert distillation_loss(torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)).item() == 0

@@ -1,3 +1,5 @@
+"""Feature pyramid network."""
+
 import pytest
 import torch
 
@@ -5,7 +7,7 @@ from fsdbev.modeling.backbone import FPN
 
 
 def identity_fpn(**arguments):
-    """All convolutions pass their input on."""
+    """Returns an FPN whose convolutions are identities."""
     fpn = FPN(in_channels=(1, 1, 1, 1), out_channels=1, **arguments)
     for conv in fpn.lateral_convs:
         conv.weight.data.fill_(1)

@@ -1,3 +1,5 @@
+"""The FSD-BEV model: losses, results, gradients, rigs and precision."""
+
 import pytest
 import torch
 
@@ -47,13 +49,12 @@ def test_any_rig_and_any_number_of_frames(build_model, make_samples, num_cameras
 
 def test_samples_do_not_mix_in_evaluation(build_model, make_samples):
     model, samples = build_model("model.head.score_threshold=0.0").eval(), make_samples()
-    both = [output["instances"] for output in model(samples)]
-    for sample, together in zip(samples, both, strict=True):
-        alone = model([sample])[0]["instances"]
-        torch.testing.assert_close(alone.scores, together.scores, rtol=1e-4, atol=1e-5)
+    for sample, output in zip(samples, model(samples), strict=True):
+        single = model([sample])[0]["instances"]
+        torch.testing.assert_close(single.scores, output["instances"].scores, rtol=1e-4, atol=1e-5)
 
 
-def test_student_alone(build_model, make_samples):
+def test_training_without_teacher(build_model, make_samples):
     model = build_model("model.teacher_fill=null")
     batch_sizes = []
     model.bev_encoder.register_forward_hook(lambda m, args, out: batch_sizes.append(len(out)))
@@ -64,7 +65,7 @@ def test_student_alone(build_model, make_samples):
 
 @pytest.mark.parametrize("row", ["baseline", "fsd", "fsd_pci", "fsd_pci_msfe"])
 def test_every_parameter_of_an_ablation_learns(build_model, make_samples, row):
-    """What gets no gradient would stop distributed training."""
+    """DistributedDataParallel fails on a parameter without gradient."""
     model = build_model(file=f"ablations/{row}.py")
     assert isinstance(model.msfe, MSFE if row == "fsd_pci_msfe" else ForegroundBranch)
     losses = train_step(model, make_samples(training=True))
@@ -73,7 +74,7 @@ def test_every_parameter_of_an_ablation_learns(build_model, make_samples, row):
     model.eval()(make_samples())
 
 
-def test_other_frames_run_without_gradient_but_norms_see_them(build_model, make_samples):
+def test_other_frames_update_batch_norms_without_gradients(build_model, make_samples):
     model, graphs = build_model().train(), []
     model.depth_net.register_forward_hook(lambda m, args, out: graphs.append(out[1].requires_grad))
     model(make_samples(training=True))
@@ -83,7 +84,7 @@ def test_other_frames_run_without_gradient_but_norms_see_them(build_model, make_
     assert model.bev_encoder.neck.merge[1].num_batches_tracked == 1
 
 
-def test_bev_paste_draws_anew_and_moves_boxes(build_model, make_samples):
+def test_each_step_draws_a_bev_paste_that_moves_boxes(build_model, make_samples):
     model, samples = build_model().train(), make_samples(training=True)
     targets, original = [], model.head.targets
     model.head.targets = lambda instances: targets.append(instances) or original(instances)
@@ -97,7 +98,7 @@ def test_bev_paste_draws_anew_and_moves_boxes(build_model, make_samples):
     assert torch.equal(samples[0]["instances"].gt_boxes_3d.tensor, untouched.tensor)
 
 
-def test_given_paste_transforms_make_training_repeatable(build_model, make_samples):
+def test_fixed_paste_transforms_make_training_repeatable(build_model, make_samples):
     model = build_model("model.depth_net.dropout=0.0").train()
     model.bev_paste.sample_transforms = lambda batch_size: torch.eye(4).repeat(batch_size, 1, 1)
     first, second = (model(make_samples(training=True)) for _ in range(2))
@@ -138,7 +139,7 @@ def test_mixed_precision_trains(build_model, make_samples):
     sum(losses.values()).backward()
 
 
-def test_float_images_are_as_good_as_bytes(build_model, make_samples):
+def test_float_images_give_the_features_of_bytes(build_model, make_samples):
     model, samples = build_model().eval(), make_samples()
     features = model.extract_image_features(samples[0]["images"][:1]).features
     same = model.extract_image_features(samples[0]["images"][:1].float()).features

@@ -1,3 +1,5 @@
+"""Image features with the additional maps of a subclass."""
+
 from dataclasses import dataclass
 
 import pytest
@@ -18,18 +20,18 @@ def image():
     return MoreFeatures(**{name: torch.rand(shape) for name, shape in shapes.items()})
 
 
-def test_parts_make_up_the_whole(image):
-    parts = image.chunk(2)
-    assert [type(part) for part in parts] == [MoreFeatures] * 2
-    assert parts[1].fine.shape == (2, 1, 4, 4) and parts[0].logits is None
-    whole = ImageFeatures.cat(parts)
-    assert type(whole) is MoreFeatures and whole.logits is None
+def test_cat_of_chunks_is_the_original(image):
+    chunks = image.chunk(2)
+    assert [type(chunk) for chunk in chunks] == [MoreFeatures] * 2
+    assert chunks[1].fine.shape == (2, 1, 4, 4) and chunks[0].logits is None
+    joined = ImageFeatures.cat(chunks)
+    assert type(joined) is MoreFeatures and joined.logits is None
     assert ImageFeatures.cat([image]) is image
     for name in ("features", "foreground", "fine"):
-        assert torch.equal(getattr(whole, name), getattr(image, name))
+        assert torch.equal(getattr(joined, name), getattr(image, name))
 
 
-def test_map_reaches_every_tensor_and_leaves_none(image):
+def test_map_is_applied_to_every_tensor_and_not_to_none(image):
     doubled = image.map(lambda x: 2 * x)
     assert torch.equal(doubled.fine, 2 * image.fine) and doubled.logits is None
     assert torch.equal(doubled.features, 2 * image.features)

@@ -1,4 +1,4 @@
-"""The common model: it runs with few parts as with many, and subclasses add to it."""
+"""The common model with few parts: training, foreground, given image features."""
 
 import pytest
 import torch
@@ -6,11 +6,11 @@ import torch
 from fsdbev.modeling import ImageFeatures, LiftSplatDetector
 
 COMMON = "common/models/lift_splat_r50.py"
-FEW = ["model.num_frames=1", "model.temporal_stage=null"]
+FEW_PARTS = ["model.num_frames=1", "model.temporal_stage=null"]
 
 
-def test_learns_from_boxes_alone(build_model, make_samples):
-    model = build_model(*FEW, file=COMMON)
+def test_trains_with_labels_of_boxes_only(build_model, make_samples):
+    model = build_model(*FEW_PARTS, file=COMMON)
     assert type(model) is LiftSplatDetector and model.msfe is None and model.bev_paste is None
     samples = make_samples(num_frames=1, training=True)
     for sample in samples:
@@ -21,8 +21,8 @@ def test_learns_from_boxes_alone(build_model, make_samples):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_all_is_foreground_where_nothing_says_what_is(build_model, make_samples):
-    model = build_model(*FEW, file=COMMON).eval()
+def test_every_pixel_is_foreground_without_a_foreground_branch(build_model, make_samples):
+    model = build_model(*FEW_PARTS, file=COMMON).eval()
     images = model.stack_images(make_samples(num_frames=1))[:, 0]
     image = model.extract_image_features(images)
     assert image.foreground is None and image.logits is None
@@ -30,14 +30,23 @@ def test_all_is_foreground_where_nothing_says_what_is(build_model, make_samples)
     assert frame.foreground.shape == (4, 2, 4) and frame.foreground.unique().tolist() == [1.0]
 
 
-def test_handed_in_features_are_used(build_model, make_samples):
-    model = build_model(*FEW, "model.head.score_threshold=0.0", file=COMMON).eval()
+def test_given_image_features_are_used(build_model, make_samples):
+    model = build_model(*FEW_PARTS, "model.head.score_threshold=0.0", file=COMMON).eval()
     samples = make_samples(batch_size=1, num_frames=1)
     image = model.extract_image_features(model.stack_images(samples)[:, 0])
-    own, given = model(samples), model(samples, image_features=[image])
+    computed, given = model(samples), model(samples, image_features=[image])
     other = model(samples, image_features=[ImageFeatures(torch.zeros_like(image.features))])
-    scores = [found[0]["instances"].scores for found in (own, given, other)]
+    scores = [found[0]["instances"].scores for found in (computed, given, other)]
     assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
+
+
+def test_image_size_of_detections_is_that_of_the_network_image(build_model, make_samples):
+    model = build_model(*FEW_PARTS, "model.head.score_threshold=0.0", file=COMMON).eval()
+    samples = make_samples(num_frames=1, training=True)
+    for sample, output in zip(samples, model(samples), strict=True):
+        found = output["instances"]
+        assert found.image_size == sample["instances"].image_size == sample["images"].shape[-2:]
+        assert len(found) == len(found.scores) == len(found.pred_boxes_3d) > 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The recipe states every size once: one override each reaches all that depends on it."""
+"""The model config states every size once: one override changes every part that uses it."""
 
 import pytest
 import torch

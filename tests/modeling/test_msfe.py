@@ -1,3 +1,5 @@
+"""Multi-scale foreground enhancement, and the foreground branch that replaces it."""
+
 import math
 
 import pytest
@@ -45,7 +47,8 @@ def test_full_foreground_adds_finer_maps_at_the_corners():
     msfe.predict_heatmaps = lambda f4: torch.full((2, 10, 16, 24), 20.0)
     f4, f8, f16 = pyramid()
     features = msfe([f4, f8, f16]).features
-    for i, j in ((0, 0), (0, -1), (-1, 0), (-1, -1)):  # align_corners: corners meet corners
+    # align_corners: the corners of the three maps are at the same place.
+    for i, j in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
         torch.testing.assert_close(
             features[..., i, j], f16[..., i, j] + f8[..., i, j] + f4[..., i, j]
         )
@@ -68,7 +71,7 @@ def test_heatmap_loss_without_objects_is_not_normalised():
     assert logits.grad.isfinite().all() and (logits.grad > 0).all()
 
 
-def test_foreground_branch_takes_the_place_of_msfe():
+def test_foreground_branch_replaces_msfe():
     branch, maps = ForegroundBranch(in_channels=4), pyramid()
     image = branch(maps)
     assert image.features is maps[-1]

@@ -1,4 +1,4 @@
-"""Parts that compute in float32 whatever autocast says."""
+"""Parts that compute in float32 under autocast."""
 
 import pytest
 import torch
@@ -14,12 +14,12 @@ def product(a, others, scale=None):
     return a @ others[0] * (1 if scale is None else scale)
 
 
-def test_leaves_autocast_and_lifts_tensors():
+def test_disables_autocast_and_casts_tensors_to_float32():
     a, b = torch.randn(4, 4), torch.randn(4, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert (a @ b).dtype == torch.bfloat16
         inside = product(a.bfloat16(), [b], scale=torch.ones((), dtype=torch.bfloat16))
-        assert (a @ b).dtype == torch.bfloat16  # and comes back to it
+        assert (a @ b).dtype == torch.bfloat16  # autocast is enabled again
     torch.testing.assert_close(inside, a.bfloat16().float() @ b, rtol=0, atol=0)
 
 

@@ -1,4 +1,4 @@
-"""The view transform against the published one, which sums in float32 and in another order."""
+"""The view transform against that of the public release, which sums in another order."""
 
 import pytest
 import torch
@@ -50,5 +50,5 @@ def test_maps_and_gradients_are_the_published_ones(batch, pasted):
     expected, *others = ((m, *torch.autograd.grad(m, (weights, context), cotangent)) for m in maps)
     assert expected[0].abs().sum() > 0
     for found in others:
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

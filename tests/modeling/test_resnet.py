@@ -1,3 +1,5 @@
+"""ResNet: torchvision's parameters, strides, activation checkpointing."""
+
 import pytest
 import torch
 
@@ -38,13 +40,14 @@ def test_stride_is_in_the_3x3_convolution_and_names_are_torchvisions():
 def test_activation_checkpointing_changes_nothing():
     torch.manual_seed(0)
     plain = ResNet(depth=50, width=4)
-    thrifty = ResNet(depth=50, width=4, activation_checkpoint=True)
-    thrifty.load_state_dict(plain.state_dict())
+    checkpointing = ResNet(depth=50, width=4, activation_checkpoint=True)
+    checkpointing.load_state_dict(plain.state_dict())
     images = torch.randn(2, 3, 64, 64)
-    for model in (plain, thrifty):
+    for model in (plain, checkpointing):
         model(images)[-1].square().mean().backward()
-    for (name, a), b in zip(plain.named_parameters(), thrifty.parameters(), strict=True):
+    for (name, a), b in zip(plain.named_parameters(), checkpointing.parameters(), strict=True):
         if a.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, msg=name)
-    for (name, a), b in zip(plain.named_buffers(), thrifty.buffers(), strict=True):
-        torch.testing.assert_close(a, b, msg=name)  # running statistics count the batch once
+    # The second forward pass does not update the running statistics again.
+    for (name, a), b in zip(plain.named_buffers(), checkpointing.buffers(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)

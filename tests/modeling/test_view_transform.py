@@ -1,3 +1,5 @@
+"""View transform: geometry, thresholds, augmentations, precomputed cells."""
+
 import math
 from dataclasses import replace
 
@@ -11,15 +13,17 @@ from fsdbev.structures import BEVGrid, Cameras, DepthBins, make_transform, rotat
 GRID = BEVGrid(x_range=(-8.0, 8.0), y_range=(-4.0, 4.0), z_range=(-5.0, 3.0), cell=1.0)
 BINS = DepthBins(start=1.0, stop=9.0, step=1.0)
 IMAGE_SIZE = (64, 176)
-#: Camera axes in ego axes: it looks along x.
+#: Rotation from camera axes to ego axes of a camera that faces along x.
 FORWARD = torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
-#: Where the cameras stand, metres; off the borders of the cells.
+#: Position of the cameras in the ego frame, metres; not on a border between cells.
 POSITION = torch.tensor([0.3, 0.2, 0.0])
 
 
 def cameras(image_aug=None, bev_aug=None, headings=(0.0, math.pi / 2)):
-    """One sample, one frame, cameras that look along the headings; the optical axis hits feature
-    (i, j) = (1, 5) of a 4 x 11 map."""
+    """Returns cameras of one sample and one frame that face along the headings.
+
+    The optical axis goes through feature (i, j) = (1, 5) of a 4 x 11 map.
+    """
     intrinsics = torch.tensor([[100.0, 0, 88], [0, 100.0, 21], [0, 0, 1]])
     rotation = rotation_z(torch.tensor(headings)) @ FORWARD
     n = len(headings)
@@ -32,7 +36,7 @@ def cameras(image_aug=None, bev_aug=None, headings=(0.0, math.pi / 2)):
 
 
 def pool(rig, depth_bin=3, view=0, cell=(1, 5)):
-    """Puts one unit of context on the ray of one feature cell."""
+    """Returns the BEV map of one unit of context in one depth bin of one feature."""
     i, j = cell
     num_views = rig.num_cameras
     weights = torch.zeros(1, num_views, BINS.count, 4, 11)
@@ -46,7 +50,7 @@ def pool(rig, depth_bin=3, view=0, cell=(1, 5)):
 @pytest.mark.parametrize(
     ("depth_threshold", "kept"), [(None, {0.2, 1 / 8}), (0.0, {0.2, 1 / 8, 0.1}), (0.15, {0.2})]
 )
-def test_points_below_a_threshold_are_left_out(depth_threshold, kept):
+def test_points_below_a_threshold_are_dropped(depth_threshold, kept):
     transform = ViewTransform(grid=GRID, depth_bins=BINS, depth_threshold=depth_threshold)
     weights = torch.zeros(1, 1, BINS.count, 4, 11)
     foreground = torch.ones(1, 1, 4, 11)
@@ -60,8 +64,8 @@ def test_points_below_a_threshold_are_left_out(depth_threshold, kept):
     assert sorted(found) == pytest.approx(sorted(kept))
 
 
-def hit(bev):
-    """Cells (y, x) that are not empty."""
+def nonzero_cells(bev):
+    """Returns the cells (y, x) of a map that are not zero."""
     assert bev.shape == (1, 1, 2, 8, 16)
     return [tuple(c) for c in bev[0, 0, 0].nonzero().tolist()]
 
@@ -75,21 +79,21 @@ def hit(bev):
     ],
 )
 def test_point_on_the_optical_axis(view, depth_bin, expected):
-    assert hit(pool(cameras(), view=view, depth_bin=depth_bin)) == expected
+    assert nonzero_cells(pool(cameras(), view=view, depth_bin=depth_bin)) == expected
 
 
 def test_image_aug_is_undone():
     flip = torch.diag(torch.tensor([-1.0, 1, 1, 1]))
     flip[0, 3] = IMAGE_SIZE[1]
     plain, flipped = cameras(headings=(0.0,)), cameras(image_aug=flip, headings=(0.0,))
-    # column 0 of the flipped image is the right border of the original: to the right, y < 0
-    assert hit(pool(plain, cell=(1, 0))) == [(7, 12)]
-    assert hit(pool(flipped, cell=(1, 0))) == [(0, 12)]
+    # Column 0 of the flipped image is the right border of the original: y < 0.
+    assert nonzero_cells(pool(plain, cell=(1, 0))) == [(7, 12)]
+    assert nonzero_cells(pool(flipped, cell=(1, 0))) == [(0, 12)]
 
 
 def test_bev_aug_is_applied_last():
     turn = make_transform(rotation_z(torch.tensor(math.pi)))
-    assert hit(pool(cameras(bev_aug=turn), depth_bin=2)) == [(3, 4)]  # (-3.3, -0.2)
+    assert nonzero_cells(pool(cameras(bev_aug=turn), depth_bin=2)) == [(3, 4)]  # (-3.3, -0.2)
 
 
 def test_float32_under_autocast_and_gradients():
@@ -119,6 +123,6 @@ def test_precomputed_cells_give_the_same_maps():
     assert expected.sum() > 0
     assert torch.equal(transform(*features, context, static), expected)
     assert torch.equal(transform(*features, context, static.to("cpu")), expected)
-    # Cells are of the geometry they were computed for: another one does not matter any more.
+    # Precomputed cells are used instead of the geometry, even if the geometry changes.
     elsewhere = replace(static, image2bev=torch.zeros_like(static.image2bev))
     assert torch.equal(transform(*features, context, elsewhere), expected)

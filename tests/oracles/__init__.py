@@ -1,2 +1,4 @@
-"""Published algorithms, restated step by step: oracles of the tests, and the other side of
-``tools/benchmark.py``."""
+"""The algorithms of the public releases, step by step.
+
+The tests compare the project with them, and ``tools/benchmark.py`` compares the speed.
+"""

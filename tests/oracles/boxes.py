@@ -1,4 +1,4 @@
-"""Rotated IoU and suppression by shapely's intersection of polygons.
+"""Rotated IoU and non-maximum suppression by shapely's intersection of polygons.
 
 Shapes: M boxes (x, y, length, width, yaw).
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def polygons(boxes: Tensor) -> np.ndarray:
-    """(M, 5) boxes -> M polygons."""
+    """Returns M polygons of (M, 5) boxes."""
     x, y, length, width, yaw = boxes.double().cpu().unbind(dim=1)
     along = torch.stack([yaw.cos(), yaw.sin()], dim=1) * length[:, None] / 2
     aside = torch.stack([-yaw.sin(), yaw.cos()], dim=1) * width[:, None] / 2
@@ -21,19 +21,17 @@ def polygons(boxes: Tensor) -> np.ndarray:
 
 
 def shapely_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of (M, 5) boxes with (M, 5) boxes, pair by pair; (M,) float64, good to 1e-8.
-
-    Without a grid for its corners, GEOS finds no intersection of some pairs of almost equal boxes.
-    """
+    """Returns the IoU (M,) float64 of pairs of boxes (M, 5) and (M, 5), exact to 1e-8."""
     a, b = polygons(a), polygons(b)
+    # Without a grid for the corners, GEOS misses the intersection of some almost equal boxes.
     overlap = shapely.area(shapely.intersection(a, b, grid_size=1e-10))
     return torch.from_numpy(overlap / (shapely.area(a) + shapely.area(b) - overlap))
 
 
 def shapely_iou_matrix(boxes: Tensor) -> Tensor:
-    """(M, M) float32 IoU. Quicker than pairs: a search tree finds the boxes that touch, and corners
-    need no grid where no boxes are almost equal."""
+    """Returns the IoU (M, M) float32 of all pairs of (M, 5) boxes, none of them almost equal."""
     shapes = polygons(boxes)
+    # A search tree finds the boxes that touch: much faster than all pairs.
     first, second = shapely.STRtree(shapes).query(shapes, predicate="intersects")
     overlap = shapely.area(shapely.intersection(shapes[first], shapes[second]))
     area = shapely.area(shapes)
@@ -43,7 +41,7 @@ def shapely_iou_matrix(boxes: Tensor) -> Tensor:
 
 
 def shapely_nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Indices of the (M, 5) boxes that greedy suppression keeps, best first."""
+    """Returns the indices of the (M, 5) boxes that greedy suppression keeps, best first."""
     order = scores.argsort(descending=True, stable=True).cpu()
     suppresses = shapely_iou_matrix(boxes[order]) > threshold
     kept = torch.ones(len(order), dtype=torch.bool)

@@ -1,5 +1,4 @@
-"""Heatmaps as published: Gaussians on maps of full size that are warped, and BEV targets box by
-box.
+"""Heatmaps of the public releases: warped maps of the source size, and BEV targets box by box.
 
 Shapes: M boxes, V views, C classes, H x W network image, Y x X BEV grid.
 """
@@ -20,17 +19,18 @@ from fsdbev.structures import BEVGrid
 def draw_gaussian(
     heatmap: Tensor, center: tuple[int, int], radius: tuple[int, int], sharpness: int
 ) -> None:
-    """Max-combines a Gaussian of peak 1 into a (rows, columns) map.
+    """Takes the maximum of a map and a Gaussian of peak 1, in place.
 
     Args:
-        heatmap: changed in place.
-        center, radius: along x and y; the Gaussian is cut at the radii.
+        heatmap: (rows, columns) map that is changed.
+        center: cell of the peak along x and y.
+        radius: cells along x and y beyond which the Gaussian is zero.
         sharpness: sigma is (2 * radius + 1) / sharpness.
     """
     axes = []
-    for middle, reach, size in zip(center, radius, heatmap.shape[::-1]):
-        first, end = max(middle - reach, 0), min(middle + reach + 1, size)
-        sigma = (2 * reach + 1) / sharpness
+    for middle, half, size in zip(center, radius, heatmap.shape[::-1]):
+        first, end = max(middle - half, 0), min(middle + half + 1, size)
+        sigma = (2 * half + 1) / sharpness
         exponent = (torch.arange(first, max(first, end)) - middle) ** 2 / (2 * sigma**2)
         axes.append((slice(first, max(first, end)), exponent))
     (columns, across), (rows, down) = axes
@@ -41,8 +41,14 @@ def draw_gaussian(
 def full_size_maps(
     boxes: Tensor, class_ids: Tensor, num_classes: int, size: tuple[int, int]
 ) -> Tensor:
-    """(C, height, width) elliptical Gaussians of (M, 4) boxes x1, y1, x2, y2 of an image of
-    ``size`` (width, height)."""
+    """Returns maps (C, height, width) with one elliptical Gaussian per box.
+
+    Args:
+        boxes: (M, 4) x1, y1, x2, y2 in pixels.
+        class_ids: (M,) class of each box.
+        num_classes: C.
+        size: width and height of the image.
+    """
     maps = torch.zeros(num_classes, *size[::-1])
     for (x1, y1, x2, y2), class_id in zip(boxes.tolist(), class_ids.tolist()):
         center = (int((x1 + x2) / 2), int((y1 + y2) / 2))
@@ -61,13 +67,15 @@ def published_heatmaps(
     image_size: tuple[int, int],
     stride: int,
 ) -> Tensor:
-    """Arguments and result as of ``fsdbev.layers.elliptical_heatmaps``: a map of the original
-    image's size for every class, warped as the image is (OpenCV, in steps of 1/32 pixel), and
-    resized."""
+    """Draws maps of the source image's size, warps them like the image and resizes them.
+
+    OpenCV warps in steps of 1/32 pixel. Arguments and result are those of
+    ``fsdbev.layers.elliptical_heatmaps``.
+    """
     result = []
     for number, (matrix, size) in enumerate(zip(image_aug, source_sizes.tolist())):
-        own = view == number
-        maps = full_size_maps(boxes[own], class_ids[own], num_classes, size)
+        of_view = view == number
+        maps = full_size_maps(boxes[of_view], class_ids[of_view], num_classes, size)
         pixels = maps.permute(1, 2, 0).contiguous().numpy()
         affine = matrix[:2, [0, 1, 3]].double().numpy()
         pixels = cv2.warpAffine(pixels, affine, image_size[::-1])
@@ -77,7 +85,7 @@ def published_heatmaps(
 
 
 def cornernet_radius(length: float, width: float, overlap: float) -> float:
-    """The smallest of CornerNet's three radii, in the form that center heads use."""
+    """Returns the smallest of CornerNet's three radii, in the form that center heads use."""
     total, area = length + width, length * width
     equations = (
         (1, total, area * (1 - overlap) / (1 + overlap)),
@@ -97,12 +105,13 @@ def published_center_targets(
     max_boxes: int,
     device: torch.device | str,
 ) -> tuple[Tensor, ...]:
-    """Arguments as of ``center_targets``: task by task, sample by sample, box by box, each box a
-    tensor on the device.
+    """Computes the targets of the center head in loops over tasks, samples and boxes.
+
+    The arguments are those of ``center_targets``.
 
     Returns:
-        a heatmap (B, K, Y, X) of every task, then of all M boxes the regression (M, 10), the task
-        (M,), -1 for a box that is left out, and the center cell (M,).
+        One heatmap (B, K, Y, X) per task; then the regression (M, 10), the task (M,), -1 for a box
+        without a target, and the center cell (M,) of all boxes.
     """
     offsets = np.cumsum([0, *(len(objects) for objects in instances)])
     regression = torch.zeros(offsets[-1], 10, device=device)
@@ -115,8 +124,8 @@ def published_center_targets(
             boxes, drawn = objects.gt_boxes_3d.tensor.to(device), 0
             for number, class_id in enumerate(objects.gt_classes.tolist()):
                 box = boxes[number]
-                place = (box[:2] - lower) / grid.cell
-                column, row = place.floor().int().tolist()
+                position = (box[:2] - lower) / grid.cell
+                column, row = position.floor().int().tolist()
                 inside = 0 <= column < grid.shape[1] and 0 <= row < grid.shape[0]
                 if class_id not in classes or not inside or drawn == max_boxes:
                     continue
@@ -127,7 +136,7 @@ def published_center_targets(
                 draw_gaussian(plane, (column, row), (radius, radius), 6)
                 index, yaw = offsets[sample] + number, box[6:7]
                 sizes = (box[2:3], box[3:6].log(), yaw.sin(), yaw.cos(), box[7:9])
-                regression[index] = torch.cat([place - place.floor(), *sizes])
+                regression[index] = torch.cat([position - position.floor(), *sizes])
                 task_of_box[index] = task
                 cell[index] = row * grid.shape[1] + column
         heatmaps.append(maps)

@@ -1,4 +1,4 @@
-"""A training sample as published: Pillow's images, label maps and heatmaps, image by image.
+"""A training sample of the public releases: Pillow images, label maps and heatmaps, one by one.
 
 Shapes: T frames (0 is the key frame), N cameras, C classes, P points, M boxes, H x W network image.
 """
@@ -35,7 +35,7 @@ def decode(path: Path) -> Image.Image:
 
 
 def augment(image: Image.Image, transform: ImageTransform) -> Image.Image:
-    """Resizes the whole image, then crops, mirrors and rotates it."""
+    """Resizes the complete image, then crops, flips and rotates it."""
     (left, top), (width, height) = transform.crop, transform.output
     image = image.resize(transform.resized, Image.Resampling.BICUBIC)
     image = image.crop((left, top, left + width, top + height))
@@ -45,7 +45,7 @@ def augment(image: Image.Image, transform: ImageTransform) -> Image.Image:
 
 
 def normalise(image: Image.Image) -> Tensor:
-    """(3, H, W) float32."""
+    """Returns the image (3, H, W) float32 with the mean and deviation of ImageNet."""
     pixels = np.array(image).astype(np.float32)
     cv2.subtract(pixels, _MEAN, pixels)
     cv2.multiply(pixels, 1 / _STD, pixels)
@@ -53,11 +53,11 @@ def normalise(image: Image.Image) -> Tensor:
 
 
 def label_maps(path: Path, transform: ImageTransform) -> tuple[Tensor, Tensor]:
-    """(H, W) depth and foreground, float32, in float64 arithmetic with pixels in int16.
+    """Returns depth and foreground (H, W) float32, computed in float64 with pixels in int16.
 
     Args:
-        path: file of a (4, P) array: u, v, depth, class of the points, -1 for background.
-        transform: of the image.
+        path: file with a (4, P) array: u, v, depth and class of the points, -1 for background.
+        transform: augmentation of the image.
     """
     u, v, depth, class_ids = np.load(path).astype(np.float64)
     width, height = transform.output
@@ -65,27 +65,26 @@ def label_maps(path: Path, transform: ImageTransform) -> tuple[Tensor, Tensor]:
     if transform.flip:
         u = width - u
     angle = np.radians(transform.rotation)
-    turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    rotation = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
     middle = np.array([[width / 2], [height / 2]])
-    column, row = (np.matmul(turn, np.stack([u, v]) - middle) + middle).astype(np.int16)
+    column, row = (np.matmul(rotation, np.stack([u, v]) - middle) + middle).astype(np.int16)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     maps = np.zeros((2, height, width))
-    for one, values in zip(maps, (depth * transform.depth_scale, class_ids >= 0)):
-        one[row[inside], column[inside]] = values[inside]
+    for label_map, values in zip(maps, (depth * transform.depth_scale, class_ids >= 0)):
+        label_map[row[inside], column[inside]] = values[inside]
     return torch.Tensor(maps[0]), torch.Tensor(maps[1])
 
 
 @dataclass(frozen=True)
 class PublishedSample:
-    """Input of a training sample as it is prepared offline, and the draws; 3D boxes and matrices
-    are left out.
+    """Files and random draws of a training sample, without 3D boxes and matrices.
 
     Attributes:
-        files: of T N images.
-        points: of T N images, files of their points, see ``label_maps``.
-        boxes: of the key frame (M, 4) 2D boxes, their cameras and their classes.
-        source_sizes: (N, 2) width, height.
-        transforms: of N cameras.
+        files: paths of the T N images.
+        points: paths of the T N files of points, see ``label_maps``.
+        boxes: 2D boxes (M, 4) of the key frame, their cameras (M,) and their classes (M,).
+        source_sizes: (N, 2) width and height of the images.
+        transforms: augmentations of the N cameras.
     """
 
     files: Sequence[Path]
@@ -98,7 +97,7 @@ class PublishedSample:
     def prepare(
         cls, dataset: FrameDataset, mapper: MultiViewMapper, row: int, seed: int, folder: Path
     ) -> PublishedSample:
-        """The input of the mapper's sample with the same seed; writes points to ``folder``."""
+        """Draws what the mapper draws with the same seed; writes points to ``folder``."""
         rows = dataset.index.frame_rows(row, mapper.num_frames, mapper.frame_spacing)
         frames = [dataset.index[r] for r in rows]
         key, generator = frames[0], np.random.default_rng(seed)
@@ -117,20 +116,20 @@ class PublishedSample:
         )
 
     def images(self) -> Tensor:
-        """(T, N, 3, H, W) float32, normalised."""
+        """Returns normalised images (T, N, 3, H, W) float32."""
         transforms = self.all_transforms()
         images = [normalise(augment(decode(f), t)) for f, t in zip(self.files, transforms)]
         return torch.stack(images).unflatten(0, (-1, len(self.transforms)))
 
     def labels(self) -> tuple[Tensor, Tensor]:
-        """(T, N, H, W) depth and foreground."""
+        """Returns depth and foreground (T, N, H, W)."""
         maps = [label_maps(p, t) for p, t in zip(self.points, self.all_transforms())]
         depth, foreground = (torch.stack(of) for of in zip(*maps))
         sizes = (-1, len(self.transforms))
         return depth.unflatten(0, sizes), foreground.unflatten(0, sizes)
 
     def heatmaps(self) -> Tensor:
-        """(N, C, H/4, W/4)."""
+        """Returns heatmaps (N, C, H/4, W/4) of the key frame."""
         image_aug = torch.stack([torch.from_numpy(t.matrix()) for t in self.transforms])
         return published_heatmaps(
             *self.boxes,
@@ -142,7 +141,7 @@ class PublishedSample:
         )
 
     def all_transforms(self) -> list[ImageTransform]:
-        """Those of T N images."""
+        """Returns the augmentations of the T N images."""
         return len(self.files) // len(self.transforms) * list(self.transforms)
 
 
@@ -164,12 +163,15 @@ def _boxes(frame: Frame, objects: Annotations) -> tuple[Tensor, Tensor, Tensor]:
     return boxes, cameras, classes
 
 
-def labels_differ(own: Sequence[Tensor], other: Sequence[Tensor], least: float = 0.99) -> str:
-    """Compares depth and foreground maps by the share of labelled pixels that agree: float32 and
-    float64 may put a point into neighbouring pixels."""
-    labelled = (own[0] > 0) | (other[0] > 0)
-    for name, one, two in zip(("depth", "foreground"), own, other, strict=True):
-        alike = ((one.float() - two.float()).abs() <= 1e-4)[labelled].float().mean().item()
-        if not alike >= least:
-            return f"{name}: {100 * alike:.1f} % of the labelled pixels are the same"
+def labels_differ(ours: Sequence[Tensor], theirs: Sequence[Tensor], least: float = 0.99) -> str:
+    """Returns how depth or foreground maps differ, or "" if enough labelled pixels are equal.
+
+    The maps are not equal everywhere, because float32 and float64 may round the projection of a
+    point to neighbouring pixels.
+    """
+    labelled = (ours[0] > 0) | (theirs[0] > 0)
+    for name, a, b in zip(("depth", "foreground"), ours, theirs, strict=True):
+        equal = ((a.float() - b.float()).abs() <= 1e-4)[labelled].float().mean().item()
+        if not equal >= least:
+            return f"{name}: {100 * equal:.1f} % of the labelled pixels are the same"
     return ""

@@ -1,4 +1,4 @@
-"""Random tables of nuScenes for the devkit's evaluation, and random submissions."""
+"""Random nuScenes tables for the devkit's evaluation, and random submissions."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from pyquaternion import Quaternion
 
 VERSION, SPLIT = "v1.0-drawn", "drawn"
 EGO = np.array([1200.0, 850.0, 0.0])
-#: Category by class, and two that are no class.
+#: Class -> category; the last two categories belong to no class.
 CATEGORIES = {
     "car": "vehicle.car",
     "truck": "vehicle.truck",
@@ -25,16 +25,17 @@ CATEGORIES = {
     "rack": "static_object.bicycle_rack",
     "animal": "animal",
 }
-#: Places that two-wheelers, racks and the edges of the evaluated ranges share.
-PLACES = [(3, 4), (4, 4), (30, 0), (24, 18), (0, 40), (32, 24), (-50, 0), (30, 40), (-8, 6)]
+#: Positions near which objects are drawn, in metres from ``EGO``. Two-wheelers and racks share
+#: them, and some are at the limit of a class's evaluated range.
+POSITIONS = [(3, 4), (4, 4), (30, 0), (24, 18), (0, 40), (32, 24), (-50, 0), (30, 40), (-8, 6)]
 
 
 class InMemoryTables(NuScenes):
-    """What the devkit's evaluation reads of its tables, without files."""
+    """The tables that the devkit's evaluation reads, without files."""
 
     def __init__(self, dataroot, **tables):
         self.version, self.dataroot, self.table_names = VERSION, str(dataroot), list(tables)
-        self._places = {
+        self._indices = {
             name: {record["token"]: i for i, record in enumerate(records)}
             for name, records in tables.items()
         }
@@ -42,17 +43,27 @@ class InMemoryTables(NuScenes):
             setattr(self, name, records)
 
     def getind(self, table_name, token):
-        return self._places[table_name][token]
+        return self._indices[table_name][token]
 
 
 def write_splits(dataroot):
-    """Writes the split: the scene that ``draw_tables`` draws."""
+    """Writes the split with the scene of ``draw_tables``."""
     (dataroot / VERSION).mkdir()
     (dataroot / VERSION / "splits.json").write_text(json.dumps({SPLIT: ["scene"]}))
 
 
 def draw_tables(rng, dataroot, *, samples, objects, coarse, classes):
-    """One scene. ``coarse``: places in steps of half a metre; else anywhere."""
+    """Draws the tables of one scene.
+
+    Args:
+        rng: NumPy generator.
+        dataroot: data root of the tables, which is not read.
+        samples: number of samples.
+        objects: number of objects, each annotated in some samples.
+        coarse: positions in steps of half a metre, so that distances are equal often; else
+            positions anywhere.
+        classes: keys of ``CATEGORIES`` that objects may have.
+    """
     steps = rng.choice([500_000, 400_123, 2_000_000], samples)
     records = [
         {
@@ -92,14 +103,15 @@ def _annotation(rng, number, name, sample, coarse):
     token = f"{sample['token']}_{number}"
     sample["anns"].append(token)
     attribute = rng.random() < 0.7 and name not in ("barrier", "traffic_cone")
-    # No centre on the lattice is on a rack's border, where rounding decides.
+    # Half a metre times an integer is never the border of a rack of this size, where rounding
+    # would decide whether an object is inside.
     size = [2.2, 4.2, 2.2] if coarse else rng.uniform(0.5, 6, 3).tolist()
     return {
         "token": token,
         "sample_token": sample["token"],
         "category_name": CATEGORIES[name],
         "attribute_tokens": [f"token of {rng.choice(ATTRIBUTE_NAMES)}"] if attribute else [],
-        "translation": _place(rng, coarse),
+        "translation": _position(rng, coarse),
         "size": size,
         "rotation": _rotation(rng, coarse),
         "num_lidar_pts": int(rng.integers(0, 3)) if number else 1,
@@ -109,20 +121,29 @@ def _annotation(rng, number, name, sample, coarse):
     }
 
 
-def _place(rng, coarse):
-    place = PLACES[rng.integers(len(PLACES))]
+def _position(rng, coarse):
+    position = POSITIONS[rng.integers(len(POSITIONS))]
     offset = rng.integers(-4, 5, 3) / 2 if coarse else rng.normal(0, 1.5, 3)
-    return (EGO + (*place, 1) + offset).tolist()
+    return (EGO + (*position, 1) + offset).tolist()
 
 
 def _rotation(rng, coarse):
     if coarse:
         return Quaternion(axis=(0, 0, 1), degrees=int(rng.integers(-4, 5)) * 90).elements.tolist()
-    return (rng.normal(size=4) * (1, 0.01, 0.01, 1)).tolist()  # its norm is not 1 either
+    return (rng.normal(size=4) * (1, 0.01, 0.01, 1)).tolist()  # not a unit quaternion
 
 
 def draw_submission(rng, nusc, *, boxes, coarse, classes, scores):
-    """Some true boxes a little off, some elsewhere; ``scores``: how many different ones."""
+    """Draws a submission: some boxes near annotations, some elsewhere.
+
+    Args:
+        rng: NumPy generator.
+        nusc: tables of ``draw_tables``.
+        boxes: number of boxes per sample.
+        coarse: positions in steps of half a metre.
+        classes: classes whose annotations may get a box nearby.
+        scores: number of different scores; 0: any score.
+    """
     results = {}
     for sample in nusc.sample:
         found = []
@@ -139,7 +160,7 @@ def draw_submission(rng, nusc, *, boxes, coarse, classes, scores):
             found.append(
                 {
                     "sample_token": sample["token"],
-                    "translation": shift if near else _place(rng, coarse),
+                    "translation": shift if near else _position(rng, coarse),
                     "size": [2.0, 4, 2.5] if coarse else rng.uniform(0.5, 6, 3).tolist(),
                     "rotation": _rotation(rng, coarse),
                     "velocity": (

@@ -1,11 +1,10 @@
-"""The view transform as published (BEVDet's voxel pooling and the models that follow it), in plain
-PyTorch.
+"""The view transform of BEVDet's voxel pooling and the releases based on it, in PyTorch.
 
-A float32 template of the frustum points goes through every camera's matrices as one large tensor;
-points become integer cells; the points that pass the masks are gathered, ranked by sample and cell,
-and sorted; every run of equal ranks is summed. The number of points is needed in between, so that
-on a GPU the host waits. ``embedding_bag`` sums the runs: of PyTorch's operators it is the nearest
-to the published CUDA kernel, and the fastest.
+The matrices of every camera transform one float32 template of the frustum points; the points become
+integer cells; the points that pass both thresholds are ranked by sample and cell and sorted; every
+run of equal ranks is summed. The host waits for a GPU, because it needs the number of points.
+``embedding_bag`` sums the runs: it is the fastest operator of PyTorch for this, and the nearest to
+the released CUDA kernel.
 
 Shapes: S weight sets, B samples, N cameras, D depth bins, C channels, h x w feature map, Y x X BEV
 grid.
@@ -24,17 +23,17 @@ from fsdbev.structures import Cameras
 
 
 class PublishedViewTransform:
-    """Frustum, rank, argsort, interval sum.
+    """View transform by frustum points, ranks, argsort and sums of intervals.
 
     Args:
-        cameras: one frame of B samples.
+        cameras: cameras of one frame of B samples.
         frustum: depths of the frustum points and the grid.
         num_bins: D.
         feature_size: (h, w).
-        depth_threshold, foreground_threshold: least depth weight of a point, and least foreground
-            probability of its pixel, with which it is summed.
-        paste: (B, 4, 4) transforms of BEV-paste, by which every sample also receives the next
-            sample's points, if there is one; None: no BEV-paste.
+        depth_threshold: smallest depth weight of a point that is summed.
+        foreground_threshold: smallest foreground probability of the pixel of such a point.
+        paste: (B, 4, 4) transforms of BEV-Paste, with which every sample also receives the next
+            sample's points if the batch has more than one; None disables BEV-Paste.
     """
 
     def __init__(
@@ -68,27 +67,28 @@ class PublishedViewTransform:
         self.template = torch.stack([u, v, d], dim=-1)
 
     def __call__(self, weights: Tensor, foreground: Tensor, context: Tensor) -> Tensor:
-        """Arguments and result as of ``fsdbev.layers.lift_splat``; a view is a sample's camera."""
+        """Computes BEV maps (S, B, C, Y, X) from weights (S, B N, D, h, w), foreground
+        (S, B N, h, w) and context (B N, C, h, w)."""
         return self.pooled(self.points(), weights, foreground, context)
 
     def points(self) -> list[Tensor]:
-        """(B, N, D, h, w, 3) metres in the BEV frame: every sample's own frustum points and, with
-        BEV-paste, those that it receives."""
-        points = self.template - _spread(self.image_shift)
-        points = _turned(self.image_rotation.inverse(), points)
+        """Returns every sample's frustum points (B, N, D, h, w, 3) in metres in the BEV frame,
+        followed by the points that it receives with BEV-Paste."""
+        points = self.template - _expanded(self.image_shift)
+        points = _rotated(self.image_rotation.inverse(), points)
         points = torch.cat([points[..., :2] * points[..., 2:], points[..., 2:]], dim=-1)
         rotation, shift = self.cam2ego
-        points = _turned(rotation @ self.intrinsics.inverse(), points) + _spread(shift)
-        points = _turned(self.bev_aug[:, None], points)
+        points = _rotated(rotation @ self.intrinsics.inverse(), points) + _expanded(shift)
+        points = _rotated(self.bev_aug[:, None], points)
         if self.paste is None:
             return [points]
         received = [points, points.roll(-1, dims=0)][: len(points)]
-        return [_turned(self.paste[:, None], p) for p in received]
+        return [_rotated(self.paste[:, None], p) for p in received]
 
     def pooled(
         self, points: Sequence[Tensor], weights: Tensor, foreground: Tensor, context: Tensor
     ) -> Tensor:
-        """The part after :meth:`points`; with a static rig, those are computed only once."""
+        """Computes BEV maps from the result of :meth:`points`, which a static rig needs once."""
         batch, cameras, bins, height, width, _ = points[0].shape
         context = context.view(batch, cameras, -1, height, width)
         maps = []
@@ -104,13 +104,13 @@ class PublishedViewTransform:
         return torch.stack(maps)
 
     def cells(self, points: Tensor) -> Tensor:
-        """(...) int64 cell Y x X of (..., 3) points, -1 outside of the grid."""
+        """Returns the cell y * X + x (...) int64 of (..., 3) points, -1 outside of the grid."""
         cells = ((points - self.lower) / self.size).long()
         inside = ((cells >= 0) & (cells < self.count)).all(dim=-1)
         return torch.where(inside, cells[..., 1] * self.grid_size[1] + cells[..., 0], -1)
 
     def _pool(self, points: Tensor, depth: Tensor, kept: Tensor, context: Tensor) -> Tensor:
-        """(B, C, Y, X) sums of depth times context over the frustum points that are kept."""
+        """Returns sums (B, C, Y, X) of depth times context over the points that are kept."""
         batch, channels = context.shape[0], context.shape[2]
         num_cells = self.grid_size[0] * self.grid_size[1]
         cell = self.cells(points).flatten()
@@ -132,16 +132,16 @@ class PublishedViewTransform:
 
 
 def _parts(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., 4, 4) -> (..., 3, 3) and (..., 3) float32."""
+    """Splits (..., 4, 4) into (..., 3, 3) and (..., 3) float32."""
     matrices = matrices.float()
     return matrices[..., :3, :3].contiguous(), matrices[..., :3, 3].contiguous()
 
 
-def _spread(vectors: Tensor) -> Tensor:
-    """(B, N, 3) -> (B, N, 1, 1, 1, 3)."""
+def _expanded(vectors: Tensor) -> Tensor:
+    """Returns (B, N, 3) as (B, N, 1, 1, 1, 3)."""
     return vectors[:, :, None, None, None]
 
 
-def _turned(matrices: Tensor, points: Tensor) -> Tensor:
-    """(B, N or 1, 3, 3) matrices on (B, N, D, h, w, 3) points, all at once."""
-    return _spread(matrices.flatten(-2)).unflatten(-1, (3, 3)).matmul(points[..., None])[..., 0]
+def _rotated(matrices: Tensor, points: Tensor) -> Tensor:
+    """Applies matrices (B, N or 1, 3, 3) to points (B, N, D, h, w, 3)."""
+    return _expanded(matrices.flatten(-2)).unflatten(-1, (3, 3)).matmul(points[..., None])[..., 0]

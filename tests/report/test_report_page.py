@@ -1,4 +1,4 @@
-"""The report's page: whole by itself, harmless whatever it is given, readable by a browser."""
+"""The report's page: self-contained, safe for any data, valid for a browser."""
 
 import io
 import re
@@ -31,7 +31,7 @@ VOID = {"meta", "input", "img"}
 
 
 class Reader(HTMLParser):
-    """Tags, attributes and texts; fails where elements are not closed in order."""
+    """Collects tags, attributes and texts; checks that elements are closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -51,7 +51,7 @@ class Reader(HTMLParser):
         self.attributes += attrs
 
     def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes another element"
 
     def handle_data(self, data):
         self.texts.append(data)
@@ -96,7 +96,7 @@ def test_every_element_is_closed_and_every_section_is_in_the_contents(page):
     assert {"#top", "#one", "#two"} <= links <= anchors
 
 
-def test_what_comes_from_data_stays_text(page):
+def test_data_stays_text(page):
     reader = Reader(page)
     assert "script" not in reader.tags
     assert not [name for name, _ in reader.attributes if name.startswith("on")]
@@ -113,22 +113,19 @@ def test_nothing_is_loaded_from_elsewhere(page):
 def test_identifiers_are_not_repeated_within_the_page(page):
     anchors = [v for name, v in Reader(page).attributes if name == "id" and not v.startswith("m")]
     assert len(set(anchors)) > 3
-    # what charts share by content may stand twice; all else once
-    twice = {a for a in anchors if anchors.count(a) > 1}
-    assert all(re.fullmatch(r"[a-z][0-9a-f]{8,}", a) for a in twice)
+    # Charts with equal parts share identifiers that are hashes of the content.
+    repeated = {a for a in anchors if anchors.count(a) > 1}
+    assert all(re.fullmatch(r"[a-z][0-9a-f]{8,}", a) for a in repeated)
 
 
-def test_charts_take_the_colours_of_the_page(charts):
+def test_charts_have_the_colours_of_the_page_and_are_deterministic(charts):
     for svg in charts:
         assert "var(--ink)" in svg and "#0a0a0" not in svg
         assert "<metadata" not in svg and "font-family" not in svg
-
-
-def test_charts_are_the_same_each_time(charts):
     assert charts == draw_charts()
 
 
-def test_a_large_picture_is_made_smaller():
+def test_a_large_picture_is_resized():
     wide = jpeg_address(np.zeros((1000, 4000, 3), np.uint8))
     image = Image.open(io.BytesIO(b64decode(wide.partition(",")[2])))
     assert image.format == "JPEG" and image.size == (1800, 450)

@@ -1,4 +1,4 @@
-"""3D boxes: corners, containment, transforms against the release's BEV augmentation, Instances."""
+"""3D boxes: corners, containment, transforms against the public release, fields of Instances."""
 
 import math
 import pathlib
@@ -24,6 +24,10 @@ def angle_difference(a, b):
     return torch.remainder(a - b + math.pi, 2 * math.pi) - math.pi
 
 
+def forward_speed(boxes):
+    return boxes.velocity[:, 0] * boxes.yaw.cos() + boxes.velocity[:, 1] * boxes.yaw.sin()
+
+
 def test_parts():
     boxes = Boxes3D(torch.arange(9.0)[None])
     assert boxes.centers.tolist() == [[0, 1, 2]]
@@ -33,7 +37,7 @@ def test_parts():
     assert boxes.bev.tolist() == [[0, 1, 3, 4, 6]]
 
 
-def test_integers_become_floats_and_nothing_becomes_no_boxes():
+def test_integers_become_floats_and_empty_inputs_zero_boxes():
     assert Boxes3D(torch.ones(2, 9, dtype=torch.int64)).tensor.dtype == torch.float32
     for empty in ([], torch.zeros(0), torch.zeros(0, 9)):
         assert Boxes3D(empty).tensor.shape == (0, 9)
@@ -47,7 +51,7 @@ def test_other_shapes_are_refused(shape):
 
 
 def test_corners_by_hand():
-    """A box that looks along +y: its length lies in y, its left side at -x."""
+    """A box that faces along +y: its length is along y, its left side is at -x."""
     boxes = Boxes3D(torch.tensor([[10.0, 20.0, 1.0, 4.0, 2.0, 6.0, math.pi / 2, 0, 0]]))
     corners = boxes.corners()[0]
     front_left_top, rear_right_bottom = corners[4 + 2 + 1], corners[0]
@@ -63,9 +67,9 @@ def test_contain_by_hand():
     points = torch.tensor(
         [
             [1.9 * half, 1.9 * half, 0.9],  # near the front
-            [1.9 * half, -1.9 * half, 0.0],  # as far to the right: outside
-            [0.0, 0.0, 1.1],  # above
-            [9.5, 9.5, 8.5],  # a corner of the second
+            [1.9 * half, -1.9 * half, 0.0],  # to the right of the first box
+            [0.0, 0.0, 1.1],  # above it
+            [9.5, 9.5, 8.5],  # a corner of the second box
         ]
     )
     assert boxes.contain(points).tolist() == [[1, 0], [0, 0], [0, 0], [0, 1]]
@@ -75,10 +79,10 @@ def test_contain_agrees_with_corners():
     boxes = random_boxes()
     inner = boxes.centers[:, None] + 0.99 * (boxes.corners() - boxes.centers[:, None])
     outer = boxes.centers[:, None] + 1.01 * (boxes.corners() - boxes.centers[:, None])
-    own = torch.arange(len(boxes)).repeat_interleave(8)
-    index = torch.arange(len(own))
-    assert boxes.contain(inner.flatten(0, 1))[index, own].all()
-    assert not boxes.contain(outer.flatten(0, 1))[index, own].any()
+    box = torch.arange(len(boxes)).repeat_interleave(8)
+    point = torch.arange(len(box))
+    assert boxes.contain(inner.flatten(0, 1))[point, box].all()
+    assert not boxes.contain(outer.flatten(0, 1))[point, box].any()
 
 
 def test_contain_without_boxes_or_points():
@@ -88,7 +92,7 @@ def test_contain_without_boxes_or_points():
 
 @pytest.mark.parametrize("case", range(4))
 def test_transformed_as_the_release_augments(case):
-    """``bda{i}`` of components.npz: rotation, scale, flips of x and y."""
+    """``bda{i}`` of components.npz: rotation, scale, flips of x and y in the public release."""
     reference = np.load(PARITY / "components.npz")
     a2b = make_transform(torch.from_numpy(reference[f"bda{case}.mat"]))
     ours = Boxes3D(torch.from_numpy(reference[f"bda{case}.in"])).transformed(a2b).tensor
@@ -111,10 +115,7 @@ def test_transformed_boxes_have_the_transformed_corners(flip):
     assert distance.min(dim=1).values.max() < 1e-9 and distance.min(dim=2).values.max() < 1e-9
     # The front of the box stays its front, the velocity keeps its angle to the heading.
     assert torch.allclose(corners[:, 4:].mean(dim=1), expected[:, 4:].mean(dim=1))
-    ahead = boxes.velocity[:, 0] * boxes.yaw.cos() + boxes.velocity[:, 1] * boxes.yaw.sin()
-    seen = boxes.transformed(a2b)
-    ahead_seen = seen.velocity[:, 0] * seen.yaw.cos() + seen.velocity[:, 1] * seen.yaw.sin()
-    assert torch.allclose(ahead_seen, 1.3 * ahead)
+    assert torch.allclose(forward_speed(boxes.transformed(a2b)), 1.3 * forward_speed(boxes))
 
 
 def test_yaw_in_range():
@@ -124,7 +125,7 @@ def test_yaw_in_range():
     wrapped = Boxes3D(boxes).with_yaw_in_range().yaw
     assert ((wrapped >= -math.pi) & (wrapped < math.pi)).all()
     assert angle_difference(wrapped, yaw).abs().max() < 1e-5
-    assert boxes[:, 6].equal(yaw), "the input stays"
+    assert boxes[:, 6].equal(yaw), "the input changed"
 
 
 def test_indexing():

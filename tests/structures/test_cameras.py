@@ -12,7 +12,7 @@ RIGS = [1, 7]
 
 
 def make_sample(num_cameras=6, num_frames=2, seed=0):
-    """A rig far from the origin, where float32 poses alone would be decimetres wrong."""
+    """Returns a sample far from the global origin, where float32 poses are decimetres wrong."""
     r = np.random.RandomState(seed)
 
     def pose(scale, offset):
@@ -28,8 +28,8 @@ def make_sample(num_cameras=6, num_frames=2, seed=0):
         return m
 
     def poses(scale, offset):
-        every = [[pose(scale, offset) for _ in range(num_cameras)] for _ in range(num_frames)]
-        return torch.from_numpy(np.array(every))
+        rows = [[pose(scale, offset) for _ in range(num_cameras)] for _ in range(num_frames)]
+        return torch.from_numpy(np.array(rows))
 
     intrinsics = np.zeros((num_frames, num_cameras, 3, 3), np.float32)
     intrinsics[:] = [[1260, 0, 800], [0, 1250, 450], [0, 0, 1]]
@@ -51,10 +51,10 @@ def make_sample(num_cameras=6, num_frames=2, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("cameras", "said", "expected"), [(1, None, 0), (2, None, 1), (7, None, 1), (7, 4, 4)]
+    ("cameras", "given", "expected"), [(1, None, 0), (2, None, 1), (7, None, 1), (7, 4, 4)]
 )
-def test_reference_camera(cameras, said, expected):
-    sample = make_sample(cameras) | ({} if said is None else {"reference_camera": said})
+def test_reference_camera(cameras, given, expected):
+    sample = make_sample(cameras) | ({} if given is None else {"reference_camera": given})
     assert reference_camera(sample) == expected
     assert key_ego2global(sample).equal(sample["ego2global"][0, expected])
     assert key_ego2global(sample).dtype == torch.float64
@@ -97,7 +97,7 @@ def test_image2bev_follows_a_point_through_camera_and_ego(num_cameras):
         image2bev = cameras.image2bev(t)
         assert image2bev.shape == (1, num_cameras, 4, 4)
         for n in range(num_cameras):
-            # What the pinhole makes of it: (u depth, v depth, depth).
+            # Pinhole projection: (u depth, v depth, depth).
             projected = sample["intrinsics"][t, n].double().numpy() @ point
             keyego = cameras.cam2keyego[0, t, n].double().numpy() @ [*point, 1]
             expected = sample["bev_aug"].double().numpy() @ keyego
@@ -106,7 +106,8 @@ def test_image2bev_follows_a_point_through_camera_and_ego(num_cameras):
 
 
 def test_camera_vector_in_order():
-    """fx fy cx cy | a00 a01 tu a10 a11 tv | m00 m01 m10 m11 m22 | rows of cam2keyego."""
+    """Intrinsics fx fy cx cy; image_aug a00 a01 tu a10 a11 tv; bev_aug m00 m01 m10 m11 m22; then
+    the first three rows of cam2keyego."""
     samples = [make_sample(7, seed=s) for s in (0, 1)]
     cameras = Cameras.from_samples(samples)
     vector = cameras.camera_vector()
@@ -121,7 +122,7 @@ def test_camera_vector_in_order():
             assert vector[b, n].tolist() == pytest.approx([float(e) for e in expected])
 
 
-def test_camera_vector_is_the_key_frame_s():
+def test_camera_vector_is_of_the_key_frame():
     sample = make_sample(num_frames=3)
     cameras = Cameras.from_samples([sample])
     key_only = {k: v[:1] if v.dim() == 4 else v for k, v in sample.items() if k != "image_aug"}

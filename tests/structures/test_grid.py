@@ -23,7 +23,7 @@ def test_x_and_y_may_differ():
 
 
 def test_ranges_may_be_lists_and_grids_are_values():
-    """Configs hold lists; equal grids are equal and can be keys."""
+    """Ranges in configs are lists; grids with equal values are equal and can be keys."""
     assert BEVGrid(x_range=[-51.2, 51.2]) == BEVGrid()
     assert len({BEVGrid(), BEVGrid(x_range=[-51.2, 51.2])}) == 1
     with pytest.raises(AttributeError):
@@ -63,13 +63,10 @@ def test_the_last_bin_may_end_beyond_stop():
 
 
 def test_label_bins_by_hand():
-    """bin = trunc((d - 0.5) / 0.5), valid for 1 .. 118, stored one lower."""
+    """The label bin trunc((d - 0.5) / 0.5), valid for 1 .. 118, is one more than the index."""
     depths = torch.tensor([1.0, 1.49, 1.5, 2.3, 59.49, 59.5, 59.99])
     assert DepthBins().index(depths).tolist() == [0, 0, 1, 2, 116, 117, 117]
-
-
-def test_depths_without_a_bin():
-    """Below the first bin, beyond the last, and nowhere near: -1, negative numbers truncate too."""
+    # Depths below the first bin, negative ones too, and beyond the last bin.
     depths = torch.tensor([0.99, 0.5, 0.2, 0.0, -0.2, -7.0, 60.0, 100.0])
     assert DepthBins().index(depths).tolist() == [-1] * 8
 

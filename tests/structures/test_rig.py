@@ -1,3 +1,5 @@
+"""Rigs of cameras and rigid transforms: valid and invalid ones."""
+
 import pytest
 import torch
 
@@ -43,12 +45,12 @@ def test_matrices_are_float64():
         ({"reference_camera": -1}, "reference_camera is -1"),
     ],
 )
-def test_what_no_rig_can_be_is_refused(changes, message):
+def test_invalid_rigs_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         rig(**changes)
 
 
-def test_rigid_is_a_turn_and_a_shift_up_to_rounding():
+def test_a_rigid_transform_is_a_rotation_and_a_translation_up_to_rounding():
     pose = make_transform(rotation_z(torch.tensor(0.7)), torch.tensor([1e4, -3.0, 2.0]))
     assert is_rigid(pose) and is_rigid((pose * 1e4).round() / 1e4)
     assert not is_rigid(pose @ torch.diag(torch.tensor([1.0, -1, 1, 1])))  # mirrored

@@ -1,4 +1,4 @@
-"""4x4 transforms."""
+"""Homogeneous 4x4 transforms and rotations."""
 
 import math
 
@@ -19,9 +19,6 @@ def test_make_transform():
     a2b = make_transform(torch.eye(3) * 2, torch.tensor([1.0, 2.0, 3.0]))
     assert a2b.tolist() == [[2, 0, 0, 1], [0, 2, 0, 2], [0, 0, 2, 3], [0, 0, 0, 1]]
     assert make_transform(torch.eye(3)).equal(torch.eye(4))
-
-
-def test_make_transform_keeps_batch_and_dtype():
     a2b = make_transform(torch.zeros(5, 2, 3, 3, dtype=torch.float64))
     assert a2b.shape == (5, 2, 4, 4) and a2b.dtype == torch.float64
     assert (a2b[..., 3, 3] == 1).all()
@@ -62,7 +59,7 @@ def test_invert():
     assert invert(a2b)[..., 3, :].equal(last_row)
 
 
-def test_rotations_are_told_from_other_matrices():
+def test_is_rotation():
     turned = rotation_z(torch.tensor([0.3, -2.0]))
     nearly = turned[0] + 2e-4
     others = (torch.zeros(3, 3), 1.01 * turned[0], turned[0] * torch.tensor([1.0, 1, -1]))

@@ -1,4 +1,4 @@
-"""Atomic writing: what is left after errors, and in which order it happens."""
+"""Atomic writing: files after errors, and the order of the steps."""
 
 import errno
 import json
@@ -75,7 +75,7 @@ def test_folder_that_cannot_be_flushed_is_no_error(path, monkeypatch):
     assert path.read_bytes() == b"new"
 
 
-def test_two_writers_of_one_file_do_not_meet(path):
+def test_two_writers_of_one_file_do_not_interfere(path):
     with atomic_write(path) as first, atomic_write(path) as second:
         first.write(b"first")
         second.write(b"second")
@@ -84,7 +84,7 @@ def test_two_writers_of_one_file_do_not_meet(path):
     assert path.read_bytes() == b"first" and not unfinished_paths(path.parent, "*")
 
 
-def test_folder_is_made_and_rights_are_the_usual(tmp_path):
+def test_folder_is_created_and_permissions_follow_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         with atomic_write(tmp_path / "new" / "file") as file:
@@ -95,7 +95,7 @@ def test_folder_is_made_and_rights_are_the_usual(tmp_path):
 
 
 @pytest.mark.parametrize("before", [None, [], ["old"]], ids=["nothing", "empty", "full"])
-def test_folder_replaces_what_was_there(tmp_path, before):
+def test_folder_replaces_the_old_folder(tmp_path, before):
     path = tmp_path / "parent" / "folder"
     if before is not None:
         path.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What a bug report says: everything where all is well, and the rest where something is not."""
+"""Environment table for bug reports, also where a library is missing or broken."""
 
 import re
 import runpy
@@ -43,7 +43,7 @@ def test_it_names_every_dependency():
     assert needed <= set(collect_env.PACKAGES)
 
 
-def test_what_is_missing_or_broken_hides_nothing_else(monkeypatch):
+def test_missing_and_broken_libraries_do_not_hide_the_rest(monkeypatch):
     def version(name):
         raise metadata.PackageNotFoundError(name)
 

@@ -1,4 +1,4 @@
-"""Memory kept for the backward pass and at the peak: against sums by hand."""
+"""Memory kept for the backward pass and peak memory, against sums by hand."""
 
 from collections import Counter
 from functools import partial
@@ -21,7 +21,7 @@ FLOAT = 4
 
 
 class Small(nn.Module):
-    """Two layers with a ReLU between them, which no part runs."""
+    """Two layers and, between them, a ReLU that belongs to neither part."""
 
     def __init__(self):
         super().__init__()
@@ -32,8 +32,8 @@ class Small(nn.Module):
         return self.second(torch.relu(self.first[0](x))).sum()
 
 
-def test_what_is_kept_for_backward_by_hand():
-    """The first layer keeps its input, ReLU its output, which is the second layer's input."""
+def test_memory_kept_for_backward_by_hand():
+    """The first layer keeps its input, the ReLU its output, which is the second layer's input."""
     model, saved = Small(), Counter()
     with saved_by_part(model, saved):
         loss = model(torch.ones(2, 4))
@@ -51,22 +51,22 @@ def test_the_peak_by_hand():
     def run():
         first = given + 1  # 1000
         view = first[:2]
-        del first  # the view holds it
+        del first  # the view keeps the memory
         second = view.repeat(250)  # 500, the peak
         del view
         third = second + 1  # 500
-        given.add_(1)  # in place, and not made here
+        given.add_(1)  # in place, on memory from outside
         return third
 
     peak = peak_memory(run, torch.device("cpu"))
-    assert peak == pytest.approx((1000 + 500) * FLOAT, abs=64)  # and scalars of the operators
+    assert peak == pytest.approx((1000 + 500) * FLOAT, abs=64)  # the operators have scalars
 
 
-def test_the_peak_has_the_backward_pass():
+def test_the_peak_includes_the_backward_pass():
     weight = torch.ones(1000, requires_grad=True)
 
     def run():
-        (weight * weight).sum().backward()  # a gradient for either side
+        (weight * weight).sum().backward()  # one gradient for each factor
 
     assert peak_memory(run, torch.device("cpu")) >= 2 * 1000 * FLOAT
 
@@ -97,8 +97,11 @@ def memory(model):
 
 
 def test_temporal_stage_by_hand(memory):
-    """The key frame's maps of student and teacher, 16 channels on 16x16 cells. Of two blocks: their
-    input, the inputs of two norms each, and what each ReLU gives; mean and deviation by norm."""
+    """The key frame's maps of student and teacher: 16 channels on 16x16 cells.
+
+    Two blocks keep their input, and each the inputs of two norms and the outputs of two ReLUs;
+    every norm keeps its mean and deviation.
+    """
     maps = 2 * 16 * 16 * 16 * FLOAT
     assert memory.saved["temporal_stage"] == (1 + 2 * (2 + 2)) * maps + 4 * 2 * 16 * FLOAT
 
@@ -106,13 +109,14 @@ def test_temporal_stage_by_hand(memory):
 def test_gradients_and_optimizer_by_hand(model, memory):
     parameters = list(model.parameters())
     assert memory.gradients == FLOAT * sum(p.numel() for p in parameters)
-    assert memory.optimizer == 2 * memory.gradients + FLOAT * len(parameters)  # AdamW, its steps
+    # AdamW has two averages per weight, and a step counter per parameter.
+    assert memory.optimizer == 2 * memory.gradients + FLOAT * len(parameters)
 
 
-def test_peaks_hold_what_they_must(memory):
+def test_peaks_are_larger_than_their_known_parts(memory):
     assert memory.training > sum(memory.saved.values())
     assert memory.inference > 16 * 16 * 16 * FLOAT  # the features of the key frame's cells
-    if EXTENSION_BUILT:  # the reference of NMS holds all pairs of boxes
+    if EXTENSION_BUILT:  # the reference of NMS needs memory for all pairs of boxes
         assert memory.inference < memory.training
 
 

@@ -1,4 +1,4 @@
-"""A call in a process of its own: its result, its errors, its end."""
+"""A function call in a subprocess: result, errors, signals, and the end of the caller."""
 
 import multiprocessing
 import os
@@ -17,14 +17,14 @@ pytestmark = pytest.mark.usefixtures("no_process_left")
 ROOT = Path(__file__).parents[2]
 
 
-def place(number):
+def process_ids(number):
     return os.getpid(), os.getppid(), number
 
 
-def nested():
-    """As in a daemonic process, which may start none."""
+def call_in_daemon():
+    """Calls from a daemonic process, which may not start processes."""
     multiprocessing.current_process().daemon = True
-    return run_in_subprocess(place, 5)
+    return run_in_subprocess(process_ids, 5)
 
 
 def fail(error):
@@ -41,28 +41,28 @@ def sleep_and_write(path):
 
 
 def test_it_runs_in_another_process():
-    pid, parent, number = run_in_subprocess(place, number=5)
+    pid, parent, number = run_in_subprocess(process_ids, number=5)
     assert parent == os.getpid() != pid and number == 5
 
 
-def test_where_no_process_may_be_started_it_runs_in_place():
-    pid, parent, number = run_in_subprocess(nested)
+def test_a_daemonic_process_runs_the_function_itself():
+    pid, parent, number = run_in_subprocess(call_in_daemon)
     assert parent == os.getpid() != pid and number == 5
 
 
-def test_its_error_is_raised_with_its_place():
+def test_its_error_is_raised_with_its_traceback():
     with pytest.raises(FileNotFoundError, match="no such table") as info:
         run_in_subprocess(fail, FileNotFoundError(2, "no such table"))
     assert info.value.errno == 2 and "in fail" in str(info.value.__cause__)
 
 
-def test_a_killed_one_is_an_error():
+def test_a_killed_subprocess_is_an_error():
     with pytest.raises(ChildProcessError, match="of kill_me was killed, perhaps .*memory"):
         run_in_subprocess(kill_me)
 
 
 def test_a_signal_that_the_caller_handles_ends_it_at_once(tmp_path):
-    """As a training that is told to stop in an evaluation."""
+    """A training receives such a signal during an evaluation, for example."""
 
     def stop(number, frame):
         raise SystemExit(75)
@@ -80,7 +80,7 @@ def test_a_signal_that_the_caller_handles_ends_it_at_once(tmp_path):
 
 
 def script(body):
-    """Starts Python with the lines, in a process group of its own."""
+    """Starts a Python process with these lines in a new process group."""
     code = f"import os, signal, time\nfrom fsdbev.utils.processes import run_in_subprocess\n{body}"
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -94,15 +94,15 @@ def script(body):
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are POSIX'")
 def test_signals_to_the_group_are_the_callers_to_handle():
     body = (
-        "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True))\n"
-        "def tell():\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('SIGTERM', flush=True))\n"
+        "def send():\n"
         "    os.killpg(0, signal.SIGTERM)\n"
         "    return 'done'\n"
-        "print(run_in_subprocess(tell), flush=True)\n"
+        "print(run_in_subprocess(send), flush=True)\n"
     )
     with script(body) as caller:
         output, _ = caller.communicate(timeout=60)
-    assert (caller.returncode, output) == (0, b"told\ndone\n")
+    assert (caller.returncode, output) == (0, b"SIGTERM\ndone\n")
 
 
 def test_it_ends_with_its_caller():

@@ -40,4 +40,5 @@ class DetectionCheckpointer(Checkpointer):
     def _load_file(self, filename: str) -> dict[str, Any]:
         # Unpickling anything but tensors can run code of whoever made the file.
         loaded = torch.load(filename, map_location="cpu", weights_only=True)
+        # A bare state dict, such as torchvision's weights, becomes the model of a checkpoint.
         return loaded if "model" in loaded else {"model": loaded}

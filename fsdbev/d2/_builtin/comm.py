@@ -98,6 +98,7 @@ def synchronize() -> None:
         dist.barrier()
 
 
+# Cached: new_group is a collective and sets up new connections at every call.
 @functools.cache
 def _gloo_group() -> dist.ProcessGroup:
     """Returns a group of all processes that transfers Python objects through host memory."""
@@ -123,6 +124,21 @@ def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> l
     gathered: list[Any] | None = [None] * dist.get_world_size(group) if is_destination else None
     dist.gather_object(data, gathered, dst=dst, group=group)
     return gathered or []
+
+
+def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> dict:
+    """Reduces tensors over all processes; only the main process has the result.
+
+    Args:
+        input_dict: tensors of one shape, dtype and device, under the same names in every process.
+        average: whether to return means instead of sums.
+    """
+    if get_world_size() == 1:
+        return input_dict
+    names = sorted(input_dict)  # processes may have inserted them in different orders
+    total = torch.stack([input_dict[name].detach() for name in names])
+    dist.reduce(total, dst=0)
+    return dict(zip(names, total / get_world_size() if average else total))
 
 
 def shared_random_seed() -> int:

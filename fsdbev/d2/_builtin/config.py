@@ -9,11 +9,12 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import enum
+import itertools
 import logging
 import os
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from .file_io import PathManager
 
 logger = logging.getLogger(__name__)
 
+#: Without this flag omegaconf accepts values of primitive types only, no classes or functions.
 _OBJECTS = {"allow_objects": True}
 _GET_OBJECT = "hydra.utils.get_object"
 
@@ -67,6 +69,7 @@ def instantiate(cfg: Any) -> Any:
     if isinstance(cfg, list):
         return [instantiate(item) for item in cfg]
     if isinstance(cfg, DictConfig) and dataclasses.is_dataclass(OmegaConf.get_type(cfg)):
+        # A structured config, which omegaconf itself converts to its dataclass; as in Detectron2.
         return OmegaConf.to_object(cfg)
     if not (isinstance(cfg, Mapping) and "_target_" in cfg):
         return cfg
@@ -136,7 +139,7 @@ class LazyConfig:
     def save(cfg: DictConfig | ListConfig, filename: str) -> None:
         """Writes a config as YAML that ``load`` can read.
 
-        Interpolations are resolved, classes and functions are written as dotted names. Detectron2
+        Interpolations are kept, classes and functions are written as dotted names. Detectron2
         falls back to a pickle where that is impossible; here it is an error.
 
         Raises:
@@ -144,9 +147,10 @@ class LazyConfig:
                 place in the config.
         """
         values = OmegaConf.to_container(
-            cfg, resolve=True, structured_config_mode=SCMode.INSTANTIATE
+            cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE
         )
         values = _to_yaml_types(values, ())
+        # safe_dump writes only the standard tags, which are all that load's safe_load accepts.
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
         with PathManager.open(filename, "w") as file:
             file.write(text)
@@ -157,10 +161,75 @@ class LazyConfig:
 
         As in Detectron2, a key that does not exist is added and types are not checked;
         ``fsdbev.config`` checks both.
+
+        Raises:
+            KeyError: if a key leads through a value that is no config.
+            NotImplementedError: for the deletion of a key, ``~a.b``.
         """
         for override in OverridesParser.create().parse_overrides(overrides):
-            OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
+            key = override.key_or_group
+            if override.is_delete():
+                raise NotImplementedError(f"~{key}: an override cannot delete a key")
+            *parents, _ = itertools.accumulate(key.split("."), "{}.{}".format)
+            for parent in parents:
+                value = OmegaConf.select(cfg, parent)
+                if value is None:
+                    break  # update adds the mappings from here on
+                if not OmegaConf.is_config(value):
+                    raise KeyError(f"{key}: {parent} is {value!r}, which has no keys")
+            # merge: a mapping changes the keys that it has and keeps all others.
+            OmegaConf.update(cfg, key, override.value(), merge=True)
         return cfg
+
+    @staticmethod
+    def to_py(cfg: DictConfig, prefix: str = "cfg.") -> str:
+        """Returns the config as lines such as ``cfg.train.seed = 1``, to be read by people.
+
+        Interpolations are resolved, keys are sorted. The package ``black`` formats the text where
+        it is installed.
+
+        Args:
+            cfg: the config.
+            prefix: text before each key.
+        """
+        values = OmegaConf.to_container(cfg, resolve=True)
+        if isinstance(values, Mapping) and "_target_" not in values:
+            lines = [f"{prefix}{key} = {code}\n" for key, code in _assignments(values)]
+        else:
+            lines = [f"{prefix.rstrip('.')} = {_code(values)}\n"]
+        text = "".join(lines)
+        try:
+            import black
+        except ImportError:
+            return text
+        try:
+            return black.format_str(text, mode=black.Mode())
+        except black.InvalidInput:  # a value whose repr is no expression
+            return text
+
+
+def _assignments(values: Mapping) -> Iterator[tuple[str, str]]:
+    """Yields (dotted key, value as code), sorted by key; a call is one value."""
+    for key, value in sorted(values.items()):
+        if isinstance(value, Mapping) and value and "_target_" not in value:
+            yield from ((f"{key}.{rest}", code) for rest, code in _assignments(value))
+        else:
+            yield key, _code(value)
+
+
+def _code(value: Any) -> str:
+    """Returns a value of a config as code; a class or function as its dotted name."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_code, value))}]"
+    if not isinstance(value, Mapping):
+        is_named = hasattr(value, "__qualname__")
+        return f"{value.__module__}.{value.__qualname__}" if is_named else repr(value)
+    items = {key: _code(item) for key, item in sorted(value.items()) if key != "_target_"}
+    if "_target_" not in value:
+        return "{" + ", ".join(f"{key!r}: {code}" for key, code in items.items()) + "}"
+    target = value["_target_"]
+    name = target if isinstance(target, str) else _code(target)
+    return f"{name}({', '.join(f'{key}={code}' for key, code in items.items())})"
 
 
 def _as_config(value: Any) -> Any:
@@ -194,6 +263,7 @@ def _run(filename: str) -> dict[str, Any]:
         return module
 
     with PathManager.open(filename) as file:
+        # Compiled with its path, which tracebacks show and load_rel reads from the caller's frame.
         code = compile(file.read(), filename, "exec")
     namespace = {
         "__name__": f"config file {filename}",
@@ -215,7 +285,7 @@ def _relative_file(importer: str, name: str, level: int) -> str:
     if not name or not PathManager.isfile(path):
         raise ImportError(
             f"{importer}: a relative import in a config file must name values of another config "
-            f"file, as in 'from .folder.file import value', but {path} is no file"
+            f"file, as in 'from .folder.file import value', but {path} does not exist"
         )
     return path
 

@@ -48,6 +48,10 @@ class _DatasetCatalog(UserDict):
         """Returns the names of all registered data sets."""
         return list(self.keys())
 
+    def remove(self, name: str) -> None:
+        """Removes a data set, as ``pop`` does."""
+        self.pop(name)
+
 
 class Metadata(types.SimpleNamespace):
     """Metadata of one data set, as attributes. An attribute cannot be set to another value later.
@@ -92,6 +96,10 @@ class _MetadataCatalog(UserDict):
         """Returns the names of all data sets with metadata."""
         return list(self.keys())
 
+    def remove(self, name: str) -> None:
+        """Removes the metadata of a data set, as ``pop`` does."""
+        self.pop(name)
+
 
 DatasetCatalog = _DatasetCatalog()
 MetadataCatalog = _MetadataCatalog()
@@ -129,4 +137,5 @@ def trivial_batch_collator(batch: list) -> list:
 
 def worker_init_reset_seed(worker_id: int) -> None:
     """Seeds all random generators of a loader's worker from the loader's seed and the worker id."""
+    # As in Detectron2. The modulus keeps the sum within the 32 bits of numpy's seeds.
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)

@@ -54,32 +54,36 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
 def default_setup(cfg: DictConfig, args: argparse.Namespace) -> None:
     """Creates the output folder, sets up logging and seeds the random generators.
 
-    Logs the command line and writes the config to ``config.yaml`` in ``cfg.train.output_dir``.
+    Logs the command line and writes the config to ``config.yaml`` in the output folder.
 
     Args:
-        cfg: config with ``train.output_dir`` and optionally ``train.seed``,
+        cfg: config, of which these keys are read if they exist: ``train.output_dir`` (or
+            ``output_dir``; without both, there are no files), ``train.seed``,
             ``train.cudnn_benchmark`` and ``train.float32_precision``.
         args: arguments of ``default_argument_parser``.
     """
-    train = cfg.train
+    output_dir = OmegaConf.select(cfg, "output_dir") or OmegaConf.select(cfg, "train.output_dir")
     rank = comm.get_rank()
-    if comm.is_main_process():
-        PathManager.mkdirs(train.output_dir)
+    if comm.is_main_process() and output_dir:
+        PathManager.mkdirs(output_dir)
     comm.synchronize()
-    setup_logger(train.output_dir, distributed_rank=rank, name="fvcore")
-    logger = setup_logger(train.output_dir, distributed_rank=rank, name="fsdbev")
+    # fvcore's checkpointer logs under fvcore's name, not under this project's.
+    setup_logger(output_dir, distributed_rank=rank, name="fvcore")
+    logger = setup_logger(output_dir, distributed_rank=rank, name="fsdbev")
     logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
     logger.info("Command line arguments: %s", args)
-    if comm.is_main_process():
-        path = os.path.join(train.output_dir, "config.yaml")
+    if comm.is_main_process() and output_dir:
+        path = os.path.join(output_dir, "config.yaml")
         LazyConfig.save(cfg, path)
         logger.info("Full config saved to %s", path)
-    seed = OmegaConf.select(train, "seed", default=-1)
+    seed = OmegaConf.select(cfg, "train.seed", default=-1)
     seed_all_rng(None if seed < 0 else seed + rank)  # ranks must not augment alike
     # As in Detectron2: the trial runs of the benchmark cost more than they save in an evaluation.
-    if not args.eval_only:
-        torch.backends.cudnn.benchmark = OmegaConf.select(train, "cudnn_benchmark", default=False)
-    precision = OmegaConf.select(train, "float32_precision", default="")
+    if not getattr(args, "eval_only", False):
+        benchmark = OmegaConf.select(cfg, "train.cudnn_benchmark", default=False)
+        torch.backends.cudnn.benchmark = benchmark
+    precision = OmegaConf.select(cfg, "train.float32_precision", default="")
+    # Two switches: the first one covers matrix products, but not cuDNN's convolutions.
     if precision and torch.cuda.is_available():
         torch.set_float32_matmul_precision(precision)
         torch.backends.cudnn.allow_tf32 = precision != "highest"
@@ -121,6 +125,14 @@ def create_ddp_model(
     return ddp
 
 
+def _attribute_of_trainer(name: str) -> property:
+    """Returns a property that reads and sets an attribute of ``self._trainer``."""
+    return property(
+        lambda self: getattr(self._trainer, name),
+        lambda self, value: setattr(self._trainer, name, value),
+    )
+
+
 class DefaultTrainer(TrainerBase):
     """Trainer that delegates its iterations to ``self._trainer``.
 
@@ -134,17 +146,9 @@ class DefaultTrainer(TrainerBase):
         self._trainer.iter = self.iter
         self._trainer.run_step()
 
-    @property
-    def model(self) -> torch.nn.Module:
-        return self._trainer.model
-
-    @property
-    def data_loader(self) -> Any:
-        return self._trainer.data_loader
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        return self._trainer.optimizer
+    model = _attribute_of_trainer("model")
+    data_loader = _attribute_of_trainer("data_loader")
+    optimizer = _attribute_of_trainer("optimizer")
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "_trainer": self._trainer.state_dict()}

@@ -20,4 +20,5 @@ def seed_all_rng(seed: int | None = None) -> None:
     np.random.seed(seed % 2**32)  # numpy accepts 32 bits only
     torch.manual_seed(seed)
     random.seed(seed)
-    os.environ["PYTHONHASHSEED"] = str(seed)
+    # As in Detectron2. It only affects child processes; this interpreter has its hash seed already.
+    os.environ["PYTHONHASHSEED"] = str(seed % 2**32)  # Python does not start with a larger one

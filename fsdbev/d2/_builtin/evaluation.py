@@ -85,6 +85,7 @@ class _Progress:
 
     def __init__(self, total: int, warmup: int = 5) -> None:
         self._total = total
+        # At least one batch is measured.
         self._warmup = min(warmup, total - 1)
         self._start = time.perf_counter()
         self._last_message = -math.inf
@@ -115,6 +116,7 @@ def inference_on_dataset(
     model: Callable | nn.Module,
     data_loader: Iterable,
     evaluator: DatasetEvaluator | list[DatasetEvaluator] | None,
+    callbacks: Mapping[str, Callable[[], None]] | None = None,
 ) -> dict:
     """Runs the model over a data loader in eval mode, without gradients, and evaluates the outputs.
 
@@ -122,6 +124,8 @@ def inference_on_dataset(
         model: module, or any callable, that maps a batch to outputs.
         data_loader: iterable of batches with a length.
         evaluator: one evaluator or a list of them; None only measures the speed.
+        callbacks: functions that are called ``on_start``, ``before_inference`` and
+            ``after_inference`` of every batch, and ``on_end``; any of the four.
 
     Returns:
         The results of the evaluator; {} if it returns None.
@@ -132,11 +136,21 @@ def inference_on_dataset(
     logger.info("Start inference on %d batches", total)
     evaluator.reset()
     progress = _Progress(total)
+
+    def call(stage: str) -> None:
+        (callbacks or {}).get(stage, lambda: None)()
+
     with inference_context(model) if isinstance(model, nn.Module) else nullcontext():
+        call("on_start")
         for count, inputs in enumerate(data_loader, start=1):
-            evaluator.process(inputs, model(inputs))
+            call("before_inference")
+            outputs = model(inputs)
+            call("after_inference")
+            evaluator.process(inputs, outputs)
             progress.done(count)
+        call("on_end")
     logger.info("Total inference time: %s", progress.summary())
+    # As in Detectron2: callers need not handle the None of ranks other than the first.
     return evaluator.evaluate() or {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from fvcore.common.history_buffer import HistoryBuffer
 
@@ -35,18 +37,41 @@ def has_event_storage() -> bool:
 
 
 class EventStorage:
-    """Histories of named scalars with their iterations.
+    """Histories of named scalars with their iterations; images and histograms until written.
 
     Args:
-        start_iter: iteration of the first scalars; ``iter`` is the current one.
+        start_iter: iteration of the first scalars.
+
+    Attributes:
+        iter: current iteration, to which new values belong; the trainer sets it, or ``step``.
     """
 
     def __init__(self, start_iter: int = 0) -> None:
         self.iter = start_iter
         self._prefix = ""
+        # Writers of users read these two, which have Detectron2's names and contents.
+        self._vis_data: list[tuple[str, Any, int]] = []
+        self._histograms: list[dict[str, Any]] = []
         self._histories: dict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
         self._latest: dict[str, tuple[float, int]] = {}
         self._smoothing_hints: dict[str, bool] = {}
+
+    @property
+    def iter(self) -> int:
+        return self._iter
+
+    @iter.setter
+    def iter(self, value: int) -> None:
+        self._iter = int(value)
+
+    @property
+    def iteration(self) -> int:
+        """Older name of ``iter``."""
+        return self._iter
+
+    def step(self) -> None:
+        """Increments ``iter``, in a loop without a trainer."""
+        self._iter += 1
 
     def put_scalar(
         self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None
@@ -73,6 +98,47 @@ class EventStorage:
         """Calls ``put_scalar`` for every keyword argument."""
         for name, value in scalars.items():
             self.put_scalar(name, value, smoothing_hint, cur_iter)
+
+    def put_image(self, img_name: str, img_tensor: Any) -> None:
+        """Stores an image until ``TensorboardXWriter`` writes it.
+
+        Args:
+            img_name: name of the image; ``name_scope`` adds no prefix, as in Detectron2.
+            img_tensor: (3, H, W) RGB image, tensor or array: floats in [0, 1] or uint8.
+        """
+        self._vis_data.append((img_name, img_tensor, self.iter))
+
+    def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
+        """Stores the histogram of a tensor until ``TensorboardXWriter`` writes it.
+
+        Args:
+            hist_name: name of the histogram; ``name_scope`` adds no prefix, as in Detectron2.
+            hist_tensor: values, of any shape.
+            bins: number of bins between the smallest and the largest value.
+        """
+        values = hist_tensor.detach().double().flatten().cpu().numpy()
+        counts, edges = np.histogram(values, bins)
+        self._histograms.append(  # arguments of SummaryWriter.add_histogram_raw
+            {
+                "tag": hist_name,
+                "min": values.min(),
+                "max": values.max(),
+                "num": len(values),
+                "sum": values.sum(),
+                "sum_squares": values @ values,
+                "bucket_limits": edges[1:].tolist(),
+                "bucket_counts": counts.tolist(),
+                "global_step": self.iter,
+            }
+        )
+
+    def clear_images(self) -> None:
+        """Removes the stored images; called by the writer that has written them."""
+        self._vis_data = []
+
+    def clear_histograms(self) -> None:
+        """Removes the stored histograms; called by the writer that has written them."""
+        self._histograms = []
 
     def history(self, name: str) -> HistoryBuffer:
         """Returns the history of a scalar.
@@ -102,6 +168,10 @@ class EventStorage:
             name: (_median(self, name, window_size) if self._smoothing_hints[name] else value, at)
             for name, (value, at) in self._latest.items()
         }
+
+    def smoothing_hints(self) -> dict[str, bool]:
+        """Returns the ``smoothing_hint`` of every scalar by name."""
+        return self._smoothing_hints
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
         """Returns the number of values of a scalar in its last ``window_size`` iterations."""
@@ -161,6 +231,7 @@ class JSONWriter(EventWriter):
         self._last_write = -1
 
     def write(self) -> None:
+        # New scalars can be of several iterations, such as metrics and losses: one line for each.
         lines: dict[int, dict[str, float]] = defaultdict(dict)
         latest = get_event_storage().latest_with_smoothing_hint(self._window_size)
         for name, (value, iteration) in latest.items():
@@ -177,6 +248,8 @@ class JSONWriter(EventWriter):
 
 class TensorboardXWriter(EventWriter):
     """Writer of a TensorBoard event file; needs the package ``tensorboard``.
+
+    It also writes the images and histograms of the storage and removes them from there.
 
     Args:
         log_dir: folder of the event file.
@@ -197,11 +270,18 @@ class TensorboardXWriter(EventWriter):
         return SummaryWriter(**self._arguments)
 
     def write(self) -> None:
-        latest = get_event_storage().latest_with_smoothing_hint(self._window_size)
+        storage = get_event_storage()
+        latest = storage.latest_with_smoothing_hint(self._window_size)
         new = {n: (v, at) for n, (v, at) in latest.items() if at > self._last_write}
         for name, (value, iteration) in new.items():
             self._writer.add_scalar(name, value, iteration)
         self._last_write = max([self._last_write, *(at for _, at in new.values())])
+        for image in storage._vis_data:
+            self._writer.add_image(*image)
+        storage.clear_images()
+        for histogram in storage._histograms:
+            self._writer.add_histogram_raw(**histogram)
+        storage.clear_histograms()
 
     def close(self) -> None:
         if "_writer" in self.__dict__:
@@ -219,7 +299,8 @@ class CommonMetricPrinter(EventWriter):
     def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
         self._max_iter = max_iter
         self._window_size = window_size
-        self._logger = logging.getLogger(__name__)
+        self.logger = logging.getLogger(__name__)
+        self._last_write: tuple[int, float] | None = None  # iteration, time (s)
 
     def write(self) -> None:
         storage = get_event_storage()
@@ -228,8 +309,8 @@ class CommonMetricPrinter(EventWriter):
             return
         histories = storage.histories()
         parts = [f"iter: {storage.iter}"]
-        if self._max_iter is not None and "time" in histories:
-            seconds = histories["time"].median(1000) * (self._max_iter - storage.iter - 1)
+        if self._max_iter is not None and (speed := self._seconds_per_iteration(storage)):
+            seconds = speed * (self._max_iter - storage.iter - 1)
             storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
             parts.insert(0, f"eta: {datetime.timedelta(seconds=int(seconds))}")
         for name in histories:
@@ -242,4 +323,15 @@ class CommonMetricPrinter(EventWriter):
             parts.append(f"lr: {histories['lr'].latest():.5g}")
         if torch.cuda.is_available():
             parts.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")
-        self._logger.info("  ".join(parts))
+        self.logger.info("  ".join(parts))
+
+    def _seconds_per_iteration(self, storage: EventStorage) -> float | None:
+        """Returns the duration of an iteration, or None before it is known."""
+        if "time" in storage.histories():
+            # As in Detectron2, a median over many iterations, which single slow ones do not change.
+            return storage.history("time").median(1000)
+        # Without IterationTimer: the mean since the previous line.
+        last, self._last_write = self._last_write, (storage.iter, time.perf_counter())
+        if last is None or last[0] == storage.iter:
+            return None
+        return (self._last_write[1] - last[1]) / (storage.iter - last[0])

@@ -18,6 +18,7 @@ DEFAULT_TIMEOUT = timedelta(minutes=30)
 
 def _local_url() -> str:
     """Returns a URL of this machine with a free port."""
+    # The system chooses the port. As in Detectron2, another process may take it before rank 0 does.
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -59,6 +60,7 @@ def launch(
             )
         dist_url = _local_url()
     worker_args = (num_gpus_per_machine, num_machines, machine_rank, dist_url, timeout)
+    # Spawned: a forked process cannot use CUDA if its parent has initialised it.
     mp.spawn(_worker, nprocs=num_gpus_per_machine, args=(*worker_args, main_func, args))
 
 
@@ -86,6 +88,7 @@ def _worker(
         timeout=timeout,
     )
     comm.create_local_process_group(num_local)
+    # Before the barrier, which NCCL runs on the current device.
     if has_gpu:
         torch.cuda.set_device(local_rank)
     # As in Detectron2: processes start at different times, and without this barrier the first

@@ -65,6 +65,7 @@ def setup_logger(
     """
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)
+    # A handler of the root logger would write every line a second time.
     logger.propagate = False
     if distributed_rank == 0:
         console = logging.StreamHandler(sys.stdout)

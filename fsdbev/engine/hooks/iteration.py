@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import weakref
 
 import numpy as np
 import torch
 
-from fsdbev.d2.engine import HookBase
+from fsdbev.d2.engine import HookBase, TrainerBase
 from fsdbev.d2.utils import comm
 from fsdbev.engine.ema import ModelEMA
 
@@ -45,6 +46,23 @@ def seed_iteration(seed: int, rank: int, iteration: int) -> None:
     random.seed(derived)
     np.random.seed(derived)
     torch.manual_seed(derived)
+
+
+class AfterBackward(HookBase):
+    """Hook of a training step that calls ``after_backward`` of the hooks of the trainer around it.
+
+    Detectron2's ``DefaultTrainer`` calls only the step's own hooks, of which it registers none.
+
+    Args:
+        owner: trainer that runs the step.
+    """
+
+    def __init__(self, owner: TrainerBase) -> None:
+        # Weak, because the owner has the step, and the step this hook.
+        self._owner = weakref.proxy(owner)
+
+    def after_backward(self) -> None:
+        self._owner.after_backward()
 
 
 class EMAUpdate(HookBase):
