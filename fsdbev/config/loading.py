@@ -32,8 +32,8 @@ from .yaml_file import check_plugins, check_targets, read_yaml_config
 
 logger = logging.getLogger(__name__)
 
-#: Types of default values that a config can contain.
-_PLAIN = (type(None), bool, int, float, str, list, tuple)
+#: Types of default values that are added to a config, alone or in a list.
+_PLAIN = (type(None), bool, int, float, str)
 #: Name of a function that builds a registered class -> function that looks the class up.
 _FINDERS = {build_part.__name__: find_part, build_meta_arch.__name__: find_meta_arch}
 
@@ -167,7 +167,8 @@ def _fit_arguments(before: DictConfig, cfg: DictConfig) -> None:
             del node[key]
         for key, parameter in parameters.items():
             default = "???" if parameter.default is parameter.empty else parameter.default
-            if key not in call and isinstance(default, _PLAIN):
+            items = default if isinstance(default, list | tuple) else [default]
+            if key not in call and all(isinstance(item, _PLAIN) for item in items):
                 node[key] = default
         logger.info("%s: %s; arguments %s", place, call["name"], ", ".join(map(str, node)))
 

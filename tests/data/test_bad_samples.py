@@ -61,9 +61,9 @@ def test_a_bad_sample_is_replaced_by_another_one(dataset):
 
 def test_what_takes_its_place_is_the_same_for_any_number_of_workers(dataset):
     mapper = Tokens("sample1", "sample4")
-    alone = loaded(dataset, mapper, max_bad_samples=9)
-    assert alone == loaded(dataset, mapper, workers=2, max_bad_samples=9)
-    assert any("replaced" in sample for sample in alone)
+    in_process = loaded(dataset, mapper, max_bad_samples=9)
+    assert in_process == loaded(dataset, mapper, workers=2, max_bad_samples=9)
+    assert any("replaced" in sample for sample in in_process)
 
 
 def test_a_data_set_of_bad_samples_is_an_error(dataset):

@@ -255,6 +255,7 @@ def test_files_that_no_command_writes_are_found():
 PYTHON = {
     "docs/concepts.md": "test_the_concepts_page_runs",
     "docs/custom_dataset.md": "tests/data/index/test_custom_dataset.py",
+    "docs/detectron2.md": "test_detectron2_page.py",
     "docs/deployment.md": "needs an exported package; tests/export/test_export_model.py runs one",
     "docs/own_cameras.md": "test_getting_started.py",
     "README.md": "a config, which test_getting_started.py trains",

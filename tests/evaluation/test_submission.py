@@ -1,4 +1,4 @@
-"""Boxes as nuScenes submissions, and back; errors; files."""
+"""Boxes as nuScenes submissions, and back; files. tests/bad_inputs has most of the errors."""
 
 import json
 
@@ -86,44 +86,9 @@ def test_round_trip_without_boxes():
     assert scores.shape == labels.shape == (0,)
 
 
-def test_the_best_500_are_kept():
-    boxes, scores, labels = some_boxes(640)
-    result = submit(boxes, scores, labels)
-    kept = [box["detection_score"] for box in result]
-    assert kept == pytest.approx(scores.sort(descending=True).values[:500].tolist())
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [
-        (0, float("nan"), "translation must be 3 finite"),
-        (2, float("inf"), "translation must be 3 finite"),
-        (3, 0.0, "size must be positive"),
-        (4, -1.0, "size must be positive"),
-        (5, float("nan"), "size must be 3 finite"),
-        (6, float("nan"), "rotation must be 4 finite"),
-        (8, float("nan"), "velocity must be 2 finite"),
-    ],
-)
-def test_malformed_boxes_name_the_sample(column, value, message):
-    boxes, scores, labels = some_boxes(5)
-    boxes.tensor[3, column] = value
-    with pytest.raises(ValueError, match=f"sample abc, box [0-4]: {message}"):
-        submit(boxes, scores, labels)
-
-
-def test_malformed_scores_labels_lengths_and_pose_name_the_sample():
-    boxes, scores, labels = some_boxes(5)
-    bad = scores.clone()
-    bad[2] = float("nan")
-    with pytest.raises(ValueError, match="sample abc, box .*detection_score must be finite"):
-        submit(boxes, bad, labels)
-    with pytest.raises(ValueError, match="sample abc: labels must be 0 to 9, got .* to 10"):
-        submit(boxes, scores, labels.index_fill(0, torch.tensor([4]), 10))
-    with pytest.raises(ValueError, match="sample abc: 5 boxes, 4 scores and 5 labels"):
-        submit(boxes, scores[:4], labels)
+def test_a_pose_that_is_not_rigid_is_refused():
     with pytest.raises(ValueError, match="sample abc: the pose's linear part must be a rotation"):
-        submit(boxes, scores, labels, pose=2 * POSE)
+        submit(*some_boxes(5), pose=2 * POSE)
 
 
 @pytest.mark.parametrize(
@@ -131,29 +96,19 @@ def test_malformed_scores_labels_lengths_and_pose_name_the_sample():
     [
         ({"rotation": [1.0, 0.0, 0.0, 0.1]}, "unit quaternion"),
         ({"rotation": [1.0, 0.0, 0.0]}, "rotation must be 4 finite"),
-        ({"detection_name": "tram"}, "detection_name must be one of"),
-        ({"attribute_name": "pedestrian.moving"}, "attribute_name of a car must be one of"),
         ({"attribute_name": ""}, "attribute_name of a car must be one of"),
         ({"detection_name": "barrier"}, r"attribute_name of a barrier must be one of \[''\]"),
-        ({"sample_token": "other"}, "sample_token other"),
     ],
 )
 def test_check_boxes(change, message):
     boxes, scores, _ = some_boxes(2)
-    valid = submit(boxes, scores, torch.zeros(2, dtype=torch.int64))
-    check_boxes("abc", valid)
+    first, second = submit(boxes, scores, torch.zeros(2, dtype=torch.int64))
+    check_boxes("abc", [first, second])
     with pytest.raises(ValueError, match=f"sample abc, box 1: .*{message}"):
-        check_boxes("abc", [valid[0], valid[1] | change])
-
-
-def test_check_boxes_count_and_fields():
-    boxes, scores, labels = some_boxes(1)
-    (box,) = submit(boxes, scores, labels)
-    with pytest.raises(ValueError, match="sample abc has 501 boxes"):
-        check_boxes("abc", [box] * 501)
-    del box["velocity"]
+        check_boxes("abc", [first, second | change])
+    del first["velocity"]
     with pytest.raises(ValueError, match=r"it lacks \['velocity'\]"):
-        check_boxes("abc", [box])
+        check_boxes("abc", [first])
 
 
 def test_attribute_rules():
@@ -183,10 +138,6 @@ def test_file_round_trip(tmp_path):
     meta = json.loads(path.read_text())["meta"]
     assert meta.pop("use_camera") is True
     assert set(meta.values()) == {False} and len(meta) == 4
-    path = tmp_path / "metrics.json"
-    path.write_text(json.dumps({"mean_ap": 0.1}))
-    with pytest.raises(ValueError, match="metrics.json is not a nuScenes submission"):
-        read_submission(path)
 
 
 def test_rotation_with_a_tilted_pose():

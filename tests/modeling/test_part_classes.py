@@ -1,4 +1,4 @@
-"""Parts as calls of their classes, beside parts by name: the same model, and the same in YAML."""
+"""Parts as calls of their classes and parts by name give the same model, also from YAML."""
 
 from pathlib import Path
 

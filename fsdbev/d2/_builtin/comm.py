@@ -143,5 +143,6 @@ def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> di
 
 def shared_random_seed() -> int:
     """Returns a random number that is equal in all processes; all of them must call it."""
-    # Detectron2 draws from numpy's generator; the operating system's leaves that one's state alone.
+    # Detectron2 draws from numpy's generator; a draw from the operating system leaves the state of
+    # numpy's generator unchanged.
     return all_gather(secrets.randbelow(2**31))[0]

@@ -132,8 +132,3 @@ def test_without_simplejpeg(read, monkeypatch):
     monkeypatch.setattr(image_file, "simplejpeg", None)
     assert_same(read(content), expected)
     assert read(content[:200]) is None
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.jpg: no such image; is the data root right"):
-        read_image(tmp_path / "none.jpg")

@@ -118,7 +118,6 @@ def test_the_rig_of_a_frame_is_its_calibration(synthetic_root):
         (with_front(cam2ego={"translation": [1, 2]}), "translation must be 3"),
         (with_front(cam2ego={"translation": [0] * 3, "yaw": None}), "yaw must be one"),
         (with_front(cam2ego={"translation": [0] * 3, "rotation": [1, 0, 0, 0], "yaw": 1}), "both"),
-        ('{"cameras": {"a": 1, "a": 2}}', "a appears twice"),
     ],
 )
 def test_errors_name_the_file_and_the_entry(tmp_path, content, message):
