@@ -5,8 +5,9 @@ This module is the public interface. Its names are imported at first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fsdbev.utils.lazy_names import lazy_names
 
 __version__ = "0.2.0"
 
@@ -44,13 +45,4 @@ _HOMES = {
     "read_rig": "fsdbev.data.io.rig_file",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

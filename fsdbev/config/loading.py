@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from fsdbev.modeling.registry import (
 from fsdbev.utils.plain_yaml import iter_values
 
 from .overrides import apply_overrides
-from .plugins import load_plugins
+from .plugins import add_working_directory, load_plugins
 from .renamed import check_renamed
 from .yaml_file import check_plugins, check_targets, read_yaml_config
 
@@ -69,8 +68,7 @@ def read_config(path: str) -> DictConfig:
     modules of the working directory."""
     if _is_yaml(path):
         return read_yaml_config(path)
-    if os.getcwd() not in sys.path:  # missing if Python runs a script of another folder
-        sys.path.append(os.getcwd())
+    add_working_directory()
     return LazyConfig.load(path)
 
 

@@ -15,6 +15,12 @@ logger = logging.getLogger(__name__)
 ENTRY_POINT_GROUP = "fsdbev.plugins"
 
 
+def add_working_directory() -> None:
+    """Lets imports find modules of the working directory, after all others."""
+    if os.getcwd() not in sys.path:  # missing if Python runs a script of another folder
+        sys.path.append(os.getcwd())
+
+
 def load_plugins(names: Sequence[str] = ()) -> None:
     """Imports plugins, which register their models and parts.
 
@@ -26,8 +32,8 @@ def load_plugins(names: Sequence[str] = ()) -> None:
         ValueError: a plugin does not exist, or its import fails.
     """
     installed = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    if names and os.getcwd() not in sys.path:  # missing if Python runs a script of another folder
-        sys.path.append(os.getcwd())
+    if names:
+        add_working_directory()
     for name in dict.fromkeys([*installed, *names]):
         try:
             if name in installed:

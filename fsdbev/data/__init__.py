@@ -5,8 +5,9 @@ The public names are imported at first use: most modules need PyTorch, whose imp
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fsdbev.utils.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from fsdbev.data.build import (
@@ -85,13 +86,4 @@ _HOMES = {
     "write_index": "fsdbev.data.index.frame_index",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
