@@ -105,6 +105,10 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         metrics by task on rank 0, {} on the other ranks.
     """
     cfg = load_config(args.config_file, args.opts)
+    trainer_class = find_trainer(cfg)
+    if cfg.train.get("trainer"):
+        # By its name, because Detectron2 saves a class as a tag that YAML configs may not have.
+        cfg.train.trainer = f"{trainer_class.__module__}.{trainer_class.__qualname__}"
     default_setup(cfg, args)  # writes config.yaml, with the references that the config has
     if not logging.getLogger("fsdbev").handlers:  # Detectron2 configures only its own loggers
         setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="fsdbev")
@@ -114,7 +118,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     source = ReportSource(args.config_file, tuple(args.opts), _changes(args, cfg), args.diff_config)
     if args.eval_only:
         return evaluate_only(cfg, last=args.resume, source=source)
-    trainer = find_trainer(cfg)(cfg, source)
+    trainer = trainer_class(cfg, source)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
 

@@ -197,6 +197,19 @@ def test_command_line_names_a_trainer_of_a_plugin(trainer_module, tmp_path):
     assert saved.train.trainer == "trainer_of_test.NamedTrainer"
 
 
+def test_a_class_is_saved_by_its_name(trainer_module, tmp_path):
+    """Detectron2 would save a class as a tag, which a YAML config may not have."""
+    (tmp_path / "config.py").write_text(
+        "import trainer_of_test\nfrom fsdbev.d2.config import LazyConfig\n"
+        f"cfg = LazyConfig.load({str(CONFIG)!r})\n"
+        "dataloader, lr_multiplier, model, optimizer, train = (cfg[key] for key in sorted(cfg))\n"
+        "train.trainer = trainer_of_test.NamedTrainer\ndel cfg\n"
+    )
+    run(["--config-file", "config.py", "train.max_iter=1", "train.ema.enabled=false"])
+    saved = LazyConfig.load("output/config.yaml")
+    assert saved.train.trainer == "trainer_of_test.NamedTrainer"
+
+
 @pytest.mark.parametrize(
     "name", ["trainer_of_test.NamedTrainer", "os.system", "fsdbev.engine.run", "Trainer", "a.b.C"]
 )
