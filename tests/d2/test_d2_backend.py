@@ -95,8 +95,9 @@ def test_names_are_those_of_detectron2(run):
 def test_d2_imports_nothing_else_of_the_project(run):
     code = (
         "import fsdbev.d2.config, fsdbev.d2.data, fsdbev.d2.evaluation, fsdbev.d2.structures; "
-        "import sys; print([m for m in sys.modules if m.startswith('fsdbev') "
-        "and m != 'fsdbev' and not m.startswith('fsdbev.d2')])"
+        "import sys; print(sorted(m for m in sys.modules if m.startswith('fsdbev') "
+        "and not m.startswith('fsdbev.d2')))"
     )
     result = run(code, choice="builtin")
-    assert result.stdout == "[]\n", result.stderr
+    own = "['fsdbev', 'fsdbev.utils', 'fsdbev.utils.lazy_names']\n"  # of fsdbev/__init__.py
+    assert result.stdout == own, result.stderr
