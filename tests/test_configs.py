@@ -9,7 +9,7 @@ from fsdbev.config import load_config
 from fsdbev.config.overrides import apply_overrides
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
-from fsdbev.engine.optim import build_optimizer
+from fsdbev.engine.lazy_builders import build_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Files that the leaf configs import.

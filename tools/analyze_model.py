@@ -33,10 +33,10 @@ from omegaconf import DictConfig
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.engine.optim import build_optimizer
+from fsdbev.engine.lazy_builders import build_optimizer
 from fsdbev.engine.train_step import autocast_dtype
+from fsdbev.inference.model_builder import build_model
 from fsdbev.layers import EXTENSION_BUILT
-from fsdbev.modeling.model_builder import build_model
 from fsdbev.utils.flops import ModelCost, analyze
 from fsdbev.utils.memory import WorkingMemory, working_memory
 

@@ -35,7 +35,7 @@ from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
 from fsdbev.export import FORMATS, TOLERANCE, export_model
 from fsdbev.export.comparison import BOX_FACTOR
-from fsdbev.modeling.model_builder import build_model
+from fsdbev.inference.model_builder import build_model
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError
+from omegaconf.errors import InterpolationResolutionError
 
 from fsdbev.d2.config import LazyConfig
 from fsdbev.modeling.registry import (
@@ -58,6 +58,10 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     # the command line are trusted, and their targets are allowed.
     trusted = _plugins_of_overrides(overrides)
     check_plugins(name for name in _plugin_names(cfg) if name not in trusted)
+    raw = OmegaConf.to_container(cfg).get("train") or {}
+    if "${" in str(raw.get("plugins") if isinstance(raw, dict) else raw):
+        # An override of the key referred to would change what was checked.
+        raise ValueError(f"{path}: train.plugins of a YAML config has no references")
     cfg = complete_config(cfg, overrides)
     check_targets(cfg, plugins=_plugin_names(cfg))
     return cfg
@@ -87,6 +91,8 @@ def complete_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfi
     _check_registered(renamed)
     _fit_arguments(cfg, renamed)
     cfg = apply_overrides(renamed, [o for o, first in zip(overrides, is_first) if not first])
+    _check_registered(cfg)  # once more, for a name in a mapping, as model.neck={name: FPN}
+    _fit_arguments(renamed, cfg)
     _check_second_models(cfg)
     _follow_backbone(cfg)
     return cfg
@@ -125,7 +131,7 @@ def _plugin_names(cfg: DictConfig) -> list[Any]:
     train = cfg.get("train")
     names = train.get("plugins") if isinstance(train, DictConfig) else None
     if isinstance(names, ListConfig):
-        return list(names)
+        return OmegaConf.to_container(names, resolve=True)
     return [] if names is None else [names]
 
 
@@ -154,11 +160,16 @@ def _fit_arguments(before: DictConfig, cfg: DictConfig) -> None:
     Removes the arguments that the new class does not have and adds those that it has in addition:
     with their defaults, or as missing (``???``).
     """
+    calls_before = dict(iter_values(OmegaConf.to_container(before)))
     for place, call in iter_values(OmegaConf.to_container(cfg)):
         find = _finder(call.get("_target_")) if isinstance(call, dict) else None
-        if find is None or call.get("name") == OmegaConf.select(before, place).get("name"):
+        call_before = calls_before.get(place)
+        name_before = call_before.get("name") if isinstance(call_before, dict) else None
+        if find is None or call.get("name") == name_before or "${" in str(call.get("name")):
             continue
         node = OmegaConf.select(cfg, place)
+        if node is None:  # an argument that an outer part no longer has
+            continue
         parameters, takes_others = parameters_of(find(call["name"]))
         removed = [key for key in call if key not in (*parameters, "name", "_target_")]
         for key in [] if takes_others else removed:
@@ -177,7 +188,7 @@ def _follow_backbone(cfg: DictConfig) -> None:
     if isinstance(channels, DictConfig):
         try:
             OmegaConf.to_container(channels, resolve=True)
-        except InterpolationKeyError:
+        except InterpolationResolutionError:
             cfg.model.neck.in_channels = None
             logger.info("model.neck.in_channels: those of the output_shape() of model.backbone")
 
@@ -192,7 +203,7 @@ def _check_second_models(cfg: DictConfig) -> None:
         if place == "model" or not isinstance(call, dict) or not _is_model(call.get("_target_")):
             continue
         for key, text in iter_values(call):
-            if isinstance(text, str) and "${model." in text:
+            if isinstance(text, str) and ("${model." in text or "${model}" in text):
                 raise ValueError(
                     f"{place}.{key}: {text} is a size of another model; refer to ${{{place}.KEY}}"
                 )

@@ -11,9 +11,6 @@ from importlib.metadata import entry_points
 
 logger = logging.getLogger(__name__)
 
-#: Group of the entry points with which installed packages declare plugins; all are loaded.
-ENTRY_POINT_GROUP = "fsdbev.plugins"
-
 
 def add_working_directory() -> None:
     """Lets imports find modules of the working directory, after all others."""
@@ -26,12 +23,12 @@ def load_plugins(names: Sequence[str] = ()) -> None:
 
     Args:
         names: modules on the Python path or in the working directory, e.g. ``projects.BEVDepth``,
-            or entry points. All entry points are loaded, also those not in ``names``.
+            or entry points of the group ``fsdbev.plugins``, all of which are always loaded.
 
     Raises:
         ValueError: a plugin does not exist, or its import fails.
     """
-    installed = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    installed = {point.name: point for point in entry_points(group="fsdbev.plugins")}
     if names:
         add_working_directory()
     for name in dict.fromkeys([*installed, *names]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -13,9 +14,7 @@ from torch import nn
 from fsdbev.d2.config import instantiate
 from fsdbev.d2.engine import DefaultTrainer
 from fsdbev.d2.evaluation import DatasetEvaluator
-from fsdbev.modeling.model_builder import build_model
-
-from .optim import build_optimizer
+from fsdbev.inference.model_builder import build_model
 
 
 class LazyBuilders(DefaultTrainer):
@@ -73,6 +72,19 @@ class LazyBuilders(DefaultTrainer):
             f"a LazyConfig is not scaled to {num_workers} workers: set "
             "dataloader.train.total_batch_size, optimizer.lr and train.max_iter instead"
         )
+
+
+def build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Builds the optimizer that ``cfg`` describes for the parameters of ``model``.
+
+    Args:
+        cfg: a lazy call; ``model`` becomes its ``params.model``.
+        model: the model, on its final device.
+    """
+    # A copy, so that the caller's config does not get the model as a value.
+    cfg = copy.deepcopy(cfg)
+    cfg.params.model = model
+    return instantiate(cfg)
 
 
 def instantiate_items(cfg: Any) -> Any:

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-
-import torch
 from fvcore.common.param_scheduler import (
     CosineParamScheduler,
     LinearParamScheduler,
     ParamScheduler,
 )
-from omegaconf import DictConfig
 from torch import nn
 
-from fsdbev.d2.config import instantiate
 from fsdbev.d2.solver import WarmupParamScheduler
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Returns all parameters that require gradients, as one group with one weight decay."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Builds the optimizer that ``cfg`` describes for the parameters of ``model``.
-
-    Args:
-        cfg: a lazy call; ``model`` becomes its ``params.model``.
-        model: the model, on its final device.
-    """
-    # A copy, so that the caller's config does not get the model as a value.
-    cfg = copy.deepcopy(cfg)
-    cfg.params.model = model
-    return instantiate(cfg)
 
 
 def constant_with_warmup(

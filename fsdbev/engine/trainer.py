@@ -22,7 +22,7 @@ from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.structures import Instances
 from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.events import EventWriter, TensorboardXWriter
-from fsdbev.modeling.model_builder import build_model
+from fsdbev.inference.model_builder import build_model
 from fsdbev.report import ReportSource
 from fsdbev.structures import Boxes3D
 from fsdbev.utils.atomic_write import atomic_write

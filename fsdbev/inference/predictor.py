@@ -24,7 +24,7 @@ from fsdbev.data.index.records import Frame
 from fsdbev.data.io.image_file import ImageFile
 from fsdbev.data.io.rig_file import read_rig
 from fsdbev.data.mapper import make_sample
-from fsdbev.modeling.model_builder import build_model
+from fsdbev.inference.model_builder import build_model
 from fsdbev.structures import CLASS_NAMES, LabelledBoxes, Rig, is_rigid
 
 from .streaming import StreamingPredictor, can_stream

@@ -17,7 +17,9 @@ from omegaconf.errors import InterpolationResolutionError
 
 _REFERENCE = re.compile(r"\$\{\.*\w+(\.\w+)*\}")
 #: Limit of references inside longer texts, each of which may repeat the text that it refers to.
-MAX_INSIDE = 12
+MAX_INSIDE = 6
+#: Limit of all references: each is resolved through those that it leads to.
+MAX_REFERENCES = 250
 #: Tags of YAML's core schema that are accepted.
 _TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
 
@@ -69,17 +71,20 @@ def check_references(content: Any) -> None:
 
     Raises:
         ValueError: a text has a resolver (``${oc.env:HOME}``), a nested reference or an escape, or
-            there are more than ``MAX_INSIDE`` references inside longer texts.
+            there are more than ``MAX_REFERENCES``, or more than ``MAX_INSIDE`` inside longer texts.
     """
-    num_inside = 0
+    num_inside = num_all = 0
     for place, text in iter_values(content):
         if isinstance(text, str) and "${" in text:
             rest, num_references = _REFERENCE.subn("", text)
             if any(character in rest for character in "${}\\"):
                 raise ValueError(f"{place}: {text[:200]!r} is more than references like ${{a.b}}")
+            num_all += num_references
             num_inside += num_references if rest or num_references > 1 else 0
     if num_inside > MAX_INSIDE:
         raise ValueError(f"{num_inside} references are inside longer texts, at most {MAX_INSIDE}")
+    if num_all > MAX_REFERENCES:
+        raise ValueError(f"{num_all} references, at most {MAX_REFERENCES}")
 
 
 def check_size(cfg: DictConfig, max_values: int) -> None:

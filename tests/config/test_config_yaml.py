@@ -39,6 +39,12 @@ def write(tmp_path):
         "torch.os.system",
         "torch.nn.modules.module.functools.partial",
         "torch.optim.adamw._dispatch_sqrt",
+        "torch.optim.lr_scheduler.LRScheduler.load_state_dict",
+        "torch.nn.modules.module.OrderedDict.pop",
+        "torch.Tensor.add",
+        "detectron2.modeling.mmdet_wrapper.MMDetBackbone",
+        "fsdbev.inference.model_builder.build_model",
+        "fsdbev.engine.lazy_builders.build_optimizer",
         "fsdbev.engine.launch.launch",
         "fsdbev.engine.launch.os.system",
         "fsdbev.config.plugins.load_plugins",
@@ -114,11 +120,14 @@ def test_texts_cannot_become_a_resolver_or_multiply(write):
     with pytest.raises(ValueError, match=r"a: the text that its references lead to"):
         load_config(write(json.dumps(content)))
     doubled = {f"a{i + 1}": f"${{a{i}}}${{a{i}}}" for i in range(30)}
-    with pytest.raises(ValueError, match="60 references are inside longer texts, at most 12"):
+    with pytest.raises(ValueError, match="60 references are inside longer texts, at most 6"):
         load_config(write(json.dumps({"a0": "x", **doubled})))
-    long = {"a0": "x" * 100_000, "a1": "${a0} ${a0} ${a0}", "b": ["${a1}"] * 10_000}
+    long = {"a0": "x" * 100_000, "a1": "${a0} ${a0} ${a0}", "b": ["${a1}"] * 200}
     with pytest.raises(ValueError, match="expand to over"):
         load_config(write(json.dumps(long)))
+    chain = {f"a{i + 1}": f"${{a{i}}}" for i in range(3000)}  # resolved in minutes
+    with pytest.raises(ValueError, match="3000 references, at most 250"):
+        load_config(write(json.dumps({"a0": 1, **chain})))
 
 
 def test_references_follow_overrides(write):
@@ -142,9 +151,9 @@ def test_references_follow_overrides(write):
     "content",
     [
         {"a": ["${b}"], "b": ["${a}"]},
-        {"a0": ["x"] * 10, **{f"a{i + 1}": [f"${{a{i}}}"] * 10 for i in range(30)}},
-        {"a": list(range(1000)), "b": ["${a}"] * 1000},
-        {"dotted.key": {"a": "${b}"}, "b": {"c": ["${d}"] * 300}, "d": ["${e}"] * 300, "e": [1]},
+        {"a0": ["x"] * 10, **{f"a{i + 1}": [f"${{a{i}}}"] * 10 for i in range(20)}},
+        {"a": list(range(1000)), "b": ["${a}"] * 100},
+        {"dotted.key": {"a": "${b}"}, "b": {"c": ["${d}"] * 110}, "d": ["${e}"] * 110, "e": [1]},
     ],
 )
 def test_references_do_not_multiply(write, content):
@@ -194,6 +203,8 @@ def test_a_reference_to_nothing(write, text):
         ("train: {plugins: [projects.LSS, projectsX]}", "train.plugins: 'projectsX'"),
         ("train: {plugins: {a: code_of_the_attacker}}", "train.plugins: "),
         ("train: {plugins: ['${b}']}\nb: code_of_the_attacker", "train.plugins: 'code_of"),
+        ("train: {plugins: ['${b}']}\nb: projects.LSS", "train.plugins .* has no references"),
+        ("train: {plugins: ['???']}", r"train\.plugins: '\?\?\?'"),
         ("train: {plugins: '${b}'}\nb: [code_of_the_attacker]", "train.plugins: 'code_of"),
         ("train: ${b}\nb: {plugins: [code_of_the_attacker]}", "train.plugins: 'code_of"),
     ],

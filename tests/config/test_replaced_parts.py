@@ -39,6 +39,19 @@ def test_a_new_name_brings_its_own_arguments(other_encoder):
     assert instantiate(cfg.model.bev_encoder).options[-1] == 0.5
 
 
+def test_a_name_in_a_mapping_brings_its_own_arguments(other_encoder):
+    cfg = load_config(TINY, ["model.bev_encoder={name: OtherEncoder}"])
+    assert "bn_momentum" not in cfg.model.bev_encoder and "dropout" in cfg.model.bev_encoder
+    with pytest.raises(ValueError, match=r"model\.neck\.name: no part .* 'Nope'"):
+        load_config(TINY, ["model.neck={name: Nope}"])
+
+
+def test_a_name_may_be_a_reference():
+    cfg = read_config(TINY)
+    cfg.which, cfg.model.depth_net.name = "DepthNet", "${which}"
+    assert complete_config(cfg).model.depth_net == cfg.model.depth_net
+
+
 def test_a_required_argument_of_the_new_part_is_missing(other_encoder):
     cfg = load_config(TINY, ["model.bev_encoder.name=OtherEncoder"])
     assert OmegaConf.is_missing(cfg.model.bev_encoder, "levels")

@@ -14,10 +14,10 @@ from fsdbev.config import complete_config, load_config
 from fsdbev.d2 import BACKEND
 from fsdbev.d2.config import LazyCall as L
 from fsdbev.d2.config import instantiate
+from fsdbev.engine.lazy_builders import build_optimizer
 from fsdbev.engine.main import find_trainer
-from fsdbev.engine.optim import build_optimizer
+from fsdbev.inference.model_builder import build_model
 from fsdbev.modeling import PART_REGISTRY, CenterHead
-from fsdbev.modeling.model_builder import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "configs" / "fsdbev_tiny_synthetic.py")

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from fsdbev.modeling.model_builder import build_model, compile_parts
+from fsdbev.inference.model_builder import build_model, compile_parts
 
 
 class Block(torch.nn.Module):

@@ -14,7 +14,7 @@ from fsdbev.config import load_config
 from fsdbev.data.fake import fake_samples
 from fsdbev.engine import Trainer, run
 from fsdbev.engine.determinism import set_determinism
-from fsdbev.modeling.model_builder import build_model
+from fsdbev.inference.model_builder import build_model
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent

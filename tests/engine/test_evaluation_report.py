@@ -17,7 +17,7 @@ from fsdbev.d2.structures import Instances
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.engine import Trainer, evaluate
 from fsdbev.evaluation import CLASSES, NuScenesEvaluator, scoring
-from fsdbev.modeling.model_builder import build_model
+from fsdbev.inference.model_builder import build_model
 from fsdbev.report import Evaluated, ReportSource, writer
 from fsdbev.report.writer import write_report
 from fsdbev.visualization import true_boxes

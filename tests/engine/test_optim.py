@@ -8,8 +8,8 @@ import torch
 
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.solver import LRMultiplier
+from fsdbev.engine.lazy_builders import build_optimizer
 from fsdbev.engine.optim import (
-    build_optimizer,
     constant_with_warmup,
     cosine_with_warmup,
     trainable_parameters,

@@ -18,7 +18,7 @@ from fsdbev.d2.utils.events import get_event_storage
 from fsdbev.engine import Trainer, evaluate, run
 from fsdbev.engine.main import evaluate_only, find_trainer
 from fsdbev.evaluation import NuScenesEvaluator
-from fsdbev.modeling.model_builder import build_model
+from fsdbev.inference.model_builder import build_model
 from fsdbev.report import Evaluated, ReportSource
 from fsdbev.report import writer as report_writer
 

@@ -11,7 +11,7 @@ from torch import nn
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.engine.optim import build_optimizer
+from fsdbev.engine.lazy_builders import build_optimizer
 from fsdbev.layers import EXTENSION_BUILT
 from fsdbev.utils.flops import OTHER
 from fsdbev.utils.memory import peak_memory, saved_by_part, working_memory

@@ -15,7 +15,7 @@ from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.data.labels.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
 from fsdbev.evaluation import boxes_to_submission, write_submission
-from fsdbev.modeling.model_builder import build_model
+from fsdbev.inference.model_builder import build_model
 from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform, rotation_z, transform_points
 from fsdbev.visualization import (
     camera_views,

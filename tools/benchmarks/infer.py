@@ -26,9 +26,9 @@ from fsdbev.d2.config import instantiate
 from fsdbev.d2.structures import Instances
 from fsdbev.data.fake import fake_drive
 from fsdbev.export.comparison import compare_detections
+from fsdbev.inference.model_builder import build_model
 from fsdbev.inference.streaming import StreamingPredictor
 from fsdbev.modeling.center_head.decode import Candidates
-from fsdbev.modeling.model_builder import build_model
 from fsdbev.utils.flops import analyze
 
 from . import machine

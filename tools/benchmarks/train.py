@@ -26,9 +26,9 @@ from fsdbev.d2.utils.events import EventStorage
 from fsdbev.data.fake import fake_samples
 from fsdbev.engine.determinism import set_determinism
 from fsdbev.engine.ema import ModelEMA
-from fsdbev.engine.optim import build_optimizer
+from fsdbev.engine.lazy_builders import build_optimizer
 from fsdbev.engine.train_step import TrainStep, autocast_dtype
-from fsdbev.modeling.model_builder import build_model
+from fsdbev.inference.model_builder import build_model
 
 from . import machine
 
