@@ -171,9 +171,9 @@ def _fit_arguments(before: DictConfig, cfg: DictConfig) -> None:
         if node is None:  # an argument that an outer part no longer has
             continue
         parameters, takes_others = parameters_of(find(call["name"]))
-        removed = [key for key in call if key not in (*parameters, "name", "_target_")]
-        for key in [] if takes_others else removed:
-            del node[key]
+        if not takes_others:
+            for key in call.keys() - parameters.keys() - {"name", "_target_"}:
+                del node[key]
         for key, parameter in parameters.items():
             default = "???" if parameter.default is parameter.empty else parameter.default
             items = default if isinstance(default, list | tuple) else [default]
