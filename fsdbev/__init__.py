@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from fsdbev.engine import evaluate
     from fsdbev.inference import Predictor
     from fsdbev.model_zoo import get_config
-    from fsdbev.structures import CLASS_NAMES, Boxes3D, LabelledBoxes, Rig
+    from fsdbev.structures import Boxes3D, ClassSet, LabelledBoxes, Rig
 
 __all__ = [
-    "CLASS_NAMES",
     "Boxes3D",
+    "ClassSet",
     "LabelledBoxes",
     "Predictor",
     "Rig",
@@ -34,8 +34,8 @@ __all__ = [
 #: Public name -> module that defines it. Importing lazily keeps ``import fsdbev`` fast and free of
 #: torch.
 _HOMES = {
-    "CLASS_NAMES": "fsdbev.structures",
     "Boxes3D": "fsdbev.structures",
+    "ClassSet": "fsdbev.structures",
     "LabelledBoxes": "fsdbev.structures",
     "Predictor": "fsdbev.inference",
     "Rig": "fsdbev.structures",

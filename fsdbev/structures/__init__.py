@@ -9,10 +9,18 @@ from .cameras import (
     key_ego2global,
     reference_camera,
 )
-from .classes import CLASS_NAMES, OFFICIAL_SPLITS, TASKS, TRAIN_HALVES
+from .classes import (
+    NUSCENES_CLASSES,
+    OFFICIAL_SPLITS,
+    TRAIN_HALVES,
+    ClassGroup,
+    ClassSet,
+    check_split_name,
+)
 from .columns import Columns
-from .grid import BEVGrid, DepthBins
+from .grid import BEVGrid, DepthBins, flip_probabilities
 from .labelled_boxes import LabelledBoxes
+from .lens import LENS_MODELS, Lens
 from .rig import MAX_IMAGE_SIDE, Rig
 from .rigid_transforms import (
     invert,
@@ -29,19 +37,24 @@ __all__ = [
     "BEVGrid",
     "Boxes3D",
     "CAMERA_AXES",
-    "CLASS_NAMES",
     "Cameras",
+    "ClassGroup",
+    "ClassSet",
     "Columns",
     "DepthBins",
     "TRAIN_HALVES",
     "INTRINSICS_RULE",
+    "LENS_MODELS",
     "LabelledBoxes",
+    "Lens",
     "MAX_IMAGE_SIDE",
+    "NUSCENES_CLASSES",
     "OFFICIAL_SPLITS",
     "Rig",
-    "TASKS",
     "is_intrinsics",
     "box_corners",
+    "flip_probabilities",
+    "check_split_name",
     "invert",
     "is_rigid",
     "is_rotation",

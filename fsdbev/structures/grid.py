@@ -6,6 +6,7 @@ Shapes: X, Y cells of the BEV grid, D depth bins.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +22,34 @@ def _num_steps(lower: float, upper: float, step: float, name: str) -> int:
     count = round((upper - lower) / step) if step > 0 else 0
     # The tolerance absorbs float rounding: 3 * 0.1 is not exactly 0.3.
     if count < 1 or abs(lower + count * step - upper) > 1e-6 * max(1.0, abs(upper)):
+        remedy = f"; the nearest one is {_nearest_range(lower, upper, step)}" if step > 0 else ""
         raise ValueError(
-            f"{name}: the range [{lower}, {upper}] must be a positive multiple of the step {step}"
+            f"{name}: the range [{lower}, {upper}] must be a positive multiple of the step "
+            f"{step}{remedy}"
         )
     return count
+
+
+def _nearest_range(lower: float, upper: float, step: float) -> list[float]:
+    """Returns the range nearest to [lower, upper] whose length is a multiple of ``step``: centred
+    on 0 if the given one is, otherwise with the same lower bound."""
+    # Half a step more than a multiple rounds up, so that the range is not smaller than wanted.
+    length = max(1, math.floor((upper - lower) / step + 0.5 + 1e-6)) * step
+    start = -length / 2 if math.isclose(lower, -upper) else lower
+    return [round(start, 6), round(start + length, 6)]
+
+
+def flip_probabilities(flip_prob: float | Sequence[float]) -> tuple[float, float]:
+    """Returns the probabilities of a flip of x and of y, given as one number for both or as two.
+
+    Raises:
+        ValueError: they are not one or two numbers from 0 to 1.
+    """
+    is_pair = isinstance(flip_prob, Sequence)
+    pair = tuple(map(float, flip_prob)) if is_pair else (float(flip_prob),) * 2
+    if len(pair) != 2 or not all(0 <= probability <= 1 for probability in pair):
+        raise ValueError(f"flip_prob must be a probability, or two, for x and y, got {flip_prob!r}")
+    return pair
 
 
 @dataclass(frozen=True)
@@ -58,6 +83,45 @@ class BEVGrid:
             raise ValueError(f"z_range must be increasing, got {self.z_range}")
         _num_steps(*self.x_range, self.cell, "BEVGrid.x_range")
         _num_steps(*self.y_range, self.cell, "BEVGrid.y_range")
+
+    def check_flips(self, flip_prob: tuple[float, float], setting: str) -> None:
+        """Checks that flips of x and y keep objects on the grid.
+
+        Args:
+            flip_prob: probabilities of a flip of x and of y.
+            setting: place of ``flip_prob`` in the config, for the message.
+
+        Raises:
+            ValueError: an axis is flipped whose range is not symmetric about 0.
+        """
+        for axis, probability in zip("xy", flip_prob):
+            lower, upper = getattr(self, f"{axis}_range")
+            if not probability or math.isclose(lower, -upper):
+                continue
+            allowed = [0.0, flip_prob[1]] if axis == "x" else [flip_prob[0], 0.0]
+            raise ValueError(
+                f"{setting} flips {axis}, but model.grid.{axis}_range [{lower}, {upper}] is not "
+                f"symmetric: flipped objects would leave the grid; set {setting} to {allowed} "
+                "(probabilities for x and y)"
+            )
+
+    def check_stride(self, stride: int) -> None:
+        """Checks that the number of cells in x and y is a multiple of the stride of an encoder.
+
+        Args:
+            stride: stride of the coarsest map, cells.
+
+        Raises:
+            ValueError: it is not; the message names the nearest range that is.
+        """
+        for name, cells in zip(("x_range", "y_range"), self.count):
+            if cells % stride:
+                lower, upper = getattr(self, name)
+                nearest = _nearest_range(lower, upper, self.cell * stride)
+                raise ValueError(
+                    f"model.grid.{name} [{lower}, {upper}] has {cells} cells of {self.cell} m, but "
+                    f"the BEV encoder needs a multiple of {stride}; the nearest range is {nearest}"
+                )
 
     @property
     def lower(self) -> tuple[float, float, float]:

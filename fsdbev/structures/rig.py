@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .cameras import INTRINSICS_RULE, is_intrinsics
+from .lens import Lens
 from .rigid_transforms import is_rigid
 
 #: Largest width and height of an image, pixels.
@@ -28,6 +29,8 @@ class Rig:
         cam2ego: (N, 4, 4) float64, camera (x right, y down, z forward) -> ego (x forward, y left, z
             up), metres.
         reference_camera: index of the camera whose time stamp defines the ego frame of the boxes.
+        lenses: lens of each camera whose images are to be rectified, None for rectified images;
+            empty if all are.
 
     Raises:
         ValueError: the lengths or shapes do not match, names are repeated, an image size is out of
@@ -39,6 +42,7 @@ class Rig:
     intrinsics: Tensor
     cam2ego: Tensor
     reference_camera: int = 0
+    lenses: tuple[Lens | None, ...] = ()
 
     def __post_init__(self) -> None:
         # The dataclass is frozen, so its own __setattr__ raises an error.
@@ -55,6 +59,8 @@ class Rig:
                 f"{count} cameras need {count} image_sizes, ({count}, 3, 3) intrinsics and "
                 f"({count}, 4, 4) cam2ego; got {shapes}"
             )
+        if len(self.lenses) not in (0, count):
+            raise ValueError(f"{count} cameras need {count} lenses or none, got {len(self.lenses)}")
         if not 0 <= self.reference_camera < count:
             raise ValueError(
                 f"reference_camera is {self.reference_camera}, but the rig has {count} cameras"
@@ -86,3 +92,7 @@ class Rig:
     @property
     def num_cameras(self) -> int:
         return len(self.channels)
+
+    def lens(self, camera: int) -> Lens | None:
+        """Returns the lens of a camera, None if its images are rectified."""
+        return self.lenses[camera] if self.lenses else None

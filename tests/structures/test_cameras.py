@@ -68,8 +68,9 @@ def test_cam2keyego_by_hand(num_cameras):
     samples = [make_sample(num_cameras, seed=s) for s in (0, 1)]
     samples[1]["reference_camera"] = num_cameras - 1
     cameras = Cameras.from_samples(samples)
-    assert (cameras.num_frames, cameras.num_cameras) == (2, num_cameras)
-    assert cameras.cam2keyego.shape == (2, 2, num_cameras, 4, 4)
+    assert (cameras.num_samples, cameras.num_views) == (2, 2 * num_cameras)
+    assert cameras.cam2keyego.shape == (2, 2 * num_cameras, 4, 4)
+    assert cameras.sample.tolist() == [0] * num_cameras + [1] * num_cameras
     assert cameras.cam2keyego.dtype == torch.float64
     for b, reference in enumerate((min(1, num_cameras - 1), num_cameras - 1)):
         cam2ego, ego2global = (samples[b][k].numpy() for k in ("cam2ego", "ego2global"))
@@ -78,7 +79,9 @@ def test_cam2keyego_by_hand(num_cameras):
                 expected = (
                     np.linalg.inv(ego2global[0, reference]) @ ego2global[t, n] @ cam2ego[t, n]
                 )
-                np.testing.assert_allclose(cameras.cam2keyego[b, t, n], expected, atol=1e-9)
+                np.testing.assert_allclose(
+                    cameras.cam2keyego[t, b * num_cameras + n], expected, atol=1e-9
+                )
 
 
 @pytest.mark.parametrize("num_cameras", RIGS)
@@ -95,14 +98,33 @@ def test_image2bev_follows_a_point_through_camera_and_ego(num_cameras):
     point = np.array([1.5, -0.7, 20.0])  # camera frame
     for t in range(2):
         image2bev = cameras.image2bev(t)
-        assert image2bev.shape == (1, num_cameras, 4, 4)
+        assert image2bev.shape == (num_cameras, 4, 4)
         for n in range(num_cameras):
             # Pinhole projection: (u depth, v depth, depth).
             projected = sample["intrinsics"][t, n].double().numpy() @ point
-            keyego = cameras.cam2keyego[0, t, n].double().numpy() @ [*point, 1]
+            keyego = cameras.cam2keyego[t, n].double().numpy() @ [*point, 1]
             expected = sample["bev_aug"].double().numpy() @ keyego
-            ours = image2bev[0, n].double().numpy() @ [*projected, 1]
+            ours = image2bev[n].double().numpy() @ [*projected, 1]
             np.testing.assert_allclose(ours, expected, atol=1e-9)
+
+
+def test_samples_of_different_numbers_of_cameras():
+    samples = [make_sample(count, seed=count) for count in (3, 1, 2)]
+    cameras = Cameras.from_samples(samples)
+    assert cameras.sample.tolist() == [0, 0, 0, 1, 2, 2]
+    alone = [Cameras.from_samples([sample]) for sample in samples]
+    assert torch.equal(cameras.cam2keyego, torch.cat([each.cam2keyego for each in alone], dim=1))
+    assert torch.equal(cameras.image2bev(1), torch.cat([each.image2bev(1) for each in alone]))
+    assert torch.equal(cameras.camera_vector(), torch.cat([e.camera_vector() for e in alone]))
+
+
+def test_the_key_ego_frame_of_a_left_out_reference_camera():
+    sample = make_sample(3)
+    part = {k: v[:, 2:] if v.dim() == 4 else v for k, v in sample.items()}
+    part["image_aug"] = sample["image_aug"][2:]
+    part["key_ego2global"] = key_ego2global(sample)
+    whole, chosen = Cameras.from_samples([sample]), Cameras.from_samples([part])
+    torch.testing.assert_close(chosen.cam2keyego, whole.cam2keyego[:, 2:], rtol=0, atol=1e-12)
 
 
 def test_camera_vector_in_order():
@@ -111,15 +133,15 @@ def test_camera_vector_in_order():
     samples = [make_sample(7, seed=s) for s in (0, 1)]
     cameras = Cameras.from_samples(samples)
     vector = cameras.camera_vector()
-    assert vector.shape == (2, 7, 27) and vector.dtype == torch.float32
+    assert vector.shape == (14, 27) and vector.dtype == torch.float32
     for b, sample in enumerate(samples):
         for n in range(7):
             k, a, m = sample["intrinsics"][0, n], sample["image_aug"][n], sample["bev_aug"]
             expected = [k[0, 0], k[1, 1], k[0, 2], k[1, 2]]
             expected += [a[0, 0], a[0, 1], a[0, 3], a[1, 0], a[1, 1], a[1, 3]]
             expected += [m[0, 0], m[0, 1], m[1, 0], m[1, 1], m[2, 2]]
-            expected += cameras.cam2keyego[b, 0, n, :3].flatten().tolist()
-            assert vector[b, n].tolist() == pytest.approx([float(e) for e in expected])
+            expected += cameras.cam2keyego[0, 7 * b + n, :3].flatten().tolist()
+            assert vector[7 * b + n].tolist() == pytest.approx([float(e) for e in expected])
 
 
 def test_camera_vector_is_of_the_key_frame():
@@ -127,5 +149,4 @@ def test_camera_vector_is_of_the_key_frame():
     cameras = Cameras.from_samples([sample])
     key_only = {k: v[:1] if v.dim() == 4 else v for k, v in sample.items() if k != "image_aug"}
     key_only["image_aug"] = sample["image_aug"]
-    assert cameras.num_frames == 3
     assert torch.equal(cameras.camera_vector(), Cameras.from_samples([key_only]).camera_vector())

@@ -1,9 +1,11 @@
 """BEV grid and depth bins: derived sizes, label bins, refused ranges."""
 
+import re
+
 import pytest
 import torch
 
-from fsdbev.structures import BEVGrid, DepthBins
+from fsdbev.structures import BEVGrid, DepthBins, flip_probabilities
 
 
 def test_default_grid_is_that_of_the_r50_model():
@@ -88,3 +90,39 @@ def test_contains_is_inclusive():
 def test_bins_that_do_not_fit_are_refused(arguments, named):
     with pytest.raises(ValueError, match=named):
         DepthBins(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "cell", "nearest"),
+    [
+        ((0.0, 50.0), 0.8, [0.0, 50.4]),
+        ((-50.2, 50.2), 0.8, [-50.4, 50.4]),
+        ((-5.0, 10.3), 1.0, [-5.0, 10.0]),
+    ],
+)
+def test_a_range_that_is_no_multiple_of_the_cell_names_the_nearest(given, cell, nearest):
+    with pytest.raises(ValueError, match=re.escape(f"the nearest one is {nearest}")):
+        BEVGrid(x_range=given, cell=cell)
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"), [((0.0, 80.0), [0.0, 83.2]), ((-50.4, 50.4), [-51.2, 51.2])]
+)
+def test_a_range_that_is_no_multiple_of_the_stride_names_the_nearest(given, nearest):
+    grid = BEVGrid(x_range=given, y_range=(-51.2, 51.2))
+    with pytest.raises(ValueError, match=re.escape(f"nearest range is {nearest}")):
+        grid.check_stride(8)
+    BEVGrid(x_range=tuple(nearest), y_range=(-51.2, 51.2)).check_stride(8)
+
+
+def test_flips_need_a_symmetric_range():
+    """On a range of 0 to 80 m, half of the training samples would have no target."""
+    ahead = BEVGrid(x_range=(0.0, 80.0))
+    message = r"flip_prob flips x, but model.grid.x_range \[0.0, 80.0\].*set .* to \[0.0, 0.5\]"
+    with pytest.raises(ValueError, match=message):
+        ahead.check_flips(flip_probabilities(0.5), "dataloader.bev_aug.flip_prob")
+    ahead.check_flips(flip_probabilities([0.0, 0.5]), "dataloader.bev_aug.flip_prob")
+    BEVGrid().check_flips(flip_probabilities(0.5), "dataloader.bev_aug.flip_prob")
+    for wrong in (1.5, [0.5], [0.5, -0.1]):
+        with pytest.raises(ValueError, match="a probability, or two, for x and y"):
+            flip_probabilities(wrong)

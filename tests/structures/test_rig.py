@@ -41,6 +41,7 @@ def test_matrices_are_float64():
         ({"cam2ego": changed(rig().cam2ego, (0, 0, 0), 1.1)}, "'left'.*cam2ego"),
         ({"cam2ego": changed(rig().cam2ego, (0, 0, 3), float("inf"))}, "'left'.*cam2ego"),
         ({"cam2ego": changed(rig().cam2ego, (0, 3, 0), 1.0)}, "'left'.*cam2ego"),
+        ({"lenses": (None,)}, "2 cameras need 2 lenses or none, got 1"),
         ({"reference_camera": 2}, "reference_camera is 2"),
         ({"reference_camera": -1}, "reference_camera is -1"),
     ],
