@@ -70,7 +70,8 @@ class TemporalStage(nn.Module):
 class BEVEncoder(nn.Module):
     """Three residual stages of stride 2 and a neck that restores the grid's resolution.
 
-    Runs in float32 (docs/model.md, "Depth network").
+    Runs in float32 (docs/model.md, "Depth network"). The sides of its maps are multiples of
+    ``stride`` cells, which the model checks for its grid.
 
     Args:
         frame_channels: C, channels of one frame's map.
@@ -80,6 +81,10 @@ class BEVEncoder(nn.Module):
         out_channels: channels of the output; the neck has twice as many inside.
         bn_momentum: momentum of every BatchNorm.
     """
+
+    #: Stride of the coarsest map. The neck upsamples by fixed factors, so that maps whose sides the
+    #: stages round would no longer match.
+    stride = 8
 
     def __init__(
         self,
@@ -119,18 +124,7 @@ class BEVEncoder(nn.Module):
 
         Returns:
             (B, out_channels, Y, X) float32.
-
-        Raises:
-            ValueError: Y or X is not a multiple of 8.
         """
-        # Three stages of stride 2, and a neck that upsamples by fixed factors: other sizes would be
-        # rounded by the strides and no longer match.
-        height, width = bev_feats.shape[-2:]
-        if height % 8 or width % 8:
-            raise ValueError(
-                f"BEV maps need a height and width divisible by 8, got {height} x {width}; change "
-                "the range or the cell size of the BEVGrid"
-            )
         maps = []
         for stage in self.stages:
             bev_feats = stage(bev_feats)

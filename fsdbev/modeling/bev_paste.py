@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fsdbev.d2.structures import Instances
-from fsdbev.structures import Boxes3D, make_transform, rotation_z
+from fsdbev.structures import Boxes3D, flip_probabilities, make_transform, rotation_z
 
 from .registry import PART_REGISTRY
 from .view_transform import ViewToBEV
@@ -30,7 +30,10 @@ class BEVPaste:
     Args:
         max_rotation: maximum rotation about z, degrees; drawn uniformly from both directions.
         scale: range of the uniformly drawn scale.
-        flip_prob: probability of a flip, for x and y independently.
+        flip_prob: probability of a flip, for x and y independently; or one for x and one for y.
+
+    Raises:
+        ValueError: ``flip_prob`` is no probability.
     """
 
     def __init__(
@@ -38,11 +41,11 @@ class BEVPaste:
         *,
         max_rotation: float = 22.5,
         scale: tuple[float, float] = (0.95, 1.05),
-        flip_prob: float = 0.5,
+        flip_prob: float | Sequence[float] = 0.5,
     ) -> None:
         self.max_rotation = math.radians(max_rotation)
         self.scale = tuple(scale)
-        self.flip_prob = flip_prob
+        self.flip_prob = flip_probabilities(flip_prob)
 
     def sample_transforms(
         self, batch_size: int, generator: torch.Generator | None = None
@@ -61,7 +64,8 @@ class BEVPaste:
         draw = torch.rand(4, batch_size, generator=generator)
         angle = (2 * draw[0] - 1) * self.max_rotation
         scale = self.scale[0] + draw[1] * (self.scale[1] - self.scale[0])
-        flip_x, flip_y = torch.where(draw[2:] < self.flip_prob, -1.0, 1.0)
+        flipped = draw[2:] < torch.tensor(self.flip_prob)[:, None]
+        flip_x, flip_y = torch.where(flipped, -1.0, 1.0)
         flip = torch.stack([flip_x, flip_y, torch.ones(batch_size)], dim=-1)
         return make_transform(flip[:, :, None] * scale[:, None, None] * rotation_z(angle))
 

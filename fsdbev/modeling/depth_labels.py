@@ -115,7 +115,9 @@ def depth_loss(
         background_weight: weight of the other cells.
     """
     # In float32 by full_precision: CUDA autocast refuses binary_cross_entropy.
-    entropy = F.binary_cross_entropy(depth_prob, labels.distribution, reduction="none").sum(dim=1)
+    target = labels.distribution.to(depth_prob)
+    entropy = F.binary_cross_entropy(depth_prob, target, reduction="none").sum(dim=1)
     weight = torch.where(labels.foreground, foreground_weight, background_weight) * labels.known
+    weight = weight.to(depth_prob)
     # The bound only matters without labelled cells: by default one cell weighs at least 0.1.
     return (entropy * weight).sum() / weight.sum().clamp(min=0.1)

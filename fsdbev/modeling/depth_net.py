@@ -2,7 +2,7 @@
 
 The design is BEVDepth's (arXiv:2206.10092, "Camera-aware Depth Prediction").
 
-Shapes: B samples, N cameras, V = B N images, C context channels, D depth bins,
+Shapes: V images (the cameras of all samples), C context channels, D depth bins,
 (h, w) = (H, W) / 16.
 """
 
@@ -156,7 +156,7 @@ class DepthNet(nn.Module):
 
         Args:
             embedded: (V, mid_channels, h, w), the output of ``embed``.
-            camera_vector: (B, N, 27) camera vectors, with the key frame's poses for every frame.
+            camera_vector: (V, 27) camera vectors, with the key frame's poses for every frame.
 
         Returns:
             (V, D, h, w) depth probability and (V, C, h, w) context, float32.
@@ -175,6 +175,6 @@ class DepthNet(nn.Module):
             (V, mid_channels, h, w) input of the last depth convolution and (V, C, h, w) context.
         """
         # Focal lengths are near 1e3, entries of rotations at most 1: normalised before the MLPs.
-        camera = self.camera_norm(camera_vector.flatten(0, 1))
+        camera = self.camera_norm(camera_vector)
         context = self.context_conv(self.context_gate(embedded, camera))
         return self.aspp(self.depth_blocks(self.depth_gate(embedded, camera))), context

@@ -56,4 +56,4 @@ class ForegroundBranch(nn.Module):
             gt_heatmap: not used; the argument is part of the interface shared with ``MSFE``.
             labels: labels of the key frame.
         """
-        return heatmap_loss(image.logits, labels.foreground.float())
+        return heatmap_loss(image.logits, labels.foreground)

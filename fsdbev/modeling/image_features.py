@@ -35,11 +35,12 @@ class ImageFeatures:
         """Returns a copy with ``function`` applied to every tensor."""
         return replace(self, **{name: function(value) for name, value in self._tensors().items()})
 
-    def chunk(self, count: int) -> list[ImageFeatures]:
-        """Splits the images into ``count`` parts of equal size."""
-        parts = {name: value.chunk(count) for name, value in self._tensors().items()}
+    def split(self, sizes: Sequence[int]) -> list[ImageFeatures]:
+        """Splits the images into parts of these sizes."""
+        parts = {name: value.split(list(sizes)) for name, value in self._tensors().items()}
         return [
-            replace(self, **{n: values[i] for n, values in parts.items()}) for i in range(count)
+            replace(self, **{n: values[i] for n, values in parts.items()})
+            for i in range(len(sizes))
         ]
 
     @staticmethod

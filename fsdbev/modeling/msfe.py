@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import ClassSet
 
 from .blocks import heatmap_head
 from .depth_labels import DepthLabels
@@ -29,16 +29,17 @@ class MSFE(nn.Module):
 
     Args:
         in_channels: C, channels of the pyramid's maps.
-        num_classes: K.
+        classes: the K classes of the heatmaps.
         threshold: foreground probabilities at or below it are set to zero.
     """
 
-    def __init__(
-        self, *, in_channels: int, num_classes: int = len(CLASS_NAMES), threshold: float = 0.1
-    ) -> None:
+    #: Layers whose weights depend on the classes.
+    class_layers = ("heatmap_head",)
+
+    def __init__(self, *, in_channels: int, classes: ClassSet, threshold: float = 0.1) -> None:
         super().__init__()
         self.threshold = threshold
-        self.heatmap_head = heatmap_head(in_channels, num_classes)
+        self.heatmap_head = heatmap_head(in_channels, len(classes))
 
     def forward(self, pyramid: Sequence[Tensor]) -> ImageFeatures:
         """Computes image features at stride 16.
@@ -97,6 +98,7 @@ def heatmap_loss(logits: Tensor, target: Tensor) -> Tensor:
     """
     # Losses run in float32: 1 - 1e-4 rounds to 1 in bfloat16 and float16, and log(1 - p) to -inf.
     p = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
+    target = target.to(logits)
     squared = target.square()
     positive = (p.log() * (1 - p).square() * squared).sum()
     negative = ((1 - p).log() * p.square() * (target == 0)).sum()

@@ -2,8 +2,9 @@
 
 Lift, Splat, Shoot (arXiv:2008.05711) with masks (docs/model.md, "View transform").
 
-Shapes: B samples, N cameras, V = B N views, P (view, sample) pairs, S weight sets (student,
-teacher), C channels, D depth bins, (H, W) image size, (h, w) = (H, W) / stride, (Y, X) BEV grid.
+Shapes: B samples, V views (the cameras of all samples), P (view, sample) pairs, S weight sets
+(student, teacher), C channels, D depth bins, (H, W) image size, (h, w) = (H, W) / stride, (Y, X)
+BEV grid.
 """
 
 from __future__ import annotations
@@ -52,15 +53,12 @@ class ViewToBEV:
             frame: 0 for the key frame, 1 for the frame before it, and so on.
             image_size: (H, W) of the network image, pixels.
         """
-        image2bev = cameras.image2bev(frame)
-        num_samples, num_cameras = (int(size) for size in image2bev.shape[:2])
-        view = torch.arange(num_samples * num_cameras, device=image2bev.device)
         return cls(
-            view=view,
-            sample=view // num_cameras,
-            undo_image_aug=cameras.undo_image_aug().flatten(0, 1),
-            image2bev=image2bev.flatten(0, 1),
-            num_samples=num_samples,
+            view=torch.arange(cameras.num_views, device=cameras.sample.device),
+            sample=cameras.sample,
+            undo_image_aug=cameras.undo_image_aug(),
+            image2bev=cameras.image2bev(frame),
+            num_samples=cameras.num_samples,
             image_size=tuple(int(size) for size in image_size),
         )
 

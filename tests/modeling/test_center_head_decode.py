@@ -10,27 +10,29 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fsdbev.d2.structures import Instances
 from fsdbev.layers import EXTENSION_BUILT
 from fsdbev.layers._extension import KERNEL_DEVICES
-from fsdbev.modeling.center_head import CenterHead, CenterTask, CircleNMS, RotatedNMS
+from fsdbev.modeling.center_head import CenterHead
 from fsdbev.modeling.center_head.decode import NMS_OUTPUT, top_candidates
 from fsdbev.modeling.center_head.targets import REGRESSION
-from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
+from fsdbev.structures import NUSCENES_CLASSES, BEVGrid, Boxes3D, ClassSet
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)]
+CLASS_NAMES = NUSCENES_CLASSES.names
 GRID = BEVGrid(x_range=(-40.0, 40.0), y_range=(-30.0, 30.0), cell=1.0)
 EMPTY_LOGIT = -10.0
 
 
-def make_head(grid=GRID, **overrides):
-    return CenterHead(in_channels=2, shared_channels=2, branch_channels=2, grid=grid, **overrides)
+def make_head(grid=GRID, classes=NUSCENES_CLASSES, **overrides):
+    options = dict(in_channels=2, shared_channels=2, branch_channels=2) | overrides
+    return CenterHead(grid=grid, classes=classes, **options)
 
 
 def empty_maps(head, batch=1):
     """Returns the maps of a head without any box."""
     maps = []
     device = next(head.parameters()).device
-    for task in head.tasks:
-        widths = {**REGRESSION, "heatmap": len(task.class_names)}
+    for group in head.classes.groups:
+        widths = {**REGRESSION, "heatmap": len(group.names)}
         shapes = {k: (batch, w, *head.grid.shape) for k, w in widths.items()}
         prediction = {k: torch.zeros(shape, device=device) for k, shape in shapes.items()}
         prediction["heatmap"] += EMPTY_LOGIT
@@ -104,19 +106,21 @@ def test_sizes_are_finite_and_positive_whatever_is_predicted(log_dim):
 
 
 def test_score_threshold_is_exclusive_and_center_range_is_not():
-    head = make_head(score_threshold=0.5, center_range=(-20.0, -20.0, -10.0, 20.0, 20.0, 10.0))
+    head = make_head(score_threshold=0.5, center_range=(-40.0, -30.0, -10.0, 40.0, 30.0, 10.0))
     maps = empty_maps(head)
     for column, score, height in (
         (30, 0.01, 0.0),
         (35, 0.0, 0.0),  # a probability of exactly 1/2
         (50, 3.0, 10.5),
-        (60, 3.0, 10.0),
-        (61, 3.0, 0.0),
+        (79, 3.0, 10.0),
+        (78, 3.0, 0.0),
     ):
         maps[3]["heatmap"][0, 0, 30, column] = score  # x = column - 40
         maps[3]["height"][0, 0, 30, column] = height
+    maps[3]["reg"][0, 0, 30, 79] = 1.0  # x = 40, the bound itself
+    maps[3]["reg"][0, 0, 30, 78] = 2.01
     (found,) = head.decode(maps)
-    assert sorted(found.pred_boxes_3d.tensor[:, 0].tolist()) == [-10.0, 20.0]
+    assert sorted(found.pred_boxes_3d.tensor[:, 0].tolist()) == [-10.0, 40.0]
 
 
 def random_prediction(num_classes, grid=GRID, batch=2):
@@ -164,12 +168,13 @@ def found_along_x(nms, positions, scores, classes):
     """Decodes a row of boxes of 4 m by 2 m along x; returns the x of the boxes that NMS keeps.
 
     Args:
-        nms: NMS of the only task, with the classes "car" and "bus".
+        nms: arguments of the only group, of the classes "car" and "bus".
         positions: x of each box, metres.
         scores: logit of each box.
         classes: 0 ("car") or 1 ("bus") for each box.
     """
-    head = make_head(tasks=(CenterTask(("car", "bus"), nms),), class_names=("car", "bus"))
+    names = ("car", "bus")
+    head = make_head(classes=ClassSet(names=names, groups=[{"names": names, **nms}]))
     maps = empty_maps(head)
     maps[0]["dim"][:, :2] = torch.tensor([4.0, 2.0]).log()[:, None, None]
     maps[0]["rot"][:, 1] = 1.0  # cosine
@@ -182,13 +187,15 @@ def test_rotated_nms_scales_by_class():
     """Two boxes of 4 m, 3 m apart: IoU 1/7, 0 at half the length, more at twice the length."""
 
     def found(threshold, scale):
-        return found_along_x(RotatedNMS(threshold, (scale, 1.0)), [0, 3], [0.5, 0.9], [0, 0])
+        return found_along_x(
+            dict(iou_threshold=threshold, dim_scale=(scale, 1.0)), [0, 3], [0.5, 0.9], [0, 0]
+        )
 
     assert found(0.1, 1.0) == [3]
     assert found(0.1, 0.5) == [3, 0]
     assert found(0.2, 1.0) == [3, 0]
     assert found(0.2, 2.0) == [3]
-    of_each_class = RotatedNMS(0.1, (1.0, 0.25))
+    of_each_class = dict(iou_threshold=0.1, dim_scale=(1.0, 0.25))
     assert found_along_x(of_each_class, [0, 3], [0.5, 0.9], [1, 1]) == [3, 0]
     assert found_along_x(of_each_class, [0, 3], [0.5, 0.9], [0, 0]) == [3]
 
@@ -204,14 +211,15 @@ def test_nms_goes_across_the_classes_of_a_task():
 
 
 def test_circle_nms_reaches_to_its_distance():
-    assert found_along_x(CircleNMS(1.0), [0, 1, 3], [0.9, 0.8, 0.7], [0, 1, 0]) == [0, 3]
-    assert found_along_x(CircleNMS(0.9), [0, 1, 3], [0.9, 0.8, 0.7], [0, 1, 0]) == [0, 1, 3]
+    row = ([0, 1, 3], [0.9, 0.8, 0.7], [0, 1, 0])
+    assert found_along_x(dict(center_distance=1.0), *row) == [0, 3]
+    assert found_along_x(dict(center_distance=0.9), *row) == [0, 1, 3]
 
 
 def dense_maps(head, batch):
     """Returns maps with many boxes, another number of them in every sample and task."""
     torch.manual_seed(0)
-    maps = [random_prediction(len(task.class_names), batch=batch) for task in head.tasks]
+    maps = [random_prediction(len(group.names), batch=batch) for group in head.classes.groups]
     for i, prediction in enumerate(maps):
         prediction["heatmap"] -= 2.0 + torch.arange(batch)[:, None, None, None] + i / 4
     device = next(head.parameters()).device

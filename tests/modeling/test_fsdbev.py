@@ -141,8 +141,8 @@ def test_mixed_precision_trains(build_model, make_samples):
 
 def test_float_images_give_the_features_of_bytes(build_model, make_samples):
     model, samples = build_model().eval(), make_samples()
-    features = model.extract_image_features(samples[0]["images"][:1]).features
-    same = model.extract_image_features(samples[0]["images"][:1].float()).features
+    features = model.extract_image_features(samples[0]["images"][0]).features
+    same = model.extract_image_features(samples[0]["images"][0].float()).features
     assert torch.equal(features, same)
 
 
@@ -152,7 +152,7 @@ def test_samples_must_fit_the_model_and_each_other(build_model, make_samples):
         model(make_samples(num_frames=3))
     samples = make_samples()
     samples[1]["images"] = samples[1]["images"][..., :-16]
-    with pytest.raises(ValueError, match="agree in the shape of images"):
+    with pytest.raises(ValueError, match="image size and number of frames, but images of sample"):
         model(samples)
     with pytest.raises(ValueError, match="got 'none'"):
         build_model("model.teacher_fill=none")

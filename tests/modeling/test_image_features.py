@@ -20,11 +20,11 @@ def image():
     return MoreFeatures(**{name: torch.rand(shape) for name, shape in shapes.items()})
 
 
-def test_cat_of_chunks_is_the_original(image):
-    chunks = image.chunk(2)
-    assert [type(chunk) for chunk in chunks] == [MoreFeatures] * 2
-    assert chunks[1].fine.shape == (2, 1, 4, 4) and chunks[0].logits is None
-    joined = ImageFeatures.cat(chunks)
+def test_cat_of_parts_is_the_original(image):
+    parts = image.split([1, 3])
+    assert [type(part) for part in parts] == [MoreFeatures] * 2
+    assert parts[1].fine.shape == (3, 1, 4, 4) and parts[0].logits is None
+    joined = ImageFeatures.cat(parts)
     assert type(joined) is MoreFeatures and joined.logits is None
     assert ImageFeatures.cat([image]) is image
     for name in ("features", "foreground", "fine"):

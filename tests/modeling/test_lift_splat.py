@@ -23,17 +23,17 @@ def test_trains_with_labels_of_boxes_only(build_model, make_samples):
 
 def test_every_pixel_is_foreground_without_a_foreground_branch(build_model, make_samples):
     model = build_model(*FEW_PARTS, file=COMMON).eval()
-    images = model.stack_images(make_samples(num_frames=1))[:, 0]
+    images = model.stack_images(make_samples(num_frames=1))[0]
     image = model.extract_image_features(images)
     assert image.foreground is None and image.logits is None
-    frame = model.predict_depth(image, torch.randn(2, 2, 27))
+    frame = model.predict_depth(image, torch.randn(4, 27))
     assert frame.foreground.shape == (4, 2, 4) and frame.foreground.unique().tolist() == [1.0]
 
 
 def test_given_image_features_are_used(build_model, make_samples):
     model = build_model(*FEW_PARTS, "model.head.score_threshold=0.0", file=COMMON).eval()
     samples = make_samples(batch_size=1, num_frames=1)
-    image = model.extract_image_features(model.stack_images(samples)[:, 0])
+    image = model.extract_image_features(model.stack_images(samples)[0])
     computed, given = model(samples), model(samples, image_features=[image])
     other = model(samples, image_features=[ImageFeatures(torch.zeros_like(image.features))])
     scores = [found[0]["instances"].scores for found in (computed, given, other)]

@@ -8,6 +8,7 @@ import torch
 from fsdbev.modeling import MSFE, ForegroundBranch
 from fsdbev.modeling.depth_labels import DepthLabels
 from fsdbev.modeling.msfe import heatmap_loss
+from fsdbev.structures import NUSCENES_CLASSES
 
 
 def pyramid(channels=4, height=64, width=96):
@@ -16,7 +17,7 @@ def pyramid(channels=4, height=64, width=96):
 
 
 def test_shapes_and_initial_probability():
-    image = MSFE(in_channels=4)(pyramid())
+    image = MSFE(in_channels=4, classes=NUSCENES_CLASSES)(pyramid())
     assert image.features.shape == (2, 4, 4, 6)
     assert image.foreground.shape == (2, 4, 6)
     assert image.logits.shape == (2, 10, 16, 24)
@@ -24,7 +25,7 @@ def test_shapes_and_initial_probability():
 
 
 def test_foreground_is_pooled_and_weak_foreground_is_zero():
-    msfe = MSFE(in_channels=4)
+    msfe = MSFE(in_channels=4, classes=NUSCENES_CLASSES)
     logits = torch.full((2, 10, 16, 24), -9.0)
     logits[0, 3, 5, 9] = 0.5  # cell (1, 2) at stride 16
     logits[1, 7, 0, 0] = -2.5  # probability 0.076, below the threshold
@@ -36,14 +37,14 @@ def test_foreground_is_pooled_and_weak_foreground_is_zero():
 
 
 def test_without_foreground_features_are_f16():
-    msfe = MSFE(in_channels=4)
+    msfe = MSFE(in_channels=4, classes=NUSCENES_CLASSES)
     msfe.predict_heatmaps = lambda f4: torch.full((2, 10, 16, 24), -9.0)
     maps = pyramid()
     torch.testing.assert_close(msfe(maps).features, maps[-1])
 
 
 def test_full_foreground_adds_finer_maps_at_the_corners():
-    msfe = MSFE(in_channels=4)
+    msfe = MSFE(in_channels=4, classes=NUSCENES_CLASSES)
     msfe.predict_heatmaps = lambda f4: torch.full((2, 10, 16, 24), 20.0)
     f4, f8, f16 = pyramid()
     features = msfe([f4, f8, f16]).features

@@ -54,8 +54,8 @@ def pixel_depth_net(features, cameras):
     [
         (TemporalStage(channels=4).eval(), [(2, 4, 8, 8)]),
         (BEVEncoder(frame_channels=4, num_frames=1).eval(), [(2, 4, 8, 8)]),
-        (depth_net, [(2, 4, 4, 4), (1, 2, 27)]),
-        (pixel_depth_net, [(2, 4, 4, 4), (1, 2, 27)]),
+        (depth_net, [(2, 4, 4, 4), (2, 27)]),
+        (pixel_depth_net, [(2, 4, 4, 4), (2, 27)]),
         (heatmap_loss, [(1, 2, 4, 4), (1, 2, 4, 4)]),
     ],
     ids=["temporal stage", "BEV encoder", "depth net", "pixel depth net", "heatmap loss"],

@@ -28,17 +28,18 @@ def cameras(image_aug=None, bev_aug=None, headings=(0.0, math.pi / 2)):
     rotation = rotation_z(torch.tensor(headings)) @ FORWARD
     n = len(headings)
     return Cameras(
-        cam2keyego=make_transform(rotation, POSITION.expand(n, 3))[None, None],
-        intrinsics=intrinsics.expand(1, 1, n, 3, 3),
-        image_aug=(torch.eye(4) if image_aug is None else image_aug).expand(1, n, 4, 4),
+        cam2keyego=make_transform(rotation, POSITION.expand(n, 3))[None],
+        intrinsics=intrinsics.expand(1, n, 3, 3),
+        image_aug=(torch.eye(4) if image_aug is None else image_aug).expand(n, 4, 4),
         bev_aug=(torch.eye(4) if bev_aug is None else bev_aug)[None],
+        sample=torch.zeros(n, dtype=torch.int64),
     )
 
 
 def pool(rig, depth_bin=3, view=0, cell=(1, 5)):
     """Returns the BEV map of one unit of context in one depth bin of one feature."""
     i, j = cell
-    num_views = rig.num_cameras
+    num_views = rig.num_views
     weights = torch.zeros(1, num_views, BINS.count, 4, 11)
     weights[0, view, depth_bin, i, j] = 1.0
     mask = torch.ones(1, num_views, 4, 11)

@@ -48,9 +48,11 @@ class PublishedViewTransform:
         paste: Tensor | None = None,
     ) -> None:
         self.thresholds = (depth_threshold, foreground_threshold)
-        self.image_rotation, self.image_shift = _parts(cameras.image_aug)
-        self.cam2ego = _parts(cameras.cam2keyego[:, 0])
-        self.intrinsics = cameras.intrinsics[:, 0].float()
+        # All samples have the same number of cameras here.
+        by_sample = (cameras.num_samples, -1)
+        self.image_rotation, self.image_shift = _parts(cameras.image_aug.unflatten(0, by_sample))
+        self.cam2ego = _parts(cameras.cam2keyego[0].unflatten(0, by_sample))
+        self.intrinsics = cameras.intrinsics[0].unflatten(0, by_sample).float()
         self.bev_aug = _parts(cameras.bev_aug)[0]
         device = self.bev_aug.device
         self.paste = None if paste is None else _parts(paste.to(device))[0]

@@ -9,7 +9,7 @@ import torch
 
 from fsdbev.d2.structures import Instances
 from fsdbev.modeling.center_head import CenterHead
-from fsdbev.structures import BEVGrid, Boxes3D
+from fsdbev.structures import NUSCENES_CLASSES, BEVGrid, Boxes3D
 
 HERE = pathlib.Path(__file__).parent
 
@@ -23,6 +23,7 @@ def make_head(case):
         shared_channels=16,
         branch_channels=16,
         grid=BEVGrid(cell=3.2),
+        classes=NUSCENES_CLASSES,
         max_candidates=100,
     )
     weights = cases.reference_state_dict(case)

@@ -9,7 +9,12 @@ model.name = "FSDBEV"
 # multi-scale foreground enhancement, which needs F4 and F8 in addition to F16, and the masks of the
 # view transform
 model.neck.skip_finest = 0
-model.msfe = L(build_part)(name="MSFE", in_channels="${model.neck.out_channels}", threshold=0.1)
+model.msfe = L(build_part)(
+    name="MSFE",
+    in_channels="${model.neck.out_channels}",
+    classes="${model.classes}",
+    threshold=0.1,
+)
 model.view_transform.foreground_threshold = 0.1
 model.view_transform.depth_threshold = None  # 1 / D, as in a uniform distribution
 # training: BEV-paste, and labels for the teacher's depth (docs/model.md, "Foreground

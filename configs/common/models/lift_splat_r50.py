@@ -7,10 +7,13 @@ be wrapped or replaced. Parts are built by name, so that an override such as
 
 from fsdbev.d2.config import LazyCall as L
 from fsdbev.modeling import build_meta_arch, build_part, resnet_channels
-from fsdbev.structures import BEVGrid, DepthBins
+from fsdbev.modeling.center_head import center_range
+from fsdbev.structures import NUSCENES_CLASSES, BEVGrid, ClassSet, DepthBins
 
 model = L(build_meta_arch)(
     name="LiftSplatDetector",
+    # The source of the classes: data sets and checkpoints must have the same ones.
+    classes=L(ClassSet)(**NUSCENES_CLASSES.to_dict()),
     grid=L(BEVGrid)(x_range=[-51.2, 51.2], y_range=[-51.2, 51.2], z_range=[-5.0, 3.0], cell=0.8),
     depth_bins=L(DepthBins)(start=1.0, stop=60.0, step=0.5),
     num_frames=2,
@@ -64,10 +67,13 @@ model = L(build_meta_arch)(
         name="CenterHead",
         in_channels="${model.bev_encoder.out_channels}",
         grid="${model.grid}",
+        classes="${model.classes}",
         shared_channels=64,
         branch_channels=64,
         max_candidates=500,
         score_threshold=0.1,
+        # detections beyond it are dropped; it must contain the grid
+        center_range=L(center_range)(grid="${model.grid}", margin=10.0, below=5.0, above=7.0),
     ),
     # training
     bev_paste=None,

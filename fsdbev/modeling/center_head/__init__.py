@@ -1,7 +1,6 @@
 """Center head: branches, training targets, losses and decoding (CenterPoint, arXiv:2006.11275)."""
 
-from .decode import CENTER_TASKS, CenterTask, CircleNMS, RotatedNMS
-from .head import CenterHead
+from .head import CenterHead, center_range
 from .targets import CenterTargets
 
-__all__ = ["CENTER_TASKS", "CenterHead", "CenterTask", "CircleNMS", "RotatedNMS", "CenterTargets"]
+__all__ = ["CenterHead", "CenterTargets", "center_range"]

@@ -17,82 +17,15 @@ from torch import Tensor, nn
 
 from fsdbev.layers import grouped_nms
 from fsdbev.modeling.precision import full_precision
-from fsdbev.structures import TASKS, BEVGrid, Boxes3D
+from fsdbev.structures import BEVGrid, Boxes3D, ClassSet
 
 from .targets import REGRESSION
 
 #: NMS of a task considers the ``NMS_INPUT`` best boxes and keeps at most ``NMS_OUTPUT``. These are
-#: the release's numbers; six tasks of 83 stay below nuScenes' limit of 500 boxes per sample.
+#: the release's numbers; its six tasks of 83 stay below nuScenes' limit of 500 boxes per sample.
 NMS_INPUT, NMS_OUTPUT = 1000, 83
 #: Bound of predicted log sizes: 2.5 mm to 403 m. Keeps the boxes of an untrained head finite.
 MAX_LOG_DIM = 6.0
-
-
-@dataclass(frozen=True)
-class RotatedNMS:
-    """NMS by IoU of rotated rectangles in BEV, class-agnostic within a task.
-
-    Attributes:
-        iou_threshold: boxes with a larger IoU are suppressed.
-        dim_scale: factor on length and width before NMS, one per class of the task (Scale-NMS,
-            BEVDet, arXiv:2112.11790, section 3.3). Enlarging small objects makes their duplicates
-            overlap.
-    """
-
-    iou_threshold: float
-    dim_scale: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class CircleNMS:
-    """NMS by distance of centers in BEV.
-
-    Attributes:
-        squared_distance: centers at this squared distance or less are suppressed, square metres.
-    """
-
-    squared_distance: float
-
-
-@dataclass(frozen=True)
-class CenterTask:
-    """Group of classes that share a set of branches and an NMS.
-
-    Attributes:
-        class_names: classes of the task.
-        nms: NMS of the task.
-
-    Raises:
-        ValueError: ``nms.dim_scale`` does not have one entry per class.
-    """
-
-    class_names: tuple[str, ...]
-    nms: RotatedNMS | CircleNMS
-
-    def __post_init__(self) -> None:
-        scales = getattr(self.nms, "dim_scale", self.class_names)
-        if len(scales) != len(self.class_names):
-            raise ValueError(
-                f"task {self.class_names} needs one dim_scale per class, got {tuple(scales)}"
-            )
-
-
-#: The six tasks of nuScenes (docs/model.md, "Head, targets, decoding").
-CENTER_TASKS = tuple(
-    CenterTask(names, nms)
-    for names, nms in zip(
-        TASKS,
-        (
-            RotatedNMS(0.2, dim_scale=(1.0,)),
-            RotatedNMS(0.2, dim_scale=(0.7, 0.7)),
-            RotatedNMS(0.2, dim_scale=(0.4, 0.55)),
-            CircleNMS(1.0),
-            RotatedNMS(0.2, dim_scale=(1.0, 1.0)),
-            RotatedNMS(0.5, dim_scale=(4.5, 9.0)),
-        ),
-        strict=True,
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -117,8 +50,7 @@ class BoxDecoder(nn.Module):
     """Decodes the head maps of all tasks to boxes: top-scoring cells, then NMS. Runs in float32.
 
     Args:
-        tasks: classes and NMS of each task.
-        class_ids: class ids of each task, as detections report them.
+        classes: the classes; each of their groups is a task with its own NMS.
         grid: the BEV grid of the maps.
         max_candidates: number of cells per task and sample that become boxes.
         score_threshold: boxes must have a higher score.
@@ -128,8 +60,7 @@ class BoxDecoder(nn.Module):
     def __init__(
         self,
         *,
-        tasks: Sequence[CenterTask],
-        class_ids: Sequence[Sequence[int]],
+        classes: ClassSet,
         grid: BEVGrid,
         max_candidates: int,
         score_threshold: float,
@@ -140,23 +71,21 @@ class BoxDecoder(nn.Module):
         self.max_candidates, self.score_threshold = max_candidates, score_threshold
         self.center_range = tuple(center_range)
 
-        circle = [isinstance(task.nms, CircleNMS) for task in tasks]
+        groups = classes.groups
+        circle = [group.center_distance is not None for group in groups]
+        # The kernel compares squared distances.
         threshold = [
-            task.nms.squared_distance if is_circle else task.nms.iou_threshold
-            for task, is_circle in zip(tasks, circle, strict=True)
+            group.center_distance**2 if is_circle else group.iou_threshold
+            for group, is_circle in zip(groups, circle, strict=True)
         ]
-        dim_scale = [
-            scale
-            for task in tasks
-            for scale in getattr(task.nms, "dim_scale", [1.0] * len(task.class_names))
-        ]
+        dim_scale = [scale for group in groups for scale in group.dim_scale]
         # The first two have one entry per task, the others one per class in the order of the tasks.
         # Thresholds are float64, as is the IoU that they are compared with.
         constants = {
             "is_circle": torch.tensor(circle),
             "nms_threshold": torch.tensor(threshold, dtype=torch.float64),
             "dim_scale": torch.tensor(dim_scale, dtype=torch.float64),
-            "class_ids": torch.tensor([i for ids in class_ids for i in ids]),
+            "class_ids": torch.tensor([i for ids in classes.group_ids for i in ids]),
         }
         # Not saved in checkpoints, since they follow from the config.
         for name, values in constants.items():

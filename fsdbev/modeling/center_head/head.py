@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from fsdbev.d2.structures import Instances
 from fsdbev.modeling.blocks import HEATMAP_PRIOR_BIAS, conv3x3, conv_bn_relu, kaiming_init
 from fsdbev.modeling.registry import PART_REGISTRY
-from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
+from fsdbev.structures import BEVGrid, Boxes3D, ClassSet
 
-from .decode import CENTER_TASKS, BoxDecoder, Candidates, CenterTask
+from .decode import BoxDecoder, Candidates
 from .losses import center_losses
 from .targets import REGRESSION, CenterTargets, center_targets
 
@@ -30,10 +30,10 @@ class CenterHead(nn.Module):
     Args:
         in_channels: channels of the BEV features.
         grid: the BEV grid; the head predicts on its cells.
+        classes: the classes that ``gt_classes`` and ``pred_classes`` index; each of their groups is
+            a task with branches and NMS of its own.
         shared_channels: channels of the convolution shared by the tasks.
         branch_channels: hidden channels of each branch.
-        tasks: classes and NMS of each task.
-        class_names: class names, indexed by ``gt_classes`` and ``pred_classes``.
         box_weight: weight of the box losses.
         velocity_weight: additional weight of the velocity loss.
         min_radius: smallest radius of a target Gaussian, cells.
@@ -41,21 +41,24 @@ class CenterHead(nn.Module):
         max_boxes: maximum number of target boxes per task and sample.
         max_candidates: number of cells per task and sample that become boxes.
         score_threshold: boxes must have a higher score.
-        center_range: lower x, y, z and upper x, y, z of predicted centers, metres.
+        center_range: lower x, y, z and upper x, y, z of predicted centers, metres; by default
+            :func:`center_range` of the grid.
 
     Raises:
-        ValueError: a class of ``class_names`` is in no task or in several.
+        ValueError: ``center_range`` does not contain the grid.
     """
+
+    #: Layers whose weights depend on the classes.
+    class_layers = ("task_heads",)
 
     def __init__(
         self,
         *,
         in_channels: int,
         grid: BEVGrid,
+        classes: ClassSet,
         shared_channels: int = 64,
         branch_channels: int = 64,
-        tasks: Sequence[CenterTask] = CENTER_TASKS,
-        class_names: Sequence[str] = CLASS_NAMES,
         box_weight: float = 0.25,
         velocity_weight: float = 1.0,
         min_radius: int = 2,
@@ -63,27 +66,25 @@ class CenterHead(nn.Module):
         max_boxes: int = 500,
         max_candidates: int = 500,
         score_threshold: float = 0.1,
-        center_range: Sequence[float] = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0),
+        center_range: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
-        self.tasks = tuple(tasks)
-        self.class_ids = _class_ids(self.tasks, class_names)
+        self.classes = classes
         self.box_weight, self.velocity_weight = box_weight, velocity_weight
         self.min_radius, self.min_overlap, self.max_boxes = min_radius, min_overlap, max_boxes
         self.decoder = BoxDecoder(
-            tasks=self.tasks,
-            class_ids=self.class_ids,
+            classes=classes,
             grid=grid,
             max_candidates=max_candidates,
             score_threshold=score_threshold,
-            center_range=center_range,
+            center_range=_checked_range(center_range, grid),
         )
 
         self.shared_conv = _named_conv_bn_relu(in_channels, shared_channels)
         self.task_heads = nn.ModuleList(
-            _task_head(shared_channels, branch_channels, len(task.class_names))
-            for task in self.tasks
+            _task_head(shared_channels, branch_channels, len(group.names))
+            for group in classes.groups
         )
         self._init_weights()
 
@@ -129,12 +130,14 @@ class CenterHead(nn.Module):
         """
         return center_targets(
             instances,
-            tasks=self.class_ids,
+            tasks=self.classes.group_ids,
             grid=self.grid,
             min_radius=self.min_radius,
             min_overlap=self.min_overlap,
             max_boxes=self.max_boxes,
             device=self.shared_conv.conv.weight.device,
+            # Half-precision weights have float32 targets.
+            dtype=torch.promote_types(self.shared_conv.conv.weight.dtype, torch.float32),
         )
 
     def losses(
@@ -185,15 +188,41 @@ class CenterHead(nn.Module):
         return result
 
 
-def _class_ids(tasks: Sequence[CenterTask], class_names: Sequence[str]) -> list[list[int]]:
-    """Returns the indices into ``class_names`` of the classes of each task."""
-    in_tasks = [name for task in tasks for name in task.class_names]
-    if sorted(in_tasks) != sorted(class_names):
+def center_range(
+    grid: BEVGrid, *, margin: float = 10.0, below: float = 5.0, above: float = 7.0
+) -> tuple[float, ...]:
+    """Returns the range of predicted centers for a grid.
+
+    With nuScenes' grid this is the release's range, +-61.2 m in x and y and +-10 m in z.
+
+    Args:
+        grid: the BEV grid of the head.
+        margin: distance beyond the grid in x and y, metres.
+        below, above: distance below and above the grid's z range, metres.
+
+    Returns:
+        Lower x, y, z and upper x, y, z, metres.
+    """
+    (x0, x1), (y0, y1), (z0, z1) = grid.x_range, grid.y_range, grid.z_range
+    return (x0 - margin, y0 - margin, z0 - below, x1 + margin, y1 + margin, z1 + above)
+
+
+def _checked_range(given: Sequence[float] | None, grid: BEVGrid) -> tuple[float, ...]:
+    if given is None:
+        return center_range(grid)
+    given, needed = tuple(map(float, given)), center_range(grid, margin=0, below=0, above=0)
+    is_range = len(given) == 6
+    if (
+        not is_range
+        or any(g > n for g, n in zip(given[:3], needed))
+        or any(g < n for g, n in zip(given[3:], needed[3:]))
+    ):
         raise ValueError(
-            f"every class must be in exactly one task: the classes are {sorted(class_names)}, "
-            f"those of the tasks are {sorted(in_tasks)}"
+            f"center_range {list(given)} must contain the grid {list(needed)} (lower x, y, z, "
+            "upper x, y, z): boxes that the head is trained on would be dropped. Leave it out to "
+            "derive it from the grid"
         )
-    return [[list(class_names).index(name) for name in task.class_names] for task in tasks]
+    return given
 
 
 def _named_conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:

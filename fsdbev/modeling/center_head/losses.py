@@ -47,7 +47,8 @@ def center_losses(
         {name: maps.unflatten(0, (-1, batch)) for name, maps in prediction.items()}
         for prediction in predictions
     ]
-    peaks, boxes = _count_peaks_and_boxes(targets, len(stacked[0]["heatmap"]))
+    maps = stacked[0]["heatmap"]
+    peaks, boxes = _count_peaks_and_boxes(targets, len(maps), maps.dtype)
     losses = {}
     for i, (prediction, heatmap) in enumerate(zip(stacked, targets.heatmaps, strict=True)):
         focal = gaussian_focal_loss(prediction["heatmap"], heatmap)
@@ -69,6 +70,7 @@ def gaussian_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     """
     # The release adds 1e-12 in the logarithms. In float32 this changes no value of 1e-4 or more.
     p = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
+    target = target.to(logits)
     at_peak = (1 - p).square() * p.log()
     elsewhere = (1 - target).pow(4) * p.square() * (1 - p).log()
     return -torch.where(target == 1, at_peak, elsewhere).sum()
@@ -95,13 +97,13 @@ def regression_error(prediction: dict[str, Tensor], targets: CenterTargets, task
     return torch.where(valid[:, None], error, 0).abs().sum(dim=(0, 1))
 
 
-def _count_peaks_and_boxes(targets: CenterTargets, stacked: int) -> Tensor:
+def _count_peaks_and_boxes(targets: CenterTargets, stacked: int, dtype: torch.dtype) -> Tensor:
     """Counts peaks and boxes per task, times S = ``stacked``: (2, T), averaged over ranks."""
     # The comparison is exact: a Gaussian is exp(0) = 1 at its center cell and less elsewhere.
     peaks = torch.stack([(heatmap == 1).sum() for heatmap in targets.heatmaps])
     tasks = torch.arange(len(peaks), device=peaks.device)
     boxes = (targets.task[:, None] == tasks).sum(dim=0)
-    counts = stacked * torch.stack([peaks, boxes]).float()
+    counts = stacked * torch.stack([peaks, boxes]).to(dtype)
     # DDP averages gradients over ranks, so only a divisor that all ranks share weights every box of
     # the global batch equally.
     if comm.get_world_size() > 1:

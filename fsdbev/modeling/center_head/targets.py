@@ -28,7 +28,7 @@ class CenterTargets:
 
     Attributes:
         heatmaps: (B, K, Y, X) float32 per task, 1 at centers with Gaussians around them.
-        regression: (P, R) float32 in the order of ``REGRESSION``: offset of the center in its cell
+        regression: (P, R) in the order of ``REGRESSION``: offset of the center in its cell
             (x, y) in cells, z in metres, log of length, width and height in metres, sine and cosine
             of the yaw, vx and vy in m/s. NaN for unknown values.
         task: (P,) int64 task of each box; -1 for dropped boxes.
@@ -52,6 +52,7 @@ def center_targets(
     min_overlap: float,
     max_boxes: int,
     device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
 ) -> CenterTargets:
     """Computes the targets of all tasks. Boxes with a center outside the grid are dropped.
 
@@ -64,13 +65,14 @@ def center_targets(
         min_overlap: overlap that determines the radius, see :func:`gaussian_radius`.
         max_boxes: maximum number of boxes per task and sample; the first ones are kept.
         device: device of the targets.
+        dtype: type of the regression targets.
 
     Raises:
         ValueError: a class is in no task, or a size is not positive.
     """
     # The few boxes are encoded on the CPU, where the loader leaves them. Only the maps are drawn on
     # the device, and nothing waits for it.
-    boxes = Boxes3D.cat([i.gt_boxes_3d for i in instances]).tensor.float()
+    boxes = Boxes3D.cat([i.gt_boxes_3d for i in instances]).tensor.to(dtype)
     classes = torch.cat([i.gt_classes for i in instances])
     _check_boxes(boxes, classes, tasks)
     counts = torch.tensor([len(i) for i in instances], device=boxes.device)

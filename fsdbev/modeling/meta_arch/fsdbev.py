@@ -1,7 +1,7 @@
 """FSDBEV, the meta-architecture with foreground self-distillation (FSD-BEV, arXiv:2407.10135).
 
-Shapes: B samples, T frames (0 is the key frame), N cameras, V = B N views, S weight sets (student,
-teacher), C context channels, D depth bins, (h, w) = (H, W) / 16, (Y, X) BEV grid.
+Shapes: B samples, T frames (0 is the key frame), V views (the cameras of all samples), S weight
+sets (student, teacher), C context channels, D depth bins, (h, w) = (H, W) / 16, (Y, X) BEV grid.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class FSDBEV(LiftSplatDetector):
         self, key_frame: FrameFeatures, labels: DepthLabels, batched_inputs: list[dict]
     ) -> dict[str, Tensor]:
         """Computes ``loss_depth`` and ``loss_foreground`` on the key frame."""
-        gt_heatmap = self._stack(batched_inputs, "gt_heatmap").flatten(0, 1)
+        gt_heatmap = self.views(batched_inputs, "gt_heatmap")
         foreground = self.msfe.loss(key_frame.image, gt_heatmap, labels)
         return {
             "loss_depth": self.depth_loss_weight * depth_loss(key_frame.depth_prob, labels),

@@ -1,12 +1,13 @@
 """LiftSplatDetector, the base of detectors that lift image features into BEV.
 
-Shapes: B samples, T frames (0 is the key frame), N cameras, V = B N views, S weight sets (1, or 2
-with a teacher), C context channels, D depth bins, (H, W) image size,
-(h, w) = (H, W) / stride, (Y, X) BEV grid.
+Shapes: B samples, T frames (0 is the key frame), N cameras of a sample, V views (the cameras of all
+samples, one sample after the other), S weight sets (1, or 2 with a teacher), C context channels,
+K classes, D depth bins, (H, W) image size, (h, w) = (H, W) / stride, (Y, X) BEV grid.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,9 @@ from fsdbev.modeling.bev_paste import BEVPaste
 from fsdbev.modeling.depth_labels import DepthLabels, downsample_labels
 from fsdbev.modeling.image_features import ImageFeatures
 from fsdbev.modeling.view_transform import ViewToBEV
-from fsdbev.structures import BEVGrid, Cameras, DepthBins
+from fsdbev.structures import BEVGrid, Cameras, ClassSet, DepthBins
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,16 @@ class LiftSplatDetector(nn.Module):
     depth only through the detection losses.
 
     The forward pass takes a ``list[dict]`` with one dict per sample (docs/model.md, "Inputs and
-    outputs"):
+    outputs"). Samples agree in image size and number of frames, but may have different numbers of
+    cameras:
 
     - ``images`` (T, N, 3, H, W) uint8 or float, RGB 0..255 at the network's input size,
     - ``cam2ego``, ``ego2global`` (T, N, 4, 4), ``intrinsics`` (T, N, 3, 3),
       ``image_aug`` (N, 4, 4), ``bev_aug`` (4, 4): see ``Cameras``,
+    - ``key_ego2global`` (4, 4), or ``reference_camera``: see ``key_ego2global``,
     - for training ``instances`` with ``gt_boxes_3d`` and ``gt_classes``; some models also use
       ``gt_depth`` (T, N, H, W) in metres, 0 for pixels without point, ``gt_foreground``
-      (T, N, H, W) bool, and ``gt_heatmap`` (N, 10, H / 4, W / 4) of the key frame.
+      (T, N, H, W) bool, and ``gt_heatmap`` (N, K, H / 4, W / 4) of the key frame.
 
     In training it returns ``dict[str, Tensor]``: the head's ``task{i}.loss_*`` and the losses of
     the subclass. In evaluation it returns ``[{"instances": Instances}]`` with one dict per sample:
@@ -93,6 +98,7 @@ class LiftSplatDetector(nn.Module):
         temporal_stage: applied to the BEV map of each frame before concatenation; None for none.
         bev_encoder: (B, T C, Y, X) -> (B, channels, Y, X).
         head: detection head with methods ``targets``, ``losses`` and ``decode``.
+        classes: the classes of all parts.
         grid: the BEV grid of all parts.
         depth_bins: the depth bins of all parts.
         num_frames: T.
@@ -100,6 +106,10 @@ class LiftSplatDetector(nn.Module):
         stride: stride of the depth network's maps, pixels.
         pixel_mean: per-channel mean, RGB 0..255.
         pixel_std: per-channel standard deviation, RGB 0..255.
+
+    Raises:
+        ValueError: the grid does not fit the strides of the BEV encoder or the flips of
+            ``bev_paste``.
     """
 
     def __init__(
@@ -113,6 +123,7 @@ class LiftSplatDetector(nn.Module):
         temporal_stage: nn.Module | None = None,
         bev_encoder: nn.Module,
         head: nn.Module,
+        classes: ClassSet,
         grid: BEVGrid,
         depth_bins: DepthBins,
         num_frames: int = 1,
@@ -132,11 +143,22 @@ class LiftSplatDetector(nn.Module):
         self.temporal_stage = temporal_stage
         self.bev_encoder = bev_encoder
         self.head = head
+        self.classes = classes
         self.grid = grid
         self.depth_bins = depth_bins
         self.num_frames = num_frames
         self.bev_paste = bev_paste
         self.stride = stride
+        if bev_paste is not None:
+            grid.check_flips(bev_paste.flip_prob, "model.bev_paste.flip_prob")
+        grid.check_stride(getattr(bev_encoder, "stride", 1))
+        if grid.reach > depth_bins.stop:
+            logger.warning(
+                "model.grid reaches %g m, but model.depth_bins end at %g m: no image feature gets "
+                "into the cells beyond",
+                grid.reach,
+                depth_bins.stop,
+            )
         # Buffers, to move with the model; not saved in checkpoints, since they are settings.
         for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
@@ -202,7 +224,7 @@ class LiftSplatDetector(nn.Module):
             transforms: (B, 4, 4) transforms of BEV-Paste, or None.
         """
         cameras = Cameras.from_samples(batched_inputs)
-        camera_vector = cameras.camera_vector().to(self.device)
+        camera_vector = cameras.camera_vector(self.pixel_mean.dtype).to(self.device)
         view_to_bev = self.views_to_bev(cameras, batched_inputs[0]["images"].shape[-2:], transforms)
 
         key_frame = self.predict_depth(next(frames), camera_vector)
@@ -224,13 +246,13 @@ class LiftSplatDetector(nn.Module):
         are enabled at that time.
         """
         images = self.stack_images(batched_inputs)
-        return (self.extract_image_features(images[:, t]) for t in range(self.num_frames))
+        return (self.extract_image_features(images[t]) for t in range(self.num_frames))
 
     def extract_image_features(self, images: Tensor) -> ImageFeatures:
         """Runs the image branch: backbone, neck, foreground branch, ``embed`` of the depth network.
 
         Args:
-            images: (B, N, 3, H, W) RGB 0..255 of one frame, on the model's device.
+            images: (V, 3, H, W) RGB 0..255 of one frame, on the model's device.
 
         Returns:
             Features that depend on the images only, not on calibration or other frames.
@@ -240,8 +262,8 @@ class LiftSplatDetector(nn.Module):
         return replace(image, features=self.depth_net.embed(image.features))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Normalises (B, N, 3, H, W) RGB 0..255 to (V, 3, H, W) input of the backbone."""
-        return (images.flatten(0, 1).float() - self.pixel_mean) / self.pixel_std
+        """Normalises (V, 3, H, W) RGB 0..255 to the input of the backbone."""
+        return (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
 
     def predict_depth(self, image: ImageFeatures, camera_vector: Tensor) -> FrameFeatures:
         """Predicts depth and context of one frame.
@@ -250,7 +272,7 @@ class LiftSplatDetector(nn.Module):
 
         Args:
             image: image features of the frame.
-            camera_vector: (B, N, 27) camera vector of the key frame, also for earlier frames.
+            camera_vector: (V, 27) camera vectors of the key frame, also for earlier frames.
         """
         depth_prob, context = self.depth_net(image.features, camera_vector)
         foreground = image.foreground
@@ -322,21 +344,21 @@ class LiftSplatDetector(nn.Module):
     def downsample_labels(self, batched_inputs: list[dict], frame: int) -> DepthLabels:
         """Computes the cell labels of one frame from ``gt_depth`` and ``gt_foreground``."""
         gt_depth, gt_foreground = (
-            self._stack(batched_inputs, key, frame).flatten(0, 1)
-            for key in ("gt_depth", "gt_foreground")
+            self.views(batched_inputs, key, frame) for key in ("gt_depth", "gt_foreground")
         )
         return downsample_labels(gt_depth, gt_foreground, self.depth_bins, self.stride)
 
     def stack_images(self, batched_inputs: list[dict]) -> Tensor:
-        """Stacks images of a batch to (B, T, N, 3, H, W) on the model's device.
+        """Concatenates the images of a batch to (T, V, 3, H, W) on the model's device.
 
         Raises:
-            ValueError: shapes of samples differ, or there are not ``num_frames`` frames.
+            ValueError: samples differ in image size or number of frames, or there are not
+                ``num_frames`` frames.
         """
-        images = self._stack(batched_inputs, "images")
-        if images.shape[1] != self.num_frames:
+        images = self._concatenate(batched_inputs, "images", dim=1)
+        if len(images) != self.num_frames:
             raise ValueError(
-                f"the model takes {self.num_frames} frames, but images have {images.shape[1]}; set "
+                f"the model takes {self.num_frames} frames, but images have {len(images)}; set "
                 "num_frames of the model and of the data to the same value"
             )
         return images
@@ -367,23 +389,49 @@ class LiftSplatDetector(nn.Module):
             frames = [self.bev_paste.paste_views(frame, transforms) for frame in frames]
         return [frame.to(self.device) for frame in frames]
 
-    def _stack(self, batched_inputs: list[dict], key: str, frame: int | None = None) -> Tensor:
-        """Stacks the values of ``key`` to (B, ...) on the model's device.
+    def views(self, batched_inputs: list[dict], key: str, frame: int | None = None) -> Tensor:
+        """Concatenates the values of all views, one sample after the other.
 
         Args:
             batched_inputs: the samples.
-            key: key of the sample dicts.
-            frame: stack only this frame of each value.
+            key: key of the sample dicts, whose values are (N, ...), or (T, N, ...) with ``frame``.
+            frame: index of the frame to take from each value.
+
+        Returns:
+            (V, ...) on the model's device.
 
         Raises:
-            ValueError: shapes of samples differ.
+            ValueError: values of samples differ in shape, other than in N.
         """
+        return self._concatenate(batched_inputs, key, dim=0, frame=frame)
+
+    def _concatenate(
+        self, batched_inputs: list[dict], key: str, *, dim: int, frame: int | None = None
+    ) -> Tensor:
+        """Concatenates the values of ``key``, or of one frame of each, along the camera axis."""
         values = [torch.as_tensor(sample[key]) for sample in batched_inputs]
-        if len({value.shape for value in values}) > 1:
-            shapes = [tuple(value.shape) for value in values]
-            raise ValueError(f"samples of a batch must agree in the shape of {key}, got {shapes}")
+        _check_shapes(batched_inputs, key, values, cameras=dim if frame is None else 1)
         if frame is not None:
             values = [value[frame] for value in values]
         # Moved one by one: the loader's tensors are in pinned memory, from which copies are
-        # asynchronous; a stack made on the CPU would not be.
-        return torch.stack([value.to(self.device, non_blocking=True) for value in values])
+        # asynchronous; a tensor concatenated on the CPU would not be.
+        return torch.cat([value.to(self.device, non_blocking=True) for value in values], dim=dim)
+
+
+def _check_shapes(
+    batched_inputs: list[dict], key: str, values: Sequence[Tensor], cameras: int
+) -> None:
+    """Checks that values agree in shape, except for the dimension ``cameras``.
+
+    Raises:
+        ValueError: they do not; the message names two samples that differ, and the remedy.
+    """
+    shapes = [(*value.shape[:cameras], *value.shape[cameras + 1 :]) for value in values]
+    for number, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            first, other = (batched_inputs[i].get("sample_token", f"{i}") for i in (0, number))
+            raise ValueError(
+                f"samples of a batch must agree in image size and number of frames, but {key} of "
+                f"sample {first} is {tuple(values[0].shape)} and of sample {other} "
+                f"{tuple(values[number].shape)}; load them with one mapper, or in separate batches"
+            )

@@ -1,6 +1,6 @@
 """BEVDepth (AAAI 2023, arXiv:2206.10092): LiDAR-supervised depth and refinement of lifted features.
 
-Shapes: B samples, T frames, N cameras, V = B N views, C context channels, D depth bins,
+Shapes: B samples, T frames, V views (the cameras of all samples), C context channels, D depth bins,
 (h, w) = (H, W) / 16, (Y, X) BEV grid.
 """
 
@@ -53,7 +53,7 @@ class BEVDepth(LiftSplatDetector):
 
     def make_labels(self, batched_inputs: list[dict]) -> list[DepthLabels | None]:
         """Computes the labels of the key frame: the nearest point of each cell."""
-        gt_depth = self._stack(batched_inputs, "gt_depth", frame=0).flatten(0, 1)
+        gt_depth = self.views(batched_inputs, "gt_depth", frame=0)
         # Without foreground points every cell is background and takes its nearest point.
         no_foreground = torch.zeros_like(gt_depth, dtype=torch.bool)
         labels = downsample_labels(gt_depth, no_foreground, self.depth_bins, self.stride)

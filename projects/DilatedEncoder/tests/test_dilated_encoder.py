@@ -18,9 +18,15 @@ def test_accepts_the_arguments_of_the_default_encoder():
     assert set(other) <= set(own)
     cfg = load_config(
         str(ROOT / "configs" / "fsdbev_tiny_synthetic.py"),
-        ["train.plugins=[projects.DilatedEncoder]", "model.bev_encoder.name=DilatedBEVEncoder"],
+        [
+            "train.plugins=[projects.DilatedEncoder]",
+            "model.bev_encoder.name=DilatedBEVEncoder",
+            "model.grid.x_range=[0.0,51.0]",
+        ],
     )
-    assert type(instantiate(cfg.model).bev_encoder) is DilatedBEVEncoder
+    model = instantiate(cfg.model)
+    assert type(model.bev_encoder) is DilatedBEVEncoder
+    assert model.grid.shape == (56, 51)  # no multiple of 8: it has no strides
 
 
 def test_keeps_the_size_of_any_grid():

@@ -21,7 +21,8 @@ model.depth_net = L(build_part)(
 # Bins, context channels and height range of the release.
 model.depth_bins.merge_with(dict(start=4.0, stop=45.0, step=1.0))
 model.grid.z_range = [-10.0, 10.0]
-model.head.tasks = L(build_part)(name="plain_nms_tasks", iou_threshold=0.2)
+# One threshold for all groups of classes: Scale-NMS came later (BEVDet, arXiv:2112.11790).
+model.classes.groups = [dict(names=group.names) for group in model.classes.groups]
 
 train.plugins = ["projects.LSS"]
 # The release augments images but not BEV.

@@ -8,8 +8,7 @@ import torch
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
-from fsdbev.modeling import build_part
-from fsdbev.modeling.center_head import CENTER_TASKS
+from fsdbev.structures import NUSCENES_CLASSES
 from projects.LSS import LSS
 
 TINY = Path(__file__).parents[1] / "configs" / "lss_tiny_synthetic.py"
@@ -36,19 +35,18 @@ def test_depth_has_gradients_from_detection_losses():
 
 def test_camera_vector_is_ignored_and_all_points_are_pooled():
     model = build().eval()
-    image = model.extract_image_features(torch.rand(1, 2, 3, 32, 64) * 255)
-    frames = [model.predict_depth(image, torch.randn(1, 2, 27)) for _ in range(2)]
+    image = model.extract_image_features(torch.rand(2, 3, 32, 64) * 255)
+    frames = [model.predict_depth(image, torch.randn(2, 27)) for _ in range(2)]
     assert torch.equal(frames[0].depth_prob, frames[1].depth_prob)
     assert torch.equal(frames[0].context, frames[1].context)
     assert frames[0].foreground.min() == 1 and model.view_transform.depth_threshold == 0
 
 
 def test_plain_nms_does_not_scale_boxes():
-    tasks = build().head.tasks
-    assert [task.class_names for task in tasks] == [task.class_names for task in CENTER_TASKS]
-    assert {task.nms.iou_threshold for task in tasks} == {0.2}
-    assert {scale for task in tasks for scale in task.nms.dim_scale} == {1.0}
-    assert build_part(name="plain_nms_tasks", iou_threshold=0.4)[0].nms.iou_threshold == 0.4
+    groups = build().classes.groups
+    assert [g.names for g in groups] == [g.names for g in NUSCENES_CLASSES.groups]
+    assert {(g.iou_threshold, g.center_distance) for g in groups} == {(0.2, None)}
+    assert {scale for g in groups for scale in g.dim_scale} == {1.0}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 Predicts depth, semantics and context at stride 16, exchanges gated features between depth and
 semantics, and refines all three at stride 8 with features of the backbone.
 
-Shapes: B samples, N cameras, V = B N images, C context channels, D depth bins,
+Shapes: V images (the cameras of all samples), C context channels, D depth bins,
 (h, w) = (H, W) / 8, (h', w') size of any map.
 """
 
@@ -104,12 +104,12 @@ class CrossTaskHead(nn.Module):
         Args:
             embedded: (V, mid_channels, h / 2, w / 2), first output of ``embed``.
             fine: (V, fine_mid_channels, h, w), second output of ``embed``.
-            camera_vector: (B, N, 27) camera vectors of the key frame.
+            camera_vector: (V, 27) camera vectors of the key frame.
 
         Returns:
             Float32 logits at (h / 2, w / 2) and (h, w), and context at (h, w).
         """
-        camera = self.camera_norm(camera_vector.flatten(0, 1))
+        camera = self.camera_norm(camera_vector)
         shared = self.aspp(self.gate(embedded, camera))
         fine = self.fine_gate(fine, camera)
         logits, (depth, semantic, context) = self.tasks(shared, shared, shared)

@@ -1,6 +1,6 @@
 """SABEV, the meta-architecture with semantic-aware BEV pooling (SA-BEV, arXiv:2307.11477).
 
-Shapes: B samples, N cameras, V = B N views, C context channels, D depth bins, (H, W) image size,
+Shapes: V views (the cameras of all samples), C context channels, D depth bins, (H, W) image size,
 (h, w) = (H, W) / stride.
 """
 

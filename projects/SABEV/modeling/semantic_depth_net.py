@@ -1,6 +1,6 @@
 """Camera-aware depth network with foreground segmentation (SA-BEV, arXiv:2307.11477, 3.2).
 
-Shapes: B samples, N cameras, V = B N images, C context channels, D depth bins,
+Shapes: V images (the cameras of all samples), C context channels, D depth bins,
 (h, w) = (H, W) / 16.
 """
 
@@ -45,7 +45,7 @@ class SemanticDepthNet(DepthNet):
 
         Args:
             embedded: (V, mid_channels, h, w), the output of ``embed``.
-            camera_vector: (B, N, 27) camera vectors of the key frame.
+            camera_vector: (V, 27) camera vectors of the key frame.
 
         Returns:
             Float32 logits at one scale, and context.

@@ -27,8 +27,8 @@ def test_registered():
 def test_pools_at_the_finest_scale_of_the_depth_network(build, samples, name, network, size):
     model = build(name)
     assert type(model.depth_net) is network
-    image = model.extract_image_features(samples[0]["images"][None, 0])
-    frame = model.predict_depth(image, torch.randn(1, 2, 27))
+    image = model.extract_image_features(samples[0]["images"][0])
+    frame = model.predict_depth(image, torch.randn(2, 27))
     assert frame.depth_prob.shape == (2, model.depth_bins.count, *size)
     assert frame.foreground.shape == (2, *size) and frame.context.shape == (2, 16, *size)
     labels, none = model.make_labels(samples[:1])
@@ -82,13 +82,13 @@ def replace_semantics(prediction, probability):
     return replace(prediction, scales=(*prediction.scales[:-1], logits))
 
 
-def test_chunk_and_cat_include_the_fine_map(build, samples):
+def test_split_and_cat_include_the_fine_map(build, samples):
     """A stream splits and joins batches of features."""
     model = build(MODELS[1]).eval()
     with torch.no_grad():
-        both = model.extract_image_features(torch.stack([s["images"][0] for s in samples]))
+        both = model.extract_image_features(torch.cat([s["images"][0] for s in samples]))
     assert both.fine.shape[-2:] == tuple(2 * size for size in both.features.shape[-2:])
-    parts = both.chunk(2)
+    parts = both.split([2, 2])
     assert torch.equal(parts[1].fine, both.fine[2:])
     assert torch.equal(TwoScaleFeatures.cat(parts).fine, both.fine)
 
