@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -19,13 +22,15 @@ from fsdbev.d2.data import (
     worker_init_reset_seed,
 )
 from fsdbev.d2.utils import comm
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import ClassSet
 
 from .dataset import FrameDataset
 from .index.frame_index import FrameIndex
 from .mapper import MultiViewMapper
 from .nuscenes import output_folder
 from .samplers import ClassBalancedSampler, Draw, EpochSampler, SceneSampler
+
+logger = logging.getLogger(__name__)
 
 #: Number of random samples that are tried as a replacement for a sample that can't be loaded.
 _REPLACEMENT_ATTEMPTS = 5
@@ -37,7 +42,10 @@ def register_frames(
     index: str | os.PathLike,
     dataroot: str | os.PathLike,
     label_dir: str | os.PathLike | None = None,
+    classes: ClassSet | None = None,
+    cameras: Sequence[str] | None = None,
     remedy: str = "write it with write_index, see docs/custom_dataset.md",
+    classes_remedy: str = "write the index with these classes, or change model.classes",
     **metadata: Any,
 ) -> str:
     """Registers a data set in Detectron2's catalogs; replaces a registration of the same name.
@@ -47,7 +55,12 @@ def register_frames(
         index: path of its index file.
         dataroot: folder that the paths in the index are relative to.
         label_dir: folder of its point labels; None for a data set without point labels.
-        remedy: last part of the error message when the index file is missing.
+        classes: the classes that the index must have, such as those of the model; None accepts any.
+        cameras: names of the cameras to use; None for all. Training and metrics then leave out
+            objects without a 2D box in any of them.
+        remedy: last part of the error message when the index file is missing, damaged or of another
+            version.
+        classes_remedy: last part of the error message when it has other classes.
         metadata: further entries of the data set's metadata.
 
     Returns:
@@ -57,16 +70,25 @@ def register_frames(
     def open_dataset() -> FrameDataset:
         if not Path(index).is_file():
             raise FileNotFoundError(f"{index}: no index of {name}; {remedy}")
+        try:
+            opened = FrameIndex(index)
+        except ValueError as error:
+            raise ValueError(f"{error}; {remedy}") from error
+        if classes is not None:
+            places = {"own": "model.classes", "others": f"the index {index}"}
+            classes.check_labels(opened.classes, **places, remedy=classes_remedy)
+        MetadataCatalog.get(name).set(thing_classes=list(opened.classes.names))
         labels = None if label_dir is None else Path(label_dir)
-        return FrameDataset(name, FrameIndex(index), Path(dataroot), labels)
+        return FrameDataset(name, opened, Path(dataroot), labels, cameras)
 
     # Detectron2's catalogs refuse a second registration and a changed metadata entry, but one
     # process may build several configs that name the same data set.
     DatasetCatalog.pop(name, None)
     MetadataCatalog.pop(name, None)
     DatasetCatalog.register(name, open_dataset)
-    metadata = {"thing_classes": list(CLASS_NAMES), "dataroot": str(dataroot), **metadata}
-    MetadataCatalog.get(name).set(**metadata)
+    if classes is not None:
+        metadata = {"thing_classes": list(classes.names), **metadata}
+    MetadataCatalog.get(name).set(dataroot=str(dataroot), **metadata)
     return name
 
 
@@ -76,42 +98,66 @@ def open_frames(
     index: str | os.PathLike,
     dataroot: str | os.PathLike,
     label_dir: str | os.PathLike | None = None,
+    classes: ClassSet | None = None,
+    cameras: Sequence[str] | None = None,
 ) -> FrameDataset:
     """Registers a data set and opens it; arguments as for :func:`register_frames`.
 
     Raises:
         FileNotFoundError: the index file does not exist.
-        ValueError: the index file is damaged, or has another schema version or convention.
+        ValueError: the index file is damaged, of another schema version or convention, or of other
+            classes or cameras.
     """
     return DatasetCatalog.get(
-        register_frames(name=name, index=index, dataroot=dataroot, label_dir=label_dir)
+        register_frames(
+            name=name,
+            index=index,
+            dataroot=dataroot,
+            label_dir=label_dir,
+            classes=classes,
+            cameras=cameras,
+        )
     )
 
 
 def register_nuscenes(
-    *, dataroot: str | os.PathLike, version: str, split: str, index_dir: str | os.PathLike | None
+    *,
+    dataroot: str | os.PathLike,
+    version: str,
+    split: str,
+    index_dir: str | os.PathLike | None,
+    classes: ClassSet | None = None,
+    cameras: Sequence[str] | None = None,
 ) -> str:
     """Registers a prepared nuScenes split under the name ``nuscenes_<version>_<split>``.
 
     Args:
         dataroot: nuScenes folder, which contains the folder ``version``.
         version: nuScenes version, e.g. ``v1.0-trainval``.
-        split: an official split, or one from the version's ``splits.json``.
+        split: an official split, one from the version's ``splits.json``, or a ``--split-name`` of
+            tools/prepare_nuscenes.py.
         index_dir: output folder of tools/prepare_nuscenes.py; None for
             ``<dataroot>/fsdbev/<version>``.
+        classes, cameras: see :func:`register_frames`.
 
     Returns:
         The name, see :func:`register_frames`.
     """
     output = Path(index_dir) if index_dir else output_folder.default_output(dataroot, version)
+    arguments = (dataroot, version, split)
+    command = output_folder.prepare_command(*arguments, output, classes)
+    other_folder = output_folder.prepare_command(*arguments, "FOLDER", classes)
     return register_frames(
         name=f"nuscenes_{version}_{split}",
         index=output_folder.index_path(output, split),
         dataroot=dataroot,
         label_dir=output_folder.label_dir(output),
-        remedy=(
-            f"make it with: python tools/prepare_nuscenes.py --dataroot {dataroot} "
-            f"--version {version} --splits {split} --output {output}"
+        classes=classes,
+        cameras=cameras,
+        remedy=f"make it with: {command}",
+        classes_remedy=(
+            f"make one of these classes with: {other_folder}, and set dataloader.index_dir to "
+            "FOLDER"
         ),
         evaluator_type="nuscenes",
         version=version,
@@ -126,15 +172,25 @@ def open_nuscenes(
     version: str,
     split: str,
     index_dir: str | os.PathLike | None = None,
+    classes: ClassSet | None = None,
+    cameras: Sequence[str] | None = None,
 ) -> FrameDataset:
     """Registers a prepared nuScenes split and opens it; arguments as for
     :func:`register_nuscenes`.
 
     Raises:
         FileNotFoundError: the split is not prepared; the message contains the command to run.
-        ValueError: the index file is damaged, or has another schema version or convention.
+        ValueError: the index file is damaged, of another schema version or convention, or of other
+            classes or cameras.
     """
-    name = register_nuscenes(dataroot=dataroot, version=version, split=split, index_dir=index_dir)
+    name = register_nuscenes(
+        dataroot=dataroot,
+        version=version,
+        split=split,
+        index_dir=index_dir,
+        classes=classes,
+        cameras=cameras,
+    )
     return DatasetCatalog.get(name)
 
 
@@ -257,8 +313,11 @@ def build_train_loader(
             f"total_batch_size is {total_batch_size}: it must be a positive multiple of the "
             f"{world_size} processes"
         )
+    if dataset.cameras is not None:
+        text = "%s: cameras %s; objects without a 2D box in any of them are no targets"
+        logger.info(text, dataset.name, ", ".join(dataset.cameras))
     if class_balanced:
-        sampler = ClassBalancedSampler(dataset.index.classes_with_points, seed=seed)
+        sampler = ClassBalancedSampler(dataset.classes_with_points(), seed=seed)
     else:
         sampler = EpochSampler(len(dataset), seed=seed)
     return DataLoader(
@@ -319,7 +378,10 @@ def _worker_options(num_workers: int, prefetch_factor: int) -> dict[str, Any]:
 
 
 def _init_worker(worker_id: int) -> None:
-    """Seeds a loader worker and excludes inherited objects from its garbage collection."""
+    """Seeds a loader worker, keeps OpenCV to its thread, and excludes inherited objects from its
+    garbage collection."""
+    # OpenCV would start a thread per core in each worker, as PyTorch does not.
+    cv2.setNumThreads(0)
     # A collection writes to the header of every object that it visits. The kernel then copies the
     # memory pages that the worker shares with its parent since the fork.
     gc.freeze()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fsdbev.structures import ClassSet
+
 from .index.frame_index import FrameIndex
-from .index.records import Frame
+from .index.records import Annotations, Frame
 from .io.image_file import ImageFile
+from .io.rectify import rectify
 from .labels.point_labels import PointLabels, label_path, read_point_labels
+from .transforms.foreground_targets import objects_in_view
 
 
 @dataclass(frozen=True)
@@ -25,21 +30,74 @@ class FrameDataset:
         index: its samples, one row per sample.
         dataroot: folder that the paths in the index are relative to.
         label_dir: folder of the point labels; None for a data set without point labels.
+        cameras: names of the cameras to use, in this order; None for those of the index. The key
+            ego frame stays that of the index's reference camera.
+
+    Raises:
+        ValueError: ``cameras`` is empty, repeats a name, or has one that the index lacks.
     """
 
     name: str
     index: FrameIndex
     dataroot: Path
     label_dir: Path | None = None
+    cameras: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.cameras is None:
+            return
+        names = () if isinstance(self.cameras, str) else tuple(self.cameras)
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"cameras must be a list of different names, got {self.cameras!r}")
+        object.__setattr__(self, "cameras", names)
+        self.frame(0)
+
+    @property
+    def classes(self) -> ClassSet:
+        """The classes that the annotations' ids index."""
+        return self.index.classes
+
+    def frame(self, row: int) -> Frame:
+        """Returns a sample with the cameras to use.
+
+        Raises:
+            ValueError: the sample lacks one of ``cameras``.
+        """
+        frame = self.index[row]
+        return frame if self.cameras is None else frame.select(self.cameras)
+
+    def annotations(self, row: int, cameras: Sequence[str] | None = None) -> Annotations:
+        """Returns the objects of a sample, in its key ego frame.
+
+        Args:
+            row: row of the sample.
+            cameras: names of the cameras that are used; None for those of the data set. With part
+                of the index's cameras, objects without a 2D box in any of them are left out.
+        """
+        annotations = self.index.annotations(row)
+        frame = self.frame(row) if cameras is None else self.index[row].select(cameras)
+        if set(frame.channels) == set(self.index[row].channels):
+            return annotations
+        return annotations.select(objects_in_view(frame, annotations))
+
+    def classes_with_points(self) -> NDArray[np.bool_]:
+        """Returns (rows, classes), True for rows with an object of the class with points."""
+        if self.cameras is None:
+            return self.index.classes_with_points
+        present = np.zeros((len(self), len(self.classes)), np.bool_)
+        for row in range(len(self)):
+            objects = self.annotations(row)
+            present[row, objects.class_ids[objects.has_points]] = True
+        return present
 
     def __len__(self) -> int:
         return len(self.index)
 
     def image(self, frame: Frame, camera: int) -> NDArray[np.uint8]:
-        """Reads the image of one camera.
+        """Reads the image of one camera and rectifies it if the camera has a lens.
 
         Args:
-            frame: a sample of the index.
+            frame: a sample of the data set.
             camera: index of the camera, 0 .. N - 1.
 
         Returns:
@@ -58,7 +116,8 @@ class FrameDataset:
                 f"{path}: size {image.size} px differs from {expected} in the index; fetch it "
                 "again, or write an index of these images"
             )
-        return image.decode()
+        pixels, lens = image.decode(), frame.lenses[camera] if frame.lenses else None
+        return pixels if lens is None else rectify(pixels, lens, frame.intrinsics[camera])
 
     def point_labels(self, frame: Frame) -> list[PointLabels]:
         """Reads the point labels of a sample, one entry per camera.
@@ -67,15 +126,16 @@ class FrameDataset:
 
         Raises:
             FileNotFoundError, ValueError: as :func:`read_point_labels`; also ValueError if the file
-                has another number of cameras than the index.
+                lacks a camera.
         """
         if self.label_dir is None:
             return [PointLabels.empty() for _ in frame.channels]
         path = label_path(self.label_dir, frame.sample_token)
-        labels = read_point_labels(path, self.index.info.get("source"))
-        if len(labels) != frame.num_cameras:
+        labels = read_point_labels(path, self.classes, self.index.info.get("source"))
+        missing = [name for name in frame.channels if name not in labels]
+        if missing:
             raise ValueError(
-                f"{path}: labels of {len(labels)} cameras, but the index has {frame.num_cameras}; "
+                f"{path}: has no labels of camera {missing[0]}, only of {', '.join(labels)}; "
                 "remove it and make the labels again"
             )
-        return labels
+        return [labels[name] for name in frame.channels]

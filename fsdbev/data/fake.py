@@ -21,8 +21,9 @@ from torch import Tensor
 
 from fsdbev.d2.structures import Instances
 from fsdbev.structures import (
-    CLASS_NAMES,
+    BEVGrid,
     Boxes3D,
+    DepthBins,
     invert,
     key_ego2global,
     make_transform,
@@ -50,24 +51,15 @@ _CAMERA_DELAY = 0.017
 _FRAME_INTERVAL = 500_000  # microseconds
 
 _NUM_BOXES = 40
-#: Range of the random boxes: x, y, z, l, w, h, yaw, vx, vy in m, rad and m/s.
-_LOWEST = torch.tensor([-45.0, -45, -1, 0.6, 0.6, 1, -3.1, -3, -3])
-_HIGHEST = torch.tensor([45.0, 45, 1, 8, 2.5, 3, 3.1, 3, 3])
+#: Range of the random boxes: x, y as a fraction of the grid; z, l, w, h, yaw, vx, vy in m, rad and
+#: m/s.
+_LOWEST = torch.tensor([0.06, 0.06, -1, 0.6, 0.6, 1, -3.1, -3, -3])
+_HIGHEST = torch.tensor([0.94, 0.94, 1, 8, 2.5, 3, 3.1, 3, 3])
 #: Fraction of pixels with a depth, and of these on foreground objects; similar to nuScenes.
 _DEPTH_FRACTION, _FOREGROUND_FRACTION = 0.02, 0.15
-#: Range of the random depths in metres, inside the default depth bins.
-_MIN_DEPTH, _MAX_DEPTH = 1.0, 59.0
 
 
-def fake_samples(
-    batch_size: int,
-    *,
-    num_frames: int,
-    num_cameras: int,
-    image_size: tuple[int, int],
-    training: bool = False,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
+def fake_samples(batch_size: int, **settings: Any) -> list[dict[str, Any]]:
     """Returns the first samples of :func:`fake_drive`, a batch to run a model without a data set.
 
     Example::
@@ -78,19 +70,12 @@ def fake_samples(
 
     Args:
         batch_size: number of samples.
-        num_frames, num_cameras, image_size, training, seed: see :func:`fake_drive`.
+        settings: arguments of :func:`fake_drive`.
 
     Raises:
-        ValueError: a number of frames, cameras or pixels is below 1.
+        ValueError: a number of frames, cameras, classes or pixels is below 1.
     """
-    drive = fake_drive(
-        num_frames=num_frames,
-        num_cameras=num_cameras,
-        image_size=image_size,
-        training=training,
-        seed=seed,
-    )
-    return list(islice(drive, batch_size))
+    return list(islice(fake_drive(**settings), batch_size))
 
 
 def fake_drive(
@@ -99,6 +84,9 @@ def fake_drive(
     num_cameras: int,
     image_size: tuple[int, int],
     training: bool = False,
+    num_classes: int = 10,
+    grid: BEVGrid | None = None,
+    depth_bins: DepthBins | None = None,
     seed: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Yields an endless sequence of samples of a moving vehicle with a ring of cameras.
@@ -121,18 +109,30 @@ def fake_drive(
         num_cameras: N.
         image_size: (H, W) of the network image, pixels.
         training: adds ``gt_depth``, ``gt_foreground``, ``gt_heatmap`` and ``instances``.
+        num_classes: number of classes of the boxes, ``len(model.classes)``.
+        grid: BEV grid of the boxes, ``model.grid``; None for the default grid.
+        depth_bins: depth bins of the points, ``model.depth_bins``; None for the default bins.
         seed: seed of images, points and boxes; the cameras are the same for every seed.
 
     Raises:
-        ValueError: a number of frames, cameras or pixels is below 1.
+        ValueError: a number of frames, cameras, classes or pixels is below 1.
     """
-    if num_frames < 1 or num_cameras < 1:
+    if min(num_frames, num_cameras, num_classes) < 1:
         raise ValueError(
-            f"num_frames and num_cameras must be at least 1, got {num_frames} and {num_cameras}"
+            f"num_frames, num_cameras and num_classes must be at least 1, got {num_frames}, "
+            f"{num_cameras} and {num_classes}"
         )
-    generator = torch.Generator().manual_seed(seed)
-    image_aug = ImageAugmentation(image_size=image_size)
-    return _Drive(num_cameras, image_aug, training, seed, generator).samples(num_frames)
+    drive = _Drive(
+        num_cameras,
+        ImageAugmentation(image_size=image_size),
+        training,
+        num_classes,
+        grid or BEVGrid(),
+        depth_bins or DepthBins(),
+        seed,
+        torch.Generator().manual_seed(seed),
+    )
+    return drive.samples(num_frames)
 
 
 def camera_ring(
@@ -209,6 +209,9 @@ class _Drive:
     num_cameras: int
     image_aug: ImageAugmentation
     training: bool
+    num_classes: int
+    grid: BEVGrid
+    depth_bins: DepthBins
     seed: int
     generator: torch.Generator
 
@@ -229,7 +232,7 @@ class _Drive:
         sample |= {
             "image_aug": matrix.float().repeat(self.num_cameras, 1, 1),
             "bev_aug": torch.eye(4),
-            "reference_camera": 0,
+            "key_ego2global": sample["ego2global"][0, 0],
             "sample_token": tokens[0],
             "scene_token": f"fake-{self.seed}",
             "timestamp": _FRAME_INTERVAL * number,
@@ -262,7 +265,9 @@ class _Drive:
 
     def _random_depth(self) -> dict[str, Tensor]:
         pixels = (self.num_cameras, *self.image_aug.image_size)
-        depth = _MIN_DEPTH + (_MAX_DEPTH - _MIN_DEPTH) * self._rand(*pixels)
+        bins = self.depth_bins
+        # Less than the last bin, which rounding could leave.
+        depth = bins.start + (bins.stop - bins.start - bins.step) * self._rand(*pixels)
         hit = self._rand(*pixels) < _DEPTH_FRACTION
         return {
             "gt_depth": torch.where(hit, depth, 0.0),
@@ -272,8 +277,10 @@ class _Drive:
     def _instances(self) -> Instances:
         instances = Instances(self.image_aug.image_size)
         boxes = _LOWEST + self._rand(_NUM_BOXES, len(_LOWEST)) * (_HIGHEST - _LOWEST)
+        lower, upper = torch.tensor([self.grid.x_range, self.grid.y_range]).T
+        boxes[:, :2] = lower + boxes[:, :2] * (upper - lower)
         instances.gt_boxes_3d = Boxes3D(boxes)
-        instances.gt_classes = torch.arange(_NUM_BOXES) % len(CLASS_NAMES)
+        instances.gt_classes = torch.arange(_NUM_BOXES) % self.num_classes
         return instances
 
     def _heatmaps(self, sample: dict[str, Any]) -> Tensor:
@@ -291,7 +298,7 @@ class _Drive:
             [classes[owners] for _, owners in boxes_2d],
             sample["image_aug"].double().numpy(),
             np.tile(_SOURCE_SIZE, (self.num_cameras, 1)),
-            num_classes=len(CLASS_NAMES),
+            num_classes=self.num_classes,
             image_size=self.image_aug.image_size,
         )
 

@@ -1,10 +1,12 @@
 """Maps a row of a data set to the sample dict that the model takes.
 
-Shapes: T frames (0 is the key frame), N cameras, C classes, M boxes, H x W network image.
+Shapes: T frames (0 is the key frame), N cameras of the sample, C classes, M boxes, H x W network
+image.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsdbev.d2.structures import Instances
-from fsdbev.structures import CLASS_NAMES, BEVGrid, Boxes3D
+from fsdbev.structures import BEVGrid, Boxes3D, DepthBins
 
 from .dataset import FrameDataset
 from .index.records import Annotations, Frame
+from .labels.point_labels import MAX_LABEL_DEPTH
+from .labels.sweeps import MIN_DEPTH
 from .transforms.bev_aug import BEVAugmentation
 from .transforms.foreground_targets import annotated_boxes, depth_maps, heatmaps
 from .transforms.image_aug import ImageAugmentation, ImageTransform
 from .transforms.photometric import PixelAugmentation, augment_pixels
+
+
+logger = logging.getLogger(__name__)
 
 
 class MultiViewMapper:
@@ -32,7 +39,9 @@ class MultiViewMapper:
     - ``images``: (T, N, 3, H, W) uint8 RGB.
     - ``cam2ego``, ``ego2global``: (T, N, 4, 4) float64; ``intrinsics``: (T, N, 3, 3) float64.
     - ``image_aug``: (N, 4, 4) float32; ``bev_aug``: (4, 4) float32.
-    - ``reference_camera``, ``sample_token``, ``scene_token``, ``timestamp`` of the key frame.
+    - ``key_ego2global``: (4, 4) float64, pose of the index's reference camera, which may be left
+      out of the N cameras.
+    - ``sample_token``, ``scene_token``, ``timestamp`` of the key frame.
     - ``frame_tokens``: the sample tokens of the T frames.
 
     In training also these targets (docs/model.md, "Training data"):
@@ -48,6 +57,12 @@ class MultiViewMapper:
         grid: in training, boxes whose centre is outside its x or y range are dropped.
         num_frames: T.
         frame_spacing: distance between two consecutive frames, in samples.
+        frame_interval: distance between two consecutive frames in seconds instead, for recordings
+            with other or irregular rates; see ``FrameIndex.frame_rows``.
+        depth_bins: depth bins of the model, outside of which pseudo points are dropped; None keeps
+            all.
+        camera_dropout: in training, probability with which a camera of a sample is left out, for
+            each camera; at least one stays. Objects that only the others see are no targets.
         training: random augmentation and targets; otherwise the fixed transforms and no targets.
         frame_combination, pseudo_points: the strategies of point cloud intensification (FSD-BEV,
             arXiv:2407.10135, section 3.3) that depth and foreground targets use.
@@ -60,8 +75,9 @@ class MultiViewMapper:
             its own seed, which its T frames share, like the image transform.
 
     Raises:
-        ValueError: ``num_frames`` or ``frame_spacing`` is below 1, or an augmentation is not
-            callable.
+        ValueError: ``num_frames`` or ``frame_spacing`` is below 1, ``frame_interval`` is not
+            positive, ``camera_dropout`` is not within [0, 1), an augmentation is not callable, or
+            ``bev_aug`` flips an axis whose range of the grid is not symmetric.
     """
 
     def __init__(
@@ -73,6 +89,9 @@ class MultiViewMapper:
         training: bool,
         num_frames: int = 2,
         frame_spacing: int = 1,
+        frame_interval: float | None = None,
+        depth_bins: DepthBins | None = None,
+        camera_dropout: float = 0.0,
         frame_combination: bool = True,
         pseudo_points: bool = True,
         with_boxes: bool = False,
@@ -84,6 +103,12 @@ class MultiViewMapper:
                 f"num_frames and frame_spacing must be at least 1, got {num_frames} and "
                 f"{frame_spacing}"
             )
+        if training:
+            grid.check_flips(bev_aug.flip_prob, "dataloader.bev_aug.flip_prob")
+        if frame_interval is not None and not frame_interval > 0:
+            raise ValueError(f"frame_interval must be positive seconds, got {frame_interval}")
+        if not 0 <= camera_dropout < 1:
+            raise ValueError(f"camera_dropout must be within [0, 1), got {camera_dropout}")
         for augmentation in augmentations:
             # omegaconf's lists turn dataclass instances into mappings.
             if not callable(augmentation):
@@ -91,12 +116,22 @@ class MultiViewMapper:
                     "augmentations must be functions or instances of classes with __call__, in a "
                     f"config not of dataclasses, got {augmentation!r}"
                 )
+        if depth_bins is not None and (
+            depth_bins.start < MIN_DEPTH or depth_bins.stop > MAX_LABEL_DEPTH
+        ):
+            logger.warning(
+                "Depth labels are from %g m to %g m: bins of %g m to %g m have none beyond",
+                *(MIN_DEPTH, MAX_LABEL_DEPTH, depth_bins.start, depth_bins.stop),
+            )
         self.image_aug = image_aug
         self.bev_aug = bev_aug
         self.grid = grid
         self.training = training
         self.num_frames = num_frames
         self.frame_spacing = frame_spacing
+        self.frame_interval = frame_interval
+        self.depth_bins = depth_bins
+        self.camera_dropout = camera_dropout
         self.frame_combination = frame_combination
         self.pseudo_points = pseudo_points
         self.with_boxes = with_boxes
@@ -120,18 +155,23 @@ class MultiViewMapper:
         """
         if self.training and generator is None:
             raise ValueError("a training sample needs a random generator")
-        rows = dataset.index.frame_rows(row, self.num_frames, self.frame_spacing)
-        frames = [dataset.index[r] for r in rows]
-        key = frames[0]
+        rows = dataset.index.frame_rows(
+            row, self.num_frames, self.frame_spacing, self.frame_interval
+        )
+        frames = [dataset.frame(r) for r in rows]
         for frame in frames:
-            if frame.channels != key.channels:
+            if frame.channels != frames[0].channels:
                 raise ValueError(
                     f"sample {frame.sample_token} has cameras {frame.channels}, but its scene's "
-                    f"sample {key.sample_token} has {key.channels}"
+                    f"sample {frames[0].sample_token} has {frames[0].channels}"
                 )
-        # The order of the draws (cameras in turn, then BEV, then seeds for the pixels) defines the
-        # augmentation of a seed. The model takes one image_aug per camera, so that all frames share
-        # it.
+        # The order of the draws (left-out cameras, cameras in turn, then BEV, then seeds for the
+        # pixels) defines the augmentation of a seed. The model takes one image_aug per camera, so
+        # that all frames share it.
+        if self.training and self.camera_dropout:
+            channels = self._kept_cameras(frames[0].channels, generator)
+            frames = [frame.select(channels) for frame in frames]
+        key = frames[0]
         transforms = self._image_transforms(key, generator)
         image_aug = np.stack([transform.matrix() for transform in transforms])
         bev_aug = self.bev_aug.sample(generator) if self.training else np.eye(4)
@@ -152,7 +192,7 @@ class MultiViewMapper:
         image_aug: NDArray[np.float64],
         bev_aug: Tensor,
     ) -> dict[str, Any]:
-        annotations = dataset.index.annotations(row)
+        annotations = dataset.annotations(row, frames[0].channels)
         # Same rule as nuScenes' metrics, which ignore objects without LiDAR and radar points.
         annotations = annotations.select(annotations.has_points)
         targets = {}
@@ -160,8 +200,17 @@ class MultiViewMapper:
             targets["instances"] = self._instances(annotations, bev_aug)
         if self.training or self.with_labels:
             targets["gt_depth"], targets["gt_foreground"] = self._depth(dataset, frames, image_aug)
-            targets["gt_heatmap"] = self._heatmaps(frames[0], annotations, image_aug)
+            heatmaps_of = (frames[0], annotations, image_aug, len(dataset.classes))
+            targets["gt_heatmap"] = self._heatmaps(*heatmaps_of)
         return targets
+
+    def _kept_cameras(self, channels: Sequence[str], generator: np.random.Generator) -> list[str]:
+        """Draws the cameras of a sample, in their order."""
+        draws = generator.random(len(channels))
+        kept = draws >= self.camera_dropout
+        # Without a camera left, the one with the largest draw stays.
+        kept[np.argmax(draws)] = True
+        return [name for name, keep in zip(channels, kept, strict=True) if keep]
 
     @property
     def strategies(self) -> dict[str, bool]:
@@ -204,16 +253,23 @@ class MultiViewMapper:
     def _depth(
         self, dataset: FrameDataset, frames: Sequence[Frame], image_aug: NDArray[np.float64]
     ) -> tuple[Tensor, Tensor]:
-        points = [
-            labels.select(**self.strategies) for f in frames for labels in dataset.point_labels(f)
-        ]
         matrices = np.tile(image_aug, (len(frames), 1, 1))
+        labels = [labels for frame in frames for labels in dataset.point_labels(frame)]
+        if self.depth_bins is not None:
+            scales = matrices[:, 2, 2]
+            pairs = zip(labels, scales, strict=True)
+            labels = [each.within_bins(self.depth_bins, scale) for each, scale in pairs]
+        points = [each.select(**self.strategies) for each in labels]
         maps = depth_maps(points, matrices, self.image_size)
         depth, foreground = (views.unflatten(0, (len(frames), -1)) for views in maps)
         return depth, foreground
 
     def _heatmaps(
-        self, key: Frame, annotations: Annotations, image_aug: NDArray[np.float64]
+        self,
+        key: Frame,
+        annotations: Annotations,
+        image_aug: NDArray[np.float64],
+        num_classes: int,
     ) -> Tensor:
         boxes, class_ids = annotated_boxes(key, annotations)
         return heatmaps(
@@ -221,7 +277,7 @@ class MultiViewMapper:
             class_ids,
             image_aug,
             key.image_sizes,
-            num_classes=len(CLASS_NAMES),
+            num_classes=num_classes,
             image_size=self.image_size,
         )
 
@@ -265,7 +321,7 @@ def make_sample(
         "intrinsics": _stacked(frame.intrinsics for frame in frames),
         "image_aug": torch.from_numpy(image_aug).float(),
         "bev_aug": torch.from_numpy(bev_aug).float(),
-        "reference_camera": key.reference_camera,
+        "key_ego2global": torch.from_numpy(np.array(key.key_ego2global)),
         "sample_token": key.sample_token,
         "scene_token": key.scene_token,
         "timestamp": key.timestamp,

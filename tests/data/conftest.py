@@ -17,7 +17,7 @@ from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.data.nuscenes.index_builder import load_nuscenes
 from fsdbev.data.transforms.bev_aug import BEVAugmentation
 from fsdbev.data.transforms.image_aug import ImageAugmentation
-from fsdbev.structures import BEVGrid
+from fsdbev.structures import NUSCENES_CLASSES, BEVGrid
 
 HERE = Path(__file__).resolve().parent
 TOOLS = HERE.parents[1] / "tools"
@@ -56,7 +56,7 @@ def rig(tmp_path, frames):
         for frame, _ in rows:
             for camera, path in enumerate(frame.image_paths):
                 Image.new("RGB", sizes[camera], (10 + camera, 100, 200)).save(tmp_path / path)
-        write_index(tmp_path / "rig.arrow", rows)
+        write_index(tmp_path / "rig.arrow", rows, NUSCENES_CLASSES)
         return FrameDataset("rig", FrameIndex(tmp_path / "rig.arrow"), tmp_path)
 
     return make

@@ -5,7 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
-from fsdbev.data.nuscenes import index_builder as nuscenes
+from fsdbev.data.nuscenes import splits
+from fsdbev.data.nuscenes.check import check_nuscenes
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 
 VERSION = "v1.0-synth"
@@ -55,7 +56,7 @@ class DataRoot:
 
     def first_sample(self) -> dict:
         """Returns the first sample of the split's only scene."""
-        scenes = nuscenes.split_scenes(self.path, VERSION, [SPLIT])[SPLIT]
+        scenes = splits.split_scenes(self.path, VERSION, [SPLIT])[SPLIT]
         scene = next(s for s in self.table("scene") if s["name"] in scenes)
         return next(s for s in self.table("sample") if s["token"] == scene["first_sample_token"])
 
@@ -68,15 +69,18 @@ class DataRoot:
         )
 
     def prepare(self, workers: int = 0, **options):
-        """Prepares the training split and checks that it leaves no unfinished file."""
+        """Prepares the training split, or the split of the option ``scenes``, and checks that this
+        leaves no unfinished file."""
+        chosen = {} if "scenes" in options else {"splits": [SPLIT]}
+        paths = {"dataroot": self.path, "version": VERSION, "output": self.output}
         try:
-            return prepare_nuscenes(
-                dataroot=self.path,
-                version=VERSION,
-                splits=[SPLIT],
-                output=self.output,
-                workers=workers,
-                **options,
-            )[SPLIT]
+            prepared = prepare_nuscenes(**paths, workers=workers, **{**chosen, **options})
         finally:
             assert not list(self.output.rglob("*.tmp"))
+        (split,) = prepared.values()
+        return split
+
+    def check(self, **options) -> list[tuple[str, str]]:
+        """Checks the preparation; returns (kind, text) of all findings."""
+        paths = {"dataroot": self.path, "version": VERSION, "output": self.output}
+        return [(f.kind, f.text) for f in check_nuscenes(**paths, **options).findings]

@@ -4,9 +4,11 @@ import gc
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
+from fsdbev.d2.config import LazyCall as L
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.data import DatasetCatalog, MetadataCatalog
 from fsdbev.d2.evaluation import DatasetEvaluator, inference_on_dataset
@@ -18,7 +20,7 @@ from fsdbev.data.build import (
     open_nuscenes,
     register_nuscenes,
 )
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
 ROOT = Path(__file__).parents[2]
 VERSION = "v1.0-synth"
@@ -51,13 +53,18 @@ def test_registered_in_the_catalogs(synthetic_root, tmp_path):
     dataset = DatasetCatalog.get(name)
     assert len(dataset) == 3 and dataset.name == name
     metadata = MetadataCatalog.get(name)
-    assert metadata.thing_classes == list(CLASS_NAMES) and metadata.split == "synth_val"
+    assert metadata.thing_classes == list(NUSCENES_CLASSES.names) and metadata.split == "synth_val"
     with pytest.raises(FileNotFoundError, match="no index of nuscenes_v1.0-synth_train; make it"):
         open_nuscenes(dataroot=synthetic_root, version=VERSION, split="train")
     # Another folder under the same name replaces it.
     register_nuscenes(dataroot=tmp_path, version=VERSION, split="synth_val", index_dir=tmp_path)
     assert MetadataCatalog.get(name).dataroot == str(tmp_path)
     with pytest.raises(FileNotFoundError, match="prepare_nuscenes.py --dataroot .*synth_val"):
+        DatasetCatalog.get(name)
+    (tmp_path / "synth_val.arrow").write_bytes(b"an index of another version")
+    with pytest.raises(
+        ValueError, match="not a complete frame-index file .*prepare_nuscenes.py --d"
+    ):
         DatasetCatalog.get(name)
 
 
@@ -68,7 +75,8 @@ def test_any_index_can_be_registered(rig, tmp_path):
     assert len(dataset) == 3 and dataset.dataroot == tmp_path and dataset.label_dir is None
     assert len(DatasetCatalog.get("my_rig")) == 3
     metadata = MetadataCatalog.get("my_rig")
-    assert metadata.thing_classes == list(CLASS_NAMES) and not hasattr(metadata, "evaluator_type")
+    assert metadata.thing_classes == list(NUSCENES_CLASSES.names)
+    assert not hasattr(metadata, "evaluator_type")
     assert open_frames(name="my_rig", **where, label_dir="labels").label_dir == Path("labels")
     with pytest.raises(FileNotFoundError, match="no index of my_rig; write it .*custom_dataset.md"):
         open_frames(name="my_rig", index=tmp_path / "none.arrow", dataroot=tmp_path)
@@ -102,7 +110,8 @@ class WorkerState:
     """Mapper that returns the worker's number of threads, tracked and frozen objects."""
 
     def __call__(self, dataset, row, generator=None):
-        return torch.get_num_threads(), len(gc.get_objects()), gc.get_freeze_count()
+        threads = max(torch.get_num_threads(), cv2.getNumThreads())
+        return threads, len(gc.get_objects()), gc.get_freeze_count()
 
 
 def test_a_worker_has_one_thread_and_is_kept_for_the_next_epoch(synthetic):
@@ -223,8 +232,25 @@ def test_one_key_sets_both_loaders_and_the_evaluator(config, synthetic_root, tmp
     assert next(iter(test))[0]["images"].shape == (3, 6, 3, 64, 176)
     assert "gt_depth" in batch[0] and "gt_depth" not in next(iter(test))[0]
     assert train.sampler.seed == config.train.seed
+    assert train.dataset.mapper.depth_bins == instantiate(config.model.depth_bins)
     evaluator = instantiate(data.evaluator)
     assert evaluator.dataroot == str(synthetic_root) and evaluator.split == "synth_val"
+
+
+def test_cameras_classes_and_interval_of_a_config(config, synthetic_root):
+    """They reach both loaders; camera dropout is for training only."""
+    data = config.dataloader
+    data.dataroot, data.cameras, data.frame_interval = str(synthetic_root), ["CAM_BACK"], 0.5
+    data.train.mapper.camera_dropout = 0.25
+    loaders = [instantiate(data.train), instantiate(data.test)]
+    for loader in loaders:
+        assert loader.dataset.dataset.cameras == ("CAM_BACK",)
+        assert loader.dataset.mapper.frame_interval == 0.5
+        assert next(iter(loader))[0]["images"].shape[1] == 1
+    assert [loader.dataset.mapper.camera_dropout for loader in loaders] == [0.25, 0]
+    config.model.classes = L(ClassSet)(names=["vehicle"])
+    with pytest.raises(ValueError, match=r"has classes \['car', .* has \['vehicle'\]; .*--classes"):
+        instantiate(data.test.dataset)
 
 
 def test_config_finds_an_index_elsewhere(config, synthetic_root):

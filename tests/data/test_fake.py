@@ -8,7 +8,7 @@ import torch
 
 from fsdbev.d2.structures import Instances
 from fsdbev.data.fake import camera_ring, fake_drive, fake_samples
-from fsdbev.structures import CLASS_NAMES, Cameras, invert, transform_points
+from fsdbev.structures import BEVGrid, Cameras, DepthBins, invert, transform_points
 
 SIZES = {"num_frames": 2, "num_cameras": 6, "image_size": (64, 176)}
 
@@ -70,7 +70,7 @@ def test_samples_share_the_frames_of_a_drive():
 
 def test_cameras_face_outward_and_are_exposed_in_turn():
     (sample,) = fake_samples(1, **SIZES)
-    cam2keyego = Cameras.from_samples([sample]).cam2keyego[0]
+    cam2keyego = Cameras.from_samples([sample]).cam2keyego
     position, forward = cam2keyego[0, :, :2, 3], cam2keyego[0, :, :2, 2]
     assert (torch.linalg.vecdot(position, forward) > 0.5).all()
     assert (sample["cam2ego"][..., 2, 2].abs() < 1e-9).all()  # level
@@ -90,7 +90,7 @@ def test_a_ring_of_cameras():
 
 def test_labels_are_sparse_and_of_all_classes():
     (sample,) = fake_samples(1, **SIZES, training=True)
-    assert set(sample["instances"].gt_classes.tolist()) == set(range(len(CLASS_NAMES)))
+    assert set(sample["instances"].gt_classes.tolist()) == set(range(10))
     hits = sample["gt_depth"] > 0
     assert 0.01 < hits.float().mean() < 0.03 and sample["gt_depth"].max() < 60
     assert sample["gt_foreground"].any() and hits[sample["gt_foreground"]].all()
@@ -102,7 +102,7 @@ def test_heatmaps_are_high_at_the_boxes():
         1, num_frames=1, num_cameras=4, image_size=(height, width), training=True
     )
     boxes, classes = sample["instances"].gt_boxes_3d, sample["instances"].gt_classes
-    keyego2cam = invert(Cameras.from_samples([sample]).cam2keyego[0, 0])
+    keyego2cam = invert(Cameras.from_samples([sample]).cam2keyego[0])
     projected = transform_points(boxes.centers.double(), keyego2cam) @ sample["intrinsics"][0].mT
     depth = projected[..., 2]
     source = torch.nn.functional.pad(projected / depth[..., None], (0, 1), value=1)
@@ -112,15 +112,28 @@ def test_heatmaps_are_high_at_the_boxes():
     column, row = (u[visible] / 4).long(), (v[visible] / 4).long()
     assert len(box) > 15
     assert (sample["gt_heatmap"][camera, classes[box], row, column] > 0.3).all()
-    other = (classes[box] + 1) % len(CLASS_NAMES)
+    other = (classes[box] + 1) % 10
     assert sample["gt_heatmap"][camera, other, row, column].mean() < 0.1
+
+
+def test_labels_fit_classes_grid_and_bins():
+    grid, bins = BEVGrid((0, 80), (-32, 32), cell=1.0), DepthBins(2.0, 82.0, 1.0)
+    fitted = {"num_classes": 3, "grid": grid, "depth_bins": bins}
+    (sample,) = fake_samples(1, **SIZES, training=True, **fitted)
+    assert set(sample["instances"].gt_classes.tolist()) == {0, 1, 2}
+    assert sample["gt_heatmap"].shape[1] == 3
+    x, y, _ = sample["instances"].gt_boxes_3d.centers.T
+    assert 0 < x.min() < 20 and 60 < x.max() < 80 and -32 < y.min() < -16 and 16 < y.max() < 32
+    depth = sample["gt_depth"][sample["gt_depth"] > 0]
+    assert 2 <= depth.min() < 6 and 76 < depth.max() < 82 and (bins.index(depth) >= 0).all()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_frames": 0}, "must be at least 1, got 0 and 6"),
-        ({"num_cameras": 0}, "must be at least 1, got 2 and 0"),
+        ({"num_frames": 0}, "must be at least 1, got 0, 6 and 10"),
+        ({"num_cameras": 0}, "must be at least 1, got 2, 0 and 10"),
+        ({"num_classes": 0}, "must be at least 1, got 2, 6 and 0"),
         ({"image_size": (0, 64)}, "positive"),
     ],
 )

@@ -11,9 +11,18 @@ from PIL import Image
 
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.index.frame_index import FrameIndex, write_index
+from fsdbev.data.io.rectify import rectify
 from fsdbev.data.labels.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
 from fsdbev.data.transforms.image_aug import ImageAugmentation
-from fsdbev.structures import BEVGrid, Boxes3D, Cameras, transform_points
+from fsdbev.structures import (
+    NUSCENES_CLASSES,
+    BEVGrid,
+    Boxes3D,
+    Cameras,
+    DepthBins,
+    Lens,
+    transform_points,
+)
 
 H, W = 64, 176
 ALWAYS = {
@@ -23,7 +32,7 @@ ALWAYS = {
     "intrinsics",
     "image_aug",
     "bev_aug",
-    "reference_camera",
+    "key_ego2global",
     "sample_token",
     "scene_token",
     "timestamp",
@@ -45,6 +54,7 @@ def check_shapes(sample, frames, cameras):
         "intrinsics": ((frames, cameras, 3, 3), torch.float64),
         "image_aug": ((cameras, 4, 4), torch.float32),
         "bev_aug": ((4, 4), torch.float32),
+        "key_ego2global": ((4, 4), torch.float64),
         "gt_depth": ((frames, cameras, H, W), torch.float32),
         "gt_foreground": ((frames, cameras, H, W), torch.bool),
         "gt_heatmap": ((cameras, 10, H // 4, W // 4), torch.float32),
@@ -61,7 +71,8 @@ def test_training_sample(synthetic, mapper):
     frame = synthetic.index[1]
     assert sample["sample_token"] == frame.sample_token
     assert sample["scene_token"] == frame.scene_token
-    assert sample["timestamp"] == frame.timestamp and sample["reference_camera"] == 1
+    assert sample["timestamp"] == frame.timestamp
+    np.testing.assert_array_equal(sample["key_ego2global"], frame.ego2global[1])  # CAM_FRONT
     np.testing.assert_array_equal(sample["ego2global"][1], synthetic.index[0].ego2global)
     instances = sample["instances"]
     assert len(instances.gt_boxes_3d) == len(instances.gt_classes) > 3
@@ -147,7 +158,7 @@ def test_frames_across_a_gap(rig, frames, mapper, tmp_path):
             (replace(frame, previous=links[row][0], next=links[row][1]), objects)
             for row, (frame, objects) in enumerate(rows)
         ]
-        write_index(tmp_path / "gap.arrow", linked)
+        write_index(tmp_path / "gap.arrow", linked, NUSCENES_CLASSES)
         dataset = FrameDataset("gap", FrameIndex(tmp_path / "gap.arrow"), tmp_path)
         sample = mapper(num_frames=4)(dataset, 3, rng())
         for time, source in enumerate(sources):
@@ -157,11 +168,52 @@ def test_frames_across_a_gap(rig, frames, mapper, tmp_path):
         np.testing.assert_array_equal(spaced, dataset.index[sources[2]].ego2global)
 
 
+def test_frames_by_seconds(rig, frames, mapper, tmp_path):
+    """Twelve samples, a tenth of a second apart but for the last, which is a second later."""
+    rig([(64, 48)], count=12)
+    rows = [
+        (replace(f, timestamp=100_000 * i), objects) for i, (f, objects) in enumerate(frames(12))
+    ]
+    rows[11] = (replace(rows[11][0], timestamp=2_000_000), rows[11][1])
+    write_index(tmp_path / "fast.arrow", rows, NUSCENES_CLASSES)
+    dataset = FrameDataset("fast", FrameIndex(tmp_path / "fast.arrow"), tmp_path)
+    by_time = mapper(num_frames=3, frame_interval=0.5, frame_spacing=7)
+    for row, sources in {10: (10, 5, 0), 6: (6, 1, 6), 11: (11, 11, 10)}.items():
+        sample = by_time(dataset, row, rng())
+        tokens = [f"sample{source}" for source in sources]
+        assert sample["frame_tokens"] == tokens
+        expected = np.stack([dataset.index[source].ego2global for source in sources])
+        np.testing.assert_array_equal(sample["ego2global"], expected)
+
+
+def test_images_of_a_camera_with_a_lens_are_rectified(rig, frames, mapper, tmp_path):
+    """The index has the intrinsics of the rectified image; the lens those of the file."""
+    dataset = rig([(64, 48), (64, 48)], count=1)
+    frame, objects = frames(1, ((64, 48), (64, 48)))[0]
+    raw = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    Image.fromarray(raw).save(tmp_path / frame.image_paths[1])
+    lens = Lens("fisheye", 1.3 * frame.intrinsics[1] / [[1], [1], [1.3]], (0.1, 0.01, 0, 0))
+    plain = mapper(training=False)(dataset, 0)
+    write_index(
+        dataset.index.path, [(replace(frame, lenses=(None, lens)), objects)], NUSCENES_CLASSES
+    )
+    dataset = replace(dataset, index=FrameIndex(dataset.index.path))
+    rectified = rectify(raw, lens, frame.intrinsics[1])
+    assert np.array_equal(dataset.image(dataset.frame(0), 1), rectified)
+    assert not np.array_equal(rectified, raw)
+    chosen = replace(dataset, cameras=("CAM_1",))
+    assert np.array_equal(chosen.image(chosen.frame(0), 0), rectified)
+    sample, fixed = mapper(training=False)(dataset, 0), mapper().image_aug.fixed((64, 48))
+    assert np.array_equal(sample["images"][0, 1], fixed.apply(rectified))
+    assert torch.equal(sample["images"][:, 0], plain["images"][:, 0])
+    assert torch.equal(sample["intrinsics"], plain["intrinsics"])
+
+
 def test_cameras_that_change_within_a_scene_are_refused(rig, frames, mapper, tmp_path):
     dataset = rig([(64, 48)])
     rows = frames(3)
     rows[0] = (replace(rows[0][0], channels=("OTHER",)), rows[0][1])
-    write_index(tmp_path / "rig.arrow", rows)
+    write_index(tmp_path / "rig.arrow", rows, NUSCENES_CLASSES)
     dataset = replace(dataset, index=FrameIndex(tmp_path / "rig.arrow"))
     with pytest.raises(ValueError, match="sample0 has cameras .'OTHER',., but its scene's"):
         mapper()(dataset, 1, rng())
@@ -183,7 +235,7 @@ def test_any_rig(rig, mapper, sizes, training):
     dataset = pickle.loads(pickle.dumps(rig(sizes, reference=reference)))
     sample = mapper(training=training)(dataset, 2, rng())
     check_shapes(sample, 2, len(sizes))
-    assert sample["reference_camera"] == reference
+    assert torch.equal(sample["key_ego2global"], sample["ego2global"][0, reference])
     if not training:  # resized from any width to the network's
         factors = sample["image_aug"][:, 0, 0]
         np.testing.assert_allclose(factors, [W / width for width, _ in sizes], rtol=1e-6)
@@ -191,7 +243,7 @@ def test_any_rig(rig, mapper, sizes, training):
         assert sample["gt_heatmap"].shape[0] == len(sizes)
         assert not sample["gt_depth"].any()  # no LiDAR
     cameras = Cameras.from_samples([sample])
-    key = cameras.cam2keyego[0, 0, reference]
+    key = cameras.cam2keyego[0, reference]
     np.testing.assert_allclose(key, dataset.index[2].cam2ego[reference], atol=1e-5)
 
 
@@ -219,9 +271,9 @@ def test_labelled_pixels_lift_into_the_boxes(synthetic, mapper, seed):
         depth, foreground = (sample[k][0, camera] for k in ("gt_depth", "gt_foreground"))
         row, column = foreground.nonzero().T
         pixel = torch.stack([column + 0.5, row + 0.5, depth[row, column]], dim=-1).double()
-        original = transform_points(pixel, cameras.undo_image_aug()[0, camera])
+        original = transform_points(pixel, cameras.undo_image_aug()[camera])
         original[:, :2] *= original[:, 2:]
-        points = transform_points(original, cameras.image2bev(0)[0, camera])
+        points = transform_points(original, cameras.image2bev(0)[camera])
         near = (points[:, :2].abs() < 45).all(dim=1)
         inside += Boxes3D(boxes).contain(points[near].float()).any(dim=1).sum().item()
         total += near.sum().item()
@@ -234,14 +286,50 @@ def test_heatmap_peaks_are_on_the_objects(rig, mapper):
     sample = mapper()(dataset, 0, rng(2))
     center = torch.tensor([[10.0, 0.0, 1.0]], dtype=torch.float64)
     cameras = Cameras.from_samples([sample])
-    keyego2cam = torch.linalg.inv(cameras.cam2keyego[0, 0, 0])
+    keyego2cam = torch.linalg.inv(cameras.cam2keyego[0, 0])
     u, v, depth = (transform_points(center, keyego2cam) @ sample["intrinsics"][0, 0].T)[0]
-    pixel = cameras.image_aug[0, 0] @ torch.tensor([u / depth, v / depth, 1, 1]).double()
+    pixel = cameras.image_aug[0] @ torch.tensor([u / depth, v / depth, 1, 1]).double()
     heatmap = sample["gt_heatmap"][0, 0]
     row, column = divmod(int(heatmap.argmax()), heatmap.shape[1])
     assert heatmap.max() > 0.5
     assert abs(4 * column + 1.5 - pixel[0]) < 8 and abs(4 * row + 1.5 - pixel[1]) < 8
     assert not sample["gt_heatmap"][0, 1:].any()
+
+
+def one_point(depth, class_id):
+    """A label in the middle of an image of 176 x 64 pixels."""
+    u, v, z = (np.array([x], np.float32) for x in (88, 32, depth))
+    return PixelPoints(u, v, z, np.array([class_id], np.int8))
+
+
+@pytest.mark.parametrize(
+    ("bins", "pseudo", "scale", "depth"),
+    [
+        ((1.0, 80.0, 0.5), 70, 1.0, 70),
+        ((1.0, 41.0, 0.5), 70, 1.0, 30),  # the LiDAR point in the same pixel stays
+        ((1.0, 41.0, 0.5), 40, 1.0, 40),
+        ((1.0, 81.0, 0.5), 40, 0.5, 80),  # the image augmentation scales the depth by 2
+        ((1.0, 79.0, 0.5), 40, 0.5, 60),
+    ],
+)
+def test_pseudo_points_outside_of_the_depth_bins_replace_none(
+    rig, mapper, tmp_path, bins, pseudo, scale, depth
+):
+    """A background point at 30 m and a pseudo point of a label file share a pixel."""
+    dataset = replace(rig([(176, 64)], count=1), label_dir=tmp_path)
+    labels = replace(PointLabels.empty(), sweep=one_point(30, -1), pseudo=one_point(pseudo, 0))
+    write_labels(dataset, labels)
+    mapper = mapper(num_frames=1, depth_bins=DepthBins(*bins))
+    mapper.image_aug = ImageAugmentation(image_size=(64, 176), scale=(scale, scale))
+    sample = mapper(dataset, 0, rng())
+    assert sample["gt_depth"][sample["gt_depth"] > 0].tolist() == [depth]
+    assert sample["gt_foreground"].sum() == (depth == pseudo / scale)
+
+
+def write_labels(dataset, labels):
+    """Writes the point labels of the first sample's only camera."""
+    path, texts = label_path(dataset.label_dir, "sample0"), {"source": "", "statistics": ""}
+    write_point_labels(path, [labels], dataset.index[0], classes=dataset.classes, **texts)
 
 
 @pytest.mark.parametrize("combination", [True, False])
@@ -255,9 +343,7 @@ def test_intensification_can_be_switched(rig, mapper, tmp_path, combination, pse
 
     rows = dict(zip(("sweep", "combined", "pseudo", "pseudo_uncombined"), range(4, 8), strict=True))
     dataset = replace(rig([(176, 64)], count=1), label_dir=tmp_path)
-    labels = [PointLabels(**{group: at(row) for group, row in rows.items()})]
-    path = label_path(tmp_path, "sample0")
-    write_point_labels(path, labels, np.array([(176, 64)]), source="", statistics="")
+    write_labels(dataset, PointLabels(**{group: at(row) for group, row in rows.items()}))
     expected = {"sweep"} | ({"combined"} if combination else set())
     if pseudo:
         expected |= {"pseudo"} if combination else {"pseudo", "pseudo_uncombined"}

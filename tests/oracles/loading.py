@@ -20,7 +20,6 @@ from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.data.transforms.foreground_targets import HEATMAP_STRIDE, image_boxes
 from fsdbev.data.transforms.image_aug import ImageTransform
-from fsdbev.structures import CLASS_NAMES
 
 from .heatmaps import published_heatmaps
 
@@ -85,6 +84,7 @@ class PublishedSample:
         boxes: 2D boxes (M, 4) of the key frame, their cameras (M,) and their classes (M,).
         source_sizes: (N, 2) width and height of the images.
         transforms: augmentations of the N cameras.
+        num_classes: C.
     """
 
     files: Sequence[Path]
@@ -92,6 +92,7 @@ class PublishedSample:
     boxes: tuple[Tensor, Tensor, Tensor]
     source_sizes: Tensor
     transforms: Sequence[ImageTransform]
+    num_classes: int
 
     @classmethod
     def prepare(
@@ -113,6 +114,7 @@ class PublishedSample:
             boxes=_boxes(key, objects.select(objects.has_points)),
             source_sizes=torch.tensor(key.image_sizes),
             transforms=[mapper.image_aug.sample(size, generator) for size in key.image_sizes],
+            num_classes=len(dataset.classes),
         )
 
     def images(self) -> Tensor:
@@ -135,7 +137,7 @@ class PublishedSample:
             *self.boxes,
             image_aug,
             self.source_sizes,
-            num_classes=len(CLASS_NAMES),
+            num_classes=self.num_classes,
             image_size=self.transforms[0].output[::-1],
             stride=HEATMAP_STRIDE,
         )

@@ -18,6 +18,8 @@ def _dataset(split):
         version="${dataloader.version}",
         split=split,
         index_dir="${dataloader.index_dir}",
+        classes="${dataloader.classes}",
+        cameras="${dataloader.cameras}",
     )
 
 
@@ -28,6 +30,8 @@ def _mapper(training, **options):
         grid="${dataloader.grid}",
         num_frames="${dataloader.num_frames}",
         frame_spacing="${dataloader.frame_spacing}",
+        frame_interval="${dataloader.frame_interval}",
+        depth_bins="${model.depth_bins}",
         frame_combination="${dataloader.frame_combination}",
         pseudo_points="${dataloader.pseudo_points}",
         training=training,
@@ -42,10 +46,15 @@ dataloader = dict(
     index_dir="${dataloader.dataroot}/fsdbev/${dataloader.version}",
     train_split="train",
     test_split="val",
+    classes="${model.classes}",
+    # names of the cameras to use, such as ["CAM_FRONT"]; null: all
+    cameras=None,
     # (H, W) of the network image, frames of a sample and the samples between them
     image_size=[256, 704],
     num_frames="${model.num_frames}",
     frame_spacing=1,
+    # seconds between the frames instead of frame_spacing, for recordings of other rates
+    frame_interval=None,
     # point cloud intensification of the labels (docs/model.md, "Training data")
     frame_combination=True,
     pseudo_points=True,
@@ -61,7 +70,7 @@ dataloader = dict(
     train=L(build_train_loader)(
         dataset=_dataset("${dataloader.train_split}"),
         # augmentations of the pixels, such as L(ColorJitter)(brightness=0.2)
-        mapper=_mapper(training=True, augmentations=[]),
+        mapper=_mapper(training=True, camera_dropout=0.0, augmentations=[]),
         total_batch_size=64,
         class_balanced=True,
         num_workers=4,
@@ -78,6 +87,11 @@ dataloader = dict(
         prefetch_factor=2,
     ),
     evaluator=L(NuScenesEvaluator)(
+        dataset="${dataloader.test.dataset}",
+        classes="${dataloader.classes}",
+        # with dataloader.cameras: "ignore" leaves objects without a 2D box in any of them out of
+        # the ground truth, "count" does not
+        unseen_objects="ignore",
         dataroot="${dataloader.dataroot}",
         version="${dataloader.version}",
         split="${dataloader.test_split}",

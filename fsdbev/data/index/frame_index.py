@@ -8,6 +8,7 @@ its path, so that loader workers share the memory pages of the file.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -19,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fsdbev.data.io.arrow_file import REMEDY, FileFormat, read_table, write_table
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import ClassSet
 
 from .index_columns import (
     ANNOTATION_NUMBERS,
@@ -32,6 +33,8 @@ from .index_columns import (
     SCHEMA,
     IndexColumns,
     flat_numbers,
+    lens_columns,
+    lenses_of_row,
 )
 from .records import Annotations, Frame, Lidar
 from .validation import check_index
@@ -41,14 +44,17 @@ CONVENTION = (
     "key ego = ego pose of the reference camera; ego x forward, y left, z up; "
     "camera x right, y down, z forward; a2b matrices on column vectors; "
     "boxes: centre of gravity, (l, w, h), rotation to key ego, velocity (vx, vy); "
-    "metres, m/s, microseconds; classes " + " ".join(CLASS_NAMES)
+    "metres, m/s, microseconds; intrinsics of rectified images"
 )
-INDEX_FORMAT = FileFormat(kind="frame-index", version=1, convention=CONVENTION)
+INDEX_FORMAT = FileFormat(kind="frame-index", version=2, convention=CONVENTION)
+#: Header field with the classes, JSON of ``ClassSet.to_dict``.
+CLASSES_FIELD = "fsdbev.classes"
 
 
 def write_index(
     path: str | os.PathLike,
     rows: Iterable[tuple[Frame, Annotations]],
+    classes: ClassSet,
     info: Mapping[str, str] | None = None,
 ) -> None:
     """Writes an index file atomically.
@@ -57,6 +63,7 @@ def write_index(
         path: path of the file; an existing file stays intact until the new one is complete.
         rows: samples with their annotations; those of a scene in order of time. ``previous`` and
             ``next`` of a frame are positions in this sequence.
+        classes: the classes that the annotations' ids index.
         info: further header fields, available as ``FrameIndex.info``.
 
     Raises:
@@ -75,14 +82,39 @@ def write_index(
     if not columns["sample_token"]:
         raise ValueError(f"{path}: an index needs at least one sample, got none")
     batch = _batch(columns)
-    check_index(IndexColumns.of_batch(batch))
-    write_table(path, pa.Table.from_batches([batch]), INDEX_FORMAT, dict(info or {}))
+    check_index(IndexColumns.of_batch(batch), classes)
+    header = {**(info or {}), CLASSES_FIELD: json.dumps(classes.to_dict())}
+    write_table(path, pa.Table.from_batches([batch]), INDEX_FORMAT, header)
+
+
+def frames_by_time(times: Sequence[float], num_frames: int, interval: float) -> list[int]:
+    """Chooses the T frames of a sample by time.
+
+    Args:
+        times: times of the key frame and of the frames before it, latest first, seconds.
+        num_frames: T.
+        interval: seconds between two frames.
+
+    Returns:
+        T positions in ``times``: for frame t the one nearest to t intervals before the key frame;
+        0, the key frame, if none is within half an interval of that time. The later one of two
+        equally near frames.
+    """
+    positions = [0]
+    for number in range(1, num_frames):
+        # Whole microseconds, as in an index, so that rounding of floats decides nothing.
+        distance = np.abs(np.asarray(times) - (times[0] - number * interval)).round(6)
+        nearest = int(distance.argmin())
+        positions.append(nearest if distance[nearest] <= interval / 2 else 0)
+    return positions
 
 
 def _row(frame: Frame, annotations: Annotations) -> dict[str, Any]:
     """Returns the values of a sample by column name; arrays are flattened."""
     lidar = frame.lidar
-    row = {f.name: getattr(frame, f.name) for f in fields(Frame) if f.name != "lidar"}
+    apart = ("lidar", "lenses", "reference_pose")
+    row = {f.name: getattr(frame, f.name) for f in fields(Frame) if f.name not in apart}
+    row.update(lens_columns(frame))
     row.update({f.name: getattr(annotations, f.name) for f in fields(Annotations)})
     row.update(
         lidar_path=lidar.path if lidar else None,
@@ -104,6 +136,15 @@ def _batch(columns: Mapping[str, list]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
+def _classes(header: Mapping[str, str]) -> ClassSet:
+    """Returns the classes in the header of an index."""
+    try:
+        content = json.loads(header.get(CLASSES_FIELD, ""))
+    except (RecursionError, ValueError) as error:
+        raise ValueError("its header has no classes") from error
+    return ClassSet.from_dict(content, "the header")
+
+
 class FrameIndex(Sequence):
     """A memory-mapped index file. ``index[row]`` is the :class:`Frame` of a row.
 
@@ -111,6 +152,10 @@ class FrameIndex(Sequence):
 
     Args:
         path: path of the file.
+
+    Attributes:
+        info: header fields of the file.
+        classes: the classes that the annotations' ids index.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -122,8 +167,9 @@ class FrameIndex(Sequence):
         self.path = os.fspath(path)
         batch, self.info = read_table(path, INDEX_FORMAT)
         try:
+            self.classes = _classes(self.info)
             self._columns = IndexColumns.of_batch(batch)
-            check_index(self._columns)
+            check_index(self._columns, self.classes)
         except ValueError as error:
             raise ValueError(f"{path}: {error}; {REMEDY}") from error
 
@@ -143,6 +189,7 @@ class FrameIndex(Sequence):
             **{name: columns.strings(name, row) for name in CAMERA_STRINGS},
             **{name: columns.numbers(name, row) for name in CAMERA_NUMBERS},
             lidar=self._lidar(row),
+            lenses=lenses_of_row(columns, row),
         )
 
     def annotations(self, row: int) -> Annotations:
@@ -153,25 +200,50 @@ class FrameIndex(Sequence):
             **{name: self._columns.numbers(name, row) for name in ANNOTATION_NUMBERS},
         )
 
-    def frame_rows(self, row: int, num_frames: int, spacing: int = 1) -> list[int]:
+    def frame_rows(
+        self, row: int, num_frames: int, spacing: int = 1, interval: float | None = None
+    ) -> list[int]:
         """Returns the rows of the T frames of a sample, key frame first.
 
         Args:
             row: row of the key frame.
             num_frames: T.
             spacing: distance between two consecutive frames, in samples of the scene.
+            interval: distance in seconds instead: frame t is the sample nearest to t intervals
+                before the key frame, if it is at most half an interval away from that time.
 
         Returns:
-            T rows. At the start of a scene, ``row`` itself replaces missing frames
+            T rows. ``row`` itself replaces missing frames, as at the start of a scene
             (docs/model.md, "Training data").
         """
-        rows = [self._checked_row(row)]
-        earlier = rows[0]
+        key = earlier = self._checked_row(row)
+        if interval is not None:
+            chain = self._rows_back_to(key, (num_frames - 0.5) * interval)
+            times = self._columns.integers["timestamp"][chain] / 1e6
+            return [chain[position] for position in frames_by_time(times, num_frames, interval)]
+        rows = [key]
         for _ in range(1, num_frames):
             for _ in range(spacing):
                 earlier = int(self._columns.integers["previous"][earlier]) if earlier >= 0 else -1
-            rows.append(earlier if earlier >= 0 else rows[0])
+            rows.append(earlier if earlier >= 0 else key)
         return rows
+
+    def _rows_back_to(self, row: int, seconds: float) -> list[int]:
+        """Returns a row and those before it in its scene, up to a number of seconds earlier."""
+        times, previous = (self._columns.integers[name] for name in ("timestamp", "previous"))
+        # Rounded, because the product of two floats may be just below a whole microsecond.
+        limit = round(seconds * 1e6)
+        chain, earlier = [row], int(previous[row])
+        while earlier >= 0 and times[row] - times[earlier] <= limit:
+            chain.append(earlier)
+            earlier = int(previous[earlier])
+        return chain
+
+    def most_frames_back(self, num_frames: int, interval: float) -> int:
+        """Returns the largest number of samples from a key frame back to the earliest one that
+        :meth:`frame_rows` can choose by ``interval``."""
+        seconds = (num_frames - 0.5) * interval
+        return max(len(self._rows_back_to(row, seconds)) - 1 for row in range(len(self)))
 
     @property
     def num_annotations(self) -> int:
@@ -204,7 +276,7 @@ class FrameIndex(Sequence):
         values = self._columns.values
         rows = np.repeat(np.arange(len(self)), self._columns.counts("class_ids"))
         has_points = (values["num_lidar_points"] + values["num_radar_points"]) > 0
-        present = np.zeros((len(self), len(CLASS_NAMES)), np.bool_)
+        present = np.zeros((len(self), len(self.classes)), np.bool_)
         present[rows[has_points], values["class_ids"][has_points]] = True
         return present
 

@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .records import Annotations
+from fsdbev.structures import LENS_MODELS, Lens
+
+from .records import Annotations, Frame
 
 FRAME_STRINGS = ("sample_token", "scene_token", "scene_name")
 FRAME_INTEGERS = ("timestamp", "previous", "next", "reference_camera")
@@ -25,12 +27,19 @@ LIDAR_STRINGS = ("lidar_path", "lidarseg_path")  # the only columns that may con
 LIDAR_NUMBERS = ("lidar2ego", "lidar_ego2global")
 STRINGS = (*FRAME_STRINGS, *LIDAR_STRINGS)
 INTEGERS = (*FRAME_INTEGERS, "lidar_timestamp")
-STRING_LISTS = CAMERA_STRINGS + ANNOTATION_STRINGS
+#: Number of coefficients in a row; shorter models are padded with zeros, which change nothing.
+MAX_COEFFICIENTS = max(map(max, LENS_MODELS.values()))
+#: Columns of the lenses: one entry per camera; the model is "" for an image without distortion.
+LENS_STRINGS = ("lens_models",)
+LENS_NUMBERS = ("lens_intrinsics", "lens_coefficients")
+STRING_LISTS = CAMERA_STRINGS + LENS_STRINGS + ANNOTATION_STRINGS
 #: Column of numbers -> (type, shape of an entry).
 NUMBER_LISTS: dict[str, tuple[type[np.number], tuple[int, ...]]] = {
     "image_sizes": (np.int32, (2,)),
     "camera_timestamps": (np.int64, ()),
     "intrinsics": (np.float64, (3, 3)),
+    "lens_intrinsics": (np.float64, (3, 3)),
+    "lens_coefficients": (np.float64, (MAX_COEFFICIENTS,)),
     "cam2ego": (np.float64, (4, 4)),
     "ego2global": (np.float64, (4, 4)),
     "lidar2ego": (np.float64, (4, 4)),
@@ -51,6 +60,44 @@ SCHEMA = pa.schema(
     + [(name, pa.list_(pa.string())) for name in STRING_LISTS]
     + [(name, pa.list_(pa.from_numpy_dtype(kind))) for name, (kind, _) in NUMBER_LISTS.items()]
 )
+
+
+def lens_columns(frame: Frame) -> dict[str, Any]:
+    """Returns the lens columns of a row.
+
+    Raises:
+        ValueError: the number of lenses differs from that of the cameras.
+    """
+    lenses = frame.lenses or (None,) * frame.num_cameras
+    if len(lenses) != frame.num_cameras:
+        raise ValueError(f"lenses has {len(lenses)} entries for {frame.num_cameras} cameras")
+    intrinsics = np.tile(np.eye(3), (len(lenses), 1, 1))
+    coefficients = np.zeros((len(lenses), MAX_COEFFICIENTS))
+    for camera, lens in enumerate(lenses):
+        if lens is not None:
+            intrinsics[camera] = lens.intrinsics
+            coefficients[camera, : len(lens.coefficients)] = lens.coefficients
+    return {
+        "lens_models": tuple("" if lens is None else lens.model for lens in lenses),
+        "lens_intrinsics": intrinsics,
+        "lens_coefficients": coefficients,
+    }
+
+
+def lenses_of_row(columns: IndexColumns, row: int) -> tuple[Lens | None, ...]:
+    """Returns the lenses of a row; empty if no camera has one.
+
+    Raises:
+        ValueError: a lens is invalid.
+    """
+    models = columns.strings("lens_models", row)
+    if not any(models):
+        return ()
+    intrinsics, coefficients = (columns.numbers(name, row) for name in LENS_NUMBERS)
+    return tuple(
+        Lens(model, k.copy(), tuple(c[: max(LENS_MODELS[model])].tolist())) if model else None
+        for model, k, c in zip(models, intrinsics, coefficients, strict=True)
+    )
 
 
 def flat_numbers(name: str, value: Any) -> NDArray:

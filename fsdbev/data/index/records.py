@@ -9,12 +9,13 @@ microseconds and pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fsdbev.structures import box_corners, transform_points
+from fsdbev.structures import Lens, box_corners, transform_points
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -48,7 +49,7 @@ class Annotations:
         tokens: M annotation tokens.
         instance_tokens: M tokens of the objects, the same in all samples of a scene.
         attributes: M attribute names, "" for an object without an attribute.
-        class_ids: (M,) int8, index into CLASS_NAMES.
+        class_ids: (M,) int8, class id: position in the names of the index's classes.
         visibility: (M,) int8, 1 (below 40 % visible) to 4 (80 % or more), 0 unknown.
         num_lidar_points, num_radar_points: (M,) int32 number of points in the box.
         center: (M, 3) float32 centre of gravity, metres.
@@ -117,7 +118,7 @@ class Annotations:
 
         Args:
             boxes: (M, 9) x, y, z, l, w, h, yaw, vx, vy, key ego.
-            class_ids: (M,) index into CLASS_NAMES.
+            class_ids: (M,) class ids.
             known: values of further fields. By default names are empty, visibility is unknown and
                 every object has one LiDAR point.
         """
@@ -153,12 +154,17 @@ class Frame:
         previous, next: rows of the neighbouring samples in the same scene; -1 for none.
         channels: N camera names.
         image_paths: N image files, relative to the data root.
-        image_sizes: (N, 2) int32 width, height of the image files, pixels.
+        image_sizes: (N, 2) int32 width, height of the image files, which rectified images keep,
+            pixels.
         camera_timestamps: (N,) int64 time of each image, microseconds.
-        intrinsics: (N, 3, 3) float64, of the image files, pixels.
+        intrinsics: (N, 3, 3) float64, of the rectified images, pixels.
         cam2ego, ego2global: (N, 4, 4) float64 poses at each camera's time.
         reference_camera: index of the camera whose ego frame is this sample's key ego frame.
         lidar: the LiDAR sweep of this sample, or None.
+        lenses: N lenses of the image files, None for an image without distortion; empty if no
+            camera has one. ``FrameDataset.image`` rectifies the images.
+        reference_pose: (4, 4) key ego -> global of a frame without its reference camera, which
+            :meth:`select` left out; ``reference_camera`` is then -1.
     """
 
     sample_token: str
@@ -176,6 +182,8 @@ class Frame:
     ego2global: Float64
     reference_camera: int
     lidar: Lidar | None = None
+    lenses: tuple[Lens | None, ...] = ()
+    reference_pose: Float64 | None = None
 
     @property
     def num_cameras(self) -> int:
@@ -185,12 +193,41 @@ class Frame:
     @property
     def key_ego2global(self) -> Float64:
         """(4, 4) key ego -> global; this sample's annotations are in key ego."""
+        if self.reference_pose is not None:
+            return self.reference_pose
         return self.ego2global[self.reference_camera]
 
     @property
     def global2cam(self) -> Float64:
         """(N, 4, 4) global -> camera, at each camera's time."""
         return np.linalg.inv(self.ego2global @ self.cam2ego)
+
+    def select(self, channels: Sequence[str]) -> Frame:
+        """Returns the frame with part of its cameras, in the order of ``channels``.
+
+        The key ego frame, and so the annotations, stay those of the reference camera.
+
+        Raises:
+            ValueError: the frame lacks a camera.
+        """
+        missing = [name for name in channels if name not in self.channels]
+        if missing:
+            raise ValueError(
+                f"sample {self.sample_token} has no camera {missing[0]!r}; its cameras are "
+                f"{', '.join(self.channels)}"
+            )
+        chosen = [self.channels.index(name) for name in channels]
+        kept = self.reference_camera in chosen
+        per_camera = ("image_sizes", "camera_timestamps", "intrinsics", "cam2ego", "ego2global")
+        return replace(
+            self,
+            channels=tuple(channels),
+            image_paths=tuple(self.image_paths[i] for i in chosen),
+            lenses=tuple(self.lenses[i] for i in chosen) if self.lenses else (),
+            reference_camera=chosen.index(self.reference_camera) if kept else -1,
+            reference_pose=None if kept else self.key_ego2global,
+            **{name: getattr(self, name)[chosen] for name in per_camera},
+        )
 
     def corners_in_cameras(self, annotations: Annotations) -> Float64:
         """Returns (N, M, 8, 3) float64 corners of the objects in each camera's frame, metres."""

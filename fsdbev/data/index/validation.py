@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from fsdbev.structures import (
-    CLASS_NAMES,
     INTRINSICS_RULE,
+    LENS_MODELS,
     MAX_IMAGE_SIDE,
+    ClassSet,
     is_intrinsics,
     is_rigid,
     is_rotation,
@@ -27,6 +28,8 @@ from .index_columns import (
     ANNOTATION_STRINGS,
     CAMERA_NUMBERS,
     CAMERA_STRINGS,
+    LENS_NUMBERS,
+    LENS_STRINGS,
     LIDAR_NUMBERS,
     LIDAR_STRINGS,
     IndexColumns,
@@ -41,8 +44,12 @@ _BAD_PATH = r"^$|^/|^[A-Za-z]:|(^|/)\.\.(/|$)|[\\\x00-\x1f\x7f]"
 _BAD_TOKEN = r"^\.{0,2}$|[/\\\x00-\x1f\x7f]"
 
 
-def check_index(columns: IndexColumns) -> None:
+def check_index(columns: IndexColumns, classes: ClassSet) -> None:
     """Checks all rows of an index.
+
+    Args:
+        columns: the index.
+        classes: the classes that its class ids index.
 
     Raises:
         ValueError: a row is invalid; the message names the sample, the finding and the remedy.
@@ -53,7 +60,8 @@ def check_index(columns: IndexColumns) -> None:
     check.names()
     check.cameras()
     check.poses()
-    check.objects()
+    check.lenses()
+    check.objects(classes)
     check.links()
     check.times()
 
@@ -70,7 +78,8 @@ class _Check:
         with_lidar = self.columns.text["lidar_path"].is_valid().to_numpy(False).astype(np.int64)
         labelled = self.columns.text["lidarseg_path"].is_valid().to_numpy(False)
         cameras, objects = self.columns.counts("channels"), self.columns.counts("tokens")
-        self._counts("camera", cameras, CAMERA_STRINGS + CAMERA_NUMBERS)
+        camera_columns = CAMERA_STRINGS + CAMERA_NUMBERS + LENS_STRINGS + LENS_NUMBERS
+        self._counts("camera", cameras, camera_columns)
         self._counts("sweep", with_lidar, LIDAR_NUMBERS)
         self._counts("object", objects, ANNOTATION_STRINGS + ANNOTATION_NUMBERS)
         for row in _first(labelled & (with_lidar == 0)):
@@ -131,17 +140,37 @@ class _Check:
                 rule = f"{name} must be a rotation and a translation"
                 self._fail_entry(name, entry, f"{finding}: {rule}, got {poses[entry].tolist()}")
 
-    def objects(self) -> None:
+    def lenses(self) -> None:
+        """Checks the models of the lenses, their intrinsics and their coefficients."""
+        models = self.columns.text["lens_models"].values.to_pylist()
+        intrinsics = self.columns.values["lens_intrinsics"]
+        coefficients = self.columns.values["lens_coefficients"]
+        for entry in _first(np.array([model not in ("", *LENS_MODELS) for model in models])):
+            rule = f"a lens model is {' or '.join(LENS_MODELS)}, or empty"
+            self._fail_entry("lens_intrinsics", entry, f"{rule}, got {models[entry]!r}")
+        skewed = intrinsics[:, (0, 1), (1, 0)].any(axis=1)
+        for entry in _first(skewed | ~is_intrinsics(_tensor(intrinsics)).numpy()):
+            finding = f"lens {INTRINSICS_RULE}, got {intrinsics[entry].tolist()}"
+            self._fail_entry("lens_intrinsics", entry, finding)
+        limits = {"": 0, **{model: max(counts) for model, counts in LENS_MODELS.items()}}
+        limit = np.array([[limits[model]] for model in models])
+        extra = (np.arange(coefficients.shape[1]) >= limit) & (coefficients != 0)
+        for entry in _first((extra | ~np.isfinite(coefficients)).any(axis=1)):
+            rule = f"a lens of model {models[entry]!r} has {limits[models[entry]]} coefficients"
+            finding = f"{rule}, finite; the others are 0, got {coefficients[entry].tolist()}"
+            self._fail_entry("lens_coefficients", entry, finding)
+
+    def objects(self, classes: ClassSet) -> None:
         """Checks class ids, and that boxes have finite values, positive sizes and rotations."""
         values = self.columns.values
         ids, size, rotation = values["class_ids"], values["size"], values["rotation"]
-        for entry in _first((ids < 0) | (ids >= len(CLASS_NAMES))):
+        for entry in _first((ids < 0) | (ids >= len(classes))):
             found = self.columns.numbers("class_ids", self.columns.row_of("class_ids", entry))
             self._fail_entry(
                 "class_ids",
                 entry,
-                f"class ids must be 0 .. {len(CLASS_NAMES) - 1} (CLASS_NAMES), got {found}; leave "
-                "out objects of other classes",
+                f"class ids must be 0 .. {len(classes) - 1} ({', '.join(classes.names)}), got "
+                f"{found}; leave out objects of other classes",
             )
         for name in ("center", "size", "velocity"):
             numbers = values[name]

@@ -17,20 +17,11 @@ from numpy.typing import NDArray
 
 from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.data.transforms.foreground_targets import image_boxes
-from fsdbev.structures import DepthBins
+from fsdbev.structures import ClassSet
 
 from .point_labels import BACKGROUND, PixelPoints
 from .sweeps import MIN_DEPTH, WorldPoints, points_in_boxes
 
-#: Attributes of objects at rest; "" is an object without an attribute.
-STATIC_ATTRIBUTES = (
-    "",
-    "vehicle.parked",
-    "vehicle.stopped",
-    "cycle.without_rider",
-    "pedestrian.standing",
-    "pedestrian.sitting_lying_down",
-)
 #: Frame combination skips objects with at least this many LiDAR points in their own sample.
 ENOUGH_LIDAR_POINTS = 1000
 #: nuScenes visibility levels of 60 % and more: the centre of the object's 2D box then shows the
@@ -38,14 +29,18 @@ ENOUGH_LIDAR_POINTS = 1000
 PSEUDO_VISIBILITY = (3, 4)
 
 
-def is_static_and_sparse(annotations: Annotations) -> NDArray[np.bool_]:
+def is_static_and_sparse(annotations: Annotations, classes: ClassSet) -> NDArray[np.bool_]:
     """Returns the (M,) mask of static objects that frame combination adds points to."""
-    static = np.array([name in STATIC_ATTRIBUTES for name in annotations.attributes], np.bool_)
+    known = ("", *classes.static_attributes)
+    static = np.array([name in known for name in annotations.attributes], np.bool_)
     return static & (annotations.num_lidar_points < ENOUGH_LIDAR_POINTS)
 
 
 def combine_frames(
-    frame: Frame, annotations: Annotations, neighbours: Sequence[WorldPoints]
+    frame: Frame,
+    annotations: Annotations,
+    neighbours: Sequence[WorldPoints],
+    classes: ClassSet,
 ) -> WorldPoints:
     """Returns the foreground points of neighbouring sweeps inside this sample's static boxes.
 
@@ -55,6 +50,7 @@ def combine_frames(
     Args:
         frame, annotations: the sample.
         neighbours: classified sweeps of the previous and the next sample, if they exist.
+        classes: the classes, whose ``static_attributes`` mark static objects.
 
     Returns:
         The points in the global frame with their classes, and their hits of this sample's boxes.
@@ -65,7 +61,7 @@ def combine_frames(
     class_ids = np.concatenate([np.zeros(0, np.int8), *(p.class_ids[mask] for p, mask in chosen)])
     hits = points_in_boxes(positions, frame.key_ego2global, annotations)
     # nearest_box returns -1 for a point outside all boxes, which selects the appended False.
-    static = np.append(is_static_and_sparse(annotations), False)
+    static = np.append(is_static_and_sparse(annotations, classes), False)
     keep = static[hits.nearest_box(len(positions))]
     return WorldPoints(positions[keep], class_ids[keep], hits.of_points(keep))
 
@@ -80,7 +76,8 @@ def pseudo_points(
     """Returns one foreground point per visible object that has no label point in any camera.
 
     The point is at the centre of the object's 2D box and has the depth of its nearest corner, if
-    this depth is above ``MIN_DEPTH``, as for LiDAR points, and inside the depth bins.
+    this depth is above ``MIN_DEPTH``, as for LiDAR points. Training drops points outside of its
+    depth bins.
 
     Args:
         corners: (M, 8, 3) corners of the boxes, camera frame, metres.
@@ -94,8 +91,7 @@ def pseudo_points(
     """
     depth = corners[..., 2].min(axis=1, initial=np.inf)
     visible = np.isin(annotations.visibility, PSEUDO_VISIBILITY)
-    in_range = (depth > MIN_DEPTH) & (depth <= DepthBins.stop)
-    objects = np.flatnonzero(unlabelled & visible & in_range)
+    objects = np.flatnonzero(unlabelled & visible & (depth > MIN_DEPTH))
     boxes, owners = image_boxes(corners[objects], intrinsics, tuple(image_size))
     objects = objects[owners]
     points = PixelPoints(

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.index.records import Annotations
-from fsdbev.structures import CLASS_NAMES
 
 from .intensification import combine_frames, pseudo_points
 from .point_labels import BACKGROUND, GROUPS, PointLabels
@@ -64,8 +63,12 @@ class LabelStatistics:
         return json.dumps([self.samples, *(value.tolist() for value in values)])
 
     @classmethod
-    def from_json(cls, text: str) -> LabelStatistics:
+    def from_json(cls, text: str, num_classes: int) -> LabelStatistics:
         """Reads the output of :meth:`to_json`.
+
+        Args:
+            text: one line of JSON.
+            num_classes: C.
 
         Raises:
             ValueError: ``text`` has another format or arrays of other shapes.
@@ -73,15 +76,15 @@ class LabelStatistics:
         try:
             samples, *values = json.loads(text)
             read = cls(int(samples), *(np.array(value, np.int64) for value in values))
-            return read + cls.zero()  # raises ValueError unless the shapes are the expected ones
+            # The sum raises ValueError unless the shapes are the expected ones.
+            return read + cls.zero(num_classes)
         except (OverflowError, RecursionError, TypeError) as error:
             raise ValueError(f"not statistics of point labels ({error}): {text!r}") from error
 
     @classmethod
-    def zero(cls) -> LabelStatistics:
+    def zero(cls, num_classes: int) -> LabelStatistics:
         """Returns the counts of no samples."""
-        classes = len(CLASS_NAMES)
-        shapes = ((len(GROUPS), classes + 1), (classes,), (len(STAGES), classes))
+        shapes = ((len(GROUPS), num_classes + 1), (num_classes,), (len(STAGES), num_classes))
         return cls(0, *(np.zeros(shape, np.int64) for shape in shapes))
 
 
@@ -114,7 +117,7 @@ class PointLabeller:
         frame, annotations = self.index[row], self.index.annotations(row)
         sweep = self._sweep(row)
         neighbours = [self._sweep(n) for n in (frame.previous, frame.next) if n >= 0]
-        combined = combine_frames(frame, annotations, neighbours)
+        combined = combine_frames(frame, annotations, neighbours, self.index.classes)
         in_sweep, in_combined = project_points(sweep, frame), project_points(combined, frame)
         unlabelled = _without_points(sweep, in_sweep, len(annotations))
         still_unlabelled = unlabelled & _without_points(combined, in_combined, len(annotations))
@@ -129,7 +132,7 @@ class PointLabeller:
             labels.append(PointLabels(*lidar, pseudo[always], pseudo[~always]))
             has_pseudo[owners[always]] = True
         without = np.stack([unlabelled, still_unlabelled, still_unlabelled & ~has_pseudo])
-        return labels, _statistics(labels, annotations, without)
+        return labels, _statistics(labels, annotations, without, len(self.index.classes))
 
     def _read_sweep(self, row: int) -> WorldPoints:
         frame, annotations = self.index[row], self.index.annotations(row)
@@ -140,7 +143,8 @@ def _lidarseg_classes(index: FrameIndex) -> list[int]:
     text = index.info.get("lidarseg_classes", "[]")
     try:
         classes = json.loads(text)
-        valid = all(isinstance(i, int) and BACKGROUND <= i < len(CLASS_NAMES) for i in classes)
+        limit = len(index.classes)
+        valid = all(isinstance(i, int) and BACKGROUND <= i < limit for i in classes)
     except (RecursionError, TypeError, ValueError):
         valid = False
     if not valid:
@@ -159,9 +163,11 @@ def _without_points(
 
 
 def _statistics(
-    labels: list[PointLabels], annotations: Annotations, without: NDArray[np.bool_]
+    labels: list[PointLabels],
+    annotations: Annotations,
+    without: NDArray[np.bool_],
+    classes: int,
 ) -> LabelStatistics:
-    classes = len(CLASS_NAMES)
     groups = zip(*(camera.groups for camera in labels), strict=True)
     points = []
     for group in groups:

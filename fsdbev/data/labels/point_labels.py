@@ -9,17 +9,20 @@ are stored in four groups, so that trainings can switch each strategy of point c
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
+from fsdbev.data.index.records import Frame
 from fsdbev.data.io.arrow_file import FileFormat, read_table, write_table
-from fsdbev.structures import CLASS_NAMES, Columns
+from fsdbev.structures import ClassSet, Columns, DepthBins
 
 BACKGROUND = -1
 
@@ -31,7 +34,7 @@ class PixelPoints(Columns):
     Attributes:
         u, v: (P,) float32 pixel coordinates in the original image.
         depth: (P,) float32 z in the camera frame, metres.
-        class_ids: (P,) int8 index into CLASS_NAMES, -1 for background.
+        class_ids: (P,) int8 class id, -1 for background.
     """
 
     u: NDArray[np.float32]
@@ -66,6 +69,27 @@ class PointLabels:
         """The G groups in the order of the attributes."""
         return tuple(getattr(self, f.name) for f in fields(self))
 
+    def within_bins(self, depth_bins: DepthBins, depth_scale: float) -> PointLabels:
+        """Returns the labels without the pseudo points that are outside of the depth bins.
+
+        Training drops points outside of its bins, but only after they have replaced others in the
+        same pixel. LiDAR points are kept, as in the release.
+
+        Args:
+            depth_bins: the depth bins of the model.
+            depth_scale: factor on the depth by image augmentation.
+        """
+
+        def kept(points: PixelPoints) -> PixelPoints:
+            scaled = torch.from_numpy(points.depth * np.float32(depth_scale))
+            # Both rules of depth labels: a depth of exactly ``stop`` has no bin.
+            has_bin = depth_bins.contains(scaled) & (depth_bins.index(scaled) >= 0)
+            return points[has_bin.numpy()]
+
+        return replace(
+            self, pseudo=kept(self.pseudo), pseudo_uncombined=kept(self.pseudo_uncombined)
+        )
+
     def select(self, *, frame_combination: bool = True, pseudo_points: bool = True) -> PixelPoints:
         """Returns the points of the selected strategies.
 
@@ -95,13 +119,15 @@ GROUPS = tuple(f.name for f in fields(PointLabels))
 # The convention is compared as text: changing its words makes existing files unreadable.
 LABEL_FORMAT = FileFormat(
     kind="point-labels",
-    version=2,
+    version=3,
     convention="a row a camera; group_sizes: points of " + ", ".join(GROUPS) + ", which follow in "
     "this order; u, v: pixels of the original image times pixel_scale; depth: metres times 256; "
-    "class_id -1: background; classes " + " ".join(CLASS_NAMES),
+    "class_id -1: background; pseudo points of any depth",
 )
 _DEPTH_SCALE = 256
 _UINT16_MAX = 65535
+#: Largest depth that a file can contain, metres.
+MAX_LABEL_DEPTH = _UINT16_MAX / _DEPTH_SCALE
 _SCHEMA = pa.schema(
     [
         ("pixel_scale", pa.int32()),
@@ -122,9 +148,10 @@ def label_path(label_dir: str | os.PathLike, sample_token: str) -> Path:
 def write_point_labels(
     path: str | os.PathLike,
     labels: Sequence[PointLabels],
-    image_sizes: NDArray,
+    frame: Frame,
     *,
     source: str,
+    classes: ClassSet,
     statistics: str,
 ) -> None:
     """Writes the labels of a sample atomically, with 7 bytes per point.
@@ -135,18 +162,19 @@ def write_point_labels(
     Args:
         path: path of the file.
         labels: labels of the N cameras.
-        image_sizes: (N, 2) width, height of the original images.
+        frame: the sample, whose camera names are stored.
         source: identifies the tables that the labels are computed from.
+        classes: the classes of the points.
         statistics: text that :func:`read_label_header` returns without reading the points.
 
     Raises:
         OSError: the file can't be written.
     """
     rows = []
-    for camera, size in zip(labels, image_sizes, strict=True):
+    for camera, size in zip(labels, frame.image_sizes, strict=True):
         # The largest power of two that fits the image into 16 bits: dividing by it is exact.
         scale = 1 << max(0, (_UINT16_MAX // int(size.max())).bit_length() - 1)
-        groups = [group[group.depth < _UINT16_MAX / _DEPTH_SCALE] for group in camera.groups]
+        groups = [group[group.depth < MAX_LABEL_DEPTH] for group in camera.groups]
         points = PixelPoints.concatenate(groups)
         rows.append(
             {
@@ -159,12 +187,18 @@ def write_point_labels(
             }
         )
     columns = {name: [row[name] for row in rows] for name in _SCHEMA.names}
-    header = {"source": source, "statistics": statistics}
+    header = {
+        "source": source,
+        "classes": _rules_text(classes),
+        "channels": json.dumps(frame.channels),
+        "statistics": statistics,
+    }
     write_table(path, pa.table(columns, schema=_SCHEMA), LABEL_FORMAT, header)
 
 
 def read_label_header(path: str | os.PathLike) -> dict[str, str]:
-    """Returns the header fields: ``source``, ``statistics`` and those of the format.
+    """Returns the header fields: ``source``, ``classes``, ``channels``, ``statistics`` and those
+    of the format.
 
     Raises:
         FileNotFoundError, ValueError: the file is missing, damaged, or of another format.
@@ -172,28 +206,46 @@ def read_label_header(path: str | os.PathLike) -> dict[str, str]:
     return read_table(path, LABEL_FORMAT)[1]
 
 
-def read_point_labels(path: str | os.PathLike, source: str | None = None) -> list[PointLabels]:
-    """Reads the labels of a sample, one entry per camera.
+def has_classes(header: Mapping[str, str], classes: ClassSet) -> bool:
+    """Checks whether the header of a label file belongs to labels of these classes."""
+    return header.get("classes") == _rules_text(classes)
+
+
+def _rules_text(classes: ClassSet) -> str:
+    return json.dumps(classes.label_rules)
+
+
+def read_point_labels(
+    path: str | os.PathLike, classes: ClassSet, source: str | None = None
+) -> dict[str, PointLabels]:
+    """Reads the labels of a sample by camera name.
 
     Args:
         path: path of the file.
+        classes: expected classes of the file.
         source: expected ``source`` of the file; None accepts any.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, damaged, of another format or of another
-            ``source``.
+        FileNotFoundError, ValueError: the file is missing, damaged, of another format, of other
+            classes or of another ``source``.
     """
     batch, header = read_table(path, LABEL_FORMAT)
+    if not has_classes(header, classes):
+        raise ValueError(
+            f"{path}: made for other classes ({header.get('classes')}) than the index "
+            f"({_rules_text(classes)}); run tools/prepare_nuscenes.py again"
+        )
     if source is not None and header.get("source") != source:
         raise ValueError(
             f"{path}: made from other tables ({header.get('source')}) than the index ({source}); "
             "run tools/prepare_nuscenes.py again"
         )
     try:
-        offsets, values, sizes = _checked_columns(batch)
+        offsets, values, sizes = _checked_columns(batch, len(classes))
+        channels = _channels(header, batch.num_rows)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; remove it and make the labels again") from error
-    labels = []
+    labels = {}
     for camera, scale in enumerate(batch.column("pixel_scale").to_pylist()):
         of_camera = slice(offsets[camera], offsets[camera + 1])
         points = PixelPoints(
@@ -204,12 +256,23 @@ def read_point_labels(path: str | os.PathLike, source: str | None = None) -> lis
         )
         ends = np.cumsum(sizes[camera])
         groups = (points[end - size : end] for end, size in zip(ends, sizes[camera], strict=True))
-        labels.append(PointLabels(*groups))
+        labels[channels[camera]] = PointLabels(*groups)
     return labels
 
 
+def _channels(header: Mapping[str, str], count: int) -> list[str]:
+    try:
+        channels = json.loads(header.get("channels", ""))
+        valid = len(set(channels)) == count and all(isinstance(name, str) for name in channels)
+    except (RecursionError, TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(f"its header has no names of its {count} cameras")
+    return channels
+
+
 def _checked_columns(
-    batch: pa.RecordBatch,
+    batch: pa.RecordBatch, num_classes: int
 ) -> tuple[NDArray[np.int32], dict[str, NDArray], NDArray[np.int32]]:
     """Checks a table of labels.
 
@@ -238,6 +301,6 @@ def _checked_columns(
     if min(scale.to_pylist(), default=1) < 1:
         raise ValueError(f"pixel_scale must be 1 or more, got {scale.to_pylist()}")
     ids = values["class_id"]
-    if len(ids) and not BACKGROUND <= ids.min() <= ids.max() < len(CLASS_NAMES):
-        raise ValueError(f"class ids must be -1 .. {len(CLASS_NAMES) - 1}, got {np.unique(ids)}")
+    if len(ids) and not BACKGROUND <= ids.min() <= ids.max() < num_classes:
+        raise ValueError(f"class ids must be -1 .. {num_classes - 1}, got {np.unique(ids)}")
     return offsets, values, sizes

@@ -71,7 +71,7 @@ class WorldPoints:
 
     Attributes:
         positions: (P, 3) float64, global frame, metres.
-        class_ids: (P,) int8 index into CLASS_NAMES, -1 for background.
+        class_ids: (P,) int8 class id, -1 for background.
         hits: pairs of these points and the sample's boxes.
     """
 

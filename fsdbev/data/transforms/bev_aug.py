@@ -6,9 +6,12 @@ The augmentation is that of BEVDet (arXiv:2112.11790); see docs/model.md, "Train
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fsdbev.structures import flip_probabilities
 
 
 def bev_transform(
@@ -37,10 +40,11 @@ class BEVAugmentation:
     Args:
         max_rotation: the rotation about z is drawn uniformly from +- this angle, degrees.
         scale: range of the scale, drawn uniformly.
-        flip_prob: probability of a flip, for x and y independently.
+        flip_prob: probability of a flip, for x and y independently; or one for x and one for y.
 
     Raises:
-        ValueError: ``scale`` is not an increasing positive range.
+        ValueError: ``scale`` is not an increasing positive range, or ``flip_prob`` is no
+            probability.
     """
 
     def __init__(
@@ -48,13 +52,13 @@ class BEVAugmentation:
         *,
         max_rotation: float = 22.5,
         scale: tuple[float, float] = (0.95, 1.05),
-        flip_prob: float = 0.5,
+        flip_prob: float | Sequence[float] = 0.5,
     ) -> None:
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(f"scale must be an increasing positive range, got {tuple(scale)}")
         self.max_rotation = max_rotation
         self.scale = tuple(scale)
-        self.flip_prob = flip_prob
+        self.flip_prob = flip_probabilities(flip_prob)
 
     def sample(self, generator: np.random.Generator) -> NDArray[np.float64]:
         """Draws a transform; see :func:`bev_transform`."""
@@ -62,6 +66,6 @@ class BEVAugmentation:
         return bev_transform(
             rotation=generator.uniform(-self.max_rotation, self.max_rotation),
             scale=generator.uniform(*self.scale),
-            flip_x=bool(generator.random() < self.flip_prob),
-            flip_y=bool(generator.random() < self.flip_prob),
+            flip_x=bool(generator.random() < self.flip_prob[0]),
+            flip_y=bool(generator.random() < self.flip_prob[1]),
         )

@@ -114,6 +114,15 @@ def annotated_boxes(
     return boxes, class_ids
 
 
+def objects_in_view(frame: Frame, annotations: Annotations) -> NDArray[np.bool_]:
+    """Returns the (M,) mask of the objects that have a 2D box in at least one camera."""
+    in_view = np.zeros(len(annotations), np.bool_)
+    for camera, corners in enumerate(frame.corners_in_cameras(annotations)):
+        size = tuple(frame.image_sizes[camera])
+        in_view[image_boxes(corners, frame.intrinsics[camera], size)[1]] = True
+    return in_view
+
+
 def _visible_points(corners: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
     """Returns the corners beyond the near plane and the intersections of edges with it.
 

@@ -10,6 +10,7 @@ from pyquaternion import Quaternion
 from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.data.index.records import Annotations, Frame, Lidar
 from fsdbev.data.io import arrow_file
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet, Lens
 
 
 def assert_same(found, expected):
@@ -27,7 +28,7 @@ def assert_same(found, expected):
 @pytest.fixture
 def path(tmp_path, frames):
     path = tmp_path / "index" / "train.arrow"
-    write_index(path, frames(4, ((64, 48), (80, 60))), {"split": "train"})
+    write_index(path, frames(4, ((64, 48), (80, 60))), NUSCENES_CLASSES, {"split": "train"})
     return path
 
 
@@ -38,7 +39,7 @@ def test_every_field_is_read_back(tmp_path, frames):
     lidar = Lidar("sweeps/x.bin", 123, pose, np.linalg.inv(pose), "lidarseg/x.bin")
     rows[0] = (replace(rows[0][0], lidar=lidar), Annotations.empty())
     rows[1] = (replace(rows[1][0], lidar=replace(lidar, lidarseg_path=None)), rows[1][1])
-    write_index(tmp_path / "x.arrow", rows, {"split": "s"})
+    write_index(tmp_path / "x.arrow", rows, NUSCENES_CLASSES, {"split": "s"})
     read = FrameIndex(tmp_path / "x.arrow")
     assert len(read) == 3 and read.info["split"] == "s" and read.num_annotations == 4
     for row, (frame, annotations) in enumerate(rows):
@@ -62,14 +63,14 @@ def test_failed_write_leaves_the_old_file(path, frames, monkeypatch):
     rows = frames(2)
     rows[1] = (replace(rows[1][0], sample_token="a/b"), rows[1][1])
     with pytest.raises(ValueError, match="sample token"):
-        write_index(path, rows)
+        write_index(path, rows, NUSCENES_CLASSES)
 
     def fail(_):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(arrow_file.os, "fsync", fail)
     with pytest.raises(OSError, match="no space"):
-        write_index(path, frames(1))
+        write_index(path, frames(1), NUSCENES_CLASSES)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["train.arrow"]
 
@@ -79,7 +80,7 @@ def test_scenes_are_numbered_in_order(tmp_path, frames):
         (replace(frame, scene_token=scene, previous=-1, next=-1), objects)
         for (frame, objects), scene in zip(frames(4), "zaza", strict=True)
     ]
-    write_index(tmp_path / "x.arrow", rows)
+    write_index(tmp_path / "x.arrow", rows, NUSCENES_CLASSES)
     assert FrameIndex(tmp_path / "x.arrow").scene_ids.tolist() == [0, 1, 0, 1]
 
 
@@ -88,7 +89,7 @@ def test_frames_before_a_sample(tmp_path, frames):
     for row, links in {2: (1, -1), 3: (-1, 4)}.items():  # two scenes of three
         frame = replace(rows[row][0], previous=links[0], next=links[1])
         rows[row] = (frame, rows[row][1])
-    write_index(tmp_path / "x.arrow", rows)
+    write_index(tmp_path / "x.arrow", rows, NUSCENES_CLASSES)
     read = FrameIndex(tmp_path / "x.arrow")
     assert read.frame_rows(5, 1) == [5]
     assert read.frame_rows(5, 3) == [5, 4, 3]
@@ -96,6 +97,108 @@ def test_frames_before_a_sample(tmp_path, frames):
     assert read.frame_rows(3, 3) == [3, 3, 3]  # the sample replaces frames before its scene
     assert read.frame_rows(4, 3) == [4, 3, 4]
     assert read.frame_rows(4, 2, spacing=2) == [4, 4]
+
+
+@pytest.fixture
+def recording(tmp_path, frames):
+    """Writes an index of one scene: recording(times of the samples in seconds)."""
+
+    def make(times) -> FrameIndex:
+        stamps = [round(1e6 * time) for time in times]
+        rows = [
+            (replace(frame, timestamp=stamp), objects)
+            for (frame, objects), stamp in zip(frames(len(stamps)), stamps, strict=True)
+        ]
+        write_index(tmp_path / "x.arrow", rows, NUSCENES_CLASSES)
+        return FrameIndex(tmp_path / "x.arrow")
+
+    return make
+
+
+def test_frames_by_seconds_at_ten_hertz(recording):
+    """The start of the scene replaces no frame that is farther than half an interval."""
+    index = recording([0.1 * row for row in range(21)])
+    expected = {20: [20, 15, 10], 7: [7, 2, 7], 3: [3, 0, 3], 2: [2, 2, 2], 0: [0, 0, 0]}
+    assert {row: index.frame_rows(row, 3, interval=0.5) for row in expected} == expected
+    assert index.frame_rows(20, 3, spacing=7, interval=0.5) == [20, 15, 10]
+    assert index.most_frames_back(3, 0.5) == 12  # frame 2 is at most 1.25 s earlier
+    assert index.most_frames_back(1, 0.5) == 2
+
+
+def test_frames_by_seconds_of_irregular_times(recording):
+    rng = np.random.default_rng(0)
+    steps = np.where(np.arange(80) % 13 == 5, 0.35, 0.1)  # missing frames
+    times = np.round(np.cumsum(steps) + rng.uniform(-0.04, 0.04, 80), 6)
+    index = recording(times)
+    missing = 0
+    for row, time in enumerate(times):
+        distance = np.abs(times[: row + 1] - (time - 0.5 * np.arange(4)[:, None]))
+        expected = np.where(distance.min(axis=1) <= 0.25, distance.argmin(axis=1), row)
+        assert index.frame_rows(row, 4, interval=0.5) == expected.tolist()
+        missing += (expected[1:] == row).sum()
+    assert 0 < missing < 20
+    back = [row - index.frame_rows(row, 4, interval=0.5)[-1] for row in range(80)]
+    assert max(back) <= index.most_frames_back(4, 0.5) <= max(back) + 3
+
+
+def test_frames_by_seconds_across_a_gap(recording):
+    """The key frame replaces the frames in the gap, and those before it are used."""
+    index = recording([0, 0.5, 1.0, 4.0, 4.5, 5.0])
+    assert index.frame_rows(5, 3, interval=0.5) == [5, 4, 3]
+    assert index.frame_rows(4, 3, interval=0.5) == [4, 3, 4]
+    assert index.frame_rows(3, 3, interval=0.5) == [3, 3, 3]
+    assert index.frame_rows(3, 8, interval=0.5) == [3, 3, 3, 3, 3, 3, 2, 1]
+
+
+@pytest.mark.parametrize("interval", [0.1, 0.3, 0.5, 0.7])
+def test_half_an_interval_is_near_enough(recording, interval):
+    """One microsecond more is not. The later one of two equally near frames is used."""
+    for step, is_near in ((0.5, True), (1.5, True), (0.5 - 1e-5, False), (1.5 + 1e-5, False)):
+        index = recording([0, step * interval])
+        assert index.frame_rows(1, 2, interval=interval) == [1, 0 if is_near else 1]
+    index = recording([0, 0.5 * interval, 1.25 * interval])
+    assert index.frame_rows(2, 2, interval=interval) == [2, 1]
+
+
+def test_frames_by_seconds_stay_in_their_scene(tmp_path, frames):
+    rows = frames(4)
+    for row, links in {1: (0, -1), 2: (-1, 3)}.items():
+        rows[row] = (replace(rows[row][0], previous=links[0], next=links[1]), rows[row][1])
+    write_index(tmp_path / "x.arrow", rows, NUSCENES_CLASSES)
+    index = FrameIndex(tmp_path / "x.arrow")
+    assert [index.frame_rows(row, 2, interval=0.5) for row in (1, 2, 3)] == [[1, 0], [2, 2], [3, 2]]
+    assert index.most_frames_back(3, 0.5) == 1
+
+
+def test_classes_are_stored(tmp_path, frames):
+    """Class ids index them; a person has no points."""
+    classes = ClassSet(names=["vehicle", "person"], groups=[["vehicle", "person"]])
+    rows = [(f, replace(a, class_ids=np.array([0, 1], np.int8))) for f, a in frames(2)]
+    write_index(tmp_path / "x.arrow", rows, classes, {"split": "s"})
+    index = pickle.loads(pickle.dumps(FrameIndex(tmp_path / "x.arrow")))
+    assert index.classes == classes and index.info["split"] == "s"
+    assert index.classes_with_points.tolist() == [[True, False]] * 2
+    with pytest.raises(ValueError, match=r"must be 0 .. 0 \(vehicle\), got \[0 1\]; leave out"):
+        write_index(tmp_path / "y.arrow", rows, ClassSet(names=["vehicle"]))
+
+
+def test_lenses_are_stored(tmp_path, frames):
+    """Shorter models are padded with zeros, which change nothing."""
+    raw = np.array([[50, 0, 30], [0, 60, 20], [0, 0, 1.0]])
+    lenses = (
+        Lens("fisheye", raw, (0.1, 0.2, 0.3, 0.4)),
+        None,
+        Lens("radial_tangential", 2 * raw / [[1], [1], [2]], (0.1, 0.2, 0, 0, -0.3)),
+    )
+    rows = frames(2, ((64, 48),) * 3)
+    rows[1] = (replace(rows[1][0], lenses=lenses), rows[1][1])
+    write_index(tmp_path / "x.arrow", rows, NUSCENES_CLASSES)
+    index = FrameIndex(tmp_path / "x.arrow")
+    assert index[0].lenses == ()
+    fisheye, none, radial = index[1].lenses
+    assert fisheye == lenses[0] and none is None
+    assert radial == replace(lenses[2], coefficients=(*lenses[2].coefficients, *[0] * 9))
+    assert index[1].select(["CAM_2", "CAM_1"]).lenses == (radial, None)
 
 
 def test_classes_count_only_objects_with_points(path):
@@ -113,6 +216,22 @@ def test_box_yaw_and_corners_follow_the_rotation():
     np.testing.assert_allclose(corners[4] - corners[0], 4 * heading, atol=1e-5)
     np.testing.assert_allclose(corners[1] - corners[0], [0, 0, 1], atol=1e-5)
     np.testing.assert_allclose(corners.mean(axis=0), [1, 2, 3], atol=1e-5)
+
+
+def test_a_frame_with_part_of_its_cameras(frames):
+    """The key ego frame stays that of the reference camera, also when it is left out twice."""
+    frame = frames(1, ((64, 48), (80, 60), (32, 32)), reference=1)[0][0]
+    kept = frame.select(["CAM_2", "CAM_1"])
+    assert kept.channels == ("CAM_2", "CAM_1") and kept.reference_camera == 1
+    assert kept.image_sizes.tolist() == [[32, 32], [80, 60]]
+    assert kept.image_paths == ("images/0_2.png", "images/0_1.png")
+    for name in ("intrinsics", "cam2ego", "ego2global", "camera_timestamps", "global2cam"):
+        np.testing.assert_array_equal(getattr(kept, name), getattr(frame, name)[[2, 1]])
+    without = frame.select(["CAM_2", "CAM_0"])
+    for each in (kept, without, without.select(["CAM_0"])):
+        np.testing.assert_array_equal(each.key_ego2global, frame.ego2global[1])
+    with pytest.raises(ValueError, match="sample0 has no camera 'X'; its cameras are CAM_0, CAM_1"):
+        frame.select(["X"])
 
 
 def test_poses_of_a_frame(frames):

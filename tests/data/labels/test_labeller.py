@@ -8,7 +8,7 @@ import pytest
 
 from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.data.index.records import Annotations, Lidar
-from fsdbev.data.labels.intensification import STATIC_ATTRIBUTES, combine_frames
+from fsdbev.data.labels.intensification import combine_frames
 from fsdbev.data.labels.labeller import LabelStatistics, PointLabeller
 from fsdbev.data.labels.point_labels import PixelPoints, label_path
 from fsdbev.data.labels.sweeps import sweep_points
@@ -16,6 +16,7 @@ from fsdbev.data.synthetic import VERSION, SyntheticOptions
 from fsdbev.data.synthetic.scene import SceneKey
 from fsdbev.data.synthetic.table_writer import token
 from fsdbev.data.synthetic.world import build_world
+from fsdbev.structures import NUSCENES_CLASSES
 
 CAR, PEDESTRIAN = 0, 8
 #: Depth of the near face of the tests' car in each sample. The image is 100 x 50, the focal
@@ -50,7 +51,7 @@ def world(tmp_path, frames):
             points.tofile(tmp_path / f"{row}.bin")
             lidar = Lidar(f"{row}.bin", 0, np.eye(4), frame.key_ego2global)
             rows.append((replace(frame, lidar=lidar if row < 2 else None), annotations))
-        write_index(tmp_path / "world.arrow", rows)
+        write_index(tmp_path / "world.arrow", rows, NUSCENES_CLASSES)
         return FrameIndex(tmp_path / "world.arrow")
 
     return make
@@ -111,14 +112,14 @@ def test_statistics_of_a_sample_and_their_sum(world, tmp_path):
     assert first.objects[[CAR, PEDESTRIAN]].tolist() == [1, 2]
     assert first.without_points[:, CAR].tolist() == [1, 0, 0]
     assert first.without_points[:, PEDESTRIAN].tolist() == [2, 2, 1]
-    total = sum(statistics, LabelStatistics.zero())
+    total = sum(statistics, LabelStatistics.zero(10))
     assert total.samples == 3 and total.points.sum(axis=1).tolist() == [3, 2, 3, 2]
     assert total.objects.sum() == 9 and total.without_points.sum(axis=1).tolist() == [8, 6, 3]
     assert total.summary() == (
         "9 objects in 3 samples; without a point: 8 after sweep, 6 after frame combination, "
         "3 after pseudo points"
     )
-    read = LabelStatistics.from_json(total.to_json())
+    read = LabelStatistics.from_json(total.to_json(), 10)
     assert read.samples == 3
     for name in ("points", "objects", "without_points"):
         np.testing.assert_array_equal(getattr(read, name), getattr(total, name))
@@ -172,13 +173,13 @@ def test_combined_points_are_on_static_objects_only(synthetic):
             )
             for n in NEIGHBOURS[row]
         ]
-        found = combine_frames(frame, annotations, neighbours)
+        found = combine_frames(frame, annotations, neighbours, synthetic.classes)
         expected = 0
         for which, attribute in enumerate(annotations.attributes):
             half = annotations.size[which] / 2
             local = in_box(annotations, which, found.positions, frame.key_ego2global)
             inside = (np.abs(local) <= half).all(axis=1)
-            if attribute not in STATIC_ATTRIBUTES:
+            if attribute not in ("", *synthetic.classes.static_attributes):
                 on_moving += inside.sum()
                 continue
             for points in neighbours:

@@ -5,12 +5,14 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from fsdbev.data.fake import fake_frame
 from fsdbev.data.labels.point_labels import (
     PixelPoints,
     PointLabels,
     read_point_labels,
     write_point_labels,
 )
+from fsdbev.structures import NUSCENES_CLASSES, DepthBins
 
 
 def random_points(rng, count, size=(1600, 900)) -> PixelPoints:
@@ -28,8 +30,15 @@ def of_depths(*depths) -> PixelPoints:
     return PixelPoints(values, values, values, values.astype(np.int8))
 
 
-def write(path, labels, size=(1600, 900), source="source"):
-    write_point_labels(path, labels, np.array([size] * len(labels)), source=source, statistics="n")
+def write(path, labels, size=(1600, 900)):
+    """Writes the labels of cameras CAM_0, CAM_1, ..."""
+    frame = fake_frame(0, 1, image_sizes=[size] * len(labels))
+    texts = {"source": "source", "statistics": "n"}
+    write_point_labels(path, labels, frame, classes=NUSCENES_CLASSES, **texts)
+
+
+def read(path):
+    return read_point_labels(path, NUSCENES_CLASSES, "source")
 
 
 @pytest.mark.parametrize(
@@ -56,8 +65,10 @@ def test_precision_of_the_storage(tmp_path, size, step):
     cameras = [PointLabels(*(random_points(rng, n, size) for n in camera)) for camera in counts]
     path = tmp_path / "x.arrow"
     write(path, cameras, size)
-    assert path.stat().st_size < 7 * 1212 + 3500
-    for found, camera in zip(read_point_labels(path, "source"), cameras, strict=True):
+    assert path.stat().st_size < 7 * 1212 + 5000  # header with the classes
+    labels = read(path)
+    assert list(labels) == ["CAM_0", "CAM_1", "CAM_2", "CAM_3"]
+    for found, camera in zip(labels.values(), cameras, strict=True):
         for a, b in zip(found.groups, camera.groups, strict=True):
             np.testing.assert_allclose(a.u, b.u, atol=step / 2 + 1e-6)
             np.testing.assert_allclose(a.v, b.v, atol=step / 2 + 1e-6)
@@ -66,8 +77,18 @@ def test_precision_of_the_storage(tmp_path, size, step):
             assert a.u.dtype == a.depth.dtype == np.float32
 
 
+def test_pseudo_points_within_depth_bins():
+    """The bins are of the scaled depth. LiDAR points are kept at any depth, as in the release."""
+    labels = PointLabels(of_depths(0, 70), of_depths(80), of_depths(1, 2, 39, 41), of_depths(40))
+    near = labels.within_bins(DepthBins(2.0, 40.0, 0.5), 1.0)
+    # At exactly ``stop`` there is no bin.
+    assert [group.depth.tolist() for group in near.groups] == [[0, 70], [80], [2, 39], []]
+    scaled = labels.within_bins(DepthBins(2.0, 40.0, 0.5), 2.0)
+    assert [group.depth.tolist() for group in scaled.groups] == [[0, 70], [80], [1, 2], []]
+
+
 def test_points_too_deep_to_store_are_dropped(tmp_path):
     labels = PointLabels(of_depths(5, 300, 6), of_depths(256), of_depths(7), of_depths(8, 9))
     write(tmp_path / "x.arrow", [labels])
-    found = read_point_labels(tmp_path / "x.arrow")[0]
+    (found,) = read(tmp_path / "x.arrow").values()
     assert [group.class_ids.tolist() for group in found.groups] == [[5, 6], [], [7], [8, 9]]
