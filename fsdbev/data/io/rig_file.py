@@ -15,6 +15,15 @@ a 4 x 4 matrix, or a ``translation`` (position of the camera, metres) with one o
 - ``rotation``: a unit quaternion w, x, y, z, as in nuScenes' ``calibrated_sensor.json``;
 - ``yaw``, ``pitch``, ``roll``: rotation of the camera to the left, downward, and clockwise as seen
   from behind, degrees. All 0: the camera faces forward.
+
+A camera whose images are not rectified has its raw intrinsics and a lens, see
+:class:`fsdbev.structures.Lens`::
+
+        distortion: {model: fisheye, coefficients: [0.02, -0.003, 0.001, 0]}
+
+Its images are rectified when they are read. Rectified images keep the intrinsics, or have those
+that OpenCV derives for ``balance: 0`` to ``1`` (see ``rectify.rectified_intrinsics``), or the
+stated ``rectified_intrinsics``.
 """
 
 from __future__ import annotations
@@ -34,15 +43,18 @@ from numpy.typing import NDArray
 from pyquaternion import Quaternion
 
 from fsdbev.data.index.records import Frame
-from fsdbev.structures import CAMERA_AXES, Rig
+from fsdbev.structures import CAMERA_AXES, Lens, Rig
 from fsdbev.utils.atomic_write import atomic_write
 from fsdbev.utils.plain_file import read_bytes
 from fsdbev.utils.plain_yaml import check_keys, parse_yaml
+
+from .rectify import rectified_intrinsics
 
 _YAML_ENDINGS = (".yaml", ".yml")
 #: Accepted difference of a quaternion's length from 1, for values rounded in a text file.
 _QUATERNION_TOLERANCE = 1e-3
 _FILE_KEYS, _CAMERA_KEYS = {"reference_camera", "cameras"}, {"size", "intrinsics", "cam2ego"}
+_LENS_KEYS, _RECTIFIED_KEYS = {"model", "coefficients"}, {"balance", "rectified_intrinsics"}
 _ANGLES = ("yaw", "pitch", "roll")
 _MAX_BYTES = 1 << 20
 #: Formats values for error messages: a 4 x 4 matrix in full, larger values abbreviated.
@@ -71,15 +83,24 @@ def read_rig(path: str | os.PathLike) -> Rig:
 
 def rig_content(rig: Rig) -> dict[str, Any]:
     """Returns the content of a rig file as plain Python values."""
-    cameras = {
-        name: {
-            "size": list(rig.image_sizes[i]),
-            "intrinsics": rig.intrinsics[i].tolist(),
-            "cam2ego": rig.cam2ego[i].tolist(),
-        }
-        for i, name in enumerate(rig.channels)
-    }
+    cameras = {name: _camera_content(rig, i) for i, name in enumerate(rig.channels)}
     return {"reference_camera": rig.channels[rig.reference_camera], "cameras": cameras}
+
+
+def _camera_content(rig: Rig, camera: int) -> dict[str, Any]:
+    intrinsics, lens = rig.intrinsics[camera].tolist(), rig.lens(camera)
+    content = {
+        "size": list(rig.image_sizes[camera]),
+        "intrinsics": intrinsics if lens is None else lens.intrinsics.tolist(),
+        "cam2ego": rig.cam2ego[camera].tolist(),
+    }
+    if lens is not None:
+        content["distortion"] = {
+            "model": lens.model,
+            "coefficients": list(lens.coefficients),
+            "rectified_intrinsics": intrinsics,
+        }
+    return content
 
 
 def write_rig(rig: Rig, path: str | os.PathLike) -> None:
@@ -105,6 +126,7 @@ def rig_of_frame(frame: Frame) -> Rig:
         intrinsics=torch.tensor(frame.intrinsics),
         cam2ego=torch.tensor(frame.cam2ego),
         reference_camera=frame.reference_camera,
+        lenses=frame.lenses,
     )
 
 
@@ -136,26 +158,57 @@ def _rig(data: Any) -> Rig:
         raise ValueError(
             f"reference_camera is {_REPR.repr(reference)}, cameras are {', '.join(channels)}"
         )
-    sizes, intrinsics, cam2ego = zip(*(_camera(n, c) for n, c in cameras.items()), strict=True)
+    found = [_camera(name, camera) for name, camera in cameras.items()]
+    sizes, intrinsics, lenses, cam2ego = zip(*found, strict=True)
     return Rig(
         channels=channels,
         image_sizes=sizes,
         intrinsics=torch.from_numpy(np.stack(intrinsics)),
         cam2ego=torch.from_numpy(np.stack(cam2ego)),
         reference_camera=channels.index(reference),
+        lenses=lenses,
     )
 
 
 def _camera(
     name: str, camera: Any
-) -> tuple[tuple[int, int], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[tuple[int, int], NDArray[np.float64], Lens | None, NDArray[np.float64]]:
+    """Returns image size, intrinsics of rectified images, lens and cam2ego of a camera."""
     where = f"camera {name!r}"
-    camera = _mapping(camera, where, needed=_CAMERA_KEYS, known=_CAMERA_KEYS)
+    camera = _mapping(camera, where, needed=_CAMERA_KEYS, known=_CAMERA_KEYS | {"distortion"})
     width, height = _numbers(camera["size"], (2,), f"{where}: size").tolist()
     if width != int(width) or height != int(height):
         raise ValueError(f"{where}: size must be two whole numbers, got {width}, {height}")
+    size, lens = (int(width), int(height)), None
     intrinsics = _intrinsics(camera["intrinsics"], f"{where}: intrinsics")
-    return (int(width), int(height)), intrinsics, _cam2ego(camera["cam2ego"], f"{where}: cam2ego")
+    if "distortion" in camera:
+        intrinsics, lens = _lens(camera["distortion"], intrinsics, size, f"{where}: distortion")
+    return size, intrinsics, lens, _cam2ego(camera["cam2ego"], f"{where}: cam2ego")
+
+
+def _lens(
+    value: Any, raw: NDArray[np.float64], size: tuple[int, int], where: str
+) -> tuple[NDArray[np.float64], Lens]:
+    """Returns the intrinsics of rectified images, and the lens of raw ones."""
+    value = _mapping(value, where, needed=_LENS_KEYS, known=_LENS_KEYS | _RECTIFIED_KEYS)
+    if set(value) >= _RECTIFIED_KEYS:
+        raise ValueError(f"{where} has a balance and rectified_intrinsics; remove one of them")
+    coefficients, balance = value["coefficients"], value.get("balance")
+    if not isinstance(coefficients, list):
+        raise ValueError(
+            f"{where}: coefficients must be a list of numbers, got {_REPR.repr(coefficients)}"
+        )
+    coefficients = _numbers(coefficients, (len(coefficients),), f"{where}: coefficients").tolist()
+    if balance is not None:
+        balance = float(_numbers(balance, (), f"{where}: balance"))
+    try:
+        lens = Lens(value["model"], raw, coefficients)
+        rectified = rectified_intrinsics(lens, size, balance)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if "rectified_intrinsics" in value:
+        rectified = _intrinsics(value["rectified_intrinsics"], f"{where}: rectified_intrinsics")
+    return rectified, lens
 
 
 def _intrinsics(value: Any, where: str) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Rig files: geometry of the cameras, JSON and YAML, errors."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 import torch
 import yaml
 
+from fsdbev.data.io.rectify import rectified_intrinsics
 from fsdbev.data.io.rig_file import read_rig, rig_content, rig_of_frame, write_rig
-from fsdbev.structures import transform_points
+from fsdbev.structures import Lens, transform_points
 
 FRONT = {
     "size": [800, 600],
@@ -17,6 +19,7 @@ FRONT = {
     "cam2ego": {"translation": [1.5, 0.2, 1.6]},
 }
 RIG = {"reference_camera": "front", "cameras": {"back": copy.deepcopy(FRONT), "front": FRONT}}
+BARREL = {"model": "radial_tangential", "coefficients": [-0.3, 0.1, 0.001, 0, -0.01]}
 
 
 def write(folder, content, name="rig.json"):
@@ -72,6 +75,7 @@ def assert_same(rig, expected):
     assert rig.reference_camera == expected.reference_camera
     assert torch.equal(rig.cam2ego, expected.cam2ego)
     assert torch.equal(rig.intrinsics, expected.intrinsics)
+    assert rig.lenses == expected.lenses
 
 
 @pytest.mark.parametrize("ending", ["yaml", "yml"])
@@ -90,14 +94,42 @@ def test_a_rig_that_is_written_is_read_again(tmp_path):
         write_rig(rig, tmp_path / "again.txt")
 
 
+def test_intrinsics_of_a_camera_with_a_lens_are_those_of_the_rectified_images(tmp_path):
+    plain = read_rig(write(tmp_path, RIG))
+    raw = plain.intrinsics[1].numpy()
+    lens = Lens("radial_tangential", raw, BARREL["coefficients"])
+    assert plain.lenses == (None, None) and plain.lens(1) is None
+    for balance in ({}, {"balance": None}, {"balance": 0}, {"balance": 0.5}):
+        rig = read_rig(write(tmp_path, with_front(distortion={**BARREL, **balance})))
+        assert rig.lenses == (None, lens) and rig.lens(1) == lens
+        expected = rectified_intrinsics(lens, (800, 600), balance.get("balance"))
+        assert np.array_equal(rig.intrinsics[1], expected)
+        assert np.array_equal(rig.intrinsics[0], raw)
+        write_rig(rig, tmp_path / "again.yaml")
+        assert_same(read_rig(tmp_path / "again.yaml"), rig)
+
+
+def test_rectified_intrinsics_can_be_stated(tmp_path):
+    stated = {"fx": 300, "fy": 310, "cx": 390, "cy": 280}
+    rig = read_rig(
+        write(tmp_path, with_front(distortion={**BARREL, "rectified_intrinsics": stated}))
+    )
+    assert rig.intrinsics[1].tolist() == [[300, 0, 390], [0, 310, 280], [0, 0, 1]]
+    assert rig.lens(1).intrinsics[0, 0] == 560
+
+
 def test_the_rig_of_a_frame_is_its_calibration(synthetic_root):
     from fsdbev.data.index.frame_index import FrameIndex
 
     frame = FrameIndex(synthetic_root / "fsdbev" / "v1.0-synth" / "synth_val.arrow")[0]
     rig = rig_of_frame(frame)
+    assert rig.lenses == ()
     assert rig.channels == frame.channels
     assert np.array_equal(rig.cam2ego, frame.cam2ego)
     assert rig.image_sizes == ((160, 90),) * 6
+    lens = Lens("fisheye", frame.intrinsics[1], (0.1, 0, 0, 0))
+    lenses = (None, lens, None, None, None, None)
+    assert rig_of_frame(dataclasses.replace(frame, lenses=lenses)).lens(1) == lens
 
 
 @pytest.mark.parametrize(
@@ -118,6 +150,19 @@ def test_the_rig_of_a_frame_is_its_calibration(synthetic_root):
         (with_front(cam2ego={"translation": [1, 2]}), "translation must be 3"),
         (with_front(cam2ego={"translation": [0] * 3, "yaw": None}), "yaw must be one"),
         (with_front(cam2ego={"translation": [0] * 3, "rotation": [1, 0, 0, 0], "yaw": 1}), "both"),
+        (with_front(distortion=[0.1]), "distortion must be a mapping"),
+        (with_front(distortion={"model": "fisheye"}), "distortion lacks coefficients"),
+        (with_front(distortion={**BARREL, "k": 1}), "distortion has unknown keys k; known keys"),
+        (with_front(distortion={**BARREL, "model": "fisheye"}), "has 4 coefficients, got 5"),
+        (with_front(distortion={**BARREL, "model": ["fisheye"]}), "lens model is"),
+        (with_front(distortion={**BARREL, "coefficients": "none"}), "coefficients must be a list"),
+        (with_front(distortion={**BARREL, "coefficients": [None] * 4}), "be 4 finite numbers"),
+        (with_front(distortion={**BARREL, "balance": 2}), "distortion: the balance of a lens must"),
+        (with_front(distortion={**BARREL, "balance": "half"}), "balance must be one finite"),
+        (
+            with_front(distortion={**BARREL, "balance": 1, "rectified_intrinsics": {}}),
+            "remove one of them",
+        ),
     ],
 )
 def test_errors_name_the_file_and_the_entry(tmp_path, content, message):
