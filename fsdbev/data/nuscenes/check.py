@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,21 +13,33 @@ from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.index.records import Frame
 from fsdbev.data.io.image_file import image_header
 from fsdbev.data.labels.labeller import LabelStatistics, PointLabeller
-from fsdbev.data.labels.point_labels import BACKGROUND, PixelPoints, label_path, read_label_header
+from fsdbev.data.labels.point_labels import PixelPoints, label_path, read_label_header
 from fsdbev.data.labels.sweeps import check_sweep_sizes, sweep_points
 from fsdbev.data.parallel import Progress, map_rows, no_progress
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 from fsdbev.utils.atomic_write import unfinished_paths
 
-from .index_builder import split_scenes
-from .output_folder import default_output, index_path, label_dir
-from .rows import class_id, lidarseg_classes
-from .tables import check_tables, has_lidarseg, read_records, table_folder, tables_fingerprint
+from .output_folder import default_output, index_path, label_dir, prepared_indexes
+from .rows import lidarseg_classes
+from .sensor_files import missing_files, skipped_scenes
+from .splits import choose_splits
+from .tables import (
+    check_tables,
+    has_lidarseg,
+    read_records,
+    source_of,
+    table_folder,
+    tables_fingerprint,
+)
 
 _REBUILD = "run again without --check to rebuild missing, unfinished and outdated files"
-_UNPACK = "unpack their archives again, or correct --dataroot"
+_UNPACK = (
+    "unpack their archives again, correct --dataroot, or leave out scenes with missing files by a "
+    "run with --skip-incomplete"
+)
 #: Kind of finding -> remedy, in the order of the report.
 REMEDIES = {
+    "classes": "all files of an output folder have the same classes",
     "index": _REBUILD,
     "point labels": _REBUILD,
     "unfinished file": f"if no other run is active, {_REBUILD}",
@@ -77,7 +89,11 @@ def check_nuscenes(
     dataroot: str | os.PathLike,
     version: str,
     splits: Sequence[str] | None = None,
+    scenes: Sequence[str] | None = None,
+    split_name: str | None = None,
     output: str | os.PathLike | None = None,
+    classes: ClassSet = NUSCENES_CLASSES,
+    balance: float | None = None,
     workers: int = 0,
     full: bool = False,
     progress: Progress = no_progress,
@@ -86,8 +102,9 @@ def check_nuscenes(
 
     Writes nothing. The following is checked:
 
-    - Indexes: present, complete, of this schema and coordinate convention, made from the current
-      tables, with the tables' samples, numbers of objects and lidarseg categories.
+    - Indexes: present, complete, of this schema and coordinate convention, made for these classes
+      from the current tables, with the tables' samples, numbers of objects and lidarseg categories.
+      Scenes that the preparation left out because a file was missing still lack it.
     - Point labels of every sample: present, complete, made from the same tables and cameras,
       with all points inside the images.
     - Images: present, of the size given in the index, and either ending with the end marker of
@@ -95,7 +112,8 @@ def check_nuscenes(
     - Sweeps: present, a whole number of points, and one lidarseg label for each point.
 
     Args:
-        dataroot, version, splits, output: as passed to ``prepare_nuscenes``.
+        dataroot, version, splits, scenes, split_name, output, classes, balance: as passed to
+            ``prepare_nuscenes``.
         workers: number of processes; 0 checks in the calling process.
         full: also decode every image and read every sweep with its lidarseg labels.
         progress: wraps the loop over a split's samples and shows its progress.
@@ -108,58 +126,68 @@ def check_nuscenes(
     """
     check_tables(dataroot, version)
     output = Path(output) if output else default_output(dataroot, version)
-    scenes = split_scenes(dataroot, version, splits)
-    expected = _ExpectedContent.read(dataroot, version)
+    found = prepared_indexes(output)
+    chosen = choose_splits(dataroot, version, splits, scenes, split_name, found)
+    expected = _ExpectedContent.read(dataroot, version, classes, balance)
     unfinished = [*unfinished_paths(output, "*"), *unfinished_paths(label_dir(output), "*")]
     findings = [Finding("unfinished file", str(path)) for path in unfinished]
     summaries = []
-    for split, names in scenes.items():
+    for split, names in chosen.items():
         try:
-            index = FrameIndex(index_path(output, split))
+            index = found[split] if split in found else FrameIndex(index_path(output, split))
+            skipped = skipped_scenes(index)
+            findings += expected.compare(index, names, skipped, dataroot)
         except (OSError, ValueError) as error:
             # One report covers all splits: an unreadable index does not end the check.
             findings.append(Finding("index", str(error)))
             continue
-        differences = expected.compare(index, names)
-        findings += [Finding("index", f"{index.path}: {text}") for text in differences]
         # Versions without annotations, such as v1.0-test, are prepared without point labels.
         labels = label_dir(output) if index.num_annotations else None
         dataset = FrameDataset(split, index, Path(dataroot), labels)
         rows = map_rows(_RowCheck, (dataset, full), len(index), workers)
         reports = list(progress(rows, len(index), f"check, {split}"))
         findings += [finding for report in reports for finding in report.findings]
-        summaries.append(_summary(dataset, reports))
+        summaries.append(_summary(dataset, skipped, reports))
     return CheckReport(summaries, findings)
 
 
 @dataclass(frozen=True)
 class _ExpectedContent:
-    """Index content that follows from the tables.
+    """Index content that follows from the tables and the options of the preparation.
 
     Attributes:
-        source: fingerprint of the tables.
+        classes: the classes.
+        source: see :func:`source_of`.
         scene_names: sample token -> name of its scene.
-        num_objects: sample token -> number of annotations of the detection classes.
+        num_objects: sample token -> number of annotations of the classes.
         lidarseg_classes: lidarseg index -> class id; empty without lidarseg.
     """
 
+    classes: ClassSet
     source: str
     scene_names: dict[str, str]
     num_objects: Counter[str]
     lidarseg_classes: list[int]
 
     @classmethod
-    def read(cls, dataroot: str | os.PathLike, version: str) -> _ExpectedContent:
+    def read(
+        cls,
+        dataroot: str | os.PathLike,
+        version: str,
+        classes: ClassSet,
+        balance: float | None,
+    ) -> _ExpectedContent:
         """Reads the JSON tables directly: the devkit would take a minute for nuScenes trainval."""
         folder = table_folder(dataroot, version)
         categories = read_records(folder, "category")
-        detected = {c["token"] for c in categories if class_id(c["name"]) >= 0}
+        detected = {c["token"] for c in categories if classes.id_of_category(c["name"]) >= 0}
         instances = read_records(folder, "instance")
         objects = {i["token"] for i in instances if i["category_token"] in detected}
         annotations = read_records(folder, "sample_annotation")
         names = {scene["token"]: scene["name"] for scene in read_records(folder, "scene")}
         return cls(
-            source=tables_fingerprint(dataroot, version),
+            classes=classes,
+            source=source_of(tables_fingerprint(dataroot, version), balance),
             scene_names={
                 sample["token"]: names.get(sample["scene_token"], "")
                 for sample in read_records(folder, "sample")
@@ -167,17 +195,55 @@ class _ExpectedContent:
             num_objects=Counter(
                 a["sample_token"] for a in annotations if a["instance_token"] in objects
             ),
-            lidarseg_classes=lidarseg_classes(categories) if has_lidarseg(folder) else [],
+            lidarseg_classes=lidarseg_classes(categories, classes) if has_lidarseg(folder) else [],
         )
 
-    def compare(self, index: FrameIndex, scenes: set[str]) -> Iterator[str]:
-        """Yields one sentence for each difference between an index of ``scenes`` and the tables."""
+    def compare(
+        self,
+        index: FrameIndex,
+        scenes: set[str],
+        skipped: Mapping[str, str],
+        dataroot: str | os.PathLike,
+    ) -> Iterator[Finding]:
+        """Yields the differences between an index and the expected content.
+
+        Args:
+            index: the index.
+            scenes: scenes of its split.
+            skipped: see :func:`skipped_scenes`.
+            dataroot: nuScenes folder.
+
+        Raises:
+            ValueError: the header of the index is malformed.
+        """
+        try:
+            self.classes.check_labels(
+                index.classes,
+                own="this check (--classes)",
+                others=index.path,
+                remedy="pass the classes of the preparation, or another folder with --output",
+            )
+        except ValueError as error:
+            yield Finding("classes", str(error))
+            return
+        differences = [
+            *self._header_differences(index),
+            *_now_complete(skipped, dataroot),
+            *self._sample_differences(index, scenes - skipped.keys()),
+        ]
+        yield from (Finding("index", f"{index.path}: {text}") for text in differences)
+
+    def _header_differences(self, index: FrameIndex) -> Iterator[str]:
+        if index.classes != self.classes:
+            yield "its classes have other groups, attributes or ranges than --classes"
         source = index.info.get("source")
         if source != self.source:
             yield f"was made from other tables ({source}) than the current ones ({self.source})"
         lidarseg = PointLabeller(index, "").lidarseg_classes
         if lidarseg != self.lidarseg_classes:
             yield f"its lidarseg categories {lidarseg} differ from {self.lidarseg_classes}"
+
+    def _sample_differences(self, index: FrameIndex, scenes: set[str]) -> Iterator[str]:
         expected = {token for token, name in self.scene_names.items() if name in scenes}
         found = {index[row].sample_token: len(index.annotations(row)) for row in range(len(index))}
         for difference, tokens in (
@@ -190,6 +256,11 @@ class _ExpectedContent:
         ):
             if tokens:
                 yield f"{difference}: {len(tokens)} of {len(expected)}, for example {min(tokens)}"
+
+
+def _now_complete(skipped: Mapping[str, str], dataroot: str | os.PathLike) -> Iterator[str]:
+    for scene in sorted(skipped.keys() - missing_files(skipped.items(), dataroot).keys()):
+        yield f"leaves out {scene}, but the file that was missing exists: {skipped[scene]}"
 
 
 @dataclass(frozen=True)
@@ -217,7 +288,9 @@ class _RowCheck:
             return _RowReport(findings)
         path = label_path(self.dataset.label_dir, frame.sample_token)
         try:
-            statistics = LabelStatistics.from_json(read_label_header(path)["statistics"])
+            statistics = LabelStatistics.from_json(
+                read_label_header(path)["statistics"], len(self.dataset.classes)
+            )
             findings += [Finding("point labels", f"{path}: {f}") for f in self._labels(frame)]
             return _RowReport(findings, statistics, path.stat().st_size)
         except (OSError, KeyError, ValueError) as error:
@@ -253,9 +326,8 @@ class _RowCheck:
         for channel, size, camera in zip(frame.channels, frame.image_sizes, cameras, strict=True):
             points = PixelPoints.concatenate(camera.groups)
             inside = (points.u <= size[0]) & (points.v <= size[1])
-            known = (points.class_ids >= BACKGROUND) & (points.class_ids < len(CLASS_NAMES))
-            if not (inside & known).all():
-                yield f"points of {channel} are outside the image or have no class; remove the file"
+            if not inside.all():
+                yield f"points of {channel} are outside the image; remove the file"
 
 
 def _end_marker(path: Path, size: tuple[int, int]) -> bytes | None:
@@ -274,13 +346,17 @@ def _last_bytes(path: Path) -> bytes:
         return file.read()
 
 
-def _summary(dataset: FrameDataset, reports: Sequence[_RowReport]) -> str:
+def _summary(
+    dataset: FrameDataset, skipped: Mapping[str, str], reports: Sequence[_RowReport]
+) -> str:
     """Formats the size of a split and of its readable point labels."""
     index = dataset.index
     text = (
         f"{dataset.name}: {len(index)} samples of {len(index.scene_names)} scenes, cameras "
         f"{', '.join(index[0].channels)}; {index.num_annotations} objects"
     )
+    if skipped:
+        text += f"; incomplete scenes left out: {', '.join(sorted(skipped))}"
     if dataset.label_dir is None:
         return f"{text}; no annotations, so no point labels"
     labelled = [report for report in reports if report.statistics is not None]

@@ -1,7 +1,6 @@
-"""Frame indexes from nuScenes tables, and the splits of a version.
+"""Frame indexes from nuScenes tables.
 
-Supports every version and camera rig in nuScenes format, the official splits, and custom splits
-listed in ``splits.json`` in the folder of the tables. Importing this module imports the devkit.
+Supports every version and camera rig in nuScenes format. Importing this module imports the devkit.
 """
 
 from __future__ import annotations
@@ -10,26 +9,24 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-
-from nuscenes.utils.splits import create_splits_scenes
 
 from fsdbev.data.index.frame_index import write_index
 from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.data.parallel import Progress, no_progress
-from fsdbev.structures import OFFICIAL_SPLITS, TRAIN_HALVES
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
 from .rows import LIDAR_CHANNEL, lidarseg_classes, read_annotations, read_frame
+from .sensor_files import SKIPPED_FIELD, check_complete, missing_files
+from .splits import known_splits, split_scenes
 from .tables import (
     REMEDY,
     NuScenesTables,
     TableError,
-    check_categories,
     check_tables,
-    read_json,
-    read_records,
+    has_lidarseg,
+    source_of,
     table_folder,
     tables_size,
 )
@@ -65,81 +62,17 @@ def load_nuscenes(dataroot: str | os.PathLike, version: str) -> NuScenesTables:
     return NuScenesTables(dataroot, version)
 
 
-def split_scenes(
-    dataroot: str | os.PathLike, version: str, splits: Sequence[str] | None = None
-) -> dict[str, set[str]]:
-    """Returns the scenes of each split that are present in this version.
-
-    Reads the scene table and ``splits.json`` only.
-
-    Args:
-        dataroot, version: nuScenes folder, and the folder of the tables in it.
-        splits: official or custom splits; None means all with a scene in this version, official
-            splits first.
-
-    Returns:
-        Split name -> scene names.
-
-    Raises:
-        TableError: ``scene.json`` or ``splits.json`` is malformed.
-        ValueError: a split is unknown or has no scene in this version.
-    """
-    folder = table_folder(dataroot, version)
-    present = {scene["name"] for scene in read_records(folder, "scene")}
-    known = _known_splits(folder)
-    if splits is None:
-        # Without the devkit's halves of train: their scenes are in train already.
-        official = [
-            name
-            for name, ending in OFFICIAL_SPLITS.items()
-            if version.endswith(ending) and name not in TRAIN_HALVES
-        ]
-        candidates = [*official, *(name for name in known if name not in OFFICIAL_SPLITS)]
-        splits = [name for name in candidates if present & known[name]]
-        if not splits:
-            raise ValueError(
-                f"no known split has a scene of {folder}; choose a version with --version, or list "
-                f"the scenes of a split in {folder / 'splits.json'}"
-            )
-    unknown = [name for name in splits if name not in known]
-    if unknown:
-        raise ValueError(
-            f"{version} has no split {unknown[0]!r}, only {', '.join(known)}; list the scenes of "
-            f"another split in {folder / 'splits.json'}"
-        )
-    found = {name: present & known[name] for name in splits}
-    for name, scenes in found.items():
-        if not scenes:
-            raise ValueError(f"{folder} has no scene of split {name!r}; change --splits")
-    return found
-
-
-def _known_splits(folder: Path) -> dict[str, set[str]]:
-    """Returns the scene names of the official splits and of the custom ones in ``splits.json``."""
-    path = folder / "splits.json"
-    custom = read_json(path) if path.is_file() else {}
-    if not isinstance(custom, dict) or not all(
-        isinstance(names, list) and all(isinstance(name, str) for name in names)
-        for names in custom.values()
-    ):
-        raise TableError(f"{path}: must map each split to a list of scene names; {REMEDY}")
-    invalid = [name for name in custom if os.path.basename(name) != name or not name]
-    if invalid:
-        raise TableError(
-            f"{path}: split {invalid[0]!r} is used as a file name: it must not be empty or a path"
-        )
-    # Official splits win: a custom split must not change the meaning of an official name.
-    return {name: set(names) for name, names in {**custom, **create_splits_scenes()}.items()}
-
-
 def build_index(
     nusc: NuScenesTables,
     split: str,
     path: str | os.PathLike,
     *,
+    scenes: Collection[str] | None = None,
+    classes: ClassSet = NUSCENES_CLASSES,
+    balance: float | None = None,
+    skip_incomplete: bool = False,
     channels: Sequence[str] | None = None,
     reference_channel: str | None = None,
-    background: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> int:
     """Writes the frame index of one split; returns its number of samples.
@@ -148,47 +81,55 @@ def build_index(
 
     Args:
         nusc: loaded tables.
-        split: official or custom split name.
+        split: name of the split.
         path: index file to write.
+        scenes: its scenes; None means those of an official split or of ``splits.json``.
+        classes: classes of the index; objects of categories that belong to none are left out.
+        balance: of the rectification of distorted images, see
+            :func:`fsdbev.data.io.rectify.rectified_intrinsics`.
+        skip_incomplete: leaves out scenes of which a file is missing, and names them in the header
+            of the index; otherwise a missing file is an error.
         channels: cameras of the index, in this order; None means all cameras of the version.
         reference_channel: camera whose ego pose defines the key ego frame (docs/model.md, "Frames
             of reference"); None means CAM_FRONT, or the first camera of a rig without CAM_FRONT.
-        background: categories unknown to nuScenes to be treated as background.
         progress: wraps the loop over samples and shows its progress.
 
     Raises:
-        TableError: a record is missing or malformed, or a category is unknown.
+        FileNotFoundError: sensor files are missing; with ``skip_incomplete`` in every scene.
+        TableError: a record is missing or malformed.
         ValueError: the split is unknown or has no scene in this version, or the reference camera
             is not among the cameras.
     """
-    names = split_scenes(nusc.dataroot, nusc.version, [split])[split]
-    missing = _known_splits(nusc.folder)[split] - names
-    if missing:
-        counts = (len(missing), split, min(missing))
+    names = set(scenes or split_scenes(nusc.dataroot, nusc.version, [split])[split])
+    absent = known_splits(nusc.folder).get(split, names) - names
+    if absent:
+        counts = (len(absent), split, min(absent))
         logger.warning("%s lacks %d scenes of split %s, for example %s", nusc.folder, *counts)
-    scenes = sorted((s for s in nusc.scene if s["name"] in names), key=lambda s: s["name"])
-    check_categories(nusc.folder, [category["name"] for category in nusc.category], background)
+    records = sorted((s for s in nusc.scene if s["name"] in names), key=lambda s: s["name"])
     channels = list(channels or camera_channels(nusc))
-    if reference_channel is None:
-        reference_channel = REFERENCE_CHANNEL if REFERENCE_CHANNEL in channels else channels[0]
-    if reference_channel not in channels:
-        raise ValueError(f"reference channel {reference_channel!r} must be one of {channels}")
-    has_lidarseg = hasattr(nusc, "lidarseg")
+    reference = _reference(channels, reference_channel)
+    samples = _samples_of(nusc, records)
+    missing = missing_files(_files(nusc, samples, channels), nusc.dataroot)
+    if not skip_incomplete or len(missing) == len(records):
+        check_complete(missing, split, nusc.dataroot)
+    samples = [(scene, sample) for scene, sample in samples if scene["name"] not in missing]
+    class_ids = lidarseg_classes(nusc.category, classes) if has_lidarseg(nusc.folder) else []
     info = {
         "dataset": "nuscenes",
         "dataset_version": nusc.version,
         "split": split,
-        "source": nusc.fingerprint,
-        "lidarseg_classes": json.dumps(lidarseg_classes(nusc.category) if has_lidarseg else []),
+        "source": source_of(nusc.fingerprint, balance),
+        "lidarseg_classes": json.dumps(class_ids),
+        SKIPPED_FIELD: json.dumps({scene: paths[0] for scene, paths in missing.items()}),
     }
-    samples = _samples_of(nusc, scenes)
     unlabelled = sum(not nusc.has("lidarseg", s["data"].get(LIDAR_CHANNEL)) for _, s in samples)
     if unlabelled and nusc.sample_annotation:
         text = "%s: %d of %d samples have no lidarseg labels: points inside boxes are foreground"
         logger.info(text, split, unlabelled, len(samples))
-    rows = _rows(nusc, samples, channels, channels.index(reference_channel))
-    write_index(path, progress(rows, len(samples), f"index, {split}"), info)
-    logger.info("%s: %d samples, %d scenes, cameras %s", path, len(samples), len(scenes), channels)
+    rows = _rows(nusc, samples, channels, reference, classes, balance)
+    write_index(path, progress(rows, len(samples), f"index, {split}"), classes, info)
+    text = "%s: %d samples, %d scenes, cameras %s"
+    logger.info(text, path, len(samples), len(records) - len(missing), channels)
     return len(samples)
 
 
@@ -203,6 +144,15 @@ def camera_channels(nusc: NuScenesTables) -> list[str]:
     if not found:
         raise TableError(f"{nusc.folder / 'sensor.json'}: has no camera; {REMEDY}")
     return [c for c in CAMERA_ORDER if c in found] + sorted(found - set(CAMERA_ORDER))
+
+
+def _reference(channels: Sequence[str], reference_channel: str | None) -> int:
+    """Returns the index of the reference camera, see :func:`build_index`."""
+    if reference_channel is None:
+        return channels.index(REFERENCE_CHANNEL) if REFERENCE_CHANNEL in channels else 0
+    if reference_channel not in channels:
+        raise ValueError(f"reference channel {reference_channel!r} must be one of {channels}")
+    return channels.index(reference_channel)
 
 
 def _samples_of(nusc: NuScenesTables, scenes: Sequence[dict]) -> list[tuple[dict, dict]]:
@@ -251,6 +201,21 @@ def _chain(nusc: NuScenesTables, scene: dict, where: str) -> Iterator[dict]:
         previous, token = sample, sample["next"]
 
 
+def _files(
+    nusc: NuScenesTables, samples: Sequence[tuple[dict, dict]], channels: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Yields (scene name, path) of the files that training and point labels of (scene, sample)
+    pairs read; without annotations, and so without point labels, these are the images only."""
+    channels = [*channels, *([LIDAR_CHANNEL] if nusc.sample_annotation else [])]
+    for scene, sample in samples:
+        with _naming_records(f"{nusc.folder}: sample {sample['token']}"):
+            tokens = [sample["data"][channel] for channel in channels if channel in sample["data"]]
+            for token in tokens:
+                yield scene["name"], os.fspath(nusc.get("sample_data", token)["filename"])
+                if nusc.has("lidarseg", token):
+                    yield scene["name"], os.fspath(nusc.get("lidarseg", token)["filename"])
+
+
 @contextmanager
 def _naming_records(where: str) -> Iterator[None]:
     """Turns errors caused by malformed fields into a TableError that names the records."""
@@ -271,6 +236,8 @@ def _rows(
     samples: Sequence[tuple[dict, dict]],
     channels: Sequence[str],
     reference: int,
+    classes: ClassSet,
+    balance: float | None,
 ) -> Iterator[tuple[Frame, Annotations]]:
     """Yields the index rows of (scene, sample) pairs; ``reference`` is the reference camera."""
     for row, (scene, sample) in enumerate(samples):
@@ -278,7 +245,13 @@ def _rows(
         neighbours = (row - 1 if sample["prev"] else -1, row + 1 if sample["next"] else -1)
         with _naming_records(f"{nusc.folder}: sample {sample['token']}"):
             frame = read_frame(
-                nusc, scene, sample, channels=channels, reference=reference, neighbours=neighbours
+                nusc,
+                scene,
+                sample,
+                channels=channels,
+                reference=reference,
+                neighbours=neighbours,
+                balance=balance,
             )
-            annotations = read_annotations(nusc, sample, frame.key_ego2global)
+            annotations = read_annotations(nusc, sample, frame.key_ego2global, classes)
         yield frame, annotations

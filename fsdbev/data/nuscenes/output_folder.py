@@ -1,4 +1,4 @@
-"""Output folder of a preparation: paths of its files, and a lock against concurrent runs."""
+"""Output folder of a preparation: its files, and a lock against concurrent runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 from fsdbev.utils.atomic_write import unfinished_paths
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,37 @@ def index_path(output: str | os.PathLike, split: str) -> Path:
 def label_dir(output: str | os.PathLike) -> Path:
     """Returns the folder of the point labels: one file per sample, shared by all splits."""
     return Path(output) / "point_labels"
+
+
+def prepare_command(
+    dataroot: str | os.PathLike,
+    version: str,
+    split: str,
+    output: str | os.PathLike,
+    classes: ClassSet | None = None,
+) -> str:
+    """Returns the command that prepares a split; with ``--classes`` for other classes than
+    nuScenes' ten."""
+    command = (
+        f"python tools/prepare_nuscenes.py --dataroot {dataroot} --version {version} "
+        f"--splits {split} --output {output}"
+    )
+    return command if classes in (None, NUSCENES_CLASSES) else f"{command} --classes CONFIG"
+
+
+def prepared_indexes(output: str | os.PathLike) -> dict[str, FrameIndex]:
+    """Opens the indexes of an output folder.
+
+    Returns:
+        Split name -> index, sorted by name; without files that are damaged or of another version.
+    """
+    indexes = {}
+    for path in sorted(Path(output).glob("*.arrow")):
+        try:
+            indexes[path.stem] = FrameIndex(path)
+        except (FileNotFoundError, ValueError):
+            logger.debug("%s: can't be read and counts as missing", path, exc_info=True)
+    return indexes
 
 
 @contextmanager

@@ -8,19 +8,35 @@ of workers or the time.
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.data.index.records import Frame
 from fsdbev.data.io.arrow_file import read_table
 from fsdbev.data.labels.labeller import LabelStatistics, PointLabeller
-from fsdbev.data.labels.point_labels import LABEL_FORMAT, label_path, write_point_labels
+from fsdbev.data.labels.point_labels import (
+    LABEL_FORMAT,
+    has_classes,
+    label_path,
+    read_label_header,
+    write_point_labels,
+)
 from fsdbev.data.parallel import Progress, map_rows, no_progress
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
-from .output_folder import default_output, exclusive_access, index_path, label_dir
+from .output_folder import (
+    default_output,
+    exclusive_access,
+    index_path,
+    label_dir,
+    prepared_indexes,
+)
+from .sensor_files import files_of_index, missing_files, of_scene, skipped_scenes
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +59,14 @@ def prepare_nuscenes(
     dataroot: str | os.PathLike,
     version: str,
     splits: Sequence[str] | None = None,
+    scenes: Sequence[str] | None = None,
+    split_name: str | None = None,
     output: str | os.PathLike | None = None,
-    workers: int = 0,
+    classes: ClassSet = NUSCENES_CLASSES,
     background: Sequence[str] = (),
+    balance: float | None = None,
+    skip_incomplete: bool = False,
+    workers: int = 0,
     progress: Progress = no_progress,
 ) -> dict[str, PreparedSplit]:
     """Writes the missing and outdated frame indexes and point labels of every split.
@@ -53,35 +74,51 @@ def prepare_nuscenes(
     Args:
         dataroot: nuScenes folder; may be read-only if ``output`` is outside of it.
         version: folder of the tables, e.g. ``v1.0-trainval``.
-        splits: official or custom splits; None means all with a scene in this version.
+        splits: official or custom splits, or earlier ``split_name``; None means all with a scene in
+            this version.
+        scenes: scenes of a single split instead, which is called ``split_name``.
+        split_name: name of the split of ``scenes``.
         output: folder of the files; None means ``<dataroot>/fsdbev/<version>``.
+        classes: classes of all indexes and labels in ``output``.
+        background: categories of neither nuScenes nor the classes to be treated as background.
+        balance: of the rectification of distorted images, see
+            :func:`fsdbev.data.io.rectify.rectified_intrinsics`; None keeps the focal lengths.
+        skip_incomplete: leaves out scenes of which a file is missing (:func:`skipped_scenes`);
+            otherwise a missing file is an error.
         workers: number of processes that make point labels; 0 makes them in the calling process.
-        background: categories unknown to nuScenes to be treated as background.
         progress: wraps the loops over samples and shows their progress.
 
     Returns:
         Split name -> prepared split, in the order of ``splits``.
 
     Raises:
-        FileNotFoundError, ValueError: tables, sensor files or splits are missing or malformed.
+        FileNotFoundError: tables or sensor files are missing.
+        ValueError: tables, sensor files, splits or classes are malformed or don't fit together, or
+            ``output`` has files of other classes.
         OSError: ``output`` can't be written, another run is writing there, or a worker was killed.
     """
     # Imported here, because these modules import the devkit: label workers and users of
     # ``label_rows`` import this module and do not need it.
-    from . import index_builder, tables
+    from . import tables
+    from .splits import choose_splits
 
     tables.check_tables(dataroot, version)
-    scenes = index_builder.split_scenes(dataroot, version, splits)
+    tables.check_categories(tables.table_folder(dataroot, version), classes, background)
+    tables.check_balance(tables.table_folder(dataroot, version), balance)
     output = Path(output) if output else default_output(dataroot, version)
+    found = prepared_indexes(output)
+    chosen = choose_splits(dataroot, version, splits, scenes, split_name, found)
+    _check_same_classes(classes, found, label_dir(output))
     prepared = {}
     with exclusive_access(output):
-        indexes = _prepare_indexes(dataroot, version, scenes, output, background, progress)
+        options = {"classes": classes, "balance": balance, "skip_incomplete": skip_incomplete}
+        indexes = _prepare_indexes(dataroot, version, chosen, found, output, progress, **options)
         for split, index in indexes.items():
             statistics = None
             if index.num_annotations:
                 rows = label_rows(index, dataroot, label_dir(output), workers)
                 rows = progress(rows, len(index), f"point labels, {split}")
-                statistics = sum(rows, LabelStatistics.zero())
+                statistics = sum(rows, LabelStatistics.zero(len(classes)))
                 logger.info("%s: %s", split, statistics.summary())
             else:
                 logger.info("%s has no annotations: no point labels are made", split)
@@ -89,13 +126,39 @@ def prepare_nuscenes(
     return prepared
 
 
+def _check_same_classes(classes: ClassSet, indexes: Mapping[str, FrameIndex], labels: Path) -> None:
+    """Checks that the files of an output folder have the classes of this preparation.
+
+    Raises:
+        ValueError: an index or the first file of point labels has other classes.
+    """
+    own = "this preparation (--classes)"
+    remedy = "pass the folder's classes, or choose another folder with --output"
+    for index in indexes.values():
+        classes.check_labels(index.classes, own=own, others=index.path, remedy=remedy)
+    path = min(labels.glob("*.arrow"), default=None)
+    try:
+        header = read_label_header(path) if path else None
+    except (FileNotFoundError, ValueError):
+        return  # damaged or of another version: it is made again
+    if header and not has_classes(header, classes):
+        raise ValueError(
+            f"{path} has the classes {header.get('classes')}, but {own} has "
+            f"{json.dumps(classes.label_rules)}; {remedy}"
+        )
+
+
 def _prepare_indexes(
     dataroot: str | os.PathLike,
     version: str,
-    scenes: dict[str, set[str]],
+    scenes: Mapping[str, set[str]],
+    found: Mapping[str, FrameIndex],
     output: Path,
-    background: Sequence[str],
     progress: Progress,
+    *,
+    classes: ClassSet,
+    balance: float | None,
+    skip_incomplete: bool,
 ) -> dict[str, FrameIndex]:
     """Returns the index of every split, after building those that are missing or outdated.
 
@@ -103,32 +166,51 @@ def _prepare_indexes(
 
     Args:
         scenes: split name -> names of its scenes.
+        found: indexes of the output folder.
     """
     from . import index_builder, tables
 
-    source = tables.tables_fingerprint(dataroot, version)
-    paths = {split: index_path(output, split) for split in scenes}
-    outdated = [split for split in scenes if not _is_current(paths[split], source, scenes[split])]
+    source = tables.source_of(tables.tables_fingerprint(dataroot, version), balance)
+    current = {
+        split
+        for split, index in found.items()
+        if index.info.get("source") == source
+        and index.classes == classes
+        and _has_scenes(index, scenes.get(split, set()), dataroot, skip_incomplete)
+    }
+    outdated = [split for split in scenes if split not in current]
     if outdated:
         nusc = index_builder.load_nuscenes(dataroot, version)
         for split in outdated:
             index_builder.build_index(
-                nusc, split, paths[split], background=background, progress=progress
+                nusc,
+                split,
+                index_path(output, split),
+                scenes=scenes[split],
+                classes=classes,
+                balance=balance,
+                skip_incomplete=skip_incomplete,
+                progress=progress,
             )
         # The tables (gigabytes for trainval) and the devkit's explorer refer to each other: only a
         # collection frees them, and it has to happen before the label workers need memory.
         del nusc
         gc.collect()
-    return {split: FrameIndex(path) for split, path in paths.items()}
+    return {split: FrameIndex(index_path(output, split)) for split in scenes}
 
 
-def _is_current(path: Path, source: str, scenes: set[str]) -> bool:
-    """Checks whether an index is complete and was made from these tables and scenes."""
-    try:
-        index = FrameIndex(path)
-    except (FileNotFoundError, ValueError):
-        return False  # missing, damaged or of another schema: it is rebuilt
-    return index.info.get("source") == source and set(index.scene_names) == scenes
+def _has_scenes(
+    index: FrameIndex, scenes: set[str], dataroot: str | os.PathLike, skip_incomplete: bool
+) -> bool:
+    """Checks whether an index has these scenes, with ``skip_incomplete`` those with all files."""
+    if not skip_incomplete:
+        return set(index.scene_names) == scenes
+    skipped = skipped_scenes(index)
+    return (
+        {*index.scene_names, *skipped} == scenes
+        and missing_files(skipped.items(), dataroot).keys() == skipped.keys()
+        and not missing_files(files_of_index(index), dataroot)
+    )
 
 
 def label_rows(
@@ -158,24 +240,37 @@ class _RowLabeller:
 
     def __call__(self, row: int) -> LabelStatistics:
         index = self.labeller.index
-        frame, source = index[row], index.info.get("source", "")
+        frame = index[row]
         path = label_path(self.labels, frame.sample_token)
-        statistics = _current_statistics(path, source, frame.num_cameras)
+        statistics = _current_statistics(path, index, frame)
         if statistics is None:
-            points, statistics = self.labeller(row)
+            try:
+                points, statistics = self.labeller(row)
+            except FileNotFoundError as error:
+                raise of_scene(str(error), frame.scene_name) from error
             write_point_labels(
-                path, points, frame.image_sizes, source=source, statistics=statistics.to_json()
+                path,
+                points,
+                frame,
+                source=index.info.get("source", ""),
+                classes=index.classes,
+                statistics=statistics.to_json(),
             )
         return statistics
 
 
-def _current_statistics(path: Path, source: str, num_cameras: int) -> LabelStatistics | None:
+def _current_statistics(path: Path, index: FrameIndex, frame: Frame) -> LabelStatistics | None:
     """Returns the statistics stored with a sample's point labels, or None if the file is missing,
-    damaged, or made from other tables or for another number of cameras."""
+    damaged, or made from other tables, for other classes or for other cameras."""
     try:
         # read_table validates the whole table: reading the header would miss a damaged file.
-        batch, header = read_table(path, LABEL_FORMAT)
-        current = header.get("source") == source and batch.num_rows == num_cameras
-        return LabelStatistics.from_json(header["statistics"]) if current else None
+        _, header = read_table(path, LABEL_FORMAT)
+        current = (
+            header.get("source") == index.info.get("source")
+            and has_classes(header, index.classes)
+            and json.loads(header["channels"]) == list(frame.channels)
+        )
+        num_classes = len(index.classes)
+        return LabelStatistics.from_json(header["statistics"], num_classes) if current else None
     except (FileNotFoundError, KeyError, ValueError):
         return None

@@ -9,35 +9,34 @@ float64: global coordinates reach thousands of metres, where float32 resolves 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from nuscenes.eval.detection.utils import category_to_detection_name
 from pyquaternion import Quaternion
 
 from fsdbev.data.index.records import Annotations, Frame, Lidar
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.data.io.rectify import rectified_intrinsics
+from fsdbev.structures import ClassSet, Lens
 
 from .tables import REMEDY, NuScenesTables, TableError
 
 LIDAR_CHANNEL = "LIDAR_TOP"
 #: Level in the visibility table -> ``Annotations.visibility``.
 VISIBILITY_LEVELS = {"v0-40": 1, "v40-60": 2, "v60-80": 3, "v80-100": 4}
+#: Lens model of a calibrated_sensor record without ``camera_lens``.
+_DEFAULT_LENS = "radial_tangential"
+#: Number of coefficients of nuImages' fish-eye lenses; its schema does not say what they mean.
+_NUIMAGES_COEFFICIENTS = 6
 #: Deviation from length 1 accepted as rounding of a quaternion; pyquaternion normalises it.
 _QUATERNION_TOLERANCE = 0.01
 
 
-def class_id(category_name: str) -> int:
-    """Returns the index into CLASS_NAMES of a nuScenes category, -1 for background categories."""
-    name = category_to_detection_name(category_name)
-    return -1 if name is None else CLASS_NAMES.index(name)
-
-
-def lidarseg_classes(categories: Sequence[dict]) -> list[int]:
+def lidarseg_classes(categories: Sequence[dict], classes: ClassSet) -> list[int]:
     """Returns the class id of every lidarseg index in the category records, -1 for background."""
     class_ids = [-1] * (1 + max(category["index"] for category in categories))
     for category in categories:
-        class_ids[category["index"]] = class_id(category["name"])
+        class_ids[category["index"]] = classes.id_of_category(category["name"])
     return class_ids
 
 
@@ -49,6 +48,7 @@ def read_frame(
     channels: Sequence[str],
     reference: int,
     neighbours: tuple[int, int],
+    balance: float | None = None,
 ) -> Frame:
     """Returns the cameras and the LiDAR of a sample as a row of the frame index.
 
@@ -58,6 +58,8 @@ def read_frame(
         channels: cameras of the row, in this order.
         reference: index into ``channels`` of the reference camera.
         neighbours: rows of the previous and the next sample, -1 where there is none.
+        balance: of the rectification of distorted images, see
+            :func:`fsdbev.data.io.rectify.rectified_intrinsics`.
 
     Raises:
         TableError: the sample lacks a camera, or one of its records is missing or invalid.
@@ -71,6 +73,9 @@ def read_frame(
         )
     records = [nusc.get("sample_data", sample["data"][channel]) for channel in channels]
     calibrations = [nusc.get("calibrated_sensor", r["calibrated_sensor_token"]) for r in records]
+    sizes = [(r["width"], r["height"]) for r in records]
+    cameras = [_camera(nusc, *c, balance) for c in zip(calibrations, sizes, strict=True)]
+    lenses = tuple(lens for _, lens in cameras)
     return Frame(
         sample_token=sample["token"],
         scene_token=sample["scene_token"],
@@ -80,13 +85,14 @@ def read_frame(
         next=neighbours[1],
         channels=tuple(channels),
         image_paths=tuple(r["filename"] for r in records),
-        image_sizes=np.array([(r["width"], r["height"]) for r in records], np.int64),
+        image_sizes=np.array(sizes, np.int64),
         camera_timestamps=np.array([r["timestamp"] for r in records], np.int64),
-        intrinsics=np.stack([_intrinsics(nusc, c) for c in calibrations]),
+        intrinsics=np.stack([intrinsics for intrinsics, _ in cameras]),
         cam2ego=np.stack([_pose(nusc, "calibrated_sensor", c) for c in calibrations]),
         ego2global=np.stack([_ego2global(nusc, r) for r in records]),
         reference_camera=reference,
         lidar=_lidar(nusc, sample),
+        lenses=lenses if any(lenses) else (),
     )
 
 
@@ -135,6 +141,40 @@ def _intrinsics(nusc: NuScenesTables, calibration: dict) -> NDArray[np.float64]:
     return intrinsics
 
 
+def _camera(
+    nusc: NuScenesTables, calibration: dict, image_size: tuple[int, int], balance: float | None
+) -> tuple[NDArray[np.float64], Lens | None]:
+    """Returns the (3, 3) intrinsics of the rectified images of a calibrated_sensor record, and the
+    lens, None for images without distortion.
+
+    Raises:
+        TableError: intrinsics or lens are malformed.
+    """
+    intrinsics = _intrinsics(nusc, calibration)
+    coefficients = calibration.get("camera_distortion") or []
+    model = calibration.get("camera_lens") or _DEFAULT_LENS
+    # Zeros change nothing in this model, but they do in that of a fish-eye lens.
+    if model == _DEFAULT_LENS and not any(coefficients):
+        return intrinsics, None
+    try:
+        if len(coefficients) == _NUIMAGES_COEFFICIENTS:
+            raise ValueError(
+                "nuImages has six coefficients, for images that are rectified already; remove them "
+                "for such images"
+            )
+        lens = Lens(model, intrinsics, coefficients)
+        return _rectified_intrinsics(lens, image_size, balance), lens
+    except (TypeError, ValueError) as error:
+        raise TableError(
+            f"{nusc.folder / 'calibrated_sensor.json'}: record {calibration['token']}: "
+            f"camera_lens {model!r}, camera_distortion {coefficients}: {error}; {REMEDY}"
+        ) from error
+
+
+# All samples of a scene have the same lenses.
+_rectified_intrinsics = lru_cache(maxsize=64)(rectified_intrinsics)
+
+
 def _lidar(nusc: NuScenesTables, sample: dict) -> Lidar | None:
     """Returns the sample's LIDAR_TOP sweep, or None for a sample without one."""
     token = sample["data"].get(LIDAR_CHANNEL)
@@ -158,20 +198,22 @@ def _lidarseg_path(nusc: NuScenesTables, lidar_token: str) -> str | None:
 
 
 def read_annotations(
-    nusc: NuScenesTables, sample: dict, key_ego2global: NDArray[np.float64]
+    nusc: NuScenesTables, sample: dict, key_ego2global: NDArray[np.float64], classes: ClassSet
 ) -> Annotations:
-    """Returns a sample's annotations of the detection classes in the key ego frame.
+    """Returns a sample's annotations of the classes in the key ego frame.
 
     Args:
         nusc: loaded tables.
         sample: record of the sample.
         key_ego2global: (4, 4) float64 ego pose of the reference camera.
+        classes: classes with their categories; objects of other categories are left out.
 
     Raises:
         TableError: a record is missing or invalid.
     """
     records = [nusc.get("sample_annotation", token) for token in sample["anns"]]
-    records = [r for r in records if class_id(r["category_name"]) >= 0]
+    class_ids = [classes.id_of_category(r["category_name"]) for r in records]
+    records = [r for r, class_id in zip(records, class_ids, strict=True) if class_id >= 0]
     if not records:
         return Annotations.empty()
     # float64 up to the key ego frame, where coordinates are small enough for the index's float32.
@@ -187,7 +229,7 @@ def read_annotations(
         instance_tokens=tuple(r["instance_token"] for r in records),
         # The devkit's evaluation refuses ground truth with more than one attribute.
         attributes=tuple(names[0] if names else "" for names in attributes),
-        class_ids=np.array([class_id(r["category_name"]) for r in records], np.int8),
+        class_ids=np.array([i for i in class_ids if i >= 0], np.int8),
         visibility=np.array([_visibility(nusc, r) for r in records], np.int8),
         num_lidar_points=np.array([r["num_lidar_pts"] for r in records], np.int64),
         num_radar_points=np.array([r["num_radar_pts"] for r in records], np.int64),

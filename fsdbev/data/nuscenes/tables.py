@@ -6,14 +6,15 @@ import hashlib
 import io
 import json
 import os
-from collections import defaultdict
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.color_map import get_colormap
 
+from fsdbev.structures import ClassSet
 from fsdbev.utils.plain_file import open_file
 
 #: Table -> required fields of its records, in addition to the token.
@@ -109,6 +110,16 @@ def tables_fingerprint(dataroot: str | os.PathLike, version: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def source_of(fingerprint: str, balance: float | None) -> str:
+    """Returns the ``source`` of indexes and point labels: all that their content follows from.
+
+    Args:
+        fingerprint: see :func:`tables_fingerprint`.
+        balance: of the rectification, see :func:`fsdbev.data.io.rectify.rectified_intrinsics`.
+    """
+    return fingerprint if balance is None else f"{fingerprint}, balance {float(balance)}"
+
+
 def tables_size(dataroot: str | os.PathLike, version: str) -> int:
     """Returns the size of all JSON files of a version in bytes."""
     return sum(path.stat().st_size for path in table_folder(dataroot, version).glob("*.json"))
@@ -182,44 +193,63 @@ def _check_indices(path: Path, categories: Sequence[dict]) -> None:
         )
 
 
-def check_categories(folder: Path, names: Sequence[str], background: Sequence[str]) -> None:
-    """Checks that nuScenes has all categories except those named in ``background``.
+def check_categories(folder: Path, classes: ClassSet, background: Sequence[str]) -> None:
+    """Checks that ``category.json``, classes and the list of background categories fit together.
 
-    The devkit maps unknown names to no detection class, so objects of a misspelt category would
-    silently become background.
+    Objects of a category that belongs to no class are background, so that a misspelt name would
+    silently remove objects.
+
+    Args:
+        folder: folder of the tables.
+        classes: classes with their categories.
+        background: categories that neither nuScenes nor the classes have.
 
     Raises:
-        TableError: lists the unknown categories.
+        TableError: lists the categories of the version that are in none of the three lists.
+        ValueError: a category of a class exists neither in the version nor in nuScenes, or is named
+            as background.
     """
-    unknown = sorted(set(names) - CATEGORY_NAMES - set(background))
+    names = [category["name"] for category in read_records(folder, "category")]
+    for class_name, categories in classes.categories.items():
+        unknown = sorted(set(categories) - CATEGORY_NAMES - set(names))
+        if unknown:
+            near = get_close_matches(unknown[0], {*names, *CATEGORY_NAMES}, n=1, cutoff=0)
+            raise ValueError(
+                f"class {class_name!r} has the category {unknown[0]!r}, which is neither in "
+                f"{folder / 'category.json'} nor in nuScenes; the nearest is {near[0]!r}: correct "
+                "categories of the classes"
+            )
+        overruled = sorted(set(categories) & set(background))
+        if overruled:
+            raise ValueError(
+                f"category {overruled[0]!r} is named as background, but belongs to the class "
+                f"{class_name!r}; leave it out of --background, or out of the classes (--classes)"
+            )
+    known = CATEGORY_NAMES.union(background, *classes.categories.values())
+    unknown = sorted(set(names) - known)
     if unknown:
         raise TableError(
-            f"{folder / 'category.json'}: nuScenes has no category {', '.join(unknown)}; rename "
-            "it to a nuScenes category, or treat it as background with --background "
-            + " ".join(unknown)
+            f"{folder / 'category.json'}: neither nuScenes nor a class has the category "
+            f"{', '.join(unknown)}; rename it to one of theirs, add it to a class with --classes, "
+            f"or treat it as background with --background {' '.join(unknown)}"
         )
 
 
-def check_lidarseg(dataroot: str | os.PathLike, version: str) -> None:
-    """Checks that all label files listed in ``lidarseg.json`` exist, if the version has that table.
+def check_balance(folder: Path, balance: float | None) -> None:
+    """Checks the balance of rectification.
 
     Raises:
-        FileNotFoundError: label files are missing.
+        ValueError: it is not within 0..1, or no camera has a distortion.
     """
-    folder = table_folder(dataroot, version)
-    if not has_lidarseg(folder):
+    if balance is None:
         return
-    files = Path(dataroot) / "lidarseg" / version
-    # One directory listing instead of one stat per file: trainval has 34149 label files.
-    found = set(os.listdir(files)) if files.is_dir() else set()
-    names = [os.path.basename(record["filename"]) for record in read_records(folder, "lidarseg")]
-    missing = [name for name in names if name not in found]
-    if missing or not files.is_dir():
-        example = f", for example {missing[0]}" if missing else ""
-        raise FileNotFoundError(
-            f"{files}: {len(missing)} of the {len(names)} label files listed in "
-            f"{folder / 'lidarseg.json'} are missing{example}; unpack nuScenes-lidarseg into the "
-            "data root, or remove lidarseg.json to label points inside boxes as foreground"
+    if not 0 <= balance <= 1:
+        raise ValueError(f"--balance must be within 0..1, got {balance}")
+    calibrations = read_records(folder, "calibrated_sensor")
+    if not any(calibration.get("camera_distortion") for calibration in calibrations):
+        raise ValueError(
+            f"--balance {balance} has no effect: no record of {folder / 'calibrated_sensor.json'} "
+            "has a camera_distortion; leave the option out"
         )
 
 
@@ -227,28 +257,28 @@ class NuScenesTables(NuScenes):
     """The devkit's :class:`NuScenes` with checked tables, without sensor data between key frames.
 
     References to missing records and records without a required field raise :class:`TableError`.
+    ``lidarseg`` is empty for a version without that table, and its label files need not exist.
 
     Args:
         dataroot: nuScenes folder.
         version: folder of the tables in it; :func:`check_tables` must accept it.
 
     Raises:
-        FileNotFoundError: lidarseg label files are missing.
         TableError: tables are damaged or inconsistent.
     """
 
     def __init__(self, dataroot: str | os.PathLike, version: str) -> None:
-        check_lidarseg(dataroot, version)
-        # The devkit looks up a colour for every category; custom categories have none.
-        colours = defaultdict(lambda: (0, 0, 0), get_colormap())
         try:
-            super().__init__(version, str(dataroot), verbose=False, colormap=colours)
+            super().__init__(version, str(dataroot), verbose=False)
         # The devkit checks little: inconsistent tables fail with whatever error comes first.
         except (AssertionError, IndexError, KeyError, TypeError) as error:
             raise TableError(
                 f"{table_folder(dataroot, version)}: the tables don't fit together "
                 f"({type(error).__name__}: {error}); {REMEDY}"
             ) from error
+        self.lidarseg = read_records(self.folder, "lidarseg") if has_lidarseg(self.folder) else []
+        self.table_names.append("lidarseg")
+        self._token2ind["lidarseg"] = {r["token"]: i for i, r in enumerate(self.lidarseg)}
 
     @property
     def folder(self) -> Path:
@@ -260,11 +290,17 @@ class NuScenesTables(NuScenes):
         """Hash of the tables, see :func:`tables_fingerprint`."""
         return tables_fingerprint(self.dataroot, self.version)
 
+    @property
+    def table_root(self) -> str:
+        """Folder in which the devkit looks for its optional tables. It finds none there: it would
+        refuse a lidarseg table of which a label file is missing."""
+        return str(self.dataroot)
+
     def has(self, table_name: str, token: str) -> bool:
         """Checks whether the table exists and has a record with this token."""
         return token in self._token2ind.get(table_name, ())
 
-    # __load_table__ and getind override methods of the devkit.
+    # table_root, __load_table__ and getind override members of the devkit.
     def __load_table__(self, table_name: str) -> list[dict]:
         records = read_records(self.folder, table_name)
         if table_name == "sample_data":

@@ -11,6 +11,7 @@ from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.data.labels.point_labels import read_label_header, read_point_labels, write_point_labels
 from fsdbev.data.nuscenes.check import REMEDIES, CheckReport, Finding, check_nuscenes
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
 VERSION = "v1.0-synth"
 SPLIT = "synth_train"
@@ -79,24 +80,33 @@ def test_files_of_the_preparation(root):
     assert label.read_bytes() == content and findings(root) == []
 
 
-def rewritten_labels(root, change, source=None):
+def rewritten_labels(root, change, channels=6, source=None, classes=NUSCENES_CLASSES):
     frame, label = first(root)
-    header, labels = read_label_header(label), change(read_point_labels(label))
+    header = read_label_header(label)
+    labels = [*read_point_labels(label, NUSCENES_CLASSES).values()]
     label.unlink()
     write_point_labels(
         label,
-        labels,
-        frame.image_sizes[: len(labels)],
+        change(labels)[:channels],
+        frame.select(frame.channels[:channels]),
         source=source or header["source"],
+        classes=classes,
         statistics=header["statistics"],
     )
 
 
-def test_labels_of_other_cameras_tables_and_images(root):
-    rewritten_labels(root, lambda labels: labels[:5])
-    assert "labels of 5 cameras, but the index has 6" in dict(findings(root))["point labels"]
-    rewritten_labels(root, lambda labels: labels, "another")
+def test_labels_of_other_cameras_tables_and_classes(root):
+    def unchanged(labels):
+        return labels
+
+    rewritten_labels(root, unchanged, classes=ClassSet(names=NUSCENES_CLASSES.names))
+    assert "made for other classes" in dict(findings(root))["point labels"]
+    prepare_nuscenes(dataroot=root, version=VERSION, workers=0)
+    rewritten_labels(root, unchanged, source="another")
     assert "made from other tables (another)" in dict(findings(root))["point labels"]
+    prepare_nuscenes(dataroot=root, version=VERSION, workers=0)
+    rewritten_labels(root, unchanged, channels=5)
+    assert "has no labels of camera CAM_BACK_RIGHT" in dict(findings(root))["point labels"]
 
 
 def test_labels_outside_of_the_image(root):
@@ -129,7 +139,7 @@ def test_index_of_other_content(root):
     lidarseg = json.loads(info["lidarseg_classes"])
     info["lidarseg_classes"] = json.dumps([*lidarseg[1:], -1])
     path.unlink()
-    write_index(path, rows, info)
+    write_index(path, rows, index.classes, info)
     texts = [text for kind, text in findings(root) if kind == "index"]
     assert len(texts) == 2 and "its lidarseg categories" in texts[0]
     assert "different number of objects" in texts[1] and rows[0][0].sample_token in texts[1]

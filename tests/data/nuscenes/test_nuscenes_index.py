@@ -14,7 +14,7 @@ from fsdbev.data.nuscenes import index_builder as nuscenes
 from fsdbev.data.nuscenes import rows as nuscenes_records
 from fsdbev.data.nuscenes.tables import tables_fingerprint
 from fsdbev.data.transforms.foreground_targets import image_boxes
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import NUSCENES_CLASSES
 
 VERSION = "v1.0-synth"
 
@@ -96,7 +96,7 @@ def test_annotation_fields_are_the_devkits(tables, synthetic):
         records = detected(tables, tables.get("sample", frame.sample_token))
         for i, record in enumerate(records):
             name = category_to_detection_name(record["category_name"])
-            assert CLASS_NAMES[annotations.class_ids[i]] == name
+            assert NUSCENES_CLASSES.names[annotations.class_ids[i]] == name
             assert annotations.size[i].tolist() == pytest.approx(
                 [record["size"][k] for k in (1, 0, 2)]
             )
@@ -116,7 +116,7 @@ def test_unknown_velocity_is_zero(tables, synthetic, monkeypatch):
     monkeypatch.setattr(tables, "box_velocity", lambda token: np.full(3, np.nan))
     sample = tables.get("sample", synthetic.index[0].sample_token)
     annotations = nuscenes_records.read_annotations(
-        tables, sample, synthetic.index[0].key_ego2global
+        tables, sample, synthetic.index[0].key_ego2global, NUSCENES_CLASSES
     )
     assert len(annotations) and (annotations.velocity == 0).all()
 
@@ -136,19 +136,10 @@ def test_one_camera_of_many(tables, tmp_path):
 
 def test_lidarseg_categories_map_to_classes(tables, synthetic):
     class_ids = json.loads(synthetic.index.info["lidarseg_classes"])
-    for name, index in tables.lidarseg_name2idx_mapping.items():
-        detection = category_to_detection_name(name)
-        assert class_ids[index] == (-1 if detection is None else CLASS_NAMES.index(detection))
-
-
-def test_splits_of_a_version(synthetic_root, tables):
-    scenes = nuscenes.split_scenes(synthetic_root, VERSION)
-    assert list(scenes) == ["synth_train", "synth_val"]
-    assert all(len(names) == 1 for names in scenes.values())
-    with pytest.raises(ValueError, match="no split 'tarin'.*splits.json"):
-        nuscenes.build_index(tables, "tarin", "x.arrow")
-    with pytest.raises(ValueError, match="no scene of split 'val'"):
-        nuscenes.build_index(tables, "val", "x.arrow")
+    for category in tables.category:
+        name = category_to_detection_name(category["name"])
+        expected = -1 if name is None else NUSCENES_CLASSES.names.index(name)
+        assert class_ids[category["index"]] == expected
 
 
 def test_fingerprint_depends_on_every_byte(tmp_path):

@@ -2,19 +2,24 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pytest
 from data_root import VERSION, contents
 from nuscenes.utils.splits import create_splits_scenes
 
-from fsdbev.data.labels.point_labels import read_label_header, read_point_labels, write_point_labels
+from fsdbev.data.index.frame_index import INDEX_FORMAT, FrameIndex
+from fsdbev.data.io.arrow_file import read_table, write_table
+from fsdbev.data.labels.point_labels import LABEL_FORMAT, read_point_labels, write_point_labels
 from fsdbev.data.nuscenes import index_builder as nuscenes
 from fsdbev.data.nuscenes import prepare
 from fsdbev.data.nuscenes import tables as nuscenes_tables
 from fsdbev.data.nuscenes.check import check_nuscenes
+from fsdbev.data.nuscenes.output_folder import prepare_command
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
 
 @pytest.fixture
@@ -48,9 +53,16 @@ def test_missing_broken_and_unfinished_files_are_written_again(synthetic_root, m
     gone.unlink()
     short.write_bytes(short.read_bytes()[:1000])
     unfinished.rename(unfinished.with_name(f".{unfinished.name}.0123abcd.tmp"))
-    labels, sizes = read_point_labels(without_numbers), np.array([(160, 90)] * 6)
-    source = read_label_header(without_numbers)["source"]
-    write_point_labels(without_numbers, labels, sizes, source=source, statistics="")
+    index = FrameIndex(output / "synth_val.arrow")
+    labels = read_point_labels(without_numbers, index.classes)
+    write_point_labels(
+        without_numbers,
+        [*labels.values()],
+        index[0],
+        source=index.info["source"],
+        classes=index.classes,
+        statistics="",
+    )
     (output / "synth_val.arrow").write_bytes(b"")
     (output / ".synth_val.arrow.77777777.tmp").write_bytes(b"half")
     again = prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
@@ -59,6 +71,26 @@ def test_missing_broken_and_unfinished_files_are_written_again(synthetic_root, m
         assert complete.statistics.samples == 3
         assert complete.statistics.points[:2].sum(axis=1).min() > 100
         assert again[split].statistics.to_json() == complete.statistics.to_json()
+
+
+def test_files_of_earlier_versions_are_written_again(synthetic_root, made, tmp_path):
+    """Label files of version 2 lack pseudo points behind the last depth bin."""
+    output = tmp_path / "x"
+    shutil.copytree(synthetic_root / "fsdbev" / VERSION, output)
+    token = FrameIndex(output / "synth_train.arrow")[0].sample_token
+    index, labels = output / "synth_val.arrow", output / "point_labels" / f"{token}.arrow"
+    for path, file_format in ((index, INDEX_FORMAT), (labels, LABEL_FORMAT)):
+        batch, header = read_table(path, file_format)
+        path.unlink()
+        old = replace(file_format, version=file_format.version - 1)
+        extra = {key: header[key] for key in header.keys() - file_format.header().keys()}
+        write_table(path, pa.Table.from_batches([batch]), old, extra)
+    findings = check_nuscenes(dataroot=synthetic_root, version=VERSION, output=output).findings
+    assert [finding.kind for finding in findings] == ["point labels", "index"]
+    for finding in findings:
+        assert "fsdbev.version is" in finding.text and "tools/prepare_nuscenes.py" in finding.text
+    prepare_nuscenes(dataroot=synthetic_root, version=VERSION, output=output)
+    assert contents(output) == made
 
 
 def test_files_of_other_tables_are_written_again(synthetic_root, tmp_path, monkeypatch):
@@ -149,6 +181,16 @@ def test_command_line_with_workers(synthetic_root, made, tmp_path, run_tool, cap
     expected = [*statistics.points[:, 0], statistics.objects[0], *statistics.without_points[:, 0]]
     assert car == ["car", *map(str, expected)]
     assert total[:2] == ["all", str(statistics.points[0].sum())]
+
+
+def test_command_that_error_messages_name(synthetic_root, tmp_path, run_tool):
+    command = prepare_command(synthetic_root, VERSION, "synth_val", tmp_path, NUSCENES_CLASSES)
+    python, tool, *arguments = command.split()
+    assert (python, tool) == ("python", "tools/prepare_nuscenes.py")
+    assert run_tool("prepare_nuscenes", *arguments, "--workers", 0) == 0
+    assert (tmp_path / "synth_val.arrow").is_file()
+    others = prepare_command(synthetic_root, VERSION, "a", tmp_path, ClassSet(names=["van"]))
+    assert others.endswith(" --classes CONFIG")
 
 
 def test_errors_of_the_command_line(synthetic_root, tmp_path, run_tool, capsys):
