@@ -39,8 +39,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--scenes-train", type=int, default=default.scenes_train, help=f"training scenes {shown}")
     add("--scenes-val", type=int, default=default.scenes_val, help=f"validation scenes {shown}")
     add("--frames", type=int, default=default.frames, help=f"key frames per scene {shown}")
+    rate = f"key frames per second {shown}"
+    add("--rate", type=float, default=default.rate, metavar="HZ", help=rate)
     size = f"image size (default: {'x'.join(map(str, default.image_size))})"
     add("--image-size", type=_image_size, default=default.image_size, metavar="WxH", help=size)
+    fisheye = "cameras with a fisheye lens (default: none)"
+    add("--fisheye", nargs="+", default=default.fisheye, metavar="CAM", help=fisheye)
     add("--density", type=float, default=default.density, help=f"factor on objects {shown}")
     azimuths = f"azimuth steps of a LiDAR turn {shown}"
     add("--lidar-azimuths", type=int, default=default.lidar_azimuths, help=azimuths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from nuscenes.utils.color_map import get_colormap
 
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import NUSCENES_CLASSES
 
 #: The 32 categories of nuScenes; the position is the category's index in nuScenes-lidarseg.
 CATEGORIES = tuple(get_colormap())
@@ -65,9 +65,10 @@ PEDESTRIAN_CATEGORIES = {
 #: detections (docs/model.md, "Head, targets, decoding").
 MOVING_SPEED = 0.2
 
-if set(MEAN_SIZES) != set(CLASS_NAMES):
+if set(MEAN_SIZES) != set(NUSCENES_CLASSES.names):
     raise ValueError(
-        f"MEAN_SIZES must have the classes {', '.join(CLASS_NAMES)}, has {', '.join(MEAN_SIZES)}"
+        f"MEAN_SIZES must have the classes {', '.join(NUSCENES_CLASSES.names)}, has "
+        f"{', '.join(MEAN_SIZES)}"
     )
 
 

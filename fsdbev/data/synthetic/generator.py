@@ -72,10 +72,12 @@ def _is_complete(out: str, options: SyntheticOptions, overwrite: bool) -> bool:
     marker = os.path.join(out, VERSION, _MARKER)
     if not os.path.isfile(marker):
         raise ValueError(f"{out} exists and is not a synthetic data set; choose another folder")
-    with open(marker, encoding="utf-8") as file:
-        found = json.load(file)
     if overwrite:
         return False
+    with open(marker, encoding="utf-8") as file:
+        found = json.load(file)
+    # A data set of an earlier version lacks the options that are newer.
+    found["options"] = {**SyntheticOptions().as_dict(), **found["options"]}
     if found != _describe(options):
         raise ValueError(
             f"{out} contains a synthetic data set with different options: {found}, requested "

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from .sensor_rig import CAMERA_SPECS
+
 SPLITS = ("synth_train", "synth_val")
 #: Maximum number of scenes in a split, and the offset between the scene numbers of the splits.
 MAX_SCENES = 5000
-#: Maximum number of key frames in a scene: 20 s at 2 Hz, as in nuScenes.
-MAX_FRAMES = 40
+#: Maximum length of a scene in seconds, as in nuScenes.
+MAX_SECONDS = 20
+#: Range of the key frames per second. At the largest, cameras still trigger after the previous key
+#: frame, since the first triggers up to 44 ms before the lidar.
+MIN_RATE, MAX_RATE = 1.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -17,8 +22,10 @@ class SyntheticOptions:
 
     Attributes:
         scenes_train, scenes_val: number of scenes of the splits synth_train and synth_val.
-        frames: number of key frames in a scene, at 2 Hz, at most ``MAX_FRAMES``.
+        frames: number of key frames in a scene, at most ``MAX_SECONDS`` times ``rate``.
+        rate: key frames per second, 2 as in nuScenes by default.
         image_size: (width, height) of every camera in pixels.
+        fisheye: names of the cameras with a fisheye lens of about 135 degrees.
         density: factor on the number of objects; 1 results in about 30 visible objects per sample.
         lidar_azimuths: number of azimuth steps in a lidar turn, each with 32 beams.
         seed: seed of all random numbers.
@@ -30,7 +37,9 @@ class SyntheticOptions:
     scenes_train: int = 40
     scenes_val: int = 10
     frames: int = 5
+    rate: float = 2.0
     image_size: tuple[int, int] = (480, 270)
+    fisheye: tuple[str, ...] = ()
     density: float = 1.0
     lidar_azimuths: int = 1085
     seed: int = 0
@@ -38,6 +47,7 @@ class SyntheticOptions:
     def __post_init__(self) -> None:
         # A list, as read from JSON, becomes a tuple; assignment bypasses the frozen dataclass.
         object.__setattr__(self, "image_size", tuple(int(v) for v in self.image_size))
+        object.__setattr__(self, "fisheye", tuple(self.fisheye))
         for name in ("scenes_train", "scenes_val"):
             if not 0 <= getattr(self, name) <= MAX_SCENES:
                 raise ValueError(
@@ -45,8 +55,18 @@ class SyntheticOptions:
                 )
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
-        if not 1 <= self.frames <= MAX_FRAMES:
-            raise ValueError(f"frames must be within 1..{MAX_FRAMES}, got {self.frames}")
+        if not MIN_RATE <= self.rate <= MAX_RATE:
+            raise ValueError(f"rate must be within {MIN_RATE}..{MAX_RATE} Hz, got {self.rate}")
+        if not 1 <= self.frames <= MAX_SECONDS * self.rate:
+            raise ValueError(
+                f"frames must be within 1..{int(MAX_SECONDS * self.rate)}, {MAX_SECONDS} s at "
+                f"{self.rate} Hz, got {self.frames}"
+            )
+        cameras = [spec.channel for spec in CAMERA_SPECS]
+        if not set(self.fisheye) <= set(cameras):
+            raise ValueError(
+                f"fisheye must be cameras of {', '.join(cameras)}, got {', '.join(self.fisheye)}"
+            )
         if self.scenes_train + self.scenes_val < 1:
             raise ValueError("scenes_train + scenes_val must be at least 1, got 0")
         if len(self.image_size) != 2 or not all(16 <= v <= 4096 for v in self.image_size):
@@ -60,4 +80,5 @@ class SyntheticOptions:
 
     def as_dict(self) -> dict:
         """Returns the options with JSON types only."""
-        return {**asdict(self), "image_size": list(self.image_size)}
+        lists = {"image_size": list(self.image_size), "fisheye": list(self.fisheye)}
+        return {**asdict(self), **lists}

@@ -1,7 +1,6 @@
 """Rendering of camera images by ray casting, with exact occlusion through a depth buffer.
 
-Shapes: P parts, A actors, n pixels, H x W image. Pixel (column j, row i) covers [j, j + 1) x
-[i, i + 1).
+Shapes: P parts, A actors, n pixels, H x W image.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from .parts import SHADOW, Parts
 from .raycast import BoxesInSensor, hit_box
 from .shading import shade_boxes, shade_ground
 from .street import Street
+from .view import Rays, View
 from .world import Light
 
 #: Depth in metres beyond which boxes are not drawn.
@@ -24,29 +24,6 @@ FAR = 110.0
 _CLIP = 0.1
 #: Distance in metres over which haze replaces all but 1 / e of a colour.
 _HAZE_DISTANCE = 260.0
-
-
-@dataclass(frozen=True)
-class View:
-    """A camera at one time.
-
-    Attributes:
-        cam2street: (4, 4) pose.
-        intrinsics: (3, 3), pixels.
-        size: (width, height), pixels.
-    """
-
-    cam2street: np.ndarray
-    intrinsics: np.ndarray
-    size: tuple[int, int]
-
-    def rays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (W,) x and (H,) y of the ray directions (x, y, 1) through the pixel centres."""
-        width, height = self.size
-        k = self.intrinsics
-        x = (np.arange(width) + 0.5 - k[0, 2]) / k[0, 0]
-        y = (np.arange(height) + 0.5 - k[1, 2]) / k[1, 1]
-        return x.astype(np.float32), y.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -81,11 +58,12 @@ def render_scene(
         noise: (H, W, 3) added to the colours in 0..1.
         num_actors: A, number of actors of the world.
     """
-    parts = parts[_in_front(view, parts)]
+    rays = view.rays()
+    parts = parts[_in_front(view.cam2street, rays, parts)]
     boxes = BoxesInSensor.of(parts, view.cam2street)
     rects = _rectangles(view, boxes)
     shown = np.flatnonzero((rects[:, 0] < rects[:, 2]) & (rects[:, 1] < rects[:, 3]))
-    canvas = _Canvas(view, boxes, rects)
+    canvas = _Canvas(rays, view.size, boxes, rects)
     covered = np.zeros(num_actors, dtype=np.int64)
     owners = parts.owner[shown]
     for part in shown[owners < 0]:
@@ -102,17 +80,15 @@ def render_scene(
     return Picture(pixels, owner, canvas.depth, covered, visible)
 
 
-def _in_front(view: View, parts: Parts) -> np.ndarray:
+def _in_front(cam2street: np.ndarray, rays: Rays, parts: Parts) -> np.ndarray:
     """Returns the indices of the parts whose bounding sphere intersects the view frustum."""
-    rotation, position = view.cam2street[:3, :3], view.cam2street[:3, 3]
+    rotation, position = cam2street[:3, :3], cam2street[:3, 3]
     center = (parts.center - position) @ rotation
     radius = np.linalg.norm(parts.half, axis=1)
     inside = (center[:, 2] > _CLIP - radius) & (center[:, 2] < FAR)
-    for axis, extent in ((0, view.size[0]), (1, view.size[1])):
-        focal, middle = view.intrinsics[axis, axis], view.intrinsics[axis, 2]
-        for sign, bound in ((-1.0, middle), (1.0, extent - middle)):
+    for axis, values in enumerate(rays):
+        for sign, edge in ((-1.0, -values.min()), (1.0, values.max())):
             # Signed distance of the centre from the frustum's side plane x = edge * z.
-            edge = bound / focal
             beyond = (sign * center[:, axis] - edge * center[:, 2]) / np.hypot(1.0, edge)
             inside &= beyond < radius
     return np.flatnonzero(inside)
@@ -131,43 +107,51 @@ def _rectangles(view: View, boxes: BoxesInSensor) -> np.ndarray:
     fraction = np.where(crosses, (_CLIP - depth_a) / np.where(crosses, depth_b - depth_a, 1.0), 0.0)
     cut = start + fraction[..., None] * (end - start)
     points = np.concatenate([boxes.corners, cut], axis=1)
-    valid = np.concatenate([boxes.corners[..., 2] > _CLIP, crosses], axis=1)
-    depth = np.where(valid, points[..., 2], 1.0)
-    bounds = []
-    for axis, extent in ((0, view.size[0]), (1, view.size[1])):
-        focal, middle = view.intrinsics[axis, axis], view.intrinsics[axis, 2]
-        pixel = points[..., axis] / depth * focal + middle
-        low = np.where(valid, pixel, np.inf).min(axis=1)
-        high = np.where(valid, pixel, -np.inf).max(axis=1)
-        bounds.append(np.clip(np.floor(low), 0, extent))
-        bounds.append(np.clip(np.ceil(high), 0, extent))
-    return np.stack([bounds[0], bounds[2], bounds[1], bounds[3]], axis=1).astype(np.int32)
+    valid = np.concatenate([boxes.corners[..., 2] > _CLIP, crosses], axis=1)[..., None]
+    rays = points[..., :2] / np.where(valid, points[..., 2:], 1.0)
+    low = np.where(valid, rays, np.inf).min(axis=1)
+    high = np.where(valid, rays, -np.inf).max(axis=1)
+    # Parts behind the near plane keep an empty rectangle.
+    seen = valid.any(axis=(1, 2))
+    low, high = view.pixel_bounds(low[seen], high[seen])
+    rects = np.zeros((len(seen), 4), dtype=np.int32)
+    rects[seen, :2] = np.clip(np.floor(low), 0, view.size)
+    rects[seen, 2:] = np.clip(np.ceil(high), 0, view.size)
+    return rects
 
 
 class _Canvas:
     """Depth buffer of an image and the index of the nearest part at each pixel, -1 for none.
 
     Args:
-        view: camera.
+        rays: rays of the camera.
+        size: (width, height) of the image, pixels.
         boxes: P boxes relative to the camera.
         rects: (P, 4) pixel bounds of the boxes.
     """
 
-    def __init__(self, view: View, boxes: BoxesInSensor, rects: np.ndarray) -> None:
-        self.x, self.y = view.rays()
+    def __init__(
+        self, rays: Rays, size: tuple[int, int], boxes: BoxesInSensor, rects: np.ndarray
+    ) -> None:
+        self._x, self._y = rays
         self._boxes, self._rects = boxes, rects
-        self.depth = np.full((view.size[1], view.size[0]), np.inf, dtype=np.float32)
-        self.part = np.full((view.size[1], view.size[0]), -1, dtype=np.int32)
+        self.depth = np.full((size[1], size[0]), np.inf, dtype=np.float32)
+        self.part = np.full((size[1], size[0]), -1, dtype=np.int32)
+
+    def rays_at(self, pixels: np.ndarray) -> Rays:
+        """Returns (n,) x and (n,) y of the rays of pixels, which are given by (n,) flat indices."""
+        place = np.unravel_index(pixels, self.depth.shape)
+        x, y = (np.broadcast_to(values, self.depth.shape)[place] for values in (self._x, self._y))
+        return x, y
 
     def _hit(self, part: int, rect: np.ndarray) -> np.ndarray:
         """Returns the depth at which the rays of a rectangle enter a part, inf for a miss."""
-        left, top, right, bottom = rect
-        m = self._boxes.sensor2box[part]
-        # The z component of a ray direction is 1, so the ray parameter is the depth. Rotating
-        # columns and rows separately needs fewer products than rotating every ray.
-        across = m[:, 0, None] * self.x[left:right]
-        down = m[:, 1, None] * self.y[top:bottom] + m[:, 2, None]
-        direction = down[:, :, None] + across[:, None, :]
+        m = self._boxes.sensor2box[part][:, :, None, None]
+        # The z component of a ray direction is 1, so the ray parameter is the depth. The x of a
+        # pinhole camera depends on the column only and y on the row: few products.
+        across = m[:, 0] * _crop(self._x, rect)
+        down = m[:, 1] * _crop(self._y, rect) + m[:, 2]
+        direction = down + across
         return hit_box(self._boxes.origin[part], self._boxes.half[part], direction)
 
     def draw(self, part: int) -> None:
@@ -203,6 +187,14 @@ class _Canvas:
         np.copyto(part, new_part, where=nearer)
 
 
+def _crop(values: np.ndarray, rect: np.ndarray) -> np.ndarray:
+    """Returns the part within a rectangle of values that broadcast to (H, W)."""
+    left, top, right, bottom = rect
+    rows = slice(top, bottom) if values.shape[0] > 1 else slice(None)
+    columns = slice(left, right) if values.shape[1] > 1 else slice(None)
+    return values[rows, columns]
+
+
 def _shade(
     view: View,
     canvas: _Canvas,
@@ -223,11 +215,10 @@ def _shade(
     # ravel returns a view: the assignment below fills canvas.depth.
     depth = canvas.depth.ravel()
     if len(solid):
-        rays = canvas.x[solid % width], canvas.y[solid // width]
+        rays = canvas.rays_at(solid)
         image[solid] = shade_boxes(rays, depth[solid], nearest[solid], boxes, parts, light)
-    rays = canvas.x[ground % width], canvas.y[ground // width]
     image[ground], depth[ground] = shade_ground(
-        rays, view.cam2street, street, light, shadow[ground]
+        canvas.rays_at(ground), view.cam2street, street, light, shadow[ground]
     )
     haze = (1.0 - np.exp(depth * np.float32(-1 / _HAZE_DISTANCE)))[:, None]
     # The sky has its colours already; haze would replace all of it by the horizon's colour.

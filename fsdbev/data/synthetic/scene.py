@@ -21,12 +21,13 @@ from .crowd import CLEARANCE
 from .lidar import Sweep, scan
 from .options import MAX_SCENES, SPLITS, SyntheticOptions
 from .parts import Parts
-from .render import Picture, View, render_scene
+from .render import Picture, render_scene
 from .sensor_rig import Sensor, draw_rig
 from .table_writer import Tables, empty_tables, link, quaternion, token
 from .town import TownSlot
 from .trajectory import rotation_z
-from .world import FRAME_PERIOD, World, build_world
+from .view import View
+from .world import World, build_world
 
 _JPEG_QUALITY = 92
 #: Microseconds since the epoch, 2023-11-14 as in the log table.
@@ -130,7 +131,7 @@ class _SceneWriter:
         width, height = options.image_size
         shape = (height + _NOISE_PAD, width + _NOISE_PAD, 3)
         self.noise = self.noise_rng.standard_normal(shape, dtype=np.float32) * _IMAGE_NOISE
-        self.rig = draw_rig(options.image_size, self.sensor_rng)
+        self.rig = draw_rig(options.image_size, self.sensor_rng, options.fisheye)
         self.tables = empty_tables()
         self.logfile = f"synth-{options.seed}-{key.name}"
 
@@ -167,16 +168,18 @@ class _SceneWriter:
             }
         )
         for sensor in self.rig:
-            intrinsics = sensor.intrinsics
-            self.tables["calibrated_sensor"].append(
-                {
-                    "token": self._token("calibrated_sensor", sensor.channel),
-                    "sensor_token": token("sensor", sensor.channel),
-                    "translation": sensor.sensor2ego[:3, 3].tolist(),
-                    "rotation": quaternion(sensor.sensor2ego[:3, :3]),
-                    "camera_intrinsic": [] if intrinsics is None else intrinsics.tolist(),
-                }
-            )
+            intrinsics, lens = sensor.intrinsics, sensor.lens
+            record = {
+                "token": self._token("calibrated_sensor", sensor.channel),
+                "sensor_token": token("sensor", sensor.channel),
+                "translation": sensor.sensor2ego[:3, 3].tolist(),
+                "rotation": quaternion(sensor.sensor2ego[:3, :3]),
+                "camera_intrinsic": [] if intrinsics is None else intrinsics.tolist(),
+            }
+            if lens is not None:
+                record["camera_distortion"] = list(lens.coefficients)
+                record["camera_lens"] = lens.model
+            self.tables["calibrated_sensor"].append(record)
 
     def _add_scene(self) -> None:
         """Adds the scene record; the samples must be complete."""
@@ -196,7 +199,7 @@ class _SceneWriter:
     def _write_frame(self, index: int) -> _KeyFrameRecord:
         """Writes the sensor files of one key frame and adds its sample record."""
         jitter = self.sensor_rng.uniform(-_FRAME_JITTER, _FRAME_JITTER)
-        time = round(1e6 * (index * FRAME_PERIOD + jitter))
+        time = round(1e6 * (index / self.options.rate + jitter))
         sample = {"token": self._token("sample", index), "timestamp": self._timestamp(time)}
         sample["scene_token"] = self._token("scene")
         self.tables["sample"].append(sample)
@@ -260,7 +263,7 @@ class _SceneWriter:
         world, seconds = self.world, time / 1e6
         parts = Parts.concatenate([world.parts_at(seconds), world.shadows_at(seconds)])
         cam2street = world.ego.ego2street(seconds) @ sensor.sensor2ego
-        view = View(cam2street, sensor.intrinsics, self.options.image_size)
+        view = View(cam2street, sensor.intrinsics, self.options.image_size, sensor.lens)
         top, left = self.noise_rng.integers(0, _NOISE_PAD, size=2)
         width, height = self.options.image_size
         noise = self.noise[top : top + height, left : left + width]

@@ -5,11 +5,12 @@ Frames: camera x right, y down, z forward; ego x forward, y left, z up, origin o
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
-from fsdbev.structures import CAMERA_AXES
+from fsdbev.structures import CAMERA_AXES, Lens
 
 from .trajectory import rotation_x, rotation_z
 
@@ -49,6 +50,11 @@ CAMERA_SPECS = (
     CameraSpec("CAM_BACK_LEFT", 108.6, (1.04, 0.48, 1.59), 1256.7, (792.1, 492.8), 0.0005),
 )
 _LIDAR_POSITION = (0.944, 0.0, 1.84)
+#: Focal length of fisheye cameras at 1600 x 900, pixels: they see about 135 degrees from left to
+#: right and 80 degrees from top to bottom.
+_FISHEYE_FOCAL = 640.0
+#: k1 .. k4 of fisheye cameras. The model is monotonic up to 90 degrees from the optical axis.
+_FISHEYE_COEFFICIENTS = (0.04, -0.01, 0.002, -0.0005)
 
 
 @dataclass(frozen=True)
@@ -60,12 +66,14 @@ class Sensor:
         sensor2ego: (4, 4) pose.
         intrinsics: (3, 3) in pixels; None for the lidar.
         lead: time from the trigger of the sensor to that of the lidar, seconds.
+        lens: lens of a fisheye camera, None for the others.
     """
 
     channel: str
     sensor2ego: np.ndarray
     intrinsics: np.ndarray | None
     lead: float
+    lens: Lens | None = None
 
     @property
     def is_camera(self) -> bool:
@@ -73,7 +81,9 @@ class Sensor:
         return self.intrinsics is not None
 
 
-def draw_rig(image_size: tuple[int, int], rng: np.random.Generator) -> list[Sensor]:
+def draw_rig(
+    image_size: tuple[int, int], rng: np.random.Generator, fisheye: Collection[str] = ()
+) -> list[Sensor]:
     """Draws the rig of one vehicle: the nominal calibration with small deviations.
 
     Angles deviate by up to 0.6 degrees (0.5 and 0.8 for the lidar), positions of cameras by up to
@@ -82,6 +92,7 @@ def draw_rig(image_size: tuple[int, int], rng: np.random.Generator) -> list[Sens
     Args:
         image_size: (width, height) in pixels.
         rng: random generator.
+        fisheye: names of the cameras with a fisheye lens.
 
     Returns:
         The cameras in firing order, then the lidar.
@@ -91,7 +102,8 @@ def draw_rig(image_size: tuple[int, int], rng: np.random.Generator) -> list[Sens
     for spec in CAMERA_SPECS:
         yaw, pitch, roll = np.radians((spec.yaw, 0.0, 0.0) + rng.uniform(-0.6, 0.6, size=3))
         rotation = rotation_z(yaw) @ np.array(CAMERA_AXES) @ rotation_x(pitch) @ rotation_z(roll)
-        focal = spec.focal * rng.uniform(0.995, 1.005)
+        nominal = _FISHEYE_FOCAL if spec.channel in fisheye else spec.focal
+        focal = nominal * rng.uniform(0.995, 1.005)
         intrinsics = np.array(
             [
                 [focal * scale[0], 0.0, spec.center[0] * scale[0]],
@@ -100,7 +112,11 @@ def draw_rig(image_size: tuple[int, int], rng: np.random.Generator) -> list[Sens
             ]
         )
         position = np.array(spec.position) + rng.uniform(-0.01, 0.01, size=3)
-        sensors.append(Sensor(spec.channel, _mount(rotation, position), intrinsics, spec.lead))
+        lens = None
+        if spec.channel in fisheye:
+            lens = Lens("fisheye", intrinsics, _FISHEYE_COEFFICIENTS)
+        mount = _mount(rotation, position)
+        sensors.append(Sensor(spec.channel, mount, intrinsics, spec.lead, lens))
     tilt = rotation_x(np.radians(rng.uniform(-0.8, 0.8)))
     # LIDAR_TOP of nuScenes has x to the right and y forward, -90 degrees from the ego axes.
     lidar = rotation_z(np.radians(-90.0 + rng.uniform(-0.5, 0.5))) @ tilt

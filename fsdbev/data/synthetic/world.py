@@ -17,8 +17,8 @@ from .scenery import draw_scenery
 from .street import LANE_CENTER, Street
 from .trajectory import EgoTrajectory, Road, rotation_z
 
-#: Seconds between key frames.
-FRAME_PERIOD = 0.5
+#: Shortest time in seconds in which the ego vehicle changes its speed from the first to the last.
+_MIN_RAMP = 0.5
 #: Metres by which the section with objects extends behind the first and ahead of the last ego pose.
 BEHIND, AHEAD = 24.0, 26.0
 #: Distance of a shadow's centre from its object, as a fraction of the length of the shadow.
@@ -117,10 +117,10 @@ def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
     ``generator.FORMAT``.
 
     Args:
-        options: number of key frames and density of objects.
+        options: number and rate of key frames, and density of objects.
         rng: random generator of the scene's stream "world".
     """
-    duration = (options.frames - 1) * FRAME_PERIOD
+    duration = (options.frames - 1) / options.rate
     curvature = float(rng.choice((-1.0, 0.0, 1.0))) / rng.uniform(150.0, 300.0)
     road = Road(curvature)
     ego = _draw_ego(road, duration, rng)
@@ -152,7 +152,7 @@ def _draw_ego(road: Road, duration: float, rng: np.random.Generator) -> EgoTraje
         road,
         speed=float(first),
         # A scene of one key frame has duration 0.
-        acceleration=float((last - first) / max(duration, FRAME_PERIOD)),
+        acceleration=float((last - first) / max(duration, _MIN_RAMP)),
         lateral=-LANE_CENTER + float(rng.uniform(-0.2, 0.2)),
         weave=float(rng.uniform(0.0, 0.35)),
         weave_length=float(rng.uniform(28.0, 50.0)),

@@ -20,7 +20,7 @@ from fsdbev.data.synthetic.catalog import CATEGORIES
 from fsdbev.data.synthetic.crowd import CLEARANCE
 from fsdbev.data.synthetic.scene import SceneKey
 from fsdbev.data.synthetic.world import build_world
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import NUSCENES_CLASSES
 
 TRAIN = SceneKey("synth_train", 0)
 
@@ -146,7 +146,7 @@ def test_attributes_and_visibility(nusc):
         if given and given[0].endswith(".moving") and np.isfinite(velocity).all():
             assert np.hypot(*velocity) > 0.1
         seen.add(class_name)
-    assert seen == set(CLASS_NAMES)
+    assert seen == set(NUSCENES_CLASSES.names)
 
 
 def test_the_map_shows_the_road_under_the_ego_vehicle(nusc):

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from fsdbev.data.synthetic import VERSION, SyntheticOptions, generate, generator
-from fsdbev.data.synthetic.options import MAX_FRAMES
 
 TINY = SyntheticOptions(
     scenes_train=1, scenes_val=1, frames=1, image_size=(96, 54), density=0.4, lidar_azimuths=60
@@ -56,6 +55,18 @@ def test_a_complete_set_is_kept(tiny):
     assert before == {name: os.stat(tiny / name).st_mtime_ns for name in _files(tiny)}
 
 
+def test_a_set_of_an_earlier_version_has_the_defaults_of_newer_options(tmp_path):
+    marker = tmp_path / "set" / VERSION / "synthetic.json"
+    marker.parent.mkdir(parents=True)
+    options = TINY.as_dict()
+    assert (options.pop("rate"), options.pop("fisheye")) == (2.0, [])
+    marker.write_text(json.dumps({"format": generator.FORMAT, "options": options}))
+    assert not generate(str(tmp_path / "set"), TINY)
+    faster = SyntheticOptions(**{**TINY.as_dict(), "rate": 10.0})
+    with pytest.raises(ValueError, match="different options"):
+        generate(str(tmp_path / "set"), faster)
+
+
 def test_other_options_are_an_error_that_names_the_remedy(tiny):
     other = SyntheticOptions(**{**TINY.as_dict(), "frames": 2})
     with pytest.raises(ValueError, match="--overwrite"):
@@ -99,7 +110,12 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         {"scenes_train": 0, "scenes_val": 0},
         {"scenes_val": -1},
         {"frames": 0},
-        {"frames": MAX_FRAMES + 1},
+        {"frames": 41},
+        {"frames": 201, "rate": 10},
+        {"rate": 0.5},
+        {"rate": 21},
+        {"rate": float("nan")},
+        {"fisheye": ("CAM_FRONT", "CAM_TOP")},
         {"image_size": (8, 270)},
         {"density": -0.1},
         {"lidar_azimuths": 1},
@@ -114,8 +130,11 @@ def test_options_are_checked(wrong):
 def test_the_tool(tiny, run_tool, caplog):
     same = "--scenes-train 1 --scenes-val 1 --frames 1 --image-size 96x54 --density 0.4".split()
     same += ["--lidar-azimuths", "60"]
+    other = ["--rate", "10", "--fisheye", "CAM_FRONT"]
     with caplog.at_level(logging.INFO):
         assert run_tool("make_synthetic_nuscenes", "--out", tiny, *same) == 0
         assert "nothing to do" in caplog.text
+        assert run_tool("make_synthetic_nuscenes", "--out", tiny, *same, *other) == 2
+        assert "'rate': 10.0, 'image_size': [96, 54], 'fisheye': ['CAM_FRONT']" in caplog.text
         assert run_tool("make_synthetic_nuscenes", "--out", tiny) == 2
         assert "--overwrite" in caplog.text
