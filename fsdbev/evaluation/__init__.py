@@ -1,7 +1,7 @@
-"""Detection metrics: nuScenes' submission file and its official evaluation."""
+"""Detection metrics of any classes: submission files, nuScenes' metrics and its own evaluation."""
 
-from .box_arrays import CLASSES
-from .by_distance import BAND_STARTS, DistanceBands
+from .by_distance import DistanceBands
+from .detection_evaluator import DetectionEvaluator
 from .error_analysis import Analysis
 from .nuscenes_evaluator import NuScenesEvaluator
 from .scoring import ScoredDetections
@@ -16,10 +16,9 @@ from .submission import (
 from .summary import TP_ERROR_NAMES
 
 __all__ = [
-    "BAND_STARTS",
-    "CLASSES",
     "TP_ERROR_NAMES",
     "Analysis",
+    "DetectionEvaluator",
     "DistanceBands",
     "NuScenesEvaluator",
     "ScoredDetections",

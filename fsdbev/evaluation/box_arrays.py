@@ -13,17 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from nuscenes.eval.detection.constants import ATTRIBUTE_NAMES, DETECTION_NAMES
 
 from fsdbev.structures import Columns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-#: Attribute names, indexed by ``BoxArrays.attribute``; "" means no attribute.
-ATTRIBUTES = ("", *ATTRIBUTE_NAMES)
-#: Detection classes in the devkit's order, indexed by ``BoxArrays.class_id``.
-CLASSES = tuple(DETECTION_NAMES)
 
 
 @dataclass(frozen=True)
@@ -32,12 +26,12 @@ class BoxArrays(Columns):
 
     Attributes:
         sample: (N,) position of each box's sample in a list of samples.
-        class_id: (N,) index into ``CLASSES``.
+        class_id: (N,) index into ``DetectionTask.names``.
         center: (N, 3) box centres, metres.
         size: (N, 3) width, length, height, metres.
         rotation: (N, 4) quaternions w, x, y, z.
         velocity: (N, 2) vx, vy, m/s; NaN where unknown.
-        attribute: (N,) index into ``ATTRIBUTES``.
+        attribute: (N,) index into ``DetectionTask.attributes``.
         score: (N,) confidences; -1 for ground truth.
     """
 
@@ -55,14 +49,18 @@ class BoxArrays(Columns):
         return self[rows]
 
 
-def submission_arrays(results: Mapping[str, Sequence[dict[str, Any]]]) -> BoxArrays:
+def submission_arrays(
+    results: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str], attributes: Sequence[str]
+) -> BoxArrays:
     """Converts submission boxes to arrays, in the order of the submission.
 
     Args:
         results: checked boxes by sample token (see ``submission.py``).
+        names: class names in the order of the class ids.
+        attributes: attribute names in the order of their ids.
 
     Raises:
-        ValueError: a class or attribute name is not one of nuScenes' detection task.
+        ValueError: a class or attribute name is not one of these.
     """
     boxes = list(chain.from_iterable(results.values()))
     counts = np.array([len(sample) for sample in results.values()], np.int64)
@@ -72,12 +70,12 @@ def submission_arrays(results: Mapping[str, Sequence[dict[str, Any]]]) -> BoxArr
 
     return BoxArrays(
         sample=np.repeat(np.arange(len(counts)), counts),
-        class_id=positions(column("detection_name"), CLASSES),
+        class_id=positions(column("detection_name"), names),
         center=rows(column("translation"), 3),
         size=rows(column("size"), 3),
         rotation=rows(column("rotation"), 4),
         velocity=rows(column("velocity"), 2),
-        attribute=positions(column("attribute_name"), ATTRIBUTES),
+        attribute=positions(column("attribute_name"), attributes),
         score=np.fromiter(column("detection_score"), np.float64),
     )
 
@@ -99,5 +97,5 @@ def positions(names: Iterable[str], known: Sequence[str]) -> Ints:
         return np.fromiter(map(index.__getitem__, names), np.int64)
     except KeyError as error:
         raise ValueError(
-            f"unknown name {error}; nuScenes has {[name for name in known if name]}"
+            f"unknown name {error}; the names are {[name for name in known if name]}"
         ) from error

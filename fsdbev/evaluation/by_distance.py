@@ -6,7 +6,7 @@ unmatched prediction to the band of its own distance. Matches across a band's ed
 kept, and the bands' recalls, weighted by their numbers of ground-truth boxes, average to the
 overall recall.
 
-Shapes: C classes (``CLASSES``), B bands, N boxes.
+Shapes: C classes, B bands, N boxes.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from nuscenes.eval.detection.algo import calc_ap
-from nuscenes.eval.detection.data_classes import DetectionConfig
 
-from .box_arrays import CLASSES, BoxArrays, Floats, Ints
+from .box_arrays import BoxArrays, Floats, Ints
 from .metrics import Matches
+from .truth import DetectionTask
 
-#: Lower edges of the bands, metres. The last band ends at the class's evaluation range.
-BAND_STARTS = (0.0, 10.0, 20.0, 30.0, 40.0)
+#: Width of a band in metres, up to the largest number of bands; for larger ranges a multiple of it.
+_BAND_WIDTH, _MAX_BANDS = 10.0, 10
 
 
 @dataclass(frozen=True)
 class DistanceBands:
-    """Metrics of the B distance bands that start at ``BAND_STARTS``.
+    """Metrics of B distance bands.
 
     Attributes:
+        starts: (B,) lower edges, metres. A band ends where the next one starts, the last one at the
+            evaluation range of the class.
         num_truth: (C, B) number of ground-truth boxes.
         found: (C, B) number of true positives at any score, at the threshold of the TP errors.
         found_above: (C, B) number of true positives at or above a given score.
@@ -36,6 +38,7 @@ class DistanceBands:
             truth.
     """
 
+    starts: Floats
     num_truth: Ints
     found: Ints
     found_above: Ints
@@ -43,23 +46,24 @@ class DistanceBands:
 
 
 def measure_bands(
-    matches: Matches, ego: Floats, config: DetectionConfig, score: float
+    matches: Matches, ego: Floats, task: DetectionTask, score: float
 ) -> DistanceBands:
     """Computes the metrics of every distance band.
 
     Args:
         matches: predictions matched with the ground truth.
         ego: (S, 2) positions of the ego vehicle in the global frame by sample, metres.
-        config: the devkit's thresholds.
+        task: classes, ranges and thresholds.
         score: lowest score of the predictions in ``found_above``.
     """
-    shape = (len(CLASSES), len(BAND_STARTS))
+    config, starts = task.config, band_starts(task.ranges.max())
+    shape = (len(task.names), len(starts))
 
     def count(class_and_band: Ints) -> Ints:
         return np.bincount(class_and_band, minlength=shape[0] * shape[1]).reshape(shape)
 
     predictions = matches.predictions
-    own_band, truth_band = (_band_index(boxes, ego) for boxes in (predictions, matches.truth))
+    own_band, truth_band = (_bands(boxes, ego, starts) for boxes in (predictions, matches.truth))
     # Flat index of (class, band), so that one bincount fills the whole table.
     class_and_band = matches.truth.class_id * shape[1] + truth_band
     match_of = matches.match_of[config.dist_th_tp]
@@ -77,6 +81,7 @@ def measure_bands(
             curves = matches.curves(threshold, chosen, num_truth[c, b])
             precisions[t, c, b] = calc_ap(curves, config.min_recall, config.min_precision)
     return DistanceBands(
+        starts=starts,
         num_truth=num_truth,
         found=count(found),
         found_above=count(found[predictions.score[is_match] >= score]),
@@ -84,8 +89,14 @@ def measure_bands(
     )
 
 
-def _band_index(boxes: BoxArrays, ego: Floats) -> Ints:
+def band_starts(reach: float) -> Floats:
+    """Returns the (B,) lower edges of bands up to ``reach`` metres."""
+    width = _BAND_WIDTH * np.ceil(reach / (_BAND_WIDTH * _MAX_BANDS))
+    return np.arange(0.0, reach, width)
+
+
+def _bands(boxes: BoxArrays, ego: Floats, starts: Floats) -> Ints:
     """Returns the (N,) band of each box's distance from the ego vehicle on the ground plane."""
     distance = np.linalg.norm(boxes.center[:, :2] - ego[boxes.sample], axis=1)
     # A distance that equals the start of a band belongs to that band.
-    return np.searchsorted(BAND_STARTS, distance, side="right") - 1
+    return np.searchsorted(starts, distance, side="right") - 1

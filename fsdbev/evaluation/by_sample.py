@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .box_arrays import CLASSES, BoxArrays, Floats, Ints
+from .box_arrays import BoxArrays, Floats, Ints
 from .metrics import Matches
 
 
 @dataclass(frozen=True)
 class SampleCounts:
-    """Numbers of boxes by sample and class (``CLASSES``), with predictions above a score.
+    """Numbers of boxes by sample and class, with predictions above a score.
 
     Attributes:
         found: (S, C) matched ground-truth boxes (true positives).
@@ -72,13 +72,13 @@ class SampleCounts:
 
 
 def count_by_sample(
-    matches: Matches, num_samples: int, threshold: float, score: float
+    matches: Matches, shape: tuple[int, int], threshold: float, score: float
 ) -> SampleCounts:
     """Counts true positives, false negatives and false positives of each sample.
 
     Args:
         matches: predictions matched with the ground truth.
-        num_samples: S.
+        shape: (S, C).
         threshold: distance threshold of the matches, metres.
         score: lowest score of the predictions that are counted.
     """
@@ -86,17 +86,16 @@ def count_by_sample(
     match_of = matches.match_of[threshold][kept]
     predictions = matches.predictions.select(kept)
     matched = matches.true_box[match_of[match_of >= 0]]
-    found = _count_boxes(matches.truth.select(matched), num_samples)
+    found = _count_boxes(matches.truth.select(matched), shape)
     return SampleCounts(
         found=found,
-        missed=_count_boxes(matches.truth, num_samples) - found,
-        false=_count_boxes(predictions.select(match_of < 0), num_samples),
+        missed=_count_boxes(matches.truth, shape) - found,
+        false=_count_boxes(predictions.select(match_of < 0), shape),
     )
 
 
-def _count_boxes(boxes: BoxArrays, num_samples: int) -> Ints:
+def _count_boxes(boxes: BoxArrays, shape: tuple[int, int]) -> Ints:
     """Returns the (S, C) number of boxes."""
-    shape = (num_samples, len(CLASSES))
     sample_and_class = boxes.sample * shape[1] + boxes.class_id
     return np.bincount(sample_and_class, minlength=shape[0] * shape[1]).reshape(shape)
 

@@ -2,7 +2,7 @@
 
 It uses the boxes and matches of the metrics; only the confusion of classes is matched again.
 
-Shapes: C classes (``CLASSES``), S samples, T distance thresholds, R recalls, B score bins.
+Shapes: C classes, S samples, T distance thresholds, R recalls, B score bins.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from nuscenes.eval.detection.constants import TP_METRICS
-from nuscenes.eval.detection.data_classes import DetectionConfig, DetectionMetricData
+from nuscenes.eval.detection.data_classes import DetectionMetricData
 
-from .box_arrays import CLASSES, BoxArrays, Floats, Ints
+from .box_arrays import BoxArrays, Floats, Ints
 from .by_distance import DistanceBands, measure_bands
 from .by_sample import SampleCounts, count_by_sample
 from .matching import by_score, close_pairs, match
-from .metrics import NO_SUCH_ERROR, Matches, Scores
+from .metrics import Matches, Scores
+from .truth import DetectionTask
 
 SCORE_BINS = 20
 #: Decimals of the operating point's score. The report prints as many, so that the printed score
@@ -53,6 +54,7 @@ class Analysis:
     """Result of :func:`analyse`.
 
     Attributes:
+        names: C class names.
         thresholds: T distance thresholds of a match, metres.
         error_threshold: the one that errors, scores, samples and confusion use (the devkit's
             ``dist_th_tp``), metres.
@@ -71,6 +73,7 @@ class Analysis:
             by distance only; last row: false positives, last column: false negatives.
     """
 
+    names: tuple[str, ...]
     thresholds: tuple[float, ...]
     error_threshold: float
     num_truth: Ints
@@ -86,34 +89,36 @@ class Analysis:
     confusion: Ints
 
 
-def analyse(scores: Scores, ego: Floats, config: DetectionConfig) -> Analysis:
+def analyse(scores: Scores, ego: Floats, task: DetectionTask) -> Analysis:
     """Analyses scored predictions.
 
     Args:
         scores: result of :func:`.metrics.score`.
         ego: (S, 2) positions of the ego vehicle in the global frame by sample, metres.
-        config: the devkit's thresholds.
+        task: classes, ranges and thresholds.
     """
-    matches, threshold = scores.matches, config.dist_th_tp
+    matches, thresholds = scores.matches, task.config.dist_ths
+    threshold, num_classes = task.config.dist_th_tp, len(task.names)
     point = operating_point(matches, threshold)
     is_match = matches.match_of[threshold] >= 0
     confidences = matches.predictions.score
     above = matches.predictions.select(confidences >= point.score)
-    precision = [[scores.curves[name, t].precision for t in config.dist_ths] for name in CLASSES]
+    precision = [[scores.curves[name, t].precision for t in thresholds] for name in task.names]
     return Analysis(
-        thresholds=tuple(config.dist_ths),
+        names=task.names,
+        thresholds=tuple(thresholds),
         error_threshold=threshold,
-        num_truth=_count_by_class(matches.truth),
-        num_predictions=_count_by_class(matches.predictions),
+        num_truth=_count_by_class(matches.truth, num_classes),
+        num_predictions=_count_by_class(matches.predictions, num_classes),
         recall=np.linspace(0, 1, DetectionMetricData.nelem),
         precision=np.array(precision),
-        errors=_errors(matches, threshold),
+        errors=_errors(matches, task),
         found_scores=_score_histogram(confidences[is_match]),
         false_scores=_score_histogram(confidences[~is_match]),
         point=point,
-        bands=measure_bands(matches, ego, config, point.score),
-        samples=count_by_sample(matches, len(ego), threshold, point.score),
-        confusion=confusion(above, matches.truth, threshold),
+        bands=measure_bands(matches, ego, task, point.score),
+        samples=count_by_sample(matches, (len(ego), num_classes), threshold, point.score),
+        confusion=confusion(above, matches.truth, threshold, num_classes),
     )
 
 
@@ -144,7 +149,7 @@ def operating_point(matches: Matches, threshold: float) -> OperatingPoint:
     return OperatingPoint(score, found / num_above, found / max(1, len(matches.truth)))
 
 
-def confusion(predictions: BoxArrays, truth: BoxArrays, threshold: float) -> Ints:
+def confusion(predictions: BoxArrays, truth: BoxArrays, threshold: float, num_classes: int) -> Ints:
     """Computes the (C + 1, C + 1) confusion table of ``Analysis``.
 
     Matches by nuScenes' rule (:mod:`.matching`), but across classes: each prediction, best first,
@@ -154,11 +159,12 @@ def confusion(predictions: BoxArrays, truth: BoxArrays, threshold: float) -> Int
         predictions: evaluated predictions.
         truth: evaluated ground-truth boxes.
         threshold: matches are nearer than this, metres.
+        num_classes: C.
     """
     predictions = by_score(predictions)
     pairs = close_pairs(_as_one_class(predictions), _as_one_class(truth), threshold)
     found = match(pairs, len(truth), threshold)
-    background = len(CLASSES)
+    background = num_classes
     true_class = np.full(len(predictions), background)
     true_class[pairs.prediction[found]] = truth.class_id[pairs.truth[found]]
     missed = np.delete(truth.class_id, pairs.truth[found])
@@ -174,21 +180,20 @@ def _as_one_class(boxes: BoxArrays) -> BoxArrays:
     return dataclasses.replace(boxes, class_id=np.zeros_like(boxes.class_id))
 
 
-def _count_by_class(boxes: BoxArrays) -> Ints:
+def _count_by_class(boxes: BoxArrays, num_classes: int) -> Ints:
     """Returns the (C,) number of boxes."""
-    return np.bincount(boxes.class_id, minlength=len(CLASSES))
+    return np.bincount(boxes.class_id, minlength=num_classes)
 
 
-def _errors(matches: Matches, threshold: float) -> dict[str, Floats]:
-    """Returns metric -> errors of the matches at ``threshold``, without classes and ground-truth
-    boxes for which the metric is undefined."""
-    match_of = matches.match_of[threshold]
+def _errors(matches: Matches, task: DetectionTask) -> dict[str, Floats]:
+    """Returns metric -> errors of the matches at the threshold of the TP errors, without classes
+    and ground-truth boxes for which the metric is undefined."""
+    match_of = matches.match_of[task.config.dist_th_tp]
     used = match_of[match_of >= 0]
     classes = matches.truth.class_id[matches.true_box[used]]
     errors = {}
     for row, metric in enumerate(TP_METRICS):
-        without = [CLASSES.index(name) for name, lacks in NO_SUCH_ERROR.items() if metric in lacks]
-        values = matches.errors[row, used][~np.isin(classes, without)]
+        values = matches.errors[row, used][~np.isin(classes, task.ids_without(metric))]
         errors[metric] = values[~np.isnan(values)]
     return errors
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .box_arrays import CLASSES, BoxArrays, Floats, Ints
+from .box_arrays import BoxArrays, Floats, Ints
 
 #: Number of predictions that are paired at once; bounds the memory of the candidate pairs.
 _CHUNK = 2**15
@@ -51,7 +51,7 @@ def close_pairs(predictions: BoxArrays, truth: BoxArrays, reach: float) -> Pairs
             below ``reach`` are included, and those of the square's corners as well.
     """
     chunks = [np.zeros((0, 2), np.int64)]
-    for prediction, true in equal_pairs(_sample_and_class(predictions), _sample_and_class(truth)):
+    for prediction, true in equal_pairs(*_samples_and_classes(predictions, truth)):
         offset = np.abs(predictions.center[prediction, :2] - truth.center[true, :2])
         near = (offset < reach).all(axis=1)
         chunks.append(np.stack([prediction[near], true[near]], axis=1))
@@ -112,6 +112,7 @@ def equal_pairs(left: Ints, right: Ints) -> Iterator[tuple[Ints, Ints]]:
         yield one, order[begin[one] + place]
 
 
-def _sample_and_class(boxes: BoxArrays) -> NDArray[np.int64]:
-    """Returns one key for each pair of sample and class."""
-    return boxes.sample * len(CLASSES) + boxes.class_id
+def _samples_and_classes(*boxes: BoxArrays) -> list[NDArray[np.int64]]:
+    """Returns the keys of several sets of boxes, one key for each pair of sample and class."""
+    num_classes = 1 + max(part.class_id.max(initial=0) for part in boxes)
+    return [part.sample * num_classes + part.class_id for part in boxes]

@@ -11,8 +11,10 @@ Shapes: N predictions, K matches, E errors (``TP_METRICS``), R recalls (101).
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,24 +22,32 @@ from numpy.typing import NDArray
 from nuscenes.eval.detection.algo import calc_ap, calc_tp
 from nuscenes.eval.detection.constants import TP_METRICS
 from nuscenes.eval.detection.data_classes import (
-    DetectionConfig,
     DetectionMetricData,
     DetectionMetricDataList,
     DetectionMetrics,
 )
 
-from .box_arrays import ATTRIBUTES, CLASSES, BoxArrays, Floats, Ints
+from .box_arrays import BoxArrays, Floats, Ints
 from .matching import by_score, close_pairs, match
-from .truth import GroundTruth
+from .truth import DetectionTask, GroundTruth
 
-#: Class -> TP errors that nuScenes leaves undefined (devkit README, "True Positive errors"): a cone
-#: has no heading, and neither cones nor barriers move or have attributes.
-NO_SUCH_ERROR = {
-    "traffic_cone": ("orient_err", "vel_err", "attr_err"),
-    "barrier": ("vel_err", "attr_err"),
-}
-#: nuScenes compares the headings of barriers up to half a turn.
-_BARRIER = CLASSES.index("barrier")
+
+class MetricsSummary(DetectionMetrics):
+    """The devkit's summary for any classes: a TP error that no class has is NaN, and NDS is the
+    weighted mean of mAP and the other errors."""
+
+    @property
+    def tp_errors(self) -> dict[str, float]:
+        """Metric of ``TP_METRICS`` -> mean error over the classes that have it."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+            return super().tp_errors
+
+    @property
+    def tp_scores(self) -> dict[str, float]:
+        """Metric -> 1 - error, at least 0, of the errors that a class has; summands of NDS."""
+        errors = self.tp_errors
+        return {n: score for n, score in super().tp_scores.items() if not math.isnan(errors[n])}
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,8 @@ class Scores:
 
     Attributes:
         matches: the matches behind the metrics.
-        metrics: summary, as the devkit's ``DetectionEval.evaluate`` returns it.
+        metrics: summary, for nuScenes' classes as the devkit's ``DetectionEval.evaluate`` returns
+            it.
         curves: precision, confidence and TP errors over recall by class and distance threshold, as
             the devkit returns them.
     """
@@ -88,20 +99,20 @@ class Scores:
     curves: DetectionMetricDataList
 
 
-def score(predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig) -> Scores:
+def score(predictions: BoxArrays, truth: GroundTruth, task: DetectionTask) -> Scores:
     """Matches predictions with the ground truth and computes the metrics.
 
     Args:
         predictions: boxes of the submission in the global frame.
         truth: evaluated ground truth of the same samples.
-        config: the devkit's classes, ranges and thresholds.
+        task: classes, ranges and thresholds.
     """
     begin = time.time()
-    matches = find_matches(predictions, truth, config)
+    config = task.config
+    matches = find_matches(predictions, truth, task)
     curves = DetectionMetricDataList()
-    metrics = DetectionMetrics(config)
-    for name in config.class_names:
-        class_id = CLASSES.index(name)
+    metrics = MetricsSummary(config)
+    for class_id, name in enumerate(task.names):
         chosen = np.flatnonzero(matches.predictions.class_id == class_id)
         positives = np.count_nonzero(matches.truth.class_id == class_id)
         for threshold in config.dist_ths:
@@ -110,7 +121,7 @@ def score(predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig) -
             precision = calc_ap(curve, config.min_recall, config.min_precision)
             metrics.add_label_ap(name, threshold, precision)
         for error in TP_METRICS:
-            is_defined = error not in NO_SUCH_ERROR.get(name, ())
+            is_defined = error not in task.undefined.get(name, ())
             curve = curves[name, config.dist_th_tp]
             value = calc_tp(curve, config.min_recall, error) if is_defined else np.nan
             metrics.add_label_tp(name, error, value)
@@ -118,33 +129,38 @@ def score(predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig) -
     return Scores(matches, metrics, curves)
 
 
-def find_matches(predictions: BoxArrays, truth: GroundTruth, config: DetectionConfig) -> Matches:
+def find_matches(predictions: BoxArrays, truth: GroundTruth, task: DetectionTask) -> Matches:
     """Matches predictions with ground-truth boxes of their sample and class, at every distance
-    threshold of ``config``. Predictions outside of the evaluation's scope are dropped."""
+    threshold of the task. Predictions outside of the evaluation's scope are dropped."""
+    thresholds = task.config.dist_ths
     predictions = by_score(truth.scope.select(predictions))
     # The pairs of the largest threshold include those of all others.
-    pairs = close_pairs(predictions, truth.boxes, max(config.dist_ths))
-    found = {t: match(pairs, len(truth.boxes), t) for t in config.dist_ths}
+    pairs = close_pairs(predictions, truth.boxes, max(thresholds))
+    found = {t: match(pairs, len(truth.boxes), t) for t in thresholds}
     # Thresholds share most of their matches: the errors of each pair are computed once.
     used = np.unique(np.concatenate(list(found.values())))
-    match_of = {t: np.full(len(predictions), -1) for t in config.dist_ths}
+    match_of = {t: np.full(len(predictions), -1) for t in thresholds}
     for threshold, of in match_of.items():
         of[pairs.prediction[found[threshold]]] = np.searchsorted(used, found[threshold])
     errors = match_errors(
         predictions.select(pairs.prediction[used]),
         truth.boxes.select(pairs.truth[used]),
         pairs.distance[used],
+        [task.names.index(name) for name in task.half_turn],
     )
     return Matches(predictions, truth.boxes, match_of, pairs.truth[used], errors)
 
 
-def match_errors(found: BoxArrays, true: BoxArrays, distance: Floats) -> Floats:
+def match_errors(
+    found: BoxArrays, true: BoxArrays, distance: Floats, half_turn: Sequence[int]
+) -> Floats:
     """Computes the TP errors of K matches (devkit README, "True Positive errors").
 
     Args:
         found: K predictions.
         true: their ground-truth boxes.
         distance: (K,) distances of the centres on the ground plane, metres.
+        half_turn: ids of the classes whose headings are compared up to half a turn.
 
     Returns:
         (E, K) errors in the order of ``TP_METRICS``: m, 1 - IoU, rad, m/s, and 0 or 1 for the
@@ -153,11 +169,10 @@ def match_errors(found: BoxArrays, true: BoxArrays, distance: Floats) -> Floats:
     errors = {
         "trans_err": distance,
         "scale_err": 1 - _scale_iou(true.size, found.size),
-        "orient_err": _yaw_difference(true, found),
+        "orient_err": _yaw_difference(true, found, half_turn),
         "vel_err": np.linalg.norm(found.velocity - true.velocity, axis=1),
-        "attr_err": np.where(
-            true.attribute == ATTRIBUTES.index(""), np.nan, true.attribute != found.attribute
-        ),
+        # Attribute 0 stands for none.
+        "attr_err": np.where(true.attribute == 0, np.nan, true.attribute != found.attribute),
     }
     return np.stack([errors[name] for name in TP_METRICS])
 
@@ -168,9 +183,9 @@ def _scale_iou(one: Floats, other: Floats) -> Floats:
     return shared / (one.prod(axis=1) + other.prod(axis=1) - shared)
 
 
-def _yaw_difference(true: BoxArrays, found: BoxArrays) -> Floats:
+def _yaw_difference(true: BoxArrays, found: BoxArrays, half_turn: Sequence[int]) -> Floats:
     """Returns (K,) absolute differences of yaw in [0, period / 2], rad."""
-    period = np.where(true.class_id == _BARRIER, np.pi, 2 * np.pi)
+    period = np.where(np.isin(true.class_id, half_turn), np.pi, 2 * np.pi)
     difference = _yaws(true.rotation) - _yaws(found.rotation)
     # Wrapped to -period / 2 .. period / 2 in the same way as by the devkit's angle_diff.
     return np.abs((difference + period / 2) % period - period / 2)

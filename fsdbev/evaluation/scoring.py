@@ -1,21 +1,16 @@
-"""Checks, writes and scores the submission of a split.
+"""Checks, writes and scores the submission of a data set.
 
-For the full data set the devkit's tables are gigabytes of small objects, so the evaluator runs
-:func:`write_and_score` in a subprocess.
+For the full nuScenes data set the devkit's tables are gigabytes of small objects, so the evaluators
+run these functions in a subprocess.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from nuscenes.eval.common.config import config_factory
-from nuscenes.eval.detection.evaluate import DetectionEval
-from nuscenes.nuscenes import NuScenes
-from nuscenes.utils.splits import get_scenes_of_split
 
 from fsdbev.utils.atomic_write import write_json
 
@@ -23,11 +18,10 @@ from .box_arrays import submission_arrays
 from .encoded import EncodedSubmission
 from .error_analysis import Analysis, analyse
 from .metrics import score
+from .nuscenes_truth import TableTruth
 from .submission import META, check_sample_tokens, write_submission
-from .truth import read_truth
+from .truth import TruthSource
 
-#: Ranges, distance thresholds and weights of nuScenes' official detection benchmark.
-DEVKIT_CONFIG = "detection_cvpr_2019"
 #: Entries of the devkit's summary that are not metrics.
 _NOT_METRICS = ("meta", "cfg", "eval_time")
 
@@ -37,86 +31,91 @@ class ScoredDetections:
     """Metrics of an evaluation and their analysis.
 
     Attributes:
-        version: nuScenes version, e.g. ``v1.0-trainval``.
-        split: name of the split.
-        sample_tokens: S tokens of the split's samples.
+        facts: names and values that identify the evaluated data, such as data set and split.
+        sample_tokens: S tokens of the samples.
         scene_names: S names of their scenes.
         summary: the metrics, as in ``metrics_summary.json``.
-        official: the devkit's own summary; None if the devkit did not run.
         analysis: analysis of the same samples.
+        notes: sentences about the ground truth, for log and report.
+        official: the devkit's own summary; None if the devkit did not run.
+        unofficial: why the devkit did not run although requested; "" if it ran.
         results: submission boxes by sample token, decoded at each access. Empty in the result of
             :func:`write_and_score`, whose caller has them already.
     """
 
-    version: str
-    split: str
+    facts: Mapping[str, str]
     sample_tokens: Sequence[str]
     scene_names: Sequence[str]
     summary: dict[str, Any]
-    official: dict[str, Any] | None
     analysis: Analysis
+    notes: Sequence[str] = ()
+    official: dict[str, Any] | None = None
+    unofficial: str = ""
     results: EncodedSubmission = field(default_factory=EncodedSubmission)
 
 
 def write_and_score(
-    results: EncodedSubmission,
-    *,
-    dataroot: str,
-    version: str,
-    split: str,
-    submission: Path,
-    summary: Path,
-    scratch: str,
-    official: bool,
+    results: EncodedSubmission, source: TruthSource, *, submission: Path, summary: Path
 ) -> ScoredDetections | None:
-    """Checks, writes and scores the predictions of a split.
+    """Checks, writes and scores predictions.
 
     Args:
         results: submission boxes by sample token.
-        dataroot: nuScenes folder.
-        version: nuScenes version, e.g. ``v1.0-trainval``.
-        split: an official split or one of the version's ``splits.json``.
+        source: the samples and their ground truth.
         submission: path of the submission file to write.
         summary: path of the metrics file to write.
-        scratch: temporary folder for the devkit's output.
-        official: also score the submission with the devkit, unless predictions or ground truth
-            are empty.
 
     Returns:
-        The metrics; None for a version without annotations (the test split).
+        The metrics; None without annotations (a test split).
 
     Raises:
-        ValueError: ``results`` does not have exactly the samples of the split, or the split has no
-            samples in this version.
+        ValueError: ``results`` does not have exactly the samples of the data set.
     """
-    nusc = NuScenes(version=version, dataroot=dataroot, verbose=False)
-    scene_of = _scenes_of_samples(nusc, split)
-    tokens = list(scene_of)
-    check_sample_tokens(results, tokens, split)
-    # Sorted by the split's order, so that the file does not depend on the number of ranks.
-    results = results.in_order(tokens)
+    scenes = source.scenes
+    check_sample_tokens(results, scenes, source.name)
+    # In the order of the data set, so that the file does not depend on the number of ranks.
+    results = results.in_order(list(scenes))
     write_submission(results, submission)
-    if not nusc.sample_annotation:
+    truth, task = source.truth, source.task
+    if truth is None:
         return None
-    config = config_factory(DEVKIT_CONFIG)
-    truth = read_truth(nusc, tokens, config)
-    scores = score(submission_arrays(results), truth, config)
+    scores = score(submission_arrays(results, task.names, task.attributes), truth, task)
     content = {**scores.metrics.serialize(), "meta": META}
     write_json(content, summary, indent=2)
-    devkit_summary = None
-    # DetectionEval raises an error for an empty set of boxes.
-    if official and len(scores.matches.predictions) and len(truth.boxes):
-        devkit = DetectionEval(nusc, config, str(submission), split, scratch, verbose=False)
-        devkit_summary = _plain_dicts(devkit.evaluate()[0].serialize())
     return ScoredDetections(
-        version=version,
-        split=split,
-        sample_tokens=tokens,
-        scene_names=list(scene_of.values()),
+        facts=source.facts,
+        sample_tokens=list(scenes),
+        scene_names=list(scenes.values()),
         summary=_plain_dicts(content),
-        official=devkit_summary,
-        analysis=analyse(scores, truth.scope.ego, config),
+        analysis=analyse(scores, truth.scope.ego, task),
+        notes=list(truth.notes),
     )
+
+
+def score_with_devkit(
+    results: EncodedSubmission,
+    source: TableTruth,
+    *,
+    submission: Path,
+    summary: Path,
+    scratch: str,
+) -> ScoredDetections | None:
+    """Calls :func:`write_and_score`, and the devkit too if it can compute the same metrics.
+
+    Args:
+        results, source, submission, summary: as for :func:`write_and_score`.
+        scratch: temporary folder for the devkit's output.
+    """
+    scored = write_and_score(results, source, submission=submission, summary=summary)
+    if scored is None:
+        return None
+    reason = source.why_unofficial()
+    # DetectionEval raises an error for an empty set of boxes.
+    if not reason and not scored.analysis.num_predictions.any():
+        reason = "there are no predictions within the evaluation ranges"
+    if reason:
+        return replace(scored, unofficial=reason)
+    return replace(scored, official=_plain_dicts(source.devkit_summary(submission, scratch)))
 
 
 def summary_differences(
@@ -160,24 +159,3 @@ def _plain_dicts(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain_dicts(item) for key, item in value.items()}
     return value
-
-
-def _scenes_of_samples(nusc: NuScenes, split: str) -> dict[str, str]:
-    """Returns sample token -> scene name of the split's samples in this version.
-
-    Raises:
-        ValueError: this version has no sample of the split.
-    """
-    scenes = set(get_scenes_of_split(split, nusc))
-    names = {scene["token"]: scene["name"] for scene in nusc.scene}
-    found = {
-        sample["token"]: names[sample["scene_token"]]
-        for sample in nusc.sample
-        if names[sample["scene_token"]] in scenes
-    }
-    if not found:
-        raise ValueError(
-            f"split {split!r} has no sample in {nusc.version} at {nusc.dataroot}; its first scenes "
-            f"are {[scene['name'] for scene in nusc.scene[:5]]}"
-        )
-    return found

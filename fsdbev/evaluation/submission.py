@@ -1,11 +1,12 @@
-"""nuScenes detection submissions: conversion from and to Boxes3D, checks, reading and writing.
+"""Submissions in nuScenes' format: conversion from and to Boxes3D, checks, reading and writing.
 
 Shapes: M boxes.
 
 A submission is ``{"meta": {...}, "results": {sample_token: [box, ...]}}``. A box is a dict in the
 global frame: translation (centre), size (width, length, height), rotation (quaternion w, x, y, z),
 velocity (x, y), detection_name, detection_score, attribute_name (devkit,
-``eval/detection/README.md``, "Results format").
+``eval/detection/README.md``, "Results format"). Names of classes and attributes are those of a
+:class:`ClassSet`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ import math
 import os
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from nuscenes.eval.detection.constants import DETECTION_NAMES
 from nuscenes.eval.detection.utils import detection_name_to_rel_attributes
 from pyquaternion import Quaternion
 from torch import Tensor
 
 from fsdbev.data.index.records import Frame
-from fsdbev.structures import CLASS_NAMES, Boxes3D, LabelledBoxes, invert, transform_points
+from fsdbev.structures import Boxes3D, ClassSet, LabelledBoxes, invert, transform_points
 from fsdbev.utils.atomic_write import atomic_write
 
 from .encoded import EncodedSubmission
@@ -54,23 +57,8 @@ _QUATERNION_TOLERANCE = 1e-4
 #: Exact types: bool, a subclass of int, is not a number here.
 _NUMBER_TYPES = frozenset((float, int))
 
-
 #: An object faster than this (m/s) is moving (docs/model.md, "Head, targets, decoding").
 MOVING_SPEED = 0.2
-#: Class -> (attribute of a slower object, attribute of a moving object); "" for classes without
-#: attributes (docs/model.md, "Head, targets, decoding").
-ATTRIBUTE_RULES = {
-    "car": ("vehicle.parked", "vehicle.moving"),
-    "truck": ("vehicle.parked", "vehicle.moving"),
-    "construction_vehicle": ("vehicle.parked", "vehicle.moving"),
-    "bus": ("vehicle.stopped", "vehicle.moving"),
-    "trailer": ("vehicle.parked", "vehicle.moving"),
-    "barrier": ("", ""),
-    "motorcycle": ("cycle.without_rider", "cycle.with_rider"),
-    "bicycle": ("cycle.without_rider", "cycle.with_rider"),
-    "pedestrian": ("pedestrian.standing", "pedestrian.moving"),
-    "traffic_cone": ("", ""),
-}
 
 
 def boxes_to_submission(
@@ -80,7 +68,7 @@ def boxes_to_submission(
     labels: Tensor,
     *,
     key_ego2global: Tensor,
-    class_names: Sequence[str],
+    classes: ClassSet,
     max_boxes: int = MAX_BOXES_PER_SAMPLE,
 ) -> list[dict[str, Any]]:
     """Converts the detections of one sample to submission boxes, sorted by descending score.
@@ -90,17 +78,17 @@ def boxes_to_submission(
         boxes: M boxes in key ego. The submitted z is that of the centre, as nuScenes defines it
             (docs/model.md, "Paper and release").
         scores: (M,) confidences.
-        labels: (M,) integer indices into ``class_names``.
+        labels: (M,) class ids.
         key_ego2global: (4, 4) rigid transform. Its full rotation applies to the boxes, so they stay
             upright in the ego frame.
-        class_names: nuScenes' detection classes in the order of ``labels``.
+        classes: the classes.
         max_boxes: number of boxes to keep, by score.
 
     Raises:
         ValueError: a value is not finite, a size is not positive, a label is out of range, or the
             pose is not rigid; the message names the sample.
     """
-    boxes, scores, labels = _checked_on_cpu(sample_token, boxes, scores, labels, len(class_names))
+    boxes, scores, labels = _checked_on_cpu(sample_token, boxes, scores, labels, len(classes))
     # Stable, so that max_boxes keeps the first of several boxes with equal scores.
     best = torch.sort(scores, descending=True, stable=True).indices[:max_boxes]
     boxes, scores, labels = boxes[best], scores[best], labels[best]
@@ -109,7 +97,7 @@ def boxes_to_submission(
     rotations = _box_rotations(_quaternion(sample_token, ego2global), boxes.yaw)
     velocity = boxes.velocity @ ego2global[:2, :2].mT
     speeds = boxes.velocity.norm(dim=-1).tolist()
-    names = [class_names[i] for i in labels.tolist()]
+    names = [classes.names[i] for i in labels.tolist()]
     columns = zip(
         transform_points(boxes.centers, ego2global).tolist(),
         boxes.dims[:, [1, 0, 2]].tolist(),  # nuScenes writes width before length
@@ -117,7 +105,7 @@ def boxes_to_submission(
         velocity.tolist(),
         names,
         scores.tolist(),
-        map(attribute_of, names, speeds),
+        map(partial(attribute_of, classes), names, speeds),
         strict=True,
     )
     result = [
@@ -133,12 +121,12 @@ def boxes_to_submission(
         }
         for translation, size, rotation, speed, name, score, attribute in columns
     ]
-    check_boxes(sample_token, result)
+    check_boxes(sample_token, result, classes)
     return result
 
 
 def boxes_from_submission(
-    submitted: Sequence[dict[str, Any]], *, key_ego2global: Tensor, class_names: Sequence[str]
+    submitted: Sequence[dict[str, Any]], *, key_ego2global: Tensor, classes: ClassSet
 ) -> tuple[Boxes3D, Tensor, Tensor]:
     """Converts the submission boxes of one sample to key ego, the inverse of
     :func:`boxes_to_submission`.
@@ -146,18 +134,20 @@ def boxes_from_submission(
     Args:
         submitted: M checked boxes.
         key_ego2global: (4, 4) rigid transform.
-        class_names: class names that the labels index.
+        classes: the classes.
 
     Returns:
-        M boxes in key ego (float32), (M,) scores (float32), (M,) labels (int64).
+        M boxes in key ego (float32), (M,) scores (float32), (M,) class ids (int64).
 
     Raises:
-        ValueError: a class is not in ``class_names``.
+        ValueError: a box has another class.
     """
-    unknown = {box["detection_name"] for box in submitted} - set(class_names)
+    unknown = {box["detection_name"] for box in submitted} - set(classes.names)
     if unknown:
-        raise ValueError(f"unknown classes {sorted(unknown)}; expected some of {list(class_names)}")
-    index = {name: i for i, name in enumerate(class_names)}
+        raise ValueError(
+            f"unknown classes {sorted(unknown)}; expected some of {list(classes.names)}"
+        )
+    index = {name: i for i, name in enumerate(classes.names)}
     global2keyego = invert(key_ego2global.double().cpu())
     columns = {
         key: torch.tensor([box[key] for box in submitted], dtype=torch.float64).reshape(-1, length)
@@ -182,7 +172,10 @@ def boxes_from_submission(
 
 
 def sample_predictions(
-    frame: Frame, results: Mapping[str, Sequence[dict[str, Any]]], score: float
+    frame: Frame,
+    results: Mapping[str, Sequence[dict[str, Any]]],
+    score: float,
+    classes: ClassSet,
 ) -> LabelledBoxes:
     """Returns the submission boxes of one sample in key ego.
 
@@ -190,6 +183,7 @@ def sample_predictions(
         frame: the sample's row of the frame index.
         results: submission boxes by sample token.
         score: lowest score of the returned boxes.
+        classes: the classes.
 
     Raises:
         ValueError: ``results`` does not have the sample.
@@ -201,12 +195,12 @@ def sample_predictions(
     boxes, scores, labels = boxes_from_submission(
         results[frame.sample_token],
         key_ego2global=torch.tensor(frame.key_ego2global),
-        class_names=CLASS_NAMES,
+        classes=classes,
     )
     return LabelledBoxes(boxes, labels, scores).at_least(score)
 
 
-def check_boxes(sample_token: str, boxes: Sequence[dict[str, Any]]) -> None:
+def check_boxes(sample_token: str, boxes: Sequence[dict[str, Any]], classes: ClassSet) -> None:
     """Checks the boxes of one sample against nuScenes' format.
 
     Raises:
@@ -219,34 +213,35 @@ def check_boxes(sample_token: str, boxes: Sequence[dict[str, Any]]) -> None:
             f"sample {sample_token} has {len(boxes)} boxes; nuScenes accepts at most "
             f"{MAX_BOXES_PER_SAMPLE}: keep those of highest score"
         )
+    attributes = _allowed_attributes(classes)
     for number, box in enumerate(boxes):
-        problem = _format_problem(sample_token, box)
+        problem = _format_problem(sample_token, box, attributes)
         if problem:
             raise ValueError(f"sample {sample_token}, box {number}: {problem}")
 
 
-def check_sample_tokens(submitted: Collection[str], expected: Collection[str], split: str) -> None:
-    """Checks that predictions cover exactly the samples of a split.
+def check_sample_tokens(submitted: Collection[str], expected: Collection[str], where: str) -> None:
+    """Checks that predictions cover exactly the samples of a data set or split.
 
     Args:
         submitted: sample tokens that have predictions.
-        expected: sample tokens of the split.
-        split: name of the split, for the message.
+        expected: sample tokens of the data set.
+        where: the data set, for the message.
 
     Raises:
-        ValueError: samples are missing, or are not in the split.
+        ValueError: samples are missing, or are not in the data set.
     """
     missing = sorted(set(expected) - set(submitted))
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(set(expected))} samples of split {split!r} have no "
-            f"predictions, first {missing[:3]}; run the model over the whole split"
+            f"{len(missing)} of {len(set(expected))} samples of {where} have no predictions, "
+            f"first {missing[:3]}; run the model over all samples"
         )
     foreign = sorted(set(submitted) - set(expected))
     if foreign:
         raise ValueError(
-            f"{len(foreign)} samples with predictions are not in split {split!r}, first "
-            f"{foreign[:3]}; evaluate the split that the data loader reads"
+            f"{len(foreign)} samples with predictions are not in {where}, first {foreign[:3]}; "
+            "evaluate the data set that the data loader reads"
         )
 
 
@@ -272,8 +267,12 @@ def write_submission(
         file.write(b"}}")
 
 
-def read_submission(path: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
+def read_submission(path: str | os.PathLike, classes: ClassSet) -> dict[str, list[dict[str, Any]]]:
     """Reads and checks a submission file.
+
+    Args:
+        path: path of the file.
+        classes: classes that the boxes may have.
 
     Returns:
         Submission boxes by sample token.
@@ -288,7 +287,7 @@ def read_submission(path: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
         if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
             raise ValueError("it has no dict under 'results'")
         for sample_token, boxes in content["results"].items():
-            check_boxes(sample_token, boxes)
+            check_boxes(sample_token, boxes, classes)
     except (RecursionError, ValueError) as error:  # RecursionError: JSON nested too deep
         raise ValueError(f"{path} is not a nuScenes submission: {error}") from error
     return content["results"]
@@ -366,8 +365,28 @@ def _are_finite_numbers(values: Sequence[Any]) -> bool:
         return False
 
 
-def _format_problem(sample_token: str, box: dict[str, Any]) -> str | None:
-    """Returns the first violation of nuScenes' format in a box, or None."""
+def _allowed_attributes(classes: ClassSet) -> dict[str, list[str]]:
+    """Returns the attributes that a box of each class may have: its own or none, and those of
+    nuScenes for a class that has nuScenes' name and attributes."""
+    allowed = {}
+    for name, own in classes.attributes.items():
+        devkit = detection_name_to_rel_attributes(name) if name in DETECTION_NAMES else []
+        # The devkit lists no attribute for some classes; theirs is the empty string.
+        devkit = devkit or [""]
+        allowed[name] = devkit if set(own) <= set(devkit) else list(dict.fromkeys(["", *own]))
+    return allowed
+
+
+def _format_problem(
+    sample_token: str, box: dict[str, Any], attributes: Mapping[str, Sequence[str]]
+) -> str | None:
+    """Returns the first violation of nuScenes' format in a box, or None.
+
+    Args:
+        sample_token: sample of the box.
+        box: the box.
+        attributes: class -> attributes that a box may have.
+    """
     if not isinstance(box, dict):
         return f"it is not a dict: {reprlib.repr(box)}"
     missing = sorted(_KEYS - box.keys())
@@ -388,29 +407,29 @@ def _format_problem(sample_token: str, box: dict[str, Any]) -> str | None:
     name, attribute = box["detection_name"], box["attribute_name"]
     if not _are_finite_numbers([box["detection_score"]]):
         return f"detection_score must be finite, got {reprlib.repr(box['detection_score'])}"
-    if not isinstance(name, str) or name not in ATTRIBUTE_RULES:
-        return f"detection_name must be one of {list(ATTRIBUTE_RULES)}, got {name!r}"
-    # The devkit lists no attribute for barriers and cones; theirs is the empty string.
-    allowed = detection_name_to_rel_attributes(name) or [""]
-    if attribute not in allowed:
-        return f"attribute_name of a {name} must be one of {allowed}, got {attribute!r}"
+    if not isinstance(name, str) or name not in attributes:
+        return f"detection_name must be one of {list(attributes)}, got {name!r}"
+    if attribute not in attributes[name]:
+        return f"attribute_name of a {name} must be one of {attributes[name]}, got {attribute!r}"
     return None
 
 
-def attribute_of(class_name: str, speed: float) -> str:
-    """Returns nuScenes' attribute of a detection, derived from its speed (``ATTRIBUTE_RULES``).
+def attribute_of(classes: ClassSet, name: str, speed: float) -> str:
+    """Returns the attribute of a detection, derived from its speed.
 
     Args:
-        class_name: a detection class.
+        classes: the classes.
+        name: name of the detection's class.
         speed: m/s.
 
     Returns:
-        Attribute name; "" for classes without attributes.
+        Attribute name of an object at rest, or above ``MOVING_SPEED`` of a moving one; "" for
+        classes without attributes.
 
     Raises:
-        ValueError: ``class_name`` is not a detection class.
+        ValueError: ``name`` is not one of the classes.
     """
-    if class_name not in ATTRIBUTE_RULES:
-        known = ", ".join(ATTRIBUTE_RULES)
-        raise ValueError(f"no attribute rule for class {class_name!r}; the classes are {known}")
-    return ATTRIBUTE_RULES[class_name][speed > MOVING_SPEED]
+    if name not in classes.attributes:
+        raise ValueError(f"there is no class {name!r}; the classes are {', '.join(classes.names)}")
+    at_rest, moving = classes.attributes[name]
+    return moving if speed > MOVING_SPEED else at_rest

@@ -8,10 +8,10 @@ from operator import itemgetter
 import numpy as np
 
 from fsdbev.data.dataset import FrameDataset
-from fsdbev.evaluation import CLASSES, ScoredDetections
+from fsdbev.evaluation import ScoredDetections
 from fsdbev.evaluation.submission import sample_predictions
 from fsdbev.structures import BEVGrid
-from fsdbev.visualization import REACH, draw_sample, rows_of
+from fsdbev.visualization import BEVArea, draw_sample, rows_of
 
 from .page import Card, Cards, Section, jpeg_address
 from .sections import class_title, counted
@@ -26,7 +26,7 @@ def sample_section(
         scored: metrics and analysis.
         dataset: data set from which the pictures are drawn; None for no pictures.
         count: number of worst and of best samples.
-        grid: range of the bird's-eye view; None for nuScenes' evaluation range.
+        grid: range of the bird's-eye view; None for the ranges of the classes.
     """
     analysis = scored.analysis
     text = [
@@ -35,7 +35,7 @@ def sample_section(
         f"{analysis.error_threshold:g} m. Each scene contributes at most one sample, as long as "
         "there are enough scenes.",
         "In the pictures, predictions are solid boxes in class colours, ground-truth boxes are "
-        "dashed white. Boxes beyond nuScenes' evaluation range of their class are drawn, but not "
+        "dashed white. Boxes beyond the evaluation range of their class are drawn, but not "
         "counted.",
     ]
     if dataset is None:
@@ -60,8 +60,8 @@ def _card(
     truth = counted(int((found + missed).sum()), "ground-truth box", "ground-truth boxes")
     lines = [
         f"Found {found.sum()} of {truth}.",
-        f"Missed: {_by_class(missed)}.",
-        f"False positives: {_by_class(false)}.",
+        f"Missed: {_by_class(missed, scored.analysis.names)}.",
+        f"False positives: {_by_class(false, scored.analysis.names)}.",
     ]
     address = ""
     if dataset is not None:
@@ -84,18 +84,19 @@ def _picture(
     """Draws the cameras and the bird's-eye view of a sample; returns (H, W, 3) uint8 RGB."""
     (row,) = rows_of(dataset.index, [scored.sample_tokens[sample]])
     score = scored.analysis.point.score
-    boxes = sample_predictions(dataset.index[row], scored.results, score)
-    reach = REACH if grid is None else grid.reach
-    return draw_sample(dataset.index, row, dataset.dataroot, boxes, reach=reach)
+    boxes = sample_predictions(dataset.index[row], scored.results, score, dataset.classes)
+    area = None if grid is None else BEVArea.of_grid(grid)
+    return draw_sample(dataset, row, boxes, area=area)
 
 
-def _by_class(counts: Sequence[int]) -> str:
-    """Formats numbers of boxes, such as ``7 (4 pedestrian, 3 car)``, most frequent class first.
+def _by_class(counts: Sequence[int], names: Sequence[str]) -> str:
+    """Formats numbers of boxes, such as ``7 (4 person, 3 van)``, most frequent class first.
 
     Args:
-        counts: number of boxes of each of ``CLASSES``.
+        counts: C numbers of boxes.
+        names: C class names.
     """
-    named = [(int(count), name) for count, name in zip(counts, CLASSES, strict=True) if count]
+    named = [(int(count), name) for count, name in zip(counts, names, strict=True) if count]
     if not named:
         return "none"
     named.sort(key=itemgetter(0), reverse=True)

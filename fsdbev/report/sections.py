@@ -9,14 +9,7 @@ from typing import Any
 import numpy as np
 
 from fsdbev.config.difference import Change
-from fsdbev.evaluation import (
-    BAND_STARTS,
-    CLASSES,
-    TP_ERROR_NAMES,
-    Analysis,
-    DistanceBands,
-    ScoredDetections,
-)
+from fsdbev.evaluation import TP_ERROR_NAMES, Analysis, ScoredDetections
 from fsdbev.utils.collect_env import environment
 
 from .charts import ErrorKind, class_curves, error_histograms, score_charts
@@ -25,8 +18,8 @@ from .page import Cell, Chart, Headline, Section, Table
 _MEANINGS = {
     "mAP": "Mean average precision: area under the precision-recall curve, averaged over classes "
     "and over the distance thresholds of a match. 1 is best.",
-    "NDS": "nuScenes detection score: weighted mean of mAP (one half) and the five errors below "
-    "(the other half, each as 1 − error, at least 0). 1 is best.",
+    "NDS": "nuScenes detection score: weighted mean of mAP (weight 5) and those of the five errors "
+    "below that a class has (weight 1 each, as 1 − error, at least 0). 1 is best.",
     "mATE": "Translation error: metres between the centres of prediction and ground truth on the "
     "ground plane.",
     "mASE": "Scale error: 1 − IoU of the two boxes after aligning centre and orientation.",
@@ -63,34 +56,36 @@ def detection_sections(scored: ScoredDetections) -> list[Section]:
     """Creates all sections about detections except the one of single samples."""
     analysis = scored.analysis
     return [
-        _class_section(scored.summary, analysis),
+        _class_section(scored),
         _distance_section(scored.summary, analysis),
         _curve_section(scored.summary, analysis),
-        _error_section(analysis),
+        _error_section(scored.summary, analysis),
         _score_section(analysis),
         _confusion_section(analysis),
     ]
 
 
-def _class_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
+def _class_section(scored: ScoredDetections) -> Section:
     """Creates the table of AP by distance threshold and of TP errors by class."""
+    summary, analysis = scored.summary, scored.analysis
     text = [
         "Average precision (AP) at each distance threshold of a match, and the errors of matches "
         f"within {analysis.error_threshold:g} m. A dash marks an error that is not defined for "
         "the class.",
     ]
-    absent = [class_title(n) for n, count in zip(CLASSES, analysis.num_truth) if not count]
+    absent = [class_title(n) for n, count in zip(analysis.names, analysis.num_truth) if not count]
     if absent:
         text.append(
-            f"There are no ground-truth boxes of: {', '.join(absent)}. As in nuScenes' devkit, the "
-            "means include such a class with AP 0 and errors of 1."
+            f"There are no ground-truth boxes of: {', '.join(absent)}. The means include such a "
+            "class with AP 0 and errors of 1."
         )
+    text += [f"{note[:1].upper()}{note[1:]}." for note in scored.notes]
     distances = [f"AP\u00a0{threshold:g}\u00a0m" for threshold in analysis.thresholds]
     # Without the "m" of mATE, which stands for the mean over classes.
     error_names = [name[1:] for name in TP_ERROR_NAMES.values()]
     head = ["class", "ground-truth boxes", "AP", *distances, *error_names]
     rows = []
-    for name, count in zip(CLASSES, analysis.num_truth, strict=True):
+    for name, count in zip(analysis.names, analysis.num_truth, strict=True):
         precisions = [summary["label_aps"][name][t] for t in analysis.thresholds]
         errors = [summary["label_tp_errors"][name][key] for key in TP_ERROR_NAMES]
         values = [summary["mean_dist_aps"][name], *precisions]
@@ -98,7 +93,8 @@ def _class_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
             [Cell(class_title(name)), Cell(str(count)), *map(_good, values), *map(_bad, errors)]
         )
     by_distance = [
-        np.mean([summary["label_aps"][name][t] for name in CLASSES]) for t in analysis.thresholds
+        np.mean([aps[threshold] for aps in summary["label_aps"].values()])
+        for threshold in analysis.thresholds
     ]
     errors = [summary["tp_errors"][key] for key in TP_ERROR_NAMES]
     mean = [_good(value) for value in (summary["mean_ap"], *by_distance)]
@@ -112,15 +108,16 @@ def _class_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
 def _distance_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
     """Creates the tables of AP and recall by distance."""
     bands, score = analysis.bands, analysis.point.score
+    ranges = sorted({f"{m:g}" for m in summary["cfg"]["class_range"].values()}, key=float)
     text = [
         "Matched predictions belong to the distance of their ground-truth box from the ego "
         "vehicle, unmatched ones to their own distance. AP is the mean over the classes that have "
         "ground-truth boxes at this distance. Recall is the share of ground-truth boxes matched "
         f"within {analysis.error_threshold:g} m, by predictions of score {score:.3f} and more, and "
-        "by predictions of any score. nuScenes evaluates each class up to its own range, 30 to "
-        "50 m.",
+        f"by predictions of any score. Each class is evaluated up to its own range, "
+        f"{' to '.join(dict.fromkeys([ranges[0], ranges[-1]]))} m.",
     ]
-    names = _band_names()
+    names = _band_names(bands.starts)
     num_truth = bands.num_truth.sum(axis=0)
     rows = []
     for number, name in enumerate(names):
@@ -137,16 +134,17 @@ def _distance_section(summary: Mapping[str, Any], analysis: Analysis) -> Section
         Table(
             "AP by class and distance (number of ground-truth boxes)",
             ["class", *names],
-            _classes_by_band(bands),
+            _classes_by_band(analysis),
         ),
     ]
     return Section("distance", "By distance", text, tables)
 
 
-def _classes_by_band(bands: DistanceBands) -> list[list[Cell]]:
+def _classes_by_band(analysis: Analysis) -> list[list[Cell]]:
     """Returns a row of AP by distance for each class."""
-    rows = []
-    for name, values, counts in zip(CLASSES, bands.average_precision, bands.num_truth, strict=True):
+    rows, bands = [], analysis.bands
+    columns = (analysis.names, bands.average_precision, bands.num_truth)
+    for name, values, counts in zip(*columns, strict=True):
         cells = [
             Cell(f"{fraction(value)} ({count})", value) if count else Cell(NOTHING)
             for value, count in zip(values, counts, strict=True)
@@ -155,10 +153,10 @@ def _classes_by_band(bands: DistanceBands) -> list[list[Cell]]:
     return rows
 
 
-def _band_names() -> list[str]:
+def _band_names(starts: Sequence[float]) -> list[str]:
     """Returns the names of the distance bands, such as "10 to 20 m", with non-breaking spaces."""
-    ends = [f" to {end:g} m" for end in BAND_STARTS[1:]] + ["+ m"]
-    names = [f"{start:g}{end}" for start, end in zip(BAND_STARTS, ends, strict=True)]
+    ends = [f" to {end:g} m" for end in starts[1:]] + ["+ m"]
+    names = [f"{start:g}{end}" for start, end in zip(starts, ends, strict=True)]
     return [name.replace(" ", "\u00a0") for name in names]
 
 
@@ -179,10 +177,10 @@ def _curve_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
     at = analysis.thresholds.index(analysis.error_threshold)
     notes = [
         f"AP {summary['mean_dist_aps'][name]:.3f}" if count else "no ground truth"
-        for name, count in zip(CLASSES, analysis.num_truth, strict=True)
+        for name, count in zip(analysis.names, analysis.num_truth, strict=True)
     ]
     svg = class_curves(
-        [class_title(name) for name in CLASSES],
+        [class_title(name) for name in analysis.names],
         analysis.recall,
         analysis.precision[:, at],
         analysis.precision.mean(axis=1),
@@ -196,7 +194,7 @@ def _curve_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
     return Section("curves", "Precision over recall", [], [Chart(svg, caption)])
 
 
-def _error_section(analysis: Analysis) -> Section:
+def _error_section(summary: Mapping[str, Any], analysis: Analysis) -> Section:
     """Creates the histograms of the TP errors."""
     kinds = []
     for metric, (name, unit, factor, limit) in _HISTOGRAMS.items():
@@ -204,11 +202,22 @@ def _error_section(analysis: Analysis) -> Section:
         kinds.append(ErrorKind(name, unit, values, limit or analysis.error_threshold))
     caption = (
         f"Errors of all matches within {analysis.error_threshold:g} m, at any score. The line is "
-        "the median; errors beyond the axis count in the last bar. Traffic cones have no "
-        "orientation error, cones and barriers no velocity error, and the velocity of some "
-        "ground-truth boxes is unknown."
+        "the median; errors beyond the axis count in the last bar. Ground-truth boxes of unknown "
+        f"velocity have no velocity error.{_undefined_errors(summary)}"
     )
     return Section("errors", "True positive errors", [], [Chart(error_histograms(kinds), caption)])
+
+
+def _undefined_errors(summary: Mapping[str, Any]) -> str:
+    """Returns sentences that name the classes without orientation or velocity error."""
+    texts = []
+    for metric in ("orient_err", "vel_err"):
+        errors = summary["label_tp_errors"]
+        names = [class_title(n) for n, values in errors.items() if math.isnan(values[metric])]
+        if names:
+            kind = _HISTOGRAMS[metric][0]
+            texts.append(f" The {kind} error is not defined for: {', '.join(names)}.")
+    return "".join(texts)
 
 
 def _score_section(analysis: Analysis) -> Section:
@@ -245,7 +254,7 @@ def _confusion_section(analysis: Analysis) -> Section:
     by_row = table / np.maximum(1, table.sum(axis=1, keepdims=True))
     by_column = table / np.maximum(1, table.sum(axis=0, keepdims=True))
     heat = np.concatenate([by_row[:-1], by_column[-1:]])
-    names = [class_title(name) for name in CLASSES]
+    names = [class_title(name) for name in analysis.names]
     rows = [
         [
             Cell(name),

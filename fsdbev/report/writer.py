@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from fsdbev.d2.evaluation import DatasetEvaluator
-from fsdbev.evaluation import NuScenesEvaluator, ScoredDetections
+from fsdbev.evaluation import DetectionEvaluator, ScoredDetections
 from fsdbev.utils.atomic_write import atomic_write
 
 from . import Evaluated, ReportSource, sections
@@ -56,15 +54,17 @@ def write_report(cfg: DictConfig, source: ReportSource, evaluated: Evaluated) ->
 
 def _page(source: ReportSource, evaluated: Evaluated, samples: int, now: datetime) -> Page:
     """Creates the page; ``samples`` is the number of worst and of best samples."""
-    scored = _scored_detections(evaluated.evaluators)
+    evaluator = next((e for e in evaluated.evaluators if isinstance(e, DetectionEvaluator)), None)
+    scored = None if evaluator is None else evaluator.scored_detections()
     if scored is None:
-        logger.info("There is no nuScenes evaluator, so the report has only the metrics")
+        logger.info("There is no DetectionEvaluator, so the report has only the metrics")
         parts = [sections.metrics_section(evaluated.results)]
     else:
         parts = sections.detection_sections(scored)
         parts.append(sample_section(scored, evaluated.dataset, samples, evaluated.grid))
-        # Those of further evaluators; the sections above show nuScenes' metrics.
-        if others := {k: v for k, v in evaluated.results.items() if k != "nuscenes"}:
+        # Those of further evaluators; the sections above show this one's.
+        others = {k: v for k, v in evaluated.results.items() if k != evaluator.task_name}
+        if others:
             parts.append(sections.metrics_section(others))
     name = Path(source.config_file).stem
     return Page(
@@ -79,21 +79,12 @@ def _page(source: ReportSource, evaluated: Evaluated, samples: int, now: datetim
     )
 
 
-def _scored_detections(evaluators: Sequence[DatasetEvaluator]) -> ScoredDetections | None:
-    """Returns metrics and analysis of the first ``NuScenesEvaluator``, None without one."""
-    for evaluator in evaluators:
-        if isinstance(evaluator, NuScenesEvaluator):
-            return evaluator.scored_detections()
-    return None
-
-
 def _facts(source: ReportSource, scored: ScoredDetections | None) -> list[Fact]:
     """Returns the properties of the evaluation for the head of the page."""
     facts = []
     if scored is not None:
         facts += [
-            Fact("data set", scored.version),
-            Fact("split", scored.split),
+            *(Fact(name, value) for name, value in scored.facts.items()),
             Fact("samples", f"{len(scored.sample_tokens)}"),
             Fact("scenes", f"{len(set(scored.scene_names))}"),
         ]

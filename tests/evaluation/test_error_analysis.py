@@ -5,16 +5,17 @@ import math
 import numpy as np
 import pytest
 from box_cases import boxes
-from nuscenes.eval.common.config import config_factory
 
-from fsdbev.evaluation.box_arrays import CLASSES
-from fsdbev.evaluation.by_distance import BAND_STARTS
+from fsdbev.evaluation.by_distance import band_starts
 from fsdbev.evaluation.by_sample import SampleCounts
 from fsdbev.evaluation.error_analysis import analyse, confusion
 from fsdbev.evaluation.metrics import score
-from fsdbev.evaluation.truth import GroundTruth, Scope
+from fsdbev.evaluation.nuscenes_truth import nuscenes_task
+from fsdbev.evaluation.truth import DetectionTask, GroundTruth, Scope
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
-CONFIG = config_factory("detection_cvpr_2019")
+TASK = nuscenes_task(NUSCENES_CLASSES)
+CLASSES = TASK.names
 CAR, TRUCK, CONE = (CLASSES.index(name) for name in ("car", "truck", "traffic_cone"))
 
 
@@ -24,22 +25,18 @@ def predicted(*rows):
     return boxes(np.stack([x, 0 * x], 1), sample, class_id, score)
 
 
-def truth_of(*rows, samples=2):
+def truth_of(*rows, samples=2, task=TASK):
     """Returns ground truth ``(sample, class, x)``."""
-    scope = Scope(
-        ego=np.zeros((samples, 2)),
-        ranges=np.array([CONFIG.class_range[name] for name in CLASSES], float),
-        racks=[],
-    )
+    scope = Scope(ego=np.zeros((samples, 2)), ranges=task.ranges)
     return GroundTruth(scope.select(predicted(*((*row, -1) for row in rows))), scope)
 
 
-def analysis_of(predictions, truth):
-    return analyse(score(predictions, truth, CONFIG), truth.scope.ego, CONFIG)
+def analysis_of(predictions, truth, task=TASK):
+    return analyse(score(predictions, truth, task), truth.scope.ego, task)
 
 
-def analyse_rows(predictions, truth):
-    return analysis_of(predicted(*predictions), truth)
+def analyse_rows(predictions, truth, task=TASK):
+    return analysis_of(predicted(*predictions), truth, task)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +90,20 @@ def test_a_false_positive_lowers_the_precision_of_its_own_band_only():
 
 
 def test_starts_of_the_bands():
-    true = [(0, CAR, start + 0.01) for start in BAND_STARTS]
-    assert analyse_rows([], truth_of(*true)).bands.num_truth[CAR].tolist() == [1] * len(BAND_STARTS)
+    starts = band_starts(TASK.ranges.max())
+    assert starts.tolist() == [0, 10, 20, 30, 40]
+    true = [(0, CAR, start + 0.01) for start in starts]
+    assert analyse_rows([], truth_of(*true)).bands.num_truth[CAR].tolist() == [1] * len(starts)
+
+
+def test_bands_reach_as_far_as_the_classes():
+    task = DetectionTask.of(ClassSet(names=["near", "far"], ranges={"near": 25.0, "far": 120.0}))
+    true = [(0, 0, 24.0), (0, 0, 26.0), (0, 1, 5.0), (0, 1, 119.0)]
+    bands = analyse_rows([(0, 1, 119.5, 0.9)], truth_of(*true, task=task), task).bands
+    assert bands.starts.tolist() == [0, 20, 40, 60, 80, 100]
+    assert bands.num_truth.tolist() == [[0, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 1]]
+    assert bands.found[1].tolist() == [0, 0, 0, 0, 0, 1]
+    assert band_starts(25.0).tolist() == [0, 10, 20] and len(band_starts(100.0)) == 10
 
 
 def test_confusion_takes_the_nearest_free_box_of_any_class():
@@ -104,7 +113,7 @@ def test_confusion_takes_the_nearest_free_box_of_any_class():
         (0, TRUCK, 10.4, 0.8),  # the car is matched already, the truck is within 2 m
         (0, CAR, 30.0, 0.7),  # no object within 2 m
     ]
-    table = confusion(predicted(*predictions), truth.boxes, 2.0)
+    table = confusion(predicted(*predictions), truth.boxes, 2.0, len(CLASSES))
     nothing = len(CLASSES)
     assert table[CAR, TRUCK] == table[TRUCK, TRUCK] == 1
     assert table[nothing, CAR] == table[CONE, nothing] == 1

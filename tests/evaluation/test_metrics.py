@@ -5,17 +5,17 @@ import math
 
 import numpy as np
 import pytest
-from nuscenes.eval.common.config import config_factory
 from nuscenes.eval.detection.constants import TP_METRICS
 from nuscenes.eval.detection.evaluate import DetectionEval
 from oracles.tables import CATEGORIES, draw_submission, draw_tables, write_splits
 
 from fsdbev.evaluation.box_arrays import submission_arrays
 from fsdbev.evaluation.metrics import score
+from fsdbev.evaluation.nuscenes_truth import difference_from_nuscenes, nuscenes_task, read_truth
 from fsdbev.evaluation.scoring import summary_differences
-from fsdbev.evaluation.truth import read_truth
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
-CONFIG = config_factory("detection_cvpr_2019")
+TASK = nuscenes_task(NUSCENES_CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,10 @@ def assert_same(nusc, results, folder):
     """Scores the submission with the devkit and with ``score``; returns the latter's result."""
     path = folder / "results.json"
     path.write_text(json.dumps({"meta": {}, "results": results}))
-    devkit = DetectionEval(nusc, CONFIG, str(path), "drawn", str(folder), verbose=False)
+    devkit = DetectionEval(nusc, TASK.config, str(path), "drawn", str(folder), verbose=False)
     metrics, curves = devkit.evaluate()
-    truth = read_truth(nusc, tokens_of(nusc), CONFIG)
-    ours = score(submission_arrays(results), truth, CONFIG)
+    truth = read_truth(nusc, tokens_of(nusc), NUSCENES_CLASSES)
+    ours = score(submission_arrays(results, TASK.names, TASK.attributes), truth, TASK)
     assert summary_differences(ours.metrics.serialize(), metrics.serialize(), 1e-9) == {}
     found, expected = ours.curves.serialize(), curves.serialize()
     assert found.keys() == expected.keys()
@@ -85,15 +85,72 @@ def test_the_tables_have_boxes_to_exclude(folder):
     rng = np.random.default_rng(0)
     kinds = {"coarse": True, "classes": ["bicycle", "motorcycle", "rack", "animal"]}
     nusc = draw_tables(rng, folder, samples=5, objects=60, **kinds)
-    truth = read_truth(nusc, tokens_of(nusc), CONFIG)
+    truth = read_truth(nusc, tokens_of(nusc), NUSCENES_CLASSES)
     boxes = [a for a in nusc.sample_annotation if a["category_name"].startswith("vehicle")]
     seen = [a for a in boxes if a["num_lidar_pts"] + a["num_radar_pts"]]
     without_racks = [a for a in nusc.sample_annotation if a["category_name"] != CATEGORIES["rack"]]
     for sample in nusc.sample:
         kept = {a["token"] for a in without_racks}
         sample["anns"] = [token for token in sample["anns"] if token in kept]
-    outside = read_truth(nusc, tokens_of(nusc), CONFIG)
+    outside = read_truth(nusc, tokens_of(nusc), NUSCENES_CLASSES)
     assert 0 < len(truth.boxes) < len(outside.boxes) < len(seen) < len(boxes)
+
+
+def test_rules_follow_the_categories():
+    """A rule of nuScenes holds for a class whose categories all have it."""
+    categories = NUSCENES_CLASSES.categories
+    bikes, barriers = ["vehicle.bicycle", "vehicle.motorcycle"], categories["barrier"]
+    cones = categories["traffic_cone"]
+    task = nuscenes_task(
+        ClassSet(
+            names=["pylon", "rail", "bike", "vehicle"],
+            categories={
+                "pylon": cones,
+                "rail": barriers,
+                "bike": bikes,
+                "vehicle": ["vehicle.car"],
+            },
+            attributes={"bike": ["a", "b"], "vehicle": ["a", "b"]},
+        )
+    )
+    assert task.half_turn == ("rail",)
+    assert task.undefined == {
+        "pylon": ("orient_err", "vel_err", "attr_err"),
+        "rail": ("vel_err", "attr_err"),
+        "bike": (),
+        "vehicle": (),
+    }
+    mixed = nuscenes_task(ClassSet(names=["static"], categories={"static": [*cones, *barriers]}))
+    assert mixed.undefined == {"static": ("vel_err", "attr_err")} and mixed.half_turn == ()
+
+
+def test_a_class_of_two_wheelers_is_not_evaluated_in_racks(folder):
+    rng = np.random.default_rng(0)
+    kinds = {"coarse": True, "classes": ["bicycle", "motorcycle", "rack"]}
+    nusc = draw_tables(rng, folder, samples=5, objects=60, **kinds)
+    own = ClassSet(
+        names=["bike", "car"],
+        categories={"bike": ["vehicle.bicycle", "vehicle.motorcycle"], "car": ["vehicle.car"]},
+        ranges={"bike": 40.0},
+    )
+    boxes = read_truth(nusc, tokens_of(nusc), own).boxes
+    expected = read_truth(nusc, tokens_of(nusc), NUSCENES_CLASSES).boxes
+    np.testing.assert_array_equal(boxes.center, expected.center)
+    assert boxes.class_id.tolist() == [int(TASK.names[i] == "car") for i in expected.class_id]
+
+
+def test_what_the_devkit_can_evaluate():
+    ten = NUSCENES_CLASSES.to_dict()
+    reordered = {**ten, "names": ten["names"][::-1]}
+    assert difference_from_nuscenes(ClassSet(**reordered)) == ""
+    assert "the classes are x" in difference_from_nuscenes(ClassSet(names=["x"]))
+    for change in (
+        {"ranges": {**ten["ranges"], "car": 60.0}},
+        {"categories": {**ten["categories"], "car": ["vehicle.car", "vehicle.emergency.police"]}},
+        {"attributes": {**ten["attributes"], "car": ["", ""]}},
+    ):
+        (name,) = change
+        assert difference_from_nuscenes(ClassSet(**{**ten, **change})).startswith(f"the {name} of")
 
 
 def test_two_attributes_are_an_error(folder):
@@ -101,7 +158,7 @@ def test_two_attributes_are_an_error(folder):
     nusc = draw_tables(rng, folder, samples=1, objects=1, coarse=True, classes=["car"])
     nusc.sample_annotation[0]["attribute_tokens"] = ["one", "other"]
     with pytest.raises(ValueError, match="annotation sample0_0 has 2 attributes"):
-        read_truth(nusc, ["sample0"], CONFIG)
+        read_truth(nusc, ["sample0"], NUSCENES_CLASSES)
 
 
 def test_differences_of_summaries():

@@ -9,12 +9,13 @@ import signal
 import pytest
 import torch
 from nuscenes.nuscenes import NuScenes
+from truth_samples import feed, truth_of
 
 from fsdbev.d2.structures import Instances
 from fsdbev.data.index.frame_index import FrameIndex
-from fsdbev.evaluation import NuScenesEvaluator, scoring
-from fsdbev.evaluation import nuscenes_evaluator as evaluator_module
-from fsdbev.structures import CLASS_NAMES, Boxes3D
+from fsdbev.evaluation import NuScenesEvaluator, nuscenes_truth, scoring
+from fsdbev.evaluation import detection_evaluator as evaluator_module
+from fsdbev.structures import NUSCENES_CLASSES, Boxes3D
 from fsdbev.utils.atomic_write import atomic_write
 
 VERSION = "v1.0-synth"
@@ -22,23 +23,6 @@ VERSION = "v1.0-synth"
 
 def index_of(root, split):
     return FrameIndex(root / "fsdbev" / VERSION / f"{split}.arrow")
-
-
-def truth_of(index, row):
-    """Returns the sample dict of a row and, as a perfect model's output, its ground truth."""
-    frame, objects = index[row], index.annotations(row)
-    objects = objects.select(objects.has_points)
-    instances = Instances((256, 704))
-    instances.pred_boxes_3d = Boxes3D(torch.tensor(objects.boxes))
-    instances.scores = torch.linspace(0.9, 0.5, len(objects))  # keeps the order
-    instances.pred_classes = torch.tensor(objects.class_ids.astype("int64"))
-    sample = {
-        "sample_token": frame.sample_token,
-        "ego2global": torch.tensor(frame.ego2global)[None],
-        "reference_camera": frame.reference_camera,
-        "bev_aug": torch.eye(4),
-    }
-    return sample, {"instances": instances}
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +84,6 @@ def nothing(sample):
     return sample, {"instances": empty}
 
 
-def feed(evaluator, pairs):
-    for sample, output in pairs:
-        evaluator.process([sample], [output])
-
-
 def test_ground_truth_is_perfect(evaluator, truth, tmp_path, caplog):
     evaluator.reset()
     feed(evaluator, truth)
@@ -115,7 +94,7 @@ def test_ground_truth_is_perfect(evaluator, truth, tmp_path, caplog):
         assert metrics[name] < 1e-3, name
     # Attributes follow from the speed, which cannot distinguish stopped from parked vehicles.
     assert metrics["NDS"] + 0.1 * metrics["mAAE"] > 0.999
-    assert all(metrics[f"AP_{name}"] == pytest.approx(1.0) for name in CLASS_NAMES)
+    assert all(metrics[f"AP_{name}"] == pytest.approx(1.0) for name in NUSCENES_CLASSES.names)
     summary = json.loads((tmp_path / "metrics_summary.json").read_text())
     assert summary["nd_score"] == metrics["NDS"]
     assert summary["meta"] == json.loads((tmp_path / "results_nusc.json").read_text())["meta"]
@@ -165,11 +144,13 @@ def test_bev_augmentation_is_undone(evaluator, truth):
 def test_no_predictions_score_zero(evaluator, truth, tmp_path, caplog):
     evaluator.official = True  # the devkit itself fails here
     feed(evaluator, [nothing(sample) for sample, _ in truth])
-    metrics = evaluator.evaluate()["nuscenes"]
+    with caplog.at_level(logging.INFO, logger="fsdbev"):
+        metrics = evaluator.evaluate()["nuscenes"]
     assert metrics["mAP"] == metrics["NDS"] == 0.0
     assert all(metrics[name] == 1.0 for name in ("mATE", "mASE", "mAOE", "mAVE", "mAAE"))
     assert json.loads((tmp_path / "metrics_summary.json").read_text())["nd_score"] == 0.0
-    assert "no predictions or no ground-truth boxes to evaluate in split synth_val" in caplog.text
+    assert "no ground-truth boxes to evaluate in data set v1.0-synth, split synth" in caplog.text
+    assert "does not compute the metrics: there are no predictions within" in caplog.text
 
 
 def test_predictions_of_one_sample_only(evaluator, truth):
@@ -222,13 +203,13 @@ def test_two_ranks_with_a_padded_sampler(evaluator, truth, tokens, tmp_path, mon
 
 def test_tables_are_not_loaded_in_this_process(evaluator, truth, tokens, monkeypatch):
     loads = []
-    original = scoring.NuScenes
+    original = nuscenes_truth.NuScenesTables
 
-    def counted(**kwargs):
-        loads.append(kwargs)
-        return original(**kwargs)
+    def counted(*arguments):
+        loads.append(arguments)
+        return original(*arguments)
 
-    monkeypatch.setattr(scoring, "NuScenes", counted)
+    monkeypatch.setattr(nuscenes_truth, "NuScenesTables", counted)
     feed(evaluator, truth)
     first = evaluator.evaluate()
     assert evaluator.evaluate() == first
@@ -282,14 +263,14 @@ def test_official_metrics_are_logged_and_agree(evaluator, truth, caplog):
 
 
 def test_a_metric_that_is_not_the_devkits_is_a_warning(evaluator, truth, caplog, monkeypatch):
-    original = scoring.DetectionEval.evaluate
+    original = nuscenes_truth.DetectionEval.evaluate
 
     def changed(self):
         metrics, curves = original(self)
         metrics.add_label_ap("car", 0.5, 0.125)
         return metrics, curves
 
-    monkeypatch.setattr(scoring.DetectionEval, "evaluate", changed)
+    monkeypatch.setattr(nuscenes_truth.DetectionEval, "evaluate", changed)
     feed(evaluator, truth)
     evaluator.official = True
     metrics = evaluator.evaluate()["nuscenes"]
@@ -301,7 +282,7 @@ def test_a_metric_that_is_not_the_devkits_is_a_warning(evaluator, truth, caplog,
 
 @pytest.mark.parametrize("official", [False, "auto"])
 def test_the_devkit_only_runs_if_requested(evaluator, truth, monkeypatch, official):
-    monkeypatch.delattr(scoring, "DetectionEval")
+    monkeypatch.delattr(nuscenes_truth, "DetectionEval")
     evaluator.official = official
     feed(evaluator, truth)
     assert evaluator.evaluate()["nuscenes"]["mAP"] == pytest.approx(1.0)
@@ -340,7 +321,7 @@ def test_without_annotations_only_the_submission_is_written(
     ("changes", "message"),
     [
         ({"split": "val"}, "'val' belongs to a version ending in 'trainval'"),
-        ({"class_names": ("car", "horse")}, "'horse'"),
+        ({"unseen_objects": "hide"}, "unseen_objects must be 'ignore' or 'count', got 'hide'"),
         ({"official": "yes"}, "true, false or 'auto', got 'yes'"),
     ],
 )
@@ -348,3 +329,19 @@ def test_wrong_options_are_errors(tmp_path, changes, message):
     options = {"dataroot": "data", "version": "v1.0-mini", "split": "mini_val"}
     with pytest.raises(ValueError, match=message):
         NuScenesEvaluator(**{**options, "output_dir": str(tmp_path), **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"mini_val": ["scene-5001"]}', "splits.json: 'mini_val' is an official split"),
+        ("{", "splits.json: is not JSON"),
+    ],
+)
+def test_own_scenes_under_an_official_name_are_refused(tmp_path, text, message):
+    (tmp_path / "v1.0-mini").mkdir()
+    (tmp_path / "v1.0-mini/splits.json").write_text(text)
+    options = {"dataroot": str(tmp_path), "version": "v1.0-mini", "output_dir": str(tmp_path)}
+    with pytest.raises(ValueError, match=message):
+        NuScenesEvaluator(**options, split="mini_val")
+    NuScenesEvaluator(**options, split="mini_train" if text != "{" else "own")

@@ -15,7 +15,7 @@ from fsdbev.evaluation import (
     write_submission,
 )
 from fsdbev.evaluation.submission import META
-from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform
+from fsdbev.structures import NUSCENES_CLASSES, Boxes3D, ClassSet, make_transform
 
 POSE = make_transform(
     torch.tensor(
@@ -39,10 +39,8 @@ def some_boxes(count, seed=0):
     return Boxes3D(boxes), scores, labels
 
 
-def submit(boxes, scores, labels, pose=POSE, token="abc", **kwargs):
-    return boxes_to_submission(
-        token, boxes, scores, labels, key_ego2global=pose, class_names=CLASS_NAMES, **kwargs
-    )
+def submit(boxes, scores, labels, pose=POSE, classes=NUSCENES_CLASSES):
+    return boxes_to_submission("abc", boxes, scores, labels, key_ego2global=pose, classes=classes)
 
 
 def test_a_box_by_hand():
@@ -68,7 +66,7 @@ def test_round_trip():
     back, back_scores, back_labels = boxes_from_submission(
         json.loads(json.dumps(submit(boxes, scores, labels))),
         key_ego2global=POSE,
-        class_names=CLASS_NAMES,
+        classes=NUSCENES_CLASSES,
     )
     expected = boxes[order].with_yaw_in_range().tensor
     # The submission drops the velocity's vertical component, due to a tilt of 2 degrees.
@@ -81,7 +79,7 @@ def test_round_trip():
 def test_round_trip_without_boxes():
     empty = submit(Boxes3D(torch.zeros(0, 9)), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     assert empty == []
-    boxes, scores, labels = boxes_from_submission([], key_ego2global=POSE, class_names=CLASS_NAMES)
+    boxes, scores, labels = boxes_from_submission([], key_ego2global=POSE, classes=NUSCENES_CLASSES)
     assert boxes.tensor.shape == (0, 9)
     assert scores.shape == labels.shape == (0,)
 
@@ -103,18 +101,43 @@ def test_a_pose_that_is_not_rigid_is_refused():
 def test_check_boxes(change, message):
     boxes, scores, _ = some_boxes(2)
     first, second = submit(boxes, scores, torch.zeros(2, dtype=torch.int64))
-    check_boxes("abc", [first, second])
+    check_boxes("abc", [first, second], NUSCENES_CLASSES)
     with pytest.raises(ValueError, match=f"sample abc, box 1: .*{message}"):
-        check_boxes("abc", [first, second | change])
+        check_boxes("abc", [first, second | change], NUSCENES_CLASSES)
     del first["velocity"]
     with pytest.raises(ValueError, match=r"it lacks \['velocity'\]"):
-        check_boxes("abc", [first])
+        check_boxes("abc", [first], NUSCENES_CLASSES)
+
+
+def test_attributes_of_own_classes():
+    """A class has its own attributes or none; nuScenes' classes have all that the devkit accepts,
+    unless the set gives them others."""
+    attributes = {"car": ["idle", "driving"], "bus": ["vehicle.stopped", "vehicle.moving"]}
+    classes = ClassSet(names=["car", "bus", "kiosk"], attributes=attributes)
+    (box,) = submit(*some_boxes(1)[:2], torch.zeros(1, dtype=torch.int64), classes=classes)
+    assert box["attribute_name"] in ("idle", "driving")
+    for name, accepted, refused in (
+        ("car", ("idle", "driving", ""), "vehicle.moving"),
+        ("bus", ("vehicle.parked", "vehicle.stopped"), ""),
+        ("kiosk", ("",), "idle"),
+    ):
+        for attribute in accepted:
+            change = {"detection_name": name, "attribute_name": attribute}
+            check_boxes("abc", [box | change], classes)
+        with pytest.raises(ValueError, match=f"attribute_name of a {name} must be one of"):
+            change = {"detection_name": name, "attribute_name": refused}
+            check_boxes("abc", [box | change], classes)
+    with pytest.raises(ValueError, match=r"must be one of \['car', 'bus', 'kiosk'\], got 'truck'"):
+        check_boxes("abc", [box | {"detection_name": "truck"}], classes)
+    with pytest.raises(ValueError, match=r"unknown classes \['car'\]"):
+        boxes_from_submission([box], key_ego2global=POSE, classes=ClassSet(names=["kiosk"]))
 
 
 def test_attribute_rules():
     """docs/model.md, "Head, targets, decoding"."""
-    moving = {name: attribute_of(name, 0.21) for name in CLASS_NAMES}
-    still = {name: attribute_of(name, 0.2) for name in CLASS_NAMES}
+    names = NUSCENES_CLASSES.names
+    moving = {name: attribute_of(NUSCENES_CLASSES, name, 0.21) for name in names}
+    still = {name: attribute_of(NUSCENES_CLASSES, name, 0.2) for name in names}
     vehicles = ("car", "truck", "construction_vehicle", "trailer")
     for name in vehicles:
         assert (still[name], moving[name]) == ("vehicle.parked", "vehicle.moving")
@@ -126,7 +149,7 @@ def test_attribute_rules():
     for name in ("barrier", "traffic_cone"):
         assert (still[name], moving[name]) == ("", "")
     with pytest.raises(ValueError, match="'tram'"):
-        attribute_of("tram", 1.0)
+        attribute_of(NUSCENES_CLASSES, "tram", 1.0)
 
 
 def test_file_round_trip(tmp_path):
@@ -134,7 +157,7 @@ def test_file_round_trip(tmp_path):
     results = {"abc": submit(boxes, scores, labels), "def": []}
     path = tmp_path / "deep" / "results.json"
     write_submission(results, path)
-    assert read_submission(path) == results
+    assert read_submission(path, NUSCENES_CLASSES) == results
     meta = json.loads(path.read_text())["meta"]
     assert meta.pop("use_camera") is True
     assert set(meta.values()) == {False} and len(meta) == 4
