@@ -68,6 +68,7 @@ def diagnose(
         cameras=_camera_diagnostics(model, sample, outputs, detections.boxes, camera_names),
         grid=model.grid,
         depth_range=(model.depth_bins.start, model.depth_bins.stop),
+        class_names=model.classes.names,
         detections=detections,
         truth=truth,
         student_bev=bev[0],

@@ -5,6 +5,7 @@ Shapes: T frames (0 is the key frame), N cameras, H x W network image.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -20,12 +21,14 @@ from torch import Tensor, nn
 from fsdbev.checkpoint import load_weights
 from fsdbev.config.loading import complete_config, load_config
 from fsdbev.d2.config import instantiate
+from fsdbev.data.index.frame_index import frames_by_time
 from fsdbev.data.index.records import Frame
 from fsdbev.data.io.image_file import ImageFile
+from fsdbev.data.io.rectify import rectify
 from fsdbev.data.io.rig_file import read_rig
 from fsdbev.data.mapper import make_sample
 from fsdbev.inference.model_builder import build_model
-from fsdbev.structures import CLASS_NAMES, LabelledBoxes, Rig, is_rigid
+from fsdbev.structures import ClassSet, LabelledBoxes, Rig, is_rigid
 
 from .streaming import StreamingPredictor, can_stream
 
@@ -34,10 +37,11 @@ Image = str | os.PathLike | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class _FrameImages:
-    """A frame with its (N, 3, H, W) uint8 network images."""
+    """A frame with its (N, 3, H, W) uint8 network images and its time in seconds."""
 
     frame: Frame
     images: Tensor
+    seconds: float
 
 
 class Predictor:
@@ -49,7 +53,8 @@ class Predictor:
 
     A model of several frames also uses the frames of earlier calls if each call passes the pose of
     the vehicle (``ego2global``). Each frame passes through the image branch once. Call such a model
-    at the frame rate of its training data: nuScenes has 0.5 s between frames.
+    at the frame rate of its training data: nuScenes has 0.5 s between frames. If its config has
+    ``dataloader.frame_interval``, it may be called at any rate, and each call passes ``seconds``.
 
     Args:
         config: a config file, or a config from ``fsdbev.model_zoo.get_config``.
@@ -58,11 +63,8 @@ class Predictor:
 
     Raises:
         FileNotFoundError, ValueError: config or weights cannot be read, or the weights do not fit
-            the model.
+            the model or its classes.
     """
-
-    #: Class names that ``labels`` of detected boxes index.
-    class_names: tuple[str, ...] = tuple(CLASS_NAMES)
 
     def __init__(
         self,
@@ -78,14 +80,24 @@ class Predictor:
         self.model = load_model(cfg, os.fspath(weights))
         self._image_aug = instantiate(cfg.dataloader.test.mapper).image_aug
         self._spacing = int(cfg.dataloader.get("frame_spacing", 1))
+        #: Seconds between the frames of a sample; None if they are counted in calls.
+        self.frame_interval = cfg.dataloader.get("frame_interval")
         self._network = self.model
         if can_stream(self.model):
             self._network = StreamingPredictor(self.model, frame_spacing=self._spacing)
         self._count = 0
-        # The key frame and all frames back to the earliest that a sample uses.
-        self._past_frames: deque[_FrameImages] = deque(
-            maxlen=self._spacing * (self.model.num_frames - 1) + 1
-        )
+        # The key frame and all frames back to the earliest that a sample uses, latest first.
+        self._past_frames: deque[_FrameImages] = deque()
+
+    @property
+    def classes(self) -> ClassSet:
+        """The classes that the model detects."""
+        return self.model.classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names that ``labels`` of detected boxes index."""
+        return self.classes.names
 
     def __call__(
         self,
@@ -93,6 +105,7 @@ class Predictor:
         rig: Rig | str | os.PathLike,
         *,
         ego2global: ArrayLike | None = None,
+        seconds: float | None = None,
     ) -> LabelledBoxes:
         """Detects the objects of one frame.
 
@@ -103,6 +116,8 @@ class Predictor:
             ego2global: (4, 4) pose of the vehicle, or (N, 4, 4) poses at the exposure of each
                 camera, in any fixed frame of reference; the identity for a rig that does not move.
                 Without a pose, earlier frames are dropped and velocities are unreliable.
+            seconds: time of the frame, later than that of earlier calls; needed with a pose if the
+                config has ``dataloader.frame_interval``.
 
         Returns:
             Detected boxes on the CPU, in the ego frame (x forward, y left, z up, metres) at the
@@ -110,10 +125,10 @@ class Predictor:
 
         Raises:
             FileNotFoundError, ValueError: an image is missing, unreadable or has another size; a
-                pose is not a rigid transform; or the cameras differ from those of earlier calls,
-                see :meth:`reset`.
+                pose is not a rigid transform; the time is missing or not later; or the cameras
+                differ from those of earlier calls, see :meth:`reset`.
         """
-        return self.detect(self.sample(images, rig, ego2global=ego2global))
+        return self.detect(self.sample(images, rig, ego2global=ego2global, seconds=seconds))
 
     def reset(self) -> None:
         """Drops all earlier frames. Call it before another drive or another rig."""
@@ -127,23 +142,27 @@ class Predictor:
         rig: Rig | str | os.PathLike,
         *,
         ego2global: ArrayLike | None = None,
+        seconds: float | None = None,
     ) -> dict[str, Any]:
         """Makes the sample dict of the next frame, in the format of ``MultiViewMapper``.
 
         Arguments and errors are those of a call. The frame is kept for the next calls.
         """
         rig = rig if isinstance(rig, Rig) else read_rig(rig)
+        if ego2global is not None and self.frame_interval is not None:
+            self._check_time(seconds)
         frame = self._frame(rig, ego2global)
         transforms = [self._image_aug.fixed(size) for size in rig.image_sizes]
         pixels = read_images(images, rig)
         network_images = [t.apply(p) for t, p in zip(transforms, pixels, strict=True)]
-        current = _FrameImages(frame, torch.from_numpy(np.stack(network_images)))
+        stacked = torch.from_numpy(np.stack(network_images))
+        current = _FrameImages(frame, stacked, 0.0 if seconds is None else float(seconds))
         if ego2global is None:
             # Earlier frames cannot be aligned without a pose.
             self.reset()
             used = [current] * self.model.num_frames
         else:
-            self._past_frames.append(current)
+            self._past_frames.appendleft(current)
             used = self._model_frames()
         return make_sample(
             [each.frame for each in used],
@@ -159,10 +178,20 @@ class Predictor:
         boxes, scores = found.pred_boxes_3d.to("cpu"), found.scores.cpu()
         return LabelledBoxes(boxes, found.pred_classes.cpu(), scores)
 
+    def _check_time(self, seconds: float | None) -> None:
+        last = self._past_frames[0].seconds if self._past_frames else -math.inf
+        if seconds is None or not last < seconds < math.inf:
+            later = f", later than {last} of the last call" if self._past_frames else ""
+            raise ValueError(
+                f"the model's frames are {self.frame_interval} s apart "
+                f"(dataloader.frame_interval): give each call its time as seconds{later}, got "
+                f"{seconds}; call reset() between drives"
+            )
+
     def _frame(self, rig: Rig, ego2global: ArrayLike | None) -> Frame:
         """Makes the frame of a call. Fields that only data sets need are empty."""
         if self._past_frames:
-            previous = self._past_frames[-1].frame
+            previous = self._past_frames[0].frame
             sizes = tuple(map(tuple, previous.image_sizes.tolist()))
             if (previous.channels, sizes) != (rig.channels, rig.image_sizes):
                 raise ValueError(
@@ -190,10 +219,24 @@ class Predictor:
 
     def _model_frames(self) -> list[_FrameImages]:
         """Returns the T frames of the next sample, the latest first."""
-        latest_first = list(self._past_frames)[::-1]
-        indices = [t * self._spacing for t in range(self.model.num_frames)]
-        # The key frame replaces missing frames, as in training (docs/model.md, "Training data").
-        return [latest_first[i if i < len(latest_first) else 0] for i in indices]
+        past, num_frames = self._past_frames, self.model.num_frames
+        if self.frame_interval is None:
+            # The key frame replaces missing frames, as in training (docs/model.md, "Training
+            # data").
+            wanted = [t * self._spacing for t in range(num_frames)]
+            used = [i if i < len(past) else 0 for i in wanted]
+            needed = wanted[-1] + 1
+        else:
+            times = [each.seconds for each in past]
+            used = frames_by_time(times, num_frames, self.frame_interval)
+            limit = times[0] - (num_frames - 0.5) * self.frame_interval
+            needed = sum(time >= limit for time in times)
+            if isinstance(self._network, StreamingPredictor):
+                self._network.frame_spacing = math.ceil(needed / max(1, num_frames - 1))
+        frames = [past[i] for i in used]
+        while len(past) > needed:
+            past.pop()
+        return frames
 
 
 def load_model(cfg: DictConfig, weights: str) -> nn.Module:
@@ -209,7 +252,8 @@ def load_model(cfg: DictConfig, weights: str) -> nn.Module:
 
 
 def read_images(images: Mapping[str, Image] | Sequence[Image], rig: Rig) -> list[NDArray[np.uint8]]:
-    """Reads the images of a rig as (height, width, 3) uint8 RGB arrays, in the rig's order.
+    """Reads the images of a rig as (height, width, 3) uint8 RGB arrays, in the rig's order, and
+    rectifies those of a camera with a lens.
 
     Raises:
         FileNotFoundError, ValueError: an image is missing, unreadable or has another size, or there
@@ -226,7 +270,10 @@ def read_images(images: Mapping[str, Image] | Sequence[Image], rig: Rig) -> list
         )
     if len(images) != rig.num_cameras:
         raise ValueError(f"{len(images)} images, but the rig has {rig.num_cameras} cameras")
-    return [_pixels(image, rig, i) for i, image in enumerate(images)]
+    return [
+        rectify(_pixels(image, rig, i), rig.lens(i), rig.intrinsics[i])
+        for i, image in enumerate(images)
+    ]
 
 
 def _pixels(image: Image, rig: Rig, camera: int) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """Streaming inference: each frame of a scene passes through the image branch once.
 
-Shapes: B samples, T frames (0 is the key frame), N cameras, (H, W) network image.
+Shapes: B samples, T frames (0 is the key frame), N cameras of a sample, (H, W) network image.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class StreamingPredictor(nn.Module):
 
         Raises:
             ValueError: the stream or the model is in training mode; omitted images are not cached;
-                or samples of the batch differ in the shape of their images.
+                or samples of the batch differ in image size.
         """
         if self.training or self.model.training:
             raise ValueError(
@@ -194,15 +194,18 @@ class StreamingPredictor(nn.Module):
         new = [frame for frame in dict.fromkeys(frames) if frame.features is None]
         for start in range(0, len(new), batch_size):
             batch = new[start : start + batch_size]
-            if len({frame.images.shape for frame in batch}) > 1:
+            if len({frame.images.shape[1:] for frame in batch}) > 1:
                 shapes = [tuple(frame.images.shape) for frame in batch]
-                raise ValueError(f"samples of a batch must agree in the shape of images: {shapes}")
-            # One by one, because a stack on the CPU would leave the loader's pinned memory.
+                raise ValueError(
+                    f"samples of a batch must agree in image size, but the images of their frames "
+                    f"are {shapes}; load them with one mapper, or in separate batches"
+                )
+            # Moved one by one: a tensor joined on the CPU would leave the loader's pinned memory.
             device = self.model.device
             images = [frame.images.to(device, non_blocking=True) for frame in batch]
-            image = self.model.extract_image_features(torch.stack(images))
+            image = self.model.extract_image_features(torch.cat(images))
             # Logits are for the loss only and would take memory in the cache.
-            parts = replace(image, logits=None).chunk(len(batch))
+            parts = replace(image, logits=None).split([len(frame.images) for frame in batch])
             for frame, features in zip(batch, parts, strict=True):
                 frame.features = features
 

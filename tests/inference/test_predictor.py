@@ -1,6 +1,6 @@
 """The predictor gives the results of an evaluation, on the synthetic set and on other rigs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,11 +11,13 @@ from stream_cases import randomize_statistics
 from fsdbev import Predictor, get_config
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
-from fsdbev.data.index.frame_index import FrameIndex
+from fsdbev.data.dataset import FrameDataset
+from fsdbev.data.index.frame_index import FrameIndex, write_index
+from fsdbev.data.index.records import Annotations
 from fsdbev.data.io.image_file import read_image
 from fsdbev.data.io.rig_file import rig_of_frame, write_rig
 from fsdbev.data.mapper import MultiViewMapper
-from fsdbev.structures import CLASS_NAMES, Rig
+from fsdbev.structures import Rig
 
 CONFIG = "fsdbev_tiny_synthetic.py"
 OVERRIDES = ("dataloader.image_size=[64,112]", "train.device=cpu", "model.head.score_threshold=0.0")
@@ -53,8 +55,6 @@ def index(synthetic_root):
 @pytest.fixture(scope="module")
 def mapped(index, synthetic_root, predictor):
     """The samples of an evaluation."""
-    from fsdbev.data.dataset import FrameDataset
-
     cfg = get_config(CONFIG)
     dataset = FrameDataset("synthetic", index, synthetic_root)
     mapper = MultiViewMapper(
@@ -110,7 +110,7 @@ def test_samples_equal_those_of_the_mapper(predictor, frames, mapped):
         assert set(sample) == set(expected)
         for key in ("images", "cam2ego", "ego2global", "intrinsics", "image_aug", "bev_aug"):
             assert torch.equal(sample[key], expected[key]), key
-        assert sample["reference_camera"] == expected["reference_camera"]
+        assert torch.equal(sample["key_ego2global"], expected["key_ego2global"])
 
 
 def test_a_call_without_pose_or_a_reset_starts_a_new_drive(predictor, frames):
@@ -130,6 +130,81 @@ def test_the_previous_frame_is_frame_spacing_calls_earlier(weights, frames):
     samples = [spaced.sample(m.images, m.rig, ego2global=np.eye(4)) for m in frames]
     assert [s["frame_tokens"] for s in samples] == [["0", "0"], ["1", "1"], ["2", "0"]]
     assert torch.equal(samples[2]["images"][1], samples[0]["images"][0])
+
+
+@pytest.fixture(scope="module")
+def recording(index, synthetic_root, tmp_path_factory):
+    """A data set of one scene of 16 samples at about 10 Hz, without 0.8 to 1.5 s, whose images are
+    those of the synthetic set."""
+    seconds = [t for t in np.round(0.1 * np.arange(24), 6) if not 0.75 < t < 1.55]
+    seconds = [t + 0.03 * (-1) ** row for row, t in enumerate(seconds)]
+    rows = []
+    for row, time in enumerate(seconds):
+        links = {"previous": row - 1, "next": row + 1 if row + 1 < len(seconds) else -1}
+        stamp = {"sample_token": f"r{row}", "scene_token": "r", "timestamp": round(1e6 * time)}
+        moved = index[row % 3].ego2global + np.eye(4)[3] * [[row], [0], [0], [0]]
+        frame = replace(index[row % 3], **links, **stamp, ego2global=moved)
+        rows.append((frame, Annotations.empty()))
+    path = tmp_path_factory.mktemp("recording") / "r.arrow"
+    write_index(path, rows, index.classes)
+    return FrameDataset("recording", FrameIndex(path), synthetic_root)
+
+
+def test_frames_by_seconds_are_those_of_the_mapper(weights, recording):
+    """Each frame passes through the image branch once, and only frames in use are kept."""
+    predictor = make(weights, "dataloader.frame_interval=0.5")
+    mapper = MultiViewMapper(
+        image_aug=predictor._image_aug,
+        bev_aug=None,
+        grid=predictor.model.grid,
+        training=False,
+        frame_interval=0.5,
+    )
+    images_seen = []
+    predictor.model.backbone.register_forward_hook(
+        lambda module, args, output: images_seen.append(len(args[0]))
+    )
+    replaced = 0
+    for row in range(len(recording)):
+        frame, expected = recording.frame(row), mapper(recording, row)
+        sample = predictor.sample(
+            [recording.dataroot / path for path in frame.image_paths],
+            rig_of_frame(frame),
+            ego2global=frame.ego2global,
+            seconds=frame.timestamp / 1e6,
+        )
+        for key in ("images", "cam2ego", "ego2global", "intrinsics", "key_ego2global"):
+            assert torch.equal(sample[key], expected[key]), (row, key)
+        assert [f"r{token}" for token in sample["frame_tokens"]] == expected["frame_tokens"]
+        replaced += sample["frame_tokens"][0] == sample["frame_tokens"][1]
+        images_seen.clear()
+        found = predictor.detect(sample)
+        assert sum(images_seen) == 6
+        if row % 5 == 0:
+            (detections,) = predictor.model([expected])
+            assert torch.equal(found.boxes.tensor, detections["instances"].pred_boxes_3d.tensor)
+        assert len(predictor._past_frames) <= 9  # 0.75 s
+    assert 5 < replaced < 10
+
+
+def test_a_frame_interval_needs_the_time_of_each_call(weights, frames):
+    predictor, rig = make(weights, "dataloader.frame_interval=0.5"), frames[0].rig
+
+    def call(seconds):
+        sample = predictor.sample(frames[0].images, rig, ego2global=np.eye(4), seconds=seconds)
+        return sample["frame_tokens"]
+
+    predictor.sample(frames[0].images, rig)  # without pose and earlier frames
+    with pytest.raises(ValueError, match=r"0.5 s apart .* give each call its time as seconds, g"):
+        call(None)
+    assert call(7) == ["1", "1"]
+    for again in (7, 6.5, None, float("nan"), float("inf")):
+        message = rf"as seconds, later than 7.0 of the last call, got {again}; call reset\(\) betw"
+        with pytest.raises(ValueError, match=message):
+            call(again)
+    assert call(7.4) == ["2", "1"]
+    predictor.reset()
+    assert call(0) == ["3", "3"]
 
 
 def test_images_are_files_or_arrays_by_name_or_in_order(predictor, frames, tmp_path):
@@ -166,7 +241,7 @@ def test_any_rig_runs(predictor, sizes):
 def test_records_are_plain_values(predictor, frames):
     found = predictor(frames[0].images, frames[0].rig)
     record, box = found.records(predictor.class_names)[0], found.boxes.tensor[0]
-    assert record["class"] == CLASS_NAMES[found.labels[0]]
+    assert record["class"] == predictor.classes.names[found.labels[0]]
     assert record["score"] == pytest.approx(found.scores[0].item())
     numbers = [*record["center"], *record["size"], record["yaw"], *record["velocity"]]
     assert numbers == pytest.approx(box.tolist())
