@@ -1,8 +1,8 @@
 """Graphs for export: the evaluation of a model as a function of tensors with fixed sizes.
 
-Shapes: B samples, T frames (0 is the key frame), N cameras, V = B T N views, K tasks, M candidates
-of a task, R detections at most, C channels of the embedded image features, D depth bins, (H, W)
-image size, (h, w) = (H, W) / 16.
+Shapes: B samples, T frames (0 is the key frame), N cameras, V = B T N views, K groups of classes,
+M candidates of a group, R detections at most, C channels of the embedded image features, D depth
+bins, (H, W) image size, (h, w) = (H, W) / 16.
 """
 
 from __future__ import annotations
@@ -75,8 +75,7 @@ class DeploymentGraph(nn.Module):
         head, device = model.head, model.device
         # A second decoder, because the threshold of the model's own must not change.
         self.decoder = BoxDecoder(
-            tasks=head.tasks,
-            class_ids=head.class_ids,
+            classes=head.classes,
             grid=head.grid,
             max_candidates=head.decoder.max_candidates,
             score_threshold=_NO_THRESHOLD,
@@ -87,7 +86,7 @@ class DeploymentGraph(nn.Module):
             "view": view,
             "map_of_view": view // num_cameras,
             # class_ids is a permutation, and argsort returns its inverse.
-            "place_in_tasks": self.decoder.class_ids.argsort(),
+            "place_in_groups": self.decoder.class_ids.argsort(),
         }
         for name, values in constants.items():
             self.register_buffer(name, values, persistent=False)
@@ -125,12 +124,13 @@ class DeploymentGraph(nn.Module):
         """
         model, num_frames = self.model, self.model.num_frames
         if self.options.stream:
-            key_frame = _by_sample(model.extract_image_features(images), len(images))
+            key_frame = _by_sample(model.extract_image_features(images.flatten(0, 1)), len(images))
             image = _with_earlier(key_frame, earlier_features, earlier_foreground, has_earlier)
         else:
-            image = model.extract_image_features(images.flatten(0, 1))
+            image = model.extract_image_features(images.flatten(0, 2))
         # All frames have the camera vector of the key frame (docs/model.md, "Depth network").
-        frames = model.predict_depth(image, camera_vector.repeat_interleave(num_frames, dim=0))
+        camera_vector = camera_vector.repeat_interleave(num_frames, dim=0).flatten(0, 1)
+        frames = model.predict_depth(image, camera_vector)
         view_to_bev = self._view_to_bev(images.shape[-2:], undo_image_aug, image2bev, cells)
         bev_maps = model.pool(frames, view_to_bev, labels=None)
         bev_feats = model.bev_encoder(bev_maps.unflatten(0, (-1, num_frames)).flatten(1, 2))
@@ -145,8 +145,8 @@ class DeploymentGraph(nn.Module):
 
         This is the reference implementation for runtimes that apply NMS themselves.
         """
-        # Class ids back to places in the order of the tasks, by which the decoder scales boxes.
-        classes = self.place_in_tasks[outputs["classes"]]
+        # Class ids back to places in the order of the groups, by which the decoder scales boxes.
+        classes = self.place_in_groups[outputs["classes"]]
         return self._detections(Candidates(outputs["boxes"], outputs["scores"], classes))
 
     def _view_to_bev(
@@ -173,7 +173,7 @@ class DeploymentGraph(nn.Module):
     def _candidates(
         self, predictions: list[dict[str, Tensor]], score_threshold: Tensor
     ) -> Candidates:
-        """Returns (B, K, M) candidates, whose classes are numbered through all tasks.
+        """Returns (B, K, M) candidates, whose classes are numbered through all groups.
 
         Candidates below the threshold or out of range have a score of -inf.
         """

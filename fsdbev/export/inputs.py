@@ -34,22 +34,31 @@ def graph_inputs(
 
     Returns:
         Contiguous tensors on the model's device.
+
+    Raises:
+        ValueError: the samples differ in their number of cameras, image size or number of frames.
     """
     if score_threshold is None:
         score_threshold = model.head.decoder.score_threshold
-    cameras = Cameras.from_samples(samples)
-    images = model.stack_images(samples)
+    counts = [len(sample["image_aug"]) for sample in samples]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"a graph takes samples with the same number of cameras, got {counts}; give samples of "
+            "one rig"
+        )
+    cameras, shape = Cameras.from_samples(samples), (len(samples), -1)
+    images = model.stack_images(samples).unflatten(1, shape).transpose(0, 1)
     inputs = {
         "images": images[:, 0] if options.stream else images,
-        "camera_vector": cameras.camera_vector(),
+        "camera_vector": cameras.camera_vector().unflatten(0, shape),
         "score_threshold": torch.tensor(score_threshold, dtype=torch.float32),
     }
     if options.cells:
         inputs["cells"] = frame_cells(model, cameras, images)
     else:
-        frames = range(cameras.num_frames)
-        inputs["undo_image_aug"] = cameras.undo_image_aug()
-        inputs["image2bev"] = torch.stack([cameras.image2bev(t) for t in frames], dim=1)
+        matrices = [cameras.image2bev(t).unflatten(0, shape) for t in range(model.num_frames)]
+        inputs["undo_image_aug"] = cameras.undo_image_aug().unflatten(0, shape)
+        inputs["image2bev"] = torch.stack(matrices, dim=1)
     if options.stream:
         inputs |= _earlier_frames(model, images)
     # A compiled package reads all later inputs with the strides of these examples.
@@ -63,7 +72,7 @@ def frame_cells(model: FSDBEV, cameras: Cameras, images: Tensor) -> Tensor:
     of the ego (docs/model.md, "View transform").
     """
     # The layers determine the size of the feature map, so it is taken from the features of a frame.
-    one_frame = model.extract_image_features(images[:1, 0])
+    one_frame = model.extract_image_features(images[0, 0])
     feature_size = tuple(one_frame.foreground.shape[-2:])
     cells = [
         model.view_transform.with_cells(view_to_bev, feature_size).cells
@@ -74,7 +83,9 @@ def frame_cells(model: FSDBEV, cameras: Cameras, images: Tensor) -> Tensor:
 
 def _earlier_frames(model: FSDBEV, images: Tensor) -> dict[str, Tensor]:
     """Computes the features of earlier frames that a stream would have kept."""
-    frames = [model.extract_image_features(images[:, t]) for t in range(1, images.shape[1])]
+    frames = [
+        model.extract_image_features(images[:, t].flatten(0, 1)) for t in range(1, images.shape[1])
+    ]
     shape = (len(images), -1)
     return {
         "earlier_features": torch.stack([f.features.unflatten(0, shape) for f in frames], dim=1),

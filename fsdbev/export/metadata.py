@@ -1,7 +1,7 @@
 """Metadata of exported graphs: a description of inputs, outputs, model and post-processing.
 
-Shapes: B samples, T frames (0 is the key frame), N cameras, K tasks, M candidates of a task,
-R detections at most, C channels, D depth bins, (H, W) image size, (h, w) feature map.
+Shapes: B samples, T frames (0 is the key frame), N cameras, K groups of classes, M candidates of a
+group, R detections at most, C channels, D depth bins, (H, W) image size, (h, w) feature map.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fsdbev import __version__
 from fsdbev.modeling import FSDBEV
-from fsdbev.modeling.center_head.decode import NMS_INPUT, NMS_OUTPUT, CenterTask, CircleNMS
+from fsdbev.modeling.center_head.decode import NMS_INPUT, NMS_OUTPUT
+from fsdbev.structures import ClassGroup
 
 from .graph import GraphOptions
 
@@ -46,14 +47,15 @@ OUTPUTS = {
     "x and y (m/s), in the key frame's ego after bev_aug",
     "scores": "0 to 1; -inf marks a slot without a box",
     "classes": "indices into class_names",
-    "count": "number of detections of each sample. They are the first boxes, ordered by task and "
-    "by descending score within a task; the values of all other boxes are meaningless",
+    "count": "number of detections of each sample. They are the first boxes, ordered by group and "
+    "by descending score within a group; the values of all other boxes are meaningless",
     "features": "features of the key frame; pass them as earlier_features of later samples",
     "foreground": "foreground of the key frame; pass it as earlier_foreground of later samples",
 }
 CANDIDATES = (
-    "boxes, scores and classes are (B, K, M): the best cells of each task by descending score, "
-    "before non-maximum suppression. The caller suppresses each sample and task, see tasks"
+    "boxes, scores and classes are (B, K, M): the best cells of each group of classes by "
+    "descending score, before non-maximum suppression. The caller suppresses each sample and "
+    "group, see groups"
 )
 FRUSTUM = (
     "frustum point (k, i, j) is at u = j (W - 1) / (w - 1), v = i (H - 1) / (h - 1) of the "
@@ -66,12 +68,12 @@ FRUSTUM = (
 
 
 def describe_model(model: FSDBEV) -> dict[str, Any]:
-    """Describes the classes, tasks, sizes, frames of reference and thresholds of a model."""
-    head, grid, bins = model.head, model.grid, model.depth_bins
-    names = _class_names(head.tasks, head.class_ids)
+    """Describes the classes, sizes, frames of reference and thresholds of a model."""
+    head, grid, bins, classes = model.head, model.grid, model.depth_bins, model.classes
     return {
-        "class_names": names,
-        "tasks": [_describe_task(task) for task in head.tasks],
+        "class_names": list(classes.names),
+        "groups": [_describe_group(group) for group in classes.groups],
+        "ranges": classes.ranges,
         "num_frames": model.num_frames,
         "grid": {
             "frame": "the key frame's ego after bev_aug, metres; the frame of boxes and cells",
@@ -117,19 +119,12 @@ def _describe(name: str, value: Tensor, meanings: Mapping[str, str]) -> dict[str
     return {"name": name, "shape": list(value.shape), "dtype": dtype, "meaning": meanings[name]}
 
 
-def _class_names(tasks: tuple[CenterTask, ...], class_ids: list[list[int]]) -> list[str]:
-    """Returns the class names in the order of their ids."""
-    named = {i: n for task, ids in zip(tasks, class_ids) for i, n in zip(ids, task.class_names)}
-    return [named[i] for i in sorted(named)]
-
-
-def _describe_task(task: CenterTask) -> dict[str, Any]:
-    """Describes the classes and the NMS of a task (docs/model.md, "Head, targets, decoding")."""
-    if isinstance(task.nms, CircleNMS):
-        rule = {"distance": "squared, of centres in x and y", "at_most": task.nms.squared_distance}
+def _describe_group(group: ClassGroup) -> dict[str, Any]:
+    """Describes the classes and the NMS of a group (docs/model.md, "Head, targets, decoding")."""
+    if group.center_distance is not None:
+        rule = {"distance": "of centres in x and y, metres", "at_most": group.center_distance}
     else:
-        scale = dict(zip(task.class_names, task.nms.dim_scale))
-        rule = {"overlap": "rotated IoU in BEV", "above": task.nms.iou_threshold}
-        rule["after_scaling_length_and_width_by"] = scale
+        rule = {"overlap": "rotated IoU in BEV", "above": group.iou_threshold}
+        rule["after_scaling_length_and_width_by"] = dict(zip(group.names, group.dim_scale))
     limits = {"best_taken": NMS_INPUT, "kept_at_most": NMS_OUTPUT}
-    return {"class_names": list(task.class_names), "suppresses": rule | limits}
+    return {"class_names": list(group.names), "suppresses": rule | limits}

@@ -167,7 +167,7 @@ def _compare(
     features = 0.0
     if graph.options.stream:
         with torch.no_grad():
-            image = graph.model.extract_image_features(inputs["images"])
+            image = graph.model.extract_image_features(inputs["images"].flatten(0, 1))
         features = max(
             largest_difference(outputs["features"].flatten(0, 1), image.features),
             largest_difference(outputs["foreground"].flatten(0, 1), image.foreground),

@@ -3,12 +3,12 @@
 Renders with matplotlib's Agg backend and needs no display.
 """
 
-from .bev_view import draw_bev, draw_boxes_on_bev, draw_trails
-from .canvas import CLASS_COLORS
+from .bev_view import BEVArea, draw_bev, draw_boxes_on_bev, draw_trails
+from .canvas import PALETTE
 from .diagnostics_sheet import diagnostics_sheet
 from .drawing import PREDICTION, TRUTH, TRUTH_ONLY, BoxStyle, LabelPlacer
 from .image_view import draw_boxes_on_image, draw_image
-from .mosaic import REACH, mosaic
+from .mosaic import mosaic
 from .sample import (
     camera_views,
     choose_rows,
@@ -34,11 +34,11 @@ from .views import (
 )
 
 __all__ = [
-    "CLASS_COLORS",
+    "PALETTE",
     "PREDICTION",
-    "REACH",
     "TRUTH",
     "TRUTH_ONLY",
+    "BEVArea",
     "BoxStyle",
     "CameraDiagnostics",
     "CameraView",

@@ -8,13 +8,15 @@ Shapes: K points of a trail or polygon.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import Circle, Polygon
 
-from fsdbev.structures import LabelledBoxes, transform_points
+from fsdbev.structures import BEVGrid, ClassSet, LabelledBoxes, transform_points
 
 from .canvas import (
     BACKGROUND,
@@ -22,17 +24,19 @@ from .canvas import (
     GRID_COLOR,
     RING_TEXT_COLOR,
     TEXT_COLOR,
+    round_distances,
     text_color,
 )
 from .drawing import BoxStyle, LabelPlacer, add_filling, add_lines, label_text, velocity_arrows
 from .projection import unproject
 from .views import CameraView
 
-RING_STEP = 10.0  # metres
 TRAIL_WIDTH = 1.2  # points
 _FONT_SIZE, _RING_FONT_SIZE, _CAMERA_FONT_SIZE = 6.5, 6.0, 6.5
 #: Arrow head that marks the ego: right, up on the page, metres.
 _EGO = np.array([(-1.0, -1.5), (0.0, 3.0), (1.0, -1.5), (0.0, -0.6)])
+#: Reach of a view in units of the largest range of the classes.
+_CLASSES_MARGIN = 1.1
 #: Odd, so that the middle ray goes through the image's centre; the camera's name is placed there.
 _NUM_RAYS = 17  # rays that outline a camera's field of view
 
@@ -42,36 +46,73 @@ def to_view(points: np.ndarray) -> np.ndarray:
     return np.stack([-points[..., 1], points[..., 0]], axis=-1)
 
 
-def draw_bev(ax: Axes, *, reach: float, views: Sequence[CameraView] = ()) -> LabelPlacer:
-    """Prepares axes of ``[-reach, reach]`` metres with distance rings, the ego and fields of view.
+@dataclass(frozen=True)
+class BEVArea:
+    """Square on the ground that a BEV view shows, in key ego.
+
+    Attributes:
+        reach: half the side, metres.
+        center: x, y of the middle, metres.
+    """
+
+    reach: float
+    center: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def of_grid(cls, grid: BEVGrid, margin: float = 1.0) -> BEVArea:
+        """Returns the smallest square with the grid and the ego, enlarged by a factor."""
+        ranges, ego = np.array([grid.x_range, grid.y_range]), np.abs(_EGO).max()
+        lower, upper = np.minimum(ranges[:, 0], -ego), np.maximum(ranges[:, 1], ego)
+        reach = margin * float((upper - lower).max()) / 2
+        return cls(reach, center=tuple(((lower + upper) / 2).tolist()))
+
+    @classmethod
+    def of_classes(cls, classes: ClassSet) -> BEVArea:
+        """Returns a square around the ego with all distances at which classes are evaluated."""
+        return cls(_CLASSES_MARGIN * max(classes.ranges.values()))
+
+    def on_page(self, right: float, up: float) -> np.ndarray:
+        """Returns (2,) right, up on the page of a place that is given from -1 to 1 on both axes."""
+        return to_view(np.array(self.center)) + self.reach * np.array([right, up])
+
+
+def draw_bev(ax: Axes, *, area: BEVArea, views: Sequence[CameraView] = ()) -> LabelPlacer:
+    """Prepares axes with distance rings, the ego and fields of view.
 
     Args:
         ax: axes to draw on.
-        reach: half the side of the view, metres.
+        area: the area that the axes show.
         views: cameras whose fields of view are drawn as light sectors, with names at the border.
 
     Returns:
         The placer for further labels.
     """
-    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
+    (left, bottom), (right, top) = area.on_page(-1, -1), area.on_page(1, 1)
+    ax.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
     ax.set_aspect("equal")
     ax.set_facecolor(BACKGROUND)
     ax.spines[:].set_color(GRID_COLOR)
     line = {"color": GRID_COLOR, "linewidth": 0.6, "zorder": 1}
-    ax.plot([-reach, reach], [0, 0], **line)
-    ax.plot([0, 0], [-reach, reach], **line)
+    ax.plot([left, right], [0, 0], **line)
+    ax.plot([0, 0], [bottom, top], **line)
     ax.add_patch(Polygon(_EGO, facecolor=TEXT_COLOR, zorder=5))
     # The placer measures the axes, whose limits and aspect are final from here on.
     placer = LabelPlacer(ax)
     placer.reserve(np.concatenate([_EGO.min(axis=0), _EGO.max(axis=0)])[None])
-    _draw_fields_of_view(ax, views, reach, placer)
-    # arange excludes its end; the margin includes a ring at the reach itself.
-    for radius in np.arange(RING_STEP, reach + 1e-6, RING_STEP):
+    _draw_fields_of_view(ax, views, area, placer)
+    _draw_rings(ax, max(map(abs, (left, bottom, right, top))), placer)
+    return placer
+
+
+def _draw_rings(ax: Axes, farthest: float, placer: LabelPlacer) -> None:
+    """Draws rings around the ego with their distances, up to the distance ``farthest``."""
+    for radius in round_distances(farthest)[1:]:
         ax.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GRID_COLOR, lw=0.6, zorder=1))
         diagonal = radius * np.sqrt(0.5)
-        anchor = (diagonal, -diagonal, "left", "top")
-        placer.place(f"{radius:.0f} m", [anchor], RING_TEXT_COLOR, _RING_FONT_SIZE, opacity=0)
-    return placer
+        # Behind the ego, or ahead of it where the area has no place behind.
+        anchors = [(diagonal, -diagonal, "left", "top"), (diagonal, diagonal, "left", "bottom")]
+        anchors += [(0, radius, "left", align) for align in ("bottom", "top")]
+        placer.place(f"{radius:g} m", anchors, RING_TEXT_COLOR, _RING_FONT_SIZE, opacity=0)
 
 
 def draw_boxes_on_bev(
@@ -97,10 +138,10 @@ def draw_boxes_on_bev(
     Returns:
         Number of boxes drawn.
     """
-    reach = max(ax.get_xlim())
     detections = detections.to("cpu")
-    far = (detections.boxes.centers[:, :2].abs() > reach).any(dim=1)
-    detections = detections[~far]
+    centers, limits = to_view(detections.boxes.centers.numpy()), (ax.get_xlim(), ax.get_ylim())
+    inside = [(low <= c) & (c <= high) for c, (low, high) in zip(centers.T, limits, strict=True)]
+    detections = detections[torch.from_numpy(inside[0] & inside[1])]
     footprints = to_view(detections.boxes.corners()[:, [0, 2, 6, 4], :2].numpy())
     colors = style.colors(detections.labels.tolist(), class_names)
 
@@ -144,11 +185,11 @@ def draw_trails(ax: Axes, trails: Sequence[np.ndarray], color: str) -> None:
 
 
 def _draw_fields_of_view(
-    ax: Axes, views: Sequence[CameraView], reach: float, placer: LabelPlacer
+    ax: Axes, views: Sequence[CameraView], area: BEVArea, placer: LabelPlacer
 ) -> None:
     """Draws the fields of view; where they overlap, the background is lighter."""
     # Rays of four times the reach end outside of the axes in every direction.
-    sectors = [to_view(_field_of_view(view, 4 * reach)) for view in views]
+    sectors = [to_view(_field_of_view(view, 4 * area.reach)) for view in views]
     fields = PolyCollection(
         sectors,
         facecolors=FIELD_OF_VIEW_COLOR,
@@ -160,9 +201,14 @@ def _draw_fields_of_view(
     ax.add_collection(fields, autolim=False)
     for view, sector in zip(views, sectors, strict=True):
         ahead = sector[1 + _NUM_RAYS // 2] - sector[0]
-        x, y = 0.985 * reach * ahead / np.abs(ahead).max().clip(1e-9)
-        horizontal = "center" if abs(x) < 0.4 * reach else "right" if x > 0 else "left"
-        vertical = "center" if abs(y) < 0.4 * reach else "top" if y > 0 else "bottom"
+        border = np.where(ahead > 0, area.on_page(0.985, 0.985), area.on_page(-0.985, -0.985))
+        # The middle ray ends where it meets the first border. A camera that faces straight down or
+        # up has no such place.
+        lengths = np.divide(border, ahead, out=np.full(2, np.inf), where=np.abs(ahead) > 1e-9)
+        x, y = ahead * lengths.min() if np.isfinite(lengths).any() else np.zeros(2)
+        right, up = (np.array([x, y]) - area.on_page(0, 0)) / area.reach
+        horizontal = "center" if abs(right) < 0.4 else "right" if right > 0 else "left"
+        vertical = "center" if abs(up) < 0.4 else "top" if up > 0 else "bottom"
         name, anchor = view.name.replace("_", " "), (x, y, horizontal, vertical)
         placer.place(name, [anchor], RING_TEXT_COLOR, _CAMERA_FONT_SIZE)
 

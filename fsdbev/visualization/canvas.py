@@ -15,26 +15,29 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 DPI = 150
 _FONT_SIZE = 8
 _CLASS_WIDTH = 1.25  # inches of a class in the legend
 
-#: Colours of nuScenes' classes, found by search: the CIE76 difference between any two of them, and
-#: to white, is at least 44 for normal sight and 20 under simulated protanopia and deuteranopia
+#: Colours of classes by position, found by search: the CIE76 difference between any two of them,
+#: and to white, is at least 44 for normal sight and 20 under simulated protanopia and deuteranopia
 #: (Machado et al. 2009).
-CLASS_COLORS = {
-    "car": "#FEB30B",
-    "truck": "#FF552F",
-    "construction_vehicle": "#F5FF73",
-    "bus": "#FFAAFE",
-    "trailer": "#E927AB",
-    "barrier": "#64C4A4",
-    "motorcycle": "#005EF5",
-    "bicycle": "#0D9AFC",
-    "pedestrian": "#23D667",
-    "traffic_cone": "#B55C61",
-}
+PALETTE = (
+    "#FEB30B",
+    "#FF552F",
+    "#F5FF73",
+    "#FFAAFE",
+    "#E927AB",
+    "#64C4A4",
+    "#005EF5",
+    "#0D9AFC",
+    "#23D667",
+    "#B55C61",
+)
+#: Factor on the brightness of the palette for each time that it is used again.
+_DARKER = 0.65
 TRUTH_COLOR = "#FFFFFF"
 BACKGROUND = "#15181C"
 GRID_COLOR = "#4A525C"
@@ -77,12 +80,16 @@ def pixels_of(figure: Figure) -> np.ndarray:
 
 
 def colors_of(class_names: Sequence[str]) -> list[str]:
-    """Returns a colour for each class.
+    """Returns a colour for each class: the palette in order, then darker rounds of it."""
+    rounds_and_places = [divmod(i, len(PALETTE)) for i in range(len(class_names))]
+    return [to_hex(_DARKER**n * np.array(to_rgb(PALETTE[i]))) for n, i in rounds_and_places]
 
-    Classes of nuScenes have fixed colours; other classes take the palette's colours in order.
-    """
-    spare = list(CLASS_COLORS.values())
-    return [CLASS_COLORS.get(name, spare[i % len(spare)]) for i, name in enumerate(class_names)]
+
+def round_distances(farthest: float) -> np.ndarray:
+    """Returns up to seven round numbers of metres from 0 to ``farthest``, for rings and scales."""
+    values = MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(0, farthest)
+    # The margin includes ``farthest`` itself.
+    return values[values <= farthest + 1e-6]
 
 
 def text_color(color: str) -> str:

@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
-from fsdbev.structures import CLASS_NAMES, LabelledBoxes
+from fsdbev.structures import LabelledBoxes
 
-from .bev_view import draw_bev, draw_boxes_on_bev, to_view
+from .bev_view import BEVArea, draw_bev, draw_boxes_on_bev, to_view
 from .canvas import TEXT_COLOR, axes_at, draw_class_legend, new_page, pixels_of, write
 from .drawing import PREDICTION, TRUTH, BoxStyle
 from .image_view import dimmed, draw_boxes_on_image, draw_image
@@ -33,7 +33,7 @@ DEPTH_COLORS, HEAT_COLORS = matplotlib.colormaps["viridis_r"], matplotlib.colorm
 #: Detections have labels in BEV; camera images are too small for labels and have filled faces.
 _BEV_STYLE = replace(PREDICTION, fill=0, labelled=True)
 _IMAGE_STYLE = replace(PREDICTION, fill=0.2, labelled=False)
-_REACH_FACTOR = 1.04  # half side of a BEV panel, in units of the grid's reach
+_MARGIN = 1.04  # factor on the side of a BEV panel
 #: Features outside of these percentiles get the end colours, since grid borders are often extreme.
 _FEATURE_PERCENTILES = (5, 90)
 
@@ -56,14 +56,8 @@ class _Column:
     fades: bool
 
 
-def diagnostics_sheet(
-    diagnostics: Diagnostics, class_names: Sequence[str] = CLASS_NAMES
-) -> np.ndarray:
+def diagnostics_sheet(diagnostics: Diagnostics) -> np.ndarray:
     """Draws the detections and intermediate outputs of a model for one sample.
-
-    Args:
-        diagnostics: the outputs.
-        class_names: names that the boxes' labels index.
 
     Returns:
         (H, W, 3) uint8 RGB image, W = 1980. H depends on the aspect ratios of the cameras and on
@@ -88,15 +82,16 @@ def diagnostics_sheet(
     for camera, height in zip(diagnostics.cameras, heights, strict=True):
         top -= height
         ax = axes_at(figure, lefts[0], top, cell_width, height)
-        _draw_boxes(ax, camera, diagnostics, class_names)
+        _draw_boxes(ax, camera, diagnostics)
         for left, column in zip(lefts[1:], columns, strict=True):
             _draw_map(axes_at(figure, left, top, cell_width, height), camera, column)
         top -= _GAP
     left = (_WIDTH - len(panels) * (side + _GAP) + _GAP) / 2
     for i, panel in enumerate(panels):
         ax = axes_at(figure, left + i * (side + _GAP), _LEGEND_HEIGHT, side, side)
-        _draw_panel(ax, panel, diagnostics, class_names)
-    draw_class_legend(figure, (_WIDTH / 2, _LEGEND_HEIGHT / 2), _WIDTH, class_names)
+        _draw_panel(ax, panel, diagnostics)
+    middle = (_WIDTH / 2, _LEGEND_HEIGHT / 2)
+    draw_class_legend(figure, middle, _WIDTH, diagnostics.class_names)
     return pixels_of(figure)
 
 
@@ -140,11 +135,9 @@ def _draw_headings(
         bar.tick_params(colors=TEXT_COLOR, labelsize=6, length=2, pad=1)
 
 
-def _draw_boxes(
-    ax: Axes, camera: CameraDiagnostics, diagnostics: Diagnostics, class_names: Sequence[str]
-) -> None:
+def _draw_boxes(ax: Axes, camera: CameraDiagnostics, diagnostics: Diagnostics) -> None:
     """Draws ground truth and detections on a camera image."""
-    placer = draw_image(ax, camera.view)
+    placer, class_names = draw_image(ax, camera.view), diagnostics.class_names
     for boxes, style in ((diagnostics.truth, TRUTH), (diagnostics.detections, _IMAGE_STYLE)):
         if boxes is not None:
             draw_boxes_on_image(
@@ -203,13 +196,11 @@ def _panels(diagnostics: Diagnostics) -> list[_Panel]:
     return [*panels, _Panel(heading, diagnostics.heatmap, grey, heat, boxes, _BEV_STYLE)]
 
 
-def _draw_panel(
-    ax: Axes, panel: _Panel, diagnostics: Diagnostics, class_names: Sequence[str]
-) -> None:
+def _draw_panel(ax: Axes, panel: _Panel, diagnostics: Diagnostics) -> None:
     """Draws a BEV map with its boxes."""
     grid = diagnostics.grid
-    reach = _REACH_FACTOR * grid.reach
-    placer = draw_bev(ax, reach=reach)
+    area = BEVArea.of_grid(grid, _MARGIN)
+    placer = draw_bev(ax, area=area)
     # y points left on the page, so its lower left corner is the smallest x and the largest y.
     low = to_view(np.array([grid.x_range[0], grid.y_range[1]]))
     high = to_view(np.array([grid.x_range[1], grid.y_range[0]]))
@@ -222,9 +213,8 @@ def _draw_panel(
         interpolation="nearest",
         zorder=0.2,
     )
-    corner = (-0.985 * reach, 0.985 * reach, "left", "top")
+    corner = (*area.on_page(-0.985, 0.985), "left", "top")
     placer.place(panel.heading, [corner], TEXT_COLOR, 8)
     if panel.boxes is not None:
-        draw_boxes_on_bev(
-            ax, panel.boxes, style=panel.style, class_names=class_names, placer=placer
-        )
+        names = diagnostics.class_names
+        draw_boxes_on_bev(ax, panel.boxes, style=panel.style, class_names=names, placer=placer)

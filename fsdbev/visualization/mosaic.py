@@ -11,9 +11,9 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fsdbev.structures import CLASS_NAMES, LabelledBoxes
+from fsdbev.structures import LabelledBoxes
 
-from .bev_view import TRAIL_WIDTH, draw_bev, draw_boxes_on_bev, draw_trails
+from .bev_view import TRAIL_WIDTH, BEVArea, draw_bev, draw_boxes_on_bev, draw_trails
 from .canvas import (
     TEXT_COLOR,
     TRAIL_COLOR,
@@ -28,8 +28,6 @@ from .drawing import ARROW_SECONDS, PREDICTION, TRUTH, TRUTH_ONLY, BoxStyle
 from .image_view import draw_boxes_on_image, draw_image
 from .views import CameraView
 
-#: Default half side of the BEV view, metres.
-REACH = 55.0
 _TITLE_SIZE = 9.5  # points
 
 #: Heights of the title and the legend, and the gap between pictures, inches.
@@ -52,12 +50,12 @@ class _Layer:
 def mosaic(
     views: Sequence[CameraView],
     *,
+    class_names: Sequence[str],
+    area: BEVArea,
     truth: LabelledBoxes | None = None,
     predictions: LabelledBoxes | None = None,
     trails: Sequence[np.ndarray] = (),
-    class_names: Sequence[str] = CLASS_NAMES,
     title: str = "",
-    reach: float = REACH,
 ) -> np.ndarray:
     """Draws all camera images next to the BEV view.
 
@@ -66,12 +64,12 @@ def mosaic(
 
     Args:
         views: any number of cameras; they fill the rows in this order.
+        class_names: names that the boxes' labels index.
+        area: the area that the BEV view shows.
         truth: ground-truth boxes in key ego; None draws none.
         predictions: predicted boxes in key ego; None draws none.
         trails: past trajectories, (K, 2) x, y in key ego each, drawn in the BEV view.
-        class_names: names that the boxes' labels index.
         title: text above the pictures.
-        reach: half the side of the BEV view, metres.
 
     Returns:
         (H, W, 3) uint8 RGB image. Its size depends only on the aspect ratios of the cameras.
@@ -97,7 +95,7 @@ def mosaic(
                 placer=placer,
             )
     ax = axes_at(figure, *layout.bev)
-    placer = draw_bev(ax, reach=reach, views=views)
+    placer = draw_bev(ax, area=area, views=views)
     draw_trails(ax, trails, TRAIL_COLOR)
     for layer in layers:
         draw_boxes_on_bev(

@@ -1,24 +1,23 @@
-"""Camera views, ground truth, trails and mosaics of the samples of a frame index.
+"""Camera views, ground truth, trails and mosaics of the samples of a data set.
 
 Shapes: K points of a trail.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
+from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.structures import Boxes3D, Cameras, LabelledBoxes, invert, transform_points
 
-from .mosaic import REACH, mosaic
+from .bev_view import BEVArea
+from .mosaic import mosaic
 from .views import CameraView
 
 #: Objects that moved less than this get no trail, metres: annotations of still objects jitter less.
@@ -64,11 +63,11 @@ def rows_of_scene(index: FrameIndex, name: str) -> list[int]:
     return rows
 
 
-def past_trajectories(index: FrameIndex, row: int, samples: int = 8) -> list[np.ndarray]:
+def past_trajectories(dataset: FrameDataset, row: int, samples: int = 8) -> list[np.ndarray]:
     """Computes the past trajectories of the ego and of the annotated objects.
 
     Args:
-        index: index with annotations.
+        dataset: data set with annotations.
         row: row of the current sample.
         samples: number of earlier samples to look back at most.
 
@@ -76,13 +75,13 @@ def past_trajectories(index: FrameIndex, row: int, samples: int = 8) -> list[np.
         (K, 2) x, y of each trajectory in the current sample's key ego, metres, the latest point
         last. Objects that stood still have none.
     """
-    rows = [row]
+    rows, index = [row], dataset.index
     while len(rows) <= samples and index[rows[-1]].previous >= 0:
         rows.append(index[rows[-1]].previous)
     global2key = np.linalg.inv(index[row].key_ego2global)
     trails: dict[str | None, list[np.ndarray]] = {}  # by instance token; None is the ego
     for earlier in reversed(rows):
-        ego2key, objects = global2key @ index[earlier].key_ego2global, index.annotations(earlier)
+        ego2key, objects = global2key @ index[earlier].key_ego2global, dataset.annotations(earlier)
         trails.setdefault(None, []).append(ego2key[:2, 3])
         centers = transform_points(objects.center, ego2key)
         for token, center in zip(objects.instance_tokens, centers, strict=True):
@@ -92,17 +91,15 @@ def past_trajectories(index: FrameIndex, row: int, samples: int = 8) -> list[np.
     return [points for points in found if np.ptp(points, axis=0).max() >= _MIN_TRAIL_EXTENT]
 
 
-def camera_views(frame: Frame, dataroot: str | os.PathLike) -> list[CameraView]:
-    """Reads the images of a sample from ``dataroot`` and pairs them with their calibration."""
+def camera_views(dataset: FrameDataset, frame: Frame) -> list[CameraView]:
+    """Reads the rectified images of a sample and pairs them with their calibration."""
     global2keyego = invert(torch.tensor(frame.key_ego2global))
     cam2keyego = global2keyego @ torch.tensor(frame.ego2global @ frame.cam2ego)
-    views = []
-    for i, name in enumerate(frame.channels):
-        with Image.open(Path(dataroot) / frame.image_paths[i]) as image:
-            # Grey images and images with palette or alpha also become three channels.
-            pixels = np.asarray(image.convert("RGB"))
-        views.append(CameraView(name, pixels, cam2keyego[i], torch.tensor(frame.intrinsics[i])))
-    return views
+    intrinsics = torch.tensor(frame.intrinsics)
+    return [
+        CameraView(name, dataset.image(frame, i), cam2keyego[i], intrinsics[i])
+        for i, name in enumerate(frame.channels)
+    ]
 
 
 def network_views(sample: dict[str, Any], names: Sequence[str] | None = None) -> list[CameraView]:
@@ -115,18 +112,18 @@ def network_views(sample: dict[str, Any], names: Sequence[str] | None = None) ->
         sample: sample dict in the format of ``MultiViewMapper``.
         names: names of the cameras in the sample's order; None numbers the cameras.
     """
-    rig = Cameras.from_samples([sample])
-    cam2bev = rig.bev_aug @ rig.cam2keyego[0, 0]
+    cameras = Cameras.from_samples([sample])
+    cam2bev = cameras.bev_aug @ cameras.cam2keyego[0]
     images = torch.as_tensor(sample["images"])[0].cpu()
     names = [f"camera {i}" for i in range(len(images))] if names is None else names
     views = []
     for i, (name, image) in enumerate(zip(names, images, strict=True)):
         # Takes (u d, v d, d) of the original image to that of the network image, whose depth is
         # scaled by image_aug[2, 2] (docs/model.md, "Training data").
-        image_aug = rig.image_aug[0, i]
+        image_aug = cameras.image_aug[i]
         image2network = image_aug[[0, 1, 3]][:, [0, 1, 3]] * image_aug[2, 2]
         pixels = image.permute(1, 2, 0).to(torch.uint8).numpy()
-        intrinsics = image2network @ rig.intrinsics[0, 0, i]
+        intrinsics = image2network @ cameras.intrinsics[0, i]
         views.append(CameraView(name, pixels, cam2bev[i], intrinsics))
     return views
 
@@ -143,35 +140,34 @@ def boxes_of(annotations: Annotations) -> LabelledBoxes:
 
 
 def draw_sample(
-    index: FrameIndex,
+    dataset: FrameDataset,
     row: int,
-    dataroot: str | os.PathLike,
     predictions: LabelledBoxes | None = None,
     *,
     trails: bool = False,
-    reach: float = REACH,
+    area: BEVArea | None = None,
 ) -> np.ndarray:
     """Draws the mosaic of one row with its ground truth.
 
     Args:
-        index: index of the sample.
+        dataset: data set of the sample.
         row: row of the sample.
-        dataroot: folder that the index' image paths are relative to.
         predictions: predicted boxes in key ego, drawn over the ground truth.
         trails: whether past trajectories are drawn.
-        reach: half the side of the BEV view, metres.
+        area: the area that the BEV view shows; None takes that of the classes' ranges.
 
     Returns:
         (H, W, 3) uint8 RGB image.
     """
-    frame = index[row]
+    frame, classes = dataset.frame(row), dataset.classes
     return mosaic(
-        camera_views(frame, dataroot),
-        truth=true_boxes(index.annotations(row)),
+        camera_views(dataset, frame),
+        class_names=classes.names,
+        area=BEVArea.of_classes(classes) if area is None else area,
+        truth=true_boxes(dataset.annotations(row)),
         predictions=predictions,
-        trails=past_trajectories(index, row) if trails else (),
+        trails=past_trajectories(dataset, row) if trails else (),
         title=title_of(frame),
-        reach=reach,
     )
 
 

@@ -11,14 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba_array
+from matplotlib.colors import Normalize, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from fsdbev.data.labels.point_labels import BACKGROUND, GROUPS
-from fsdbev.structures import CLASS_NAMES
 
-from .bev_view import draw_bev, draw_boxes_on_bev
+from .bev_view import BEVArea, draw_bev, draw_boxes_on_bev
 from .canvas import (
     BACKGROUND_POINT_COLOR,
     TEXT_COLOR,
@@ -27,13 +26,13 @@ from .canvas import (
     colors_of,
     new_page,
     pixels_of,
+    round_distances,
     write,
 )
 from .drawing import BoxStyle
 from .image_view import dimmed, draw_boxes_on_image, draw_image
 from .target_view import (
     DEPTH_COLORS,
-    DEPTH_RANGE,
     POINT_STYLES,
     class_colors,
     depth_colors,
@@ -49,18 +48,15 @@ _WIDTH, _GAP, _TITLE_HEIGHT, _HEADING_HEIGHT, _BEV_SIDE = 13.2, 0.05, 0.30, 0.22
 _HEADINGS = ("labels by depth", "labels by class, 3D boxes", "heatmaps, 2D boxes")
 _CELL_WIDTH = (_WIDTH - (len(_HEADINGS) + 1) * _GAP) / len(_HEADINGS)
 _LINE, _NUMBERS_AT, _NUMBER_WIDTH = 0.2, 1.9, 0.85
+_MARGIN = 1.08  # factor on the side of the BEV view
 #: Thin boxes without filling, which do not hide the points.
 _IN_CLASS_COLOR = BoxStyle(color=None, dashes="solid", width=0.7, fill=0, labelled=False, order=4)
 _WHITE = replace(_IN_CLASS_COLOR, color=TRUTH_COLOR)
 _POINTLESS = replace(_WHITE, dashes=(0, (3, 2)))
 
 
-def target_sheet(sample: TrainingSample, class_names: Sequence[str] = CLASS_NAMES) -> np.ndarray:
+def target_sheet(sample: TrainingSample) -> np.ndarray:
     """Draws the training targets of a sample.
-
-    Args:
-        sample: the targets.
-        class_names: names that class indices refer to.
 
     Returns:
         (H, W, 3) uint8 RGB image, W = 1980.
@@ -80,10 +76,10 @@ def target_sheet(sample: TrainingSample, class_names: Sequence[str] = CLASS_NAME
     for view, height in zip(sample.views, heights, strict=True):
         top -= height
         axes = [axes_at(figure, _left(i), top, _CELL_WIDTH, height) for i in range(len(_HEADINGS))]
-        _draw_camera(axes, view, sample, class_names)
+        _draw_camera(axes, view, sample)
         top -= _GAP
-    _draw_bev(axes_at(figure, _GAP, _GAP, _BEV_SIDE, _BEV_SIDE), sample, class_names)
-    _draw_legend(figure, sample, class_names)
+    _draw_bev(axes_at(figure, _GAP, _GAP, _BEV_SIDE, _BEV_SIDE), sample)
+    _draw_legend(figure, sample)
     return pixels_of(figure)
 
 
@@ -92,12 +88,15 @@ def _left(column: int) -> float:
     return _GAP + column * (_CELL_WIDTH + _GAP)
 
 
-def _draw_camera(
-    axes: Sequence[Axes], view: TargetView, sample: TrainingSample, class_names: Sequence[str]
-) -> None:
+def _depth_scale(sample: TrainingSample) -> Normalize:
+    """Returns the scale of depth colours, which ends with the depth bins."""
+    return Normalize(0, sample.depth_range[1], clip=True)
+
+
+def _draw_camera(axes: Sequence[Axes], view: TargetView, sample: TrainingSample) -> None:
     """Draws one camera's row, in the order of the headings."""
     by_depth, by_class, by_heat = axes
-    camera, points = view.camera, view.points
+    camera, points, class_names = view.camera, view.points, sample.class_names
     foreground = np.count_nonzero(points.class_ids != BACKGROUND)
     numbers = f"{len(points)} labels, {foreground} foreground"
     for ax, name, style in ((by_depth, camera.name, _WHITE), (by_class, numbers, _IN_CLASS_COLOR)):
@@ -110,15 +109,15 @@ def _draw_camera(
         for lines in ax.collections:
             lines.set_clip_path(Polygon(view.source, transform=ax.transData))
     draw_image(by_heat, replace(camera, name=f"{len(view.outlines)} objects"))
-    draw_points(by_depth, points.uv, points, depth_colors(points))
+    draw_points(by_depth, points.uv, points, depth_colors(points, _depth_scale(sample)))
     draw_points(by_class, points.uv, points, class_colors(points, class_names))
     draw_heatmap(by_heat, view, class_names)
 
 
-def _draw_bev(ax: Axes, sample: TrainingSample, class_names: Sequence[str]) -> None:
+def _draw_bev(ax: Axes, sample: TrainingSample) -> None:
     """Draws all labels, all boxes and the border of the grid in BEV."""
-    reach = 1.08 * sample.grid.reach
-    placer = draw_bev(ax, reach=reach)
+    area, class_names = BEVArea.of_grid(sample.grid, _MARGIN), sample.class_names
+    placer = draw_bev(ax, area=area)
     draw_grid(ax, sample.grid)
     for view in sample.views:
         draw_points_on_bev(ax, view, class_names)
@@ -127,11 +126,11 @@ def _draw_bev(ax: Axes, sample: TrainingSample, class_names: Sequence[str]) -> N
         (sample.boxes, _IN_CLASS_COLOR),
     ):
         draw_boxes_on_bev(ax, boxes, style=style, class_names=class_names, placer=placer)
-    corner = (-0.98 * reach, 0.98 * reach, "left", "top")
+    corner = (*area.on_page(-0.98, 0.98), "left", "top")
     placer.place("x up, y left; dotted: the grid's range", [corner], TEXT_COLOR, 6.5)
 
 
-def _draw_legend(figure: Figure, sample: TrainingSample, class_names: Sequence[str]) -> None:
+def _draw_legend(figure: Figure, sample: TrainingSample) -> None:
     """Draws depth bar, markers and classes with their numbers, to the right of the BEV view."""
     left, top, width = _BEV_SIDE + 0.3, _GAP + _BEV_SIDE, _WIDTH - _BEV_SIDE - 0.5
     write(
@@ -142,9 +141,9 @@ def _draw_legend(figure: Figure, sample: TrainingSample, class_names: Sequence[s
         7,
     )
     bar = axes_at(figure, left, top - 2.2 * _LINE, width, 0.8 * _LINE)
-    span = (DEPTH_RANGE.vmin, DEPTH_RANGE.vmax)
+    span = (0, sample.depth_range[1])
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=DEPTH_COLORS, aspect="auto", extent=(*span, 0, 1))
-    bar.set(yticks=[], xticks=np.arange(span[0], span[1] + 1, 10))
+    bar.set(yticks=[], xticks=round_distances(span[1]))
     bar.tick_params(colors=TEXT_COLOR, labelsize=6.5, length=2)
 
     height = _BEV_SIDE - 4.2 * _LINE
@@ -163,14 +162,12 @@ def _draw_legend(figure: Figure, sample: TrainingSample, class_names: Sequence[s
     count = len(sample.boxes_without_points)
     text = f"box of an object without LiDAR or radar points ({count}), no target"
     marks.text(0.25, y, text, color=TEXT_COLOR, fontsize=7, va="center")
-    _write_numbers(marks, (len(POINT_STYLES) + 2) * _LINE, sample, class_names)
+    _write_numbers(marks, (len(POINT_STYLES) + 2) * _LINE, sample)
 
 
-def _write_numbers(
-    ax: Axes, top: float, sample: TrainingSample, class_names: Sequence[str]
-) -> None:
+def _write_numbers(ax: Axes, top: float, sample: TrainingSample) -> None:
     """Writes one line for each class: its colour, its labels by group and its boxes."""
-    points = [view.points for view in sample.views]
+    points, class_names = [view.points for view in sample.views], sample.class_names
     rows = [("labels in all cameras", *(style.groups[0] for style in POINT_STYLES), "boxes")]
     names = [name.replace("_", " ") for name in class_names] + ["background"]
     class_ids = [*range(len(class_names)), BACKGROUND]

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from fsdbev.data.labels.point_labels import BACKGROUND, GROUPS
 from fsdbev.data.transforms.foreground_targets import HEATMAP_STRIDE
-from fsdbev.structures import BEVGrid, DepthBins
+from fsdbev.structures import BEVGrid
 
 from .bev_view import to_view
 from .canvas import BACKGROUND_POINT_COLOR, TEXT_COLOR, colors_of
@@ -26,7 +26,6 @@ from .views import LabelPoints, TargetView
 
 #: Near is red, far is blue. Leaves out the ends of turbo, which are too dark for a dark background.
 DEPTH_COLORS = ListedColormap(matplotlib.colormaps["turbo"](np.linspace(0.90, 0.10, 256)))
-DEPTH_RANGE = Normalize(0, DepthBins.stop, clip=True)
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,9 @@ POINT_STYLES = (
 )
 
 
-def depth_colors(points: LabelPoints) -> np.ndarray:
-    """Returns the (P, 4) RGBA colours of the points by depth."""
-    return DEPTH_COLORS(DEPTH_RANGE(points.depth))
+def depth_colors(points: LabelPoints, scale: Normalize) -> np.ndarray:
+    """Returns the (P, 4) RGBA colours of the points by depth on a scale of metres."""
+    return DEPTH_COLORS(scale(points.depth))
 
 
 def class_colors(points: LabelPoints, class_names: Sequence[str]) -> np.ndarray:

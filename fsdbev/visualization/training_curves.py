@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 
-from .canvas import CLASS_COLORS, GRID_COLOR, TEXT_COLOR, new_page, pixels_of, text_color
+from .canvas import GRID_COLOR, PALETTE, TEXT_COLOR, colors_of, new_page, pixels_of, text_color
 
 TOTAL_LOSS, LEARNING_RATE, GRADIENT = "total_loss", "lr", "grad_norm"
 
 _MUTED = "#9AA3AD"
 #: Colours of panels with one or two lines.
-_FIRST, _SECOND = CLASS_COLORS["bicycle"], CLASS_COLORS["car"]
+_FIRST, _SECOND = PALETTE[7], PALETTE[0]
 #: Metrics to draw. Without any of them, the first ``_MAX_METRICS`` metrics are drawn.
 _METRICS = ("mAP", "NDS")
 _MAX_METRICS = 6
@@ -149,8 +149,7 @@ def _draw_terms(ax: Axes, terms: Mapping[str, Scalar]) -> None:
     ax.set_yscale("log")
     ends = {name: term.smoothed()[-1] for name, term in positive.items()}
     names = sorted(ends, key=ends.__getitem__, reverse=True)
-    palette = list(CLASS_COLORS.values())
-    colors = {name: palette[i % len(palette)] for i, name in enumerate(names)}
+    colors = dict(zip(names, colors_of(names), strict=True))
     for name in names:
         term = positive[name]
         # A logarithmic axis has no place for 0; NaN leaves a gap there.
@@ -191,7 +190,7 @@ def _draw_metrics(ax: Axes, metrics: Mapping[str, Scalar]) -> None:
     if not metrics:
         _write_no_data(ax)
         return
-    palette = [_SECOND, _FIRST, *CLASS_COLORS.values()]
+    palette = [_SECOND, _FIRST, *PALETTE]
     markers = "osD^vP"
     for number, (name, scalar) in enumerate(metrics.items()):
         label = f"{name}  {scalar.values[-1]:.3f}"

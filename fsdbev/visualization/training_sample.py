@@ -5,6 +5,7 @@ Shapes: K 2D boxes, (H, W) image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,8 @@ from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.data.labels.point_labels import BACKGROUND, GROUPS, PointLabels, label_path
 from fsdbev.data.mapper import MultiViewMapper
-from fsdbev.data.transforms.foreground_targets import annotated_boxes, heatmaps
-from fsdbev.structures import CLASS_NAMES, LabelledBoxes
+from fsdbev.data.transforms.foreground_targets import annotated_boxes, depth_maps, heatmaps
+from fsdbev.structures import DepthBins, LabelledBoxes
 
 from .sample import boxes_of, camera_views, network_views, title_of
 from .views import LabelPoints, TargetView, TrainingSample
@@ -28,14 +29,14 @@ def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> T
     Args:
         dataset: data set with annotations and point labels.
         row: row of the sample.
-        mapper: provides the BEV grid and the strategies of point cloud intensification; its
-            augmentation is not used.
+        mapper: provides the BEV grid, the depth bins and the strategies of point cloud
+            intensification; its augmentation is not used.
 
     Raises:
         ValueError: the data set has no annotations.
     """
     frame, targets, boxes_without_points = _frame_and_objects(dataset, row)
-    cameras, labels = camera_views(frame, dataset.dataroot), dataset.point_labels(frame)
+    cameras, labels = camera_views(dataset, frame), _labels(dataset, frame, mapper)
     views = []
     for i, (boxes, class_ids) in enumerate(zip(*annotated_boxes(frame, targets), strict=True)):
         width, height = frame.image_sizes[i].tolist()
@@ -44,7 +45,7 @@ def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> T
             [class_ids],
             np.eye(4)[None],
             frame.image_sizes[i : i + 1],
-            num_classes=len(CLASS_NAMES),
+            num_classes=len(dataset.classes),
             image_size=(height, width),
         )
         view = TargetView(
@@ -56,16 +57,15 @@ def stored_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> T
             source=_source(frame, i, np.eye(4)),
         )
         views.append(view)
-    title = f"{title_of(frame)}   as stored"
-    return TrainingSample(
-        title, views, boxes_of(targets), boxes_of(boxes_without_points), mapper.grid
-    )
+    boxes, others = boxes_of(targets), boxes_of(boxes_without_points)
+    return _training_sample(f"{title_of(frame)}   as stored", views, boxes, others, dataset, mapper)
 
 
 def augmented_sample(
     dataset: FrameDataset, row: int, mapper: MultiViewMapper, seed: int
 ) -> TrainingSample:
-    """Makes the targets of a row's key frame with the mapper's augmentation, as in training.
+    """Makes the targets of a row's key frame with the mapper's augmentation, as in training, but
+    without dropout of cameras.
 
     Args:
         dataset: data set with annotations and point labels.
@@ -78,22 +78,18 @@ def augmented_sample(
     """
     if seed < 0:
         raise ValueError(f"the seed of the augmentation must not be negative, got {seed}")
+    mapper = copy(mapper)  # the caller's mapper keeps its dropout
+    mapper.camera_dropout = 0.0
     sample = mapper(dataset, row, np.random.default_rng((seed, row)))
-    # The mapper's maps have neither class nor group. A second pass with the same random draws maps
-    # a code of both in place of the depth.
-    coded = _CodedDataset(dataset.name, dataset.index, dataset.dataroot, dataset.label_dir)
-    codes = mapper(coded, row, np.random.default_rng((seed, row)))["gt_depth"][0].numpy()
+    codes = _code_maps(dataset, dataset.frame(row), mapper, sample["image_aug"].numpy())
     frame, targets, boxes_without_points = _frame_and_objects(dataset, row)
     cameras, views = network_views(sample, frame.channels), []
     for i, (boxes, class_ids) in enumerate(zip(*annotated_boxes(frame, targets), strict=True)):
         image_aug = sample["image_aug"][i].double().numpy()
         depth, foreground = sample["gt_depth"][0, i].numpy(), sample["gt_foreground"][0, i].numpy()
-        # The mapper multiplied the codes by the depth scale too.
-        # The division leaves rounding errors in the codes, which are integers.
-        unscaled = np.rint(codes[i] / image_aug[2, 2]).astype(int)
         view = TargetView(
             cameras[i],
-            _map_points(depth, foreground, unscaled),
+            _map_points(depth, foreground, codes[i]),
             sample["gt_heatmap"][i].numpy(),
             outlines=_outlines(boxes, image_aug),
             outline_labels=class_ids,
@@ -104,7 +100,28 @@ def augmented_sample(
     others = boxes_of(boxes_without_points)
     others = replace(others, boxes=others.boxes.transformed(sample["bev_aug"]))
     title = f"{title_of(frame)}   augmented, seed {seed}"
-    return TrainingSample(title, views, boxes, others, mapper.grid)
+    return _training_sample(title, views, boxes, others, dataset, mapper)
+
+
+def _training_sample(
+    title: str,
+    views: list[TargetView],
+    boxes: LabelledBoxes,
+    boxes_without_points: LabelledBoxes,
+    dataset: FrameDataset,
+    mapper: MultiViewMapper,
+) -> TrainingSample:
+    """Adds the names of the data set's classes, and grid and depth bins of the mapper."""
+    bins = mapper.depth_bins or DepthBins()
+    return TrainingSample(
+        title,
+        views,
+        boxes,
+        boxes_without_points,
+        class_names=dataset.classes.names,
+        grid=mapper.grid,
+        depth_range=(bins.start, bins.stop),
+    )
 
 
 def labelled_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) -> dict[str, Any]:
@@ -115,7 +132,9 @@ def labelled_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) ->
     """
     mapper = copy(mapper)  # the caller's mapper keeps its flags
     mapper.with_boxes = bool(dataset.index.num_annotations)
-    rows = dataset.index.frame_rows(row, mapper.num_frames, mapper.frame_spacing)
+    rows = dataset.index.frame_rows(
+        row, mapper.num_frames, mapper.frame_spacing, mapper.frame_interval
+    )
     mapper.with_labels = dataset.label_dir is not None and all(
         label_path(dataset.label_dir, dataset.index[r].sample_token).is_file() for r in rows
     )
@@ -129,9 +148,9 @@ def _frame_and_objects(dataset: FrameDataset, row: int) -> tuple[Frame, Annotati
             f"{dataset.index.path} has no annotations and cannot be used for training; draw a "
             "split with annotations"
         )
-    annotations = dataset.index.annotations(row)
+    annotations = dataset.annotations(row)
     hit = annotations.has_points
-    return dataset.index[row], annotations.select(hit), annotations.select(~hit)
+    return dataset.frame(row), annotations.select(hit), annotations.select(~hit)
 
 
 def _outlines(boxes: np.ndarray, image_aug: np.ndarray) -> np.ndarray:
@@ -145,11 +164,39 @@ def _source(frame: Frame, camera: int, image_aug: np.ndarray) -> np.ndarray:
     return _outlines(np.array([[0, 0, *frame.image_sizes[camera]]]), image_aug)[0]
 
 
-class _CodedDataset(FrameDataset):
-    """Data set whose point labels have a code of class and group in place of the depth."""
+def _labels(
+    dataset: FrameDataset,
+    frame: Frame,
+    mapper: MultiViewMapper,
+    depth_scales: Sequence[float] | None = None,
+) -> list[PointLabels]:
+    """Returns the point labels of each camera that the mapper uses, by the factors on the depth."""
+    labels = dataset.point_labels(frame)
+    if mapper.depth_bins is None:
+        return labels
+    scales = [1.0] * len(labels) if depth_scales is None else depth_scales
+    pairs = zip(labels, scales, strict=True)
+    return [each.within_bins(mapper.depth_bins, scale) for each, scale in pairs]
 
-    def point_labels(self, frame: Frame) -> list[PointLabels]:
-        return [_coded(labels) for labels in super().point_labels(frame)]
+
+def _code_maps(
+    dataset: FrameDataset, frame: Frame, mapper: MultiViewMapper, image_aug: np.ndarray
+) -> np.ndarray:
+    """Maps a code of class and group in place of the depth, which the mapper's maps lack.
+
+    Args:
+        dataset, frame: a sample with point labels.
+        mapper: mapper of the sample.
+        image_aug: (N, 4, 4) image transforms that the mapper drew.
+
+    Returns:
+        (N, H, W) int codes, 0 without a point; the pixels are those of the mapper's depth maps.
+    """
+    labels = _labels(dataset, frame, mapper, image_aug[:, 2, 2])
+    points = [_coded(each).select(**mapper.strategies) for each in labels]
+    unscaled = image_aug.copy()
+    unscaled[:, 2, 2] = 1  # codes must not be multiplied by the depth scale
+    return depth_maps(points, unscaled, mapper.image_size)[0].numpy().astype(int)
 
 
 def _coded(labels: PointLabels) -> PointLabels:

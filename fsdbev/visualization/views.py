@@ -102,14 +102,18 @@ class TrainingSample:
         boxes: boxes of the objects to detect, in key ego after the BEV augmentation.
         boxes_without_points: boxes of the objects without LiDAR and radar points, in the same
             frame. They are no detection targets, but may have pseudo points.
+        class_names: names that labels of boxes and points index.
         grid: the BEV grid of the network.
+        depth_range: least and largest depth of the network's depth bins, metres.
     """
 
     title: str
     views: list[TargetView]
     boxes: LabelledBoxes
     boxes_without_points: LabelledBoxes
+    class_names: tuple[str, ...]
     grid: BEVGrid
+    depth_range: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ class Diagnostics:
         cameras: outputs for each camera of the key frame.
         grid: BEV grid of the maps below.
         depth_range: least and largest depth of the depth bins, metres.
+        class_names: names that labels of boxes index.
         detections: detected boxes.
         truth: ground-truth boxes; None where they are unknown.
         student_bev: (Y, X) distance of each cell's features from the median features, after the
@@ -151,6 +156,7 @@ class Diagnostics:
     cameras: list[CameraDiagnostics]
     grid: BEVGrid
     depth_range: tuple[float, float]
+    class_names: tuple[str, ...]
     detections: LabelledBoxes
     truth: LabelledBoxes | None
     student_bev: np.ndarray

@@ -8,24 +8,16 @@ from stream_cases import Scene, randomize_statistics
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.export.comparison import compare_detections
 from fsdbev.export.package import _find
-from fsdbev.modeling.center_head.decode import Candidates, CenterTask, CircleNMS, RotatedNMS
+from fsdbev.modeling.center_head.decode import Candidates
 
 CONFIG = Path(__file__).with_name("export_config.py")
-
-
-def two_tasks():
-    """Returns a task of two classes and one of one class, with different kinds of NMS."""
-    return (
-        CenterTask(("car", "bus"), RotatedNMS(0.2, dim_scale=(1.0, 0.5))),
-        CenterTask(("barrier",), CircleNMS(60.0)),
-    )
 
 
 def small_model(num_frames=2):
     """Returns the model in eval mode, with random weights and BatchNorm statistics."""
     config = LazyConfig.load(str(CONFIG))
     config.model.num_frames = num_frames
-    torch.manual_seed(0)
+    torch.manual_seed(5)  # detects all classes in the samples of the drive
     return randomize_statistics(instantiate(config.model).eval())
 
 

@@ -1,11 +1,10 @@
 """Config of a model that is small enough to be compiled, on the synthetic data set.
 
-The order of its classes differs from that of its tasks.
+It has three classes, whose order differs from that of their groups, and both kinds of NMS.
 """
 
-from export_cases import two_tasks
-
 from fsdbev.d2.config import LazyCall as L
+from fsdbev.structures import ClassSet
 
 from ...configs.common.data.synthetic import dataloader
 from ...configs.common.models.fsdbev_r50 import model
@@ -23,8 +22,14 @@ model.bev_encoder.out_channels = 8
 model.head.shared_channels = 4
 model.head.branch_channels = 4
 model.head.max_candidates = 20
-model.head.class_names = ["barrier", "bus", "car"]
-model.head.tasks = L(two_tasks)()
+model.classes = L(ClassSet)(
+    names=["pole", "lorry", "vehicle"],
+    groups=[
+        dict(names=["vehicle", "lorry"], dim_scale=[1.0, 0.5]),
+        dict(names=["pole"], center_distance=8.0),
+    ],
+    ranges=dict(pole=30.0, vehicle=80.0),
+)
 
 dataloader.image_size = [32, 64]
 train.device = "cpu"

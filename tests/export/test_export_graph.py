@@ -110,11 +110,13 @@ def test_order_and_description_of_inputs_and_outputs(model, options):
 
 def test_the_model_is_described(model):
     described = json.loads(json.dumps(describe_model(model)))
-    assert described["class_names"] == ["barrier", "bus", "car"]
-    cars, barriers = described["tasks"]
-    assert cars["class_names"] == ["car", "bus"] and cars["suppresses"]["above"] == 0.2
-    assert cars["suppresses"]["after_scaling_length_and_width_by"] == {"car": 1.0, "bus": 0.5}
-    assert barriers["suppresses"]["at_most"] == 60.0
+    assert described["class_names"] == ["pole", "lorry", "vehicle"]
+    vehicles, poles = described["groups"]
+    rule = vehicles["suppresses"]
+    assert vehicles["class_names"] == ["vehicle", "lorry"] and rule["above"] == 0.2
+    assert rule["after_scaling_length_and_width_by"] == {"vehicle": 1.0, "lorry": 0.5}
+    assert poles["suppresses"]["at_most"] == 8.0
+    assert described["ranges"] == {"pole": 30.0, "lorry": 50.0, "vehicle": 80.0}
     assert described["grid"]["count"] == [16, 16, 1] and described["num_frames"] == 2
     assert described["depth_bins"] == {"start": 1.0, "step": 4.0, "count": 15}
     assert described["thresholds"]["depth_weight"] == pytest.approx(1 / 15)
@@ -126,6 +128,13 @@ def test_cameras_of_fake_samples_cover_the_grid(model):
     assert cells.shape == (1, 2, 6, 15, 2, 4) and cells.dtype == torch.int32
     assert ((cells >= 0).float().mean(dim=(0, 3, 4, 5)) > 0.2).all()
     assert not torch.equal(cells[:, 0], cells[:, 1])
+
+
+def test_samples_of_a_graph_have_the_same_number_of_cameras(model):
+    sizes = {"num_frames": 2, "image_size": (32, 64)}
+    samples = [fake_samples(1, num_cameras=count, **sizes)[0] for count in (1, 3)]
+    with pytest.raises(ValueError, match=r"the same number of cameras, got \[1, 3\]; give"):
+        graph_inputs(model, samples, GraphOptions())
 
 
 def test_models_that_cannot_be_exported(model):

@@ -110,6 +110,7 @@ def test_onnx(model, tmp_path):
     assert tuple(outputs) == options.output_names
     assert_finds_what_the_model_finds(graph.suppress(outputs), model, others)
     described = json.loads((tmp_path / "onnx" / "metadata.json").read_text())
+    assert described["model"]["class_names"] == ["pole", "lorry", "vehicle"]
     entries = described["files"]["model.onnx"]
     for key, values in (("inputs", written.graph.input), ("outputs", written.graph.output)):
         assert [entry["name"] for entry in entries[key]] == [value.name for value in values]
@@ -124,8 +125,9 @@ def test_aoti_by_the_tool(tool, model, arguments, tmp_path, capsys):
     ]  # fmt: skip
     printed = capsys.readouterr().out
     assert "model.pt2: " in printed and ", 0 have no counterpart" in printed
-    about = json.loads((folder / "metadata.json").read_text())["about"]
-    assert about["weights"].endswith("small.safetensors")
+    described = json.loads((folder / "metadata.json").read_text())
+    assert described["about"]["weights"].endswith("small.safetensors")
+    assert described["model"]["class_names"] == ["pole", "lorry", "vehicle"]
 
     samples, options = drive(5), GraphOptions()
     torch.save(graph_inputs(model, samples, options, score_threshold=0.0), tmp_path / "inputs.pt")
@@ -281,15 +283,26 @@ def eager_tool(tool, monkeypatch):
 def test_test_samples(eager_tool, arguments, synthetic_root, tmp_path, capsys):
     tool, eager = eager_tool
     more = ["--test-samples", "--batch-size", "2", f"dataloader.dataroot={synthetic_root}"]
+    assert tool.main([*arguments, *more]) == 1
+    assert "has classes ['car', 'truck'," in capsys.readouterr().err
+    more.append("dataloader.classes=null")  # those of the index
     assert tool.main([*arguments, *more]) == 0
     assert eager.graph.num_maps == 4 and len(eager.graph.view) == 24
     described = json.loads((tmp_path / "deploy" / "metadata.json").read_text())
     assert described["about"]["compared_on"] == "test samples"
-    assert described["about"]["overrides"] == [more[-1]]
+    assert described["about"]["overrides"] == more[-2:]
     more[2] = "4"
     arguments[-1] += "-more"
     assert tool.main([*arguments, *more]) == 1
     assert "--batch-size is 4, but the test data has 3 samples" in capsys.readouterr().err
+
+
+def test_the_default_number_of_cameras_is_that_of_the_data(eager_tool, arguments):
+    tool, eager = eager_tool
+    for cameras, views in (("null", 12), ("[CAM_FRONT,CAM_FRONT_LEFT,CAM_FRONT_RIGHT]", 6)):
+        output = [*arguments[:-1], f"{arguments[-1]}-{views}"]
+        assert tool.main([*output, f"dataloader.cameras={cameras}"]) == 0
+        assert len(eager.graph.view) == views
 
 
 def test_an_untrained_model_is_mentioned(eager_tool, arguments, capsys):

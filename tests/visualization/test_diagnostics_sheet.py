@@ -27,6 +27,7 @@ def diagnostics(*cameras, **changes):
         cameras=list(cameras) or [camera()],
         grid=BEVGrid(x_range=(-20, 20), y_range=(-20, 20), cell=2.0),
         depth_range=(1.0, 60.0),
+        class_names=("tram",),
         detections=LabelledBoxes(boxes, labels, torch.tensor([0.5])),
         truth=LabelledBoxes(boxes, labels),
         student_bev=np.zeros((20, 20)),

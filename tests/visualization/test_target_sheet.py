@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from drawing import pixels, rgb
-from matplotlib.colors import to_rgb
+from matplotlib.colors import Normalize, to_rgb
 from PIL import Image
 
 from fsdbev.data.dataset import FrameDataset
@@ -23,9 +23,9 @@ from fsdbev.data.labels.point_labels import (
 from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.data.transforms.bev_aug import BEVAugmentation
 from fsdbev.data.transforms.image_aug import ImageAugmentation
-from fsdbev.structures import BEVGrid, make_transform, rotation_z
+from fsdbev.structures import NUSCENES_CLASSES, BEVGrid, DepthBins, make_transform, rotation_z
 from fsdbev.visualization import (
-    CLASS_COLORS,
+    PALETTE,
     CameraView,
     LabelPoints,
     TargetView,
@@ -36,6 +36,8 @@ from fsdbev.visualization import (
 from fsdbev.visualization.canvas import BACKGROUND_POINT_COLOR
 from fsdbev.visualization.target_view import class_colors, depth_colors, draw_heatmap, draw_points
 
+CLASS_COLORS = dict(zip(NUSCENES_CLASSES.names, PALETTE, strict=True))
+DEPTHS = Normalize(0, 60, clip=True)
 CAM2EGO = make_transform(torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=torch.float64))
 WIDTH, HEIGHT = 320, 160
 INTRINSICS = np.array([[200.0, 0, WIDTH / 2], [0, 200, HEIGHT / 2], [0, 0, 1]])
@@ -92,12 +94,13 @@ def dataset(tmp_path_factory):
         reference_camera=0,
     )
     annotations = Annotations.from_boxes(BOXES, CLASSES, num_lidar_points=np.array([9, 9, 0]))
-    write_index(folder / "index.arrow", [(frame, annotations)])
+    write_index(folder / "index.arrow", [(frame, annotations)], NUSCENES_CLASSES)
     write_point_labels(
         label_path(folder / "labels", "sample"),
         [LABELS, PointLabels.empty()],
-        frame.image_sizes,
+        frame,
         source="",
+        classes=NUSCENES_CLASSES,
         statistics="",
     )
     return FrameDataset("one", FrameIndex(folder / "index.arrow"), folder, folder / "labels")
@@ -120,6 +123,7 @@ def make_mapper(strength=1.0, **changes):
         "grid": BEVGrid(x_range=(-32, 32), y_range=(-32, 32)),
         "training": True,
         "num_frames": 1,
+        "depth_bins": DepthBins(),
     }
     return MultiViewMapper(**{**options, **changes})
 
@@ -169,7 +173,7 @@ def test_colors():
     found = class_colors(points, tuple(CLASS_COLORS))[:, :3]
     names = (CLASS_COLORS["car"], CLASS_COLORS["traffic_cone"], BACKGROUND_POINT_COLOR)
     assert np.allclose(found, [to_rgb(name) for name in names])
-    near, far, beyond = depth_colors(points)[:, :3]
+    near, far, beyond = depth_colors(points, DEPTHS)[:, :3]
     assert near[0] > 2 * near[2] and far[2] > 2 * far[0], "near is red, far is blue"
     assert np.allclose(far, beyond)
 
@@ -280,7 +284,7 @@ def test_the_sheet_has_points_boxes_and_legend(dataset):
         left = 7.5 + column * (cell + 7.5)
         middle = picture[row, round(left + u[0] / WIDTH * cell)]
         point = sample.views[0].points[3:]
-        expected = rgb(color) if color else 255 * depth_colors(point)[0, :3]
+        expected = rgb(color) if color else 255 * depth_colors(point, DEPTHS)[0, :3]
         assert np.abs(middle - expected).max() < 40, column
     legend = picture[-1000:, 1075:]
     for name, color in CLASS_COLORS.items():
@@ -289,13 +293,57 @@ def test_the_sheet_has_points_boxes_and_legend(dataset):
     assert (legend != without_points[-1000:, 1075:]).any()
 
 
+def test_the_sheet_has_the_names_and_ranges_of_data_and_network(dataset):
+    grid, bins = BEVGrid((0, 24), (-8, 8), cell=1.0), DepthBins(1.0, 24.0, 1.0)
+    mapper = make_mapper(strength=0, grid=grid, depth_bins=bins)
+    sample = stored_sample(dataset, 0, mapper)
+    assert sample.class_names == NUSCENES_CLASSES.names
+    assert (sample.grid, sample.depth_range) == (grid, (1.0, 24.0))
+    pictures = [
+        target_sheet(replace(sample, **changes)).astype(int)
+        for changes in ({}, {"depth_range": (1.0, 80.0)}, {"class_names": ("tram",) * 10})
+    ]
+    bars, legends = zip(*((p[-1010:-940, 1080:], p[-800:-350, 1120:1300]) for p in pictures))
+    assert (bars[0] != bars[1]).any() and (legends[0] != legends[2]).any()
+
+
+def test_pseudo_points_outside_of_the_depth_bins_are_left_out(dataset):
+    """The cone's pseudo point is 20 m deep, and 20 / scale m in an augmented image."""
+    kept = ["combined", "sweep", "sweep"]
+    for stop, names in ((19.0, kept), (21.0, ["pseudo", *kept])):
+        mapper = make_mapper(depth_bins=DepthBins(stop=stop))
+        points = stored_sample(dataset, 0, mapper).views[0].points
+        assert sorted(GROUPS[group] for group in points.groups) == sorted(names)
+    for stop in (20.0, 23.0, 26.0):
+        for seed in range(4):
+            mapper = make_mapper(depth_bins=DepthBins(stop=stop))
+            points = augmented_sample(dataset, 0, mapper, seed).views[0].points
+            pseudo = points.groups == GROUPS.index("pseudo")
+            assert (points.depth[pseudo] <= stop).all() and (points.groups >= 0).all()
+
+
+def test_part_of_the_cameras(dataset):
+    """Without the front camera, which sees all objects, there are neither boxes nor labels."""
+    back = replace(dataset, cameras=("CAM_BACK",))
+    for sample in (
+        stored_sample(back, 0, make_mapper()),
+        augmented_sample(back, 0, make_mapper(camera_dropout=0.9), 0),
+    ):
+        assert [view.camera.name for view in sample.views] == ["CAM_BACK"]
+        assert len(sample.boxes) == len(sample.boxes_without_points) == 0
+        assert len(sample.views[0].points) == 0
+    both = augmented_sample(dataset, 0, make_mapper(camera_dropout=0.9), 0)
+    assert len(both.views) == 2, "pictures show the cameras that dropout leaves out"
+
+
 def test_errors(dataset, tmp_path):
     sample = stored_sample(dataset, 0, make_mapper())
     with pytest.raises(ValueError, match="at least one camera view"):
         target_sheet(replace(sample, views=[]))
     with pytest.raises(ValueError, match="not be negative, got -1"):
         augmented_sample(dataset, 0, make_mapper(), -1)
-    write_index(tmp_path / "test.arrow", [(dataset.index[0], Annotations.empty())])
+    rows = [(dataset.index[0], Annotations.empty())]
+    write_index(tmp_path / "test.arrow", rows, NUSCENES_CLASSES)
     test_set = replace(dataset, index=FrameIndex(tmp_path / "test.arrow"))
     with pytest.raises(ValueError, match="no annotations"):
         stored_sample(test_set, 0, make_mapper())

@@ -9,12 +9,21 @@ import torch
 from drawing import CAM2EGO, INTRINSICS, axes, pixels, rgb
 from matplotlib.colors import to_rgb
 
-from fsdbev.structures import CLASS_NAMES, Boxes3D, LabelledBoxes, invert, make_transform
+from fsdbev.structures import (
+    NUSCENES_CLASSES,
+    BEVGrid,
+    Boxes3D,
+    ClassSet,
+    LabelledBoxes,
+    invert,
+    make_transform,
+)
 from fsdbev.visualization import (
-    CLASS_COLORS,
+    PALETTE,
     PREDICTION,
     TRUTH,
     TRUTH_ONLY,
+    BEVArea,
     CameraView,
     draw_bev,
     draw_boxes_on_bev,
@@ -26,6 +35,11 @@ from fsdbev.visualization import (
 from fsdbev.visualization.canvas import TRUTH_COLOR, colors_of
 from fsdbev.visualization.diagnostics_sheet import DEPTH_COLORS, HEAT_COLORS
 from fsdbev.visualization.mosaic import MosaicLayout
+
+CLASS_NAMES = NUSCENES_CLASSES.names
+CLASS_COLORS = dict(zip(CLASS_NAMES, PALETTE, strict=True))
+AREA = BEVArea(reach=50.0)
+MOSAIC = {"class_names": CLASS_NAMES, "area": AREA}
 
 
 def view(width=200, height=100, name="CAM_FRONT", value=0):
@@ -62,7 +76,7 @@ def on_image(boxes, *, style=TRUTH_ONLY, scale=2, camera=None):
 def from_above(boxes, size=200):
     """Draws boxes in BEV, 50 m to each side; returns the axes and the number of boxes drawn."""
     ax = axes(size, size)
-    placer = draw_bev(ax, reach=50.0)
+    placer = draw_bev(ax, area=AREA)
     drawn = draw_boxes_on_bev(ax, boxes, style=TRUTH_ONLY, class_names=CLASS_NAMES, placer=placer)
     return ax, drawn
 
@@ -176,7 +190,7 @@ def test_near_boxes_are_drawn_over_far_ones():
 
 def test_fields_of_view_are_lighter_in_bev():
     ax = axes(200, 200)
-    draw_bev(ax, reach=50.0, views=[view()])
+    draw_bev(ax, area=AREA, views=[view()])
     picture = pixels(ax).sum(axis=-1)
     ahead, behind = picture[60, 190], picture[340, 190]
     aside = picture[190, 390]  # the field of view is 100 / 200 to either side
@@ -184,9 +198,54 @@ def test_fields_of_view_are_lighter_in_bev():
     assert "CAM FRONT" in [text.get_text() for text in ax.texts]
 
 
+def test_the_area_of_a_grid_contains_grid_and_ego():
+    assert BEVArea.of_grid(BEVGrid()) == BEVArea(51.2)
+    assert BEVArea.of_grid(BEVGrid(), margin=1.5).reach == pytest.approx(1.5 * 51.2)
+    ahead = BEVArea.of_grid(BEVGrid(x_range=(0, 80), y_range=(-32, 32), cell=1.0))
+    assert (ahead.center, ahead.reach) == ((38.5, 0.0), 41.5)
+    aside = BEVArea.of_grid(BEVGrid(x_range=(8, 24), y_range=(-60, -20), cell=1.0))
+    assert (aside.center, aside.reach) == ((10.5, -28.5), 31.5)
+
+
+def test_the_area_of_classes_ends_beyond_the_largest_range():
+    assert BEVArea.of_classes(NUSCENES_CLASSES).reach == pytest.approx(55)
+    classes = ClassSet(names=["vehicle", "person"], ranges={"vehicle": 80, "person": 30})
+    assert BEVArea.of_classes(classes) == BEVArea(pytest.approx(88))
+
+
+@pytest.mark.parametrize(
+    ("area", "rings"),
+    [
+        (AREA, ["10 m", "20 m", "30 m", "40 m", "50 m"]),
+        (BEVArea(108.8), ["20 m", "40 m", "60 m", "80 m", "100 m"]),
+        (BEVArea(20.0), ["5 m", "10 m", "15 m", "20 m"]),
+        (BEVArea(41.5, center=(38.5, 0.0)), ["20 m", "40 m", "60 m", "80 m"]),
+    ],
+)
+def test_rings_have_round_distances_within_the_area(area, rings):
+    ax = axes(400, 400)
+    draw_bev(ax, area=area)
+    assert [text.get_text() for text in ax.texts] == rings and not overlaps(ax)
+
+
+def test_an_area_ahead_of_the_ego():
+    """Boxes, the ego and the camera's name are where a grid from 0 to 80 m has them."""
+    ax, area = axes(200, 200), BEVArea.of_grid(BEVGrid((0, 80), (-32, 32), cell=1.0))
+    placer = draw_bev(ax, area=area, views=[view()])
+    style = replace(TRUTH_ONLY, labelled=False)
+    both = boxes([60.0, 20.0, 0, 4, 2, 1.5, 0, 0, 0], [-20.0, 0, 0, 4, 2, 1.5, 0, 0, 0])
+    names = {"style": style, "class_names": CLASS_NAMES, "placer": placer}
+    assert draw_boxes_on_bev(ax, both, **names) == 1, "the second is behind the area"
+    rows, columns = np.nonzero(np.abs(pixels(ax) - rgb(CLASS_COLORS["car"])).max(axis=-1) <= 40)
+    assert np.median(columns) / 400 * 83 - 41.5 == pytest.approx(-20, abs=1.5)
+    assert 80 - np.median(rows) / 400 * 83 == pytest.approx(60, abs=2.5)
+    (name,) = [text for text in ax.texts if text.get_text() == "CAM FRONT"]
+    assert name.get_position()[1] == pytest.approx(80, abs=1) and abs(name.get_position()[0]) < 1
+
+
 def test_trails():
     ax = axes(200, 200)
-    draw_bev(ax, reach=50.0)
+    draw_bev(ax, area=AREA)
     before = pixels(ax)
     draw_trails(ax, [np.array([[0.0, 20.0], [10.0, 20.0], [15.0, 20.0]]), np.zeros((1, 2))], "red")
     rows, columns = np.nonzero(np.abs(pixels(ax) - before).max(axis=-1) > 40)
@@ -215,9 +274,9 @@ def test_mosaic_of_any_rig(cameras):
     truth = boxes([10.0, 0, 0, 4, 2, 1.5, 0, 0, 0], labels=[6])
     predictions = boxes([10.5, 0, 0, 4, 2, 1.5, 0, 0, 0], labels=[4], scores=[0.9])
     before = truth.boxes.tensor.clone()
-    both = mosaic(views, truth=truth, predictions=predictions, title="sample")
+    both = mosaic(views, **MOSAIC, truth=truth, predictions=predictions, title="sample")
     assert both.dtype == np.uint8 and both.ndim == 3 and both.shape[2] == 3
-    blank = mosaic(views)
+    blank = mosaic(views, **MOSAIC)
     assert both.shape == blank.shape
     assert torch.equal(truth.boxes.tensor, before)
 
@@ -227,16 +286,16 @@ def test_mosaic_of_any_rig(cameras):
     assert more(both, CLASS_COLORS["trailer"]) > 100
     assert more(both, TRUTH_COLOR) > 50
     assert more(both, CLASS_COLORS["motorcycle"]) < 20, "with predictions, ground truth is white"
-    only_truth = mosaic(views, truth=truth)
+    only_truth = mosaic(views, **MOSAIC, truth=truth)
     assert more(only_truth, CLASS_COLORS["motorcycle"]) > 100
 
 
 def test_mosaic_without_boxes_and_errors():
     no_labels = torch.zeros(0, dtype=torch.int64)
     none = LabelledBoxes(Boxes3D(torch.zeros(0, 9)), no_labels, torch.zeros(0))
-    assert mosaic([view()], truth=none, predictions=none).ndim == 3
+    assert mosaic([view()], **MOSAIC, truth=none, predictions=none).ndim == 3
     with pytest.raises(ValueError, match="at least one camera"):
-        mosaic([])
+        mosaic([], **MOSAIC)
     with pytest.raises(ValueError, match=r"CAM: image must be \(H, W, 3\), got \(4, 4\)"):
         CameraView("CAM", np.zeros((4, 4), np.uint8), CAM2EGO, INTRINSICS)
     with pytest.raises(ValueError, match="differ in length"):
@@ -291,8 +350,7 @@ def lab(color, vision):
     ("vision", "least"), [("normal", 40), ("deuteranopia", 20), ("protanopia", 20)]
 )
 def test_class_colors_can_be_distinguished(vision, least):
-    assert tuple(CLASS_COLORS) == CLASS_NAMES
-    colors = [lab(color, VISIONS[vision]) for color in (*CLASS_COLORS.values(), TRUTH_COLOR)]
+    colors = [lab(color, VISIONS[vision]) for color in (*PALETTE, TRUTH_COLOR)]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(colors, 2)) >= least
 
 
@@ -305,9 +363,9 @@ def test_color_maps_are_monotonic_in_lightness(colors, vision):
     assert abs(np.sign(steps).sum()) == len(steps) and np.abs(steps).min() > 3
 
 
-def test_colors_of_other_classes():
-    assert colors_of(["tram", "car"])[1] == CLASS_COLORS["car"]
-    assert len(colors_of([f"class {i}" for i in range(25)])) == 25
+def test_colors_follow_the_position_of_a_class():
+    assert [color.upper() for color in colors_of(["tram", "car"])] == list(PALETTE[:2])
+    assert len(set(colors_of([f"class {i}" for i in range(25)]))) == 25
 
 
 def test_boxes_in_a_backward_facing_camera():

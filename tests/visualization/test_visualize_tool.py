@@ -11,12 +11,21 @@ import visualize
 from PIL import Image
 
 from fsdbev.d2.config import instantiate
+from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.data.index.records import Annotations, Frame
 from fsdbev.data.labels.point_labels import PixelPoints, PointLabels, label_path, write_point_labels
 from fsdbev.evaluation import boxes_to_submission, write_submission
 from fsdbev.inference.model_builder import build_model
-from fsdbev.structures import CLASS_NAMES, Boxes3D, make_transform, rotation_z, transform_points
+from fsdbev.structures import (
+    NUSCENES_CLASSES,
+    Boxes3D,
+    ClassSet,
+    Lens,
+    make_transform,
+    rotation_z,
+    transform_points,
+)
 from fsdbev.visualization import (
     camera_views,
     choose_rows,
@@ -25,6 +34,7 @@ from fsdbev.visualization import (
     past_trajectories,
     rows_of,
     rows_of_scene,
+    sample,
     true_boxes,
 )
 
@@ -61,13 +71,19 @@ def root(tmp_path_factory):
         Image.new("RGB", (160, 90), (value, 0, 0)).save(folder / name)
     annotations = Annotations.from_boxes(BOXES, np.array([0, 8]), num_lidar_points=np.array([3, 0]))
     annotations = replace(annotations, instance_tokens=("a car", "a person"))
-    write_index(folder / "val.arrow", [(frame(i), annotations) for i in range(4)])
+    rows = [(frame(i), annotations) for i in range(4)]
+    write_index(folder / "val.arrow", rows, NUSCENES_CLASSES)
     return folder
 
 
 @pytest.fixture(scope="module")
 def index(root):
     return FrameIndex(root / "val.arrow")
+
+
+@pytest.fixture(scope="module")
+def dataset(root, index):
+    return FrameDataset("val", index, root)
 
 
 @pytest.fixture
@@ -81,7 +97,7 @@ def results(root, index, tmp_path):
             torch.tensor([0.9, 0.1]),
             torch.tensor([0, 8]),
             key_ego2global=torch.tensor(index[row].key_ego2global),
-            class_names=CLASS_NAMES,
+            classes=NUSCENES_CLASSES,
         )
         for row in (0, 2, 3)
     }
@@ -104,9 +120,9 @@ def test_rows_of(index):
         rows_of(index, ["sample2", "nope"])
 
 
-def test_camera_views(index, root):
+def test_camera_views(dataset):
     """The second camera is the reference, its ego pose key ego; the first is 0.5 m behind."""
-    first, second = camera_views(index[2], root)
+    first, second = camera_views(dataset, dataset.frame(2))
     assert (first.name, second.name) == ("CAM_A", "CAM_B")
     assert first.image.shape == (90, 160, 3) and first.image[0, 0].tolist() == [40, 0, 0]
     torch.testing.assert_close(second.cam2keyego, CAM2EGO)
@@ -121,13 +137,13 @@ def test_true_boxes_are_those_with_points(index):
     assert truth.labels.tolist() == [0] and truth.scores is None
 
 
-def test_truth_pictures(root, index, tmp_path, capsys):
+def test_truth_pictures(root, dataset, tmp_path, capsys):
     arguments = ["--index", f"{root}/val.arrow", "--dataroot", str(root), "--out", f"{tmp_path}/o"]
     visualize.main(["truth", *arguments, "--samples", "2"])
     names = sorted(path.name for path in (tmp_path / "o").iterdir())
     assert names == ["scene-1_00000_sample0.png", "scene-1_00003_sample3.png"]
     with Image.open(tmp_path / "o" / names[0]) as picture:
-        assert np.array_equal(np.asarray(picture), draw_sample(index, 0, root))
+        assert np.array_equal(np.asarray(picture), draw_sample(dataset, 0))
     assert capsys.readouterr().out.count("scene-1_") == 2
 
 
@@ -141,11 +157,11 @@ def test_result_pictures(root, results, tmp_path, capsys):
 
 
 def test_predictions_are_the_submitted_boxes(index, results):
-    submission = visualize.read_submission(results)
-    shown = visualize.sample_predictions(index[2], submission, 0.2)
+    submission = visualize.read_submission(results, NUSCENES_CLASSES)
+    shown = visualize.sample_predictions(index[2], submission, 0.2, NUSCENES_CLASSES)
     torch.testing.assert_close(shown.boxes.tensor, torch.tensor(BOXES[:1]), atol=1e-4, rtol=0)
     assert shown.labels.tolist() == [0]
-    assert len(visualize.sample_predictions(index[2], submission, 0.05)) == 2
+    assert len(visualize.sample_predictions(index[2], submission, 0.05, NUSCENES_CLASSES)) == 2
 
 
 def test_rows_of_a_scene(index):
@@ -154,25 +170,27 @@ def test_rows_of_a_scene(index):
         rows_of_scene(index, "scene-9")
 
 
-def test_trails_end_at_the_objects(index):
+def test_trails_end_at_the_objects(dataset):
     """The objects have the same key ego position in every sample, so they move with the ego, which
     moves by 1 m and turns by 0.3 rad to the left per row."""
-    assert past_trajectories(index, 0) == []
-    ego, *objects = past_trajectories(index, 2)
+    assert past_trajectories(dataset, 0) == []
+    ego, *objects = past_trajectories(dataset, 2)
     turn = rotation_z(torch.tensor(-0.6, dtype=torch.float64))[:2, :2].numpy()
     np.testing.assert_allclose(ego, [turn @ (x, 0) for x in (-2, -1, 0)], atol=1e-9)
     assert [len(trail) for trail in objects] == [3, 3]
     np.testing.assert_allclose([trail[-1] for trail in objects], BOXES[:, :2], atol=1e-5)
-    assert len(past_trajectories(index, 3, samples=1)[0]) == 2
+    assert len(past_trajectories(dataset, 3, samples=1)[0]) == 2
 
 
 def test_objects_without_identity_have_no_trail(root, tmp_path):
     annotations = Annotations.from_boxes(BOXES, np.array([0, 8]))
-    write_index(tmp_path / "val.arrow", [(frame(i), annotations) for i in range(4)])
-    assert len(past_trajectories(FrameIndex(tmp_path / "val.arrow"), 3)) == 1, "only the ego's"
+    rows = [(frame(i), annotations) for i in range(4)]
+    write_index(tmp_path / "val.arrow", rows, NUSCENES_CLASSES)
+    dataset = FrameDataset("val", FrameIndex(tmp_path / "val.arrow"), root)
+    assert len(past_trajectories(dataset, 3)) == 1, "only the ego's"
 
 
-def test_scene_video(root, results, tmp_path, capsys):
+def test_scene_video(root, dataset, results, tmp_path, capsys):
     path = tmp_path / "o" / "scene.mp4"
     arguments = ["--index", f"{root}/val.arrow", "--dataroot", str(root), "--out", str(path)]
     assert visualize.main(["scene", *arguments, "--scene", "scene-1", "--fps", "4"]) == 0
@@ -181,7 +199,7 @@ def test_scene_video(root, results, tmp_path, capsys):
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
         assert video.streams.video[0].average_rate == 4
     assert len(frames) == 4
-    picture = draw_sample(FrameIndex(root / "val.arrow"), 3, root, trails=True)
+    picture = draw_sample(dataset, 3, trails=True)
     height, width = frames[3].shape[:2]
     assert np.abs(picture[:height, :width].astype(int) - frames[3]).mean() < 4
     path.unlink()
@@ -191,6 +209,68 @@ def test_scene_video(root, results, tmp_path, capsys):
     assert list(path.parent.iterdir()) == []
     assert visualize.main(["scene", *arguments, "--scene", "other"]) == 1
     assert "no scene 'other'; it has scene-1" in capsys.readouterr().err
+
+
+def drawn_by(monkeypatch, *arguments):
+    """Runs the tool and returns the arguments of its mosaic."""
+    drawn, mosaic = {}, sample.mosaic
+
+    def spy(views, **rest):
+        drawn.update(rest, views=views)
+        return mosaic(views, **rest)
+
+    monkeypatch.setattr(sample, "mosaic", spy)
+    assert visualize.main(list(arguments)) == 0
+    return drawn
+
+
+def test_part_of_the_cameras(root, tmp_path, monkeypatch, capsys):
+    """One camera of two, with key ego of CAM_B for both; an object behind them is left out."""
+    behind = BOXES.copy()
+    behind[1, 0] = -15
+    rows = [(frame(i), Annotations.from_boxes(behind, [0, 8])) for i in range(4)]
+    write_index(tmp_path / "val.arrow", rows, NUSCENES_CLASSES)
+    arguments = ["--index", f"{tmp_path}/val.arrow", "--dataroot", str(root)]
+    arguments += ["--out", str(tmp_path)]
+    arguments = ["truth", *arguments, "--samples", "sample3", "--cameras"]
+    for names in (["CAM_B"], ["CAM_A"]):
+        drawn = drawn_by(monkeypatch, *arguments, *names)
+        assert [view.name for view in drawn["views"]] == names
+        assert drawn["truth"].labels.tolist() == [0]
+    assert drawn["views"][0].cam2keyego[0, 3] == pytest.approx(-0.5 * np.cos(0.9))
+    assert visualize.main([*arguments, "CAM_C"]) == 1
+    assert "has no camera 'CAM_C'; its cameras are CAM_A, CAM_B" in capsys.readouterr().err
+
+
+def test_pictures_of_own_classes(root, tmp_path, monkeypatch):
+    """Names, colours and the reach of the BEV view are those of the index' classes."""
+    classes = ClassSet(names=["vehicle", "person"], ranges={"vehicle": 80.0, "person": 30.0})
+    row = (replace(frame(0), next=-1), Annotations.from_boxes(BOXES, [0, 1]))
+    write_index(tmp_path / "own.arrow", [row], classes)
+    arguments = ["truth", "--index", f"{tmp_path}/own.arrow", "--dataroot", str(root)]
+    arguments += ["--out", str(tmp_path)]
+    drawn = drawn_by(monkeypatch, *arguments)
+    assert drawn["class_names"] == ("vehicle", "person")
+    assert drawn["truth"].labels.tolist() == [0, 1]
+    assert drawn["area"].reach == pytest.approx(88)
+    assert drawn_by(monkeypatch, *arguments, "--reach", "20")["area"].reach == 20
+
+
+def test_images_of_a_lens_are_rectified(index, tmp_path):
+    image = np.zeros((90, 160, 3), np.uint8)
+    image[:, 118:122] = 255
+    for name in ("a.png", "b.png"):
+        Image.fromarray(image).save(tmp_path / name)
+    lens = Lens("fisheye", index[0].intrinsics[0], (0.3, 0.0, 0.0, 0.0))
+    row = replace(index[0], lenses=(lens, None), next=-1), index.annotations(0)
+    write_index(tmp_path / "val.arrow", [row], NUSCENES_CLASSES)
+    dataset = FrameDataset("val", FrameIndex(tmp_path / "val.arrow"), tmp_path)
+    rectified, raw = camera_views(dataset, dataset.frame(0))
+    columns = [np.flatnonzero(view.image[45, :, 0] > 128).mean() for view in (rectified, raw)]
+    # An angle of a is at 100 (a + 0.3 a^3) px from the centre in the raw image, 100 tan(a) without.
+    assert columns[1] == 119.5 and np.array_equal(raw.image, image)
+    angle = np.roots([0.3, 0, 1, -0.4])[-1].real
+    assert columns[0] + 0.5 == pytest.approx(80 + 100 * np.tan(angle), abs=0.7)
 
 
 def test_results_belong_to_their_mode(capsys):
@@ -214,7 +294,8 @@ def prepared(root):
     labels = PointLabels(points, *[PixelPoints.empty()] * 3)
     for number in (1, 2, 3):
         path = label_path(root / "point_labels", f"sample{number}")
-        write_point_labels(path, [labels] * 2, np.full((2, 2), 160), source="", statistics="")
+        options = {"source": "", "classes": NUSCENES_CLASSES, "statistics": ""}
+        write_point_labels(path, [labels] * 2, frame(number), **options)
     folders = [f"dataloader.dataroot={root}", f"dataloader.index_dir={root}"]
     return ["--config-file", str(CONFIG), *folders, "dataloader.test_split=val"]
 
@@ -283,8 +364,8 @@ def test_a_sample_has_labels_if_all_its_frames_have_them(prepared):
     dataset = instantiate(cfg.dataloader.test.dataset)
     mapper = instantiate(cfg.dataloader.test.mapper)
     for row, labelled in ((0, False), (1, False), (2, True)):
-        sample = labelled_sample(dataset, row, mapper)
-        assert ("gt_depth" in sample) == labelled and len(sample["instances"]) == 1
+        found = labelled_sample(dataset, row, mapper)
+        assert ("gt_depth" in found) == labelled and len(found["instances"]) == 1
     assert not (mapper.with_boxes or mapper.with_labels)
     assert "gt_depth" not in labelled_sample(replace(dataset, label_dir=None), 2, mapper)
 
