@@ -11,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+import torch
+
 Result = TypeVar("Result")
 
 #: Signals that request a stop; SIGUSR1 does not exist on all systems.
@@ -58,8 +60,11 @@ def run_in_subprocess(function: Callable[..., Result], *arguments: Any, **option
 
 
 def init_process() -> None:
-    """Initializes a child process, which ignores the signals that its parent handles and ends with
-    its parent."""
+    """Initializes a child process, which ignores the signals that its parent handles, ends with its
+    parent and computes in one thread."""
+    # As in the workers of a torch loader: a fork has no copy of the parent's OpenMP threads and
+    # would wait for them forever.
+    torch.set_num_threads(1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_IGN)

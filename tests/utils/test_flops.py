@@ -178,7 +178,7 @@ def test_the_tool_prints_the_memory_of_a_batch(tool, tmp_path, capsys):
     [
         (["--config-file", "no.py"], "no.py"),
         (["--config-file", str(TINY), "model.nothing=1"], "unknown key 'model.nothing'"),
-        (["--config-file", str(TINY), "--num-cameras", "0"], "must be at least 1, got 2 and 0"),
+        (["--config-file", str(TINY), "--num-cameras", "0"], "must be at least 1, got 2, 0 and"),
         (["--config-file", str(TINY), "--memory", "--batch", "0"], "--batch must be at least 1"),
     ],
 )

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from fsdbev.utils.processes import run_in_subprocess
 
@@ -43,6 +44,11 @@ def sleep_and_write(path):
 def test_it_runs_in_another_process():
     pid, parent, number = run_in_subprocess(process_ids, number=5)
     assert parent == os.getpid() != pid and number == 5
+
+
+def test_it_computes_in_one_thread():
+    """A fork that opened a large index waited forever for OpenMP threads of its parent."""
+    assert run_in_subprocess(torch.get_num_threads) == 1
 
 
 def test_a_daemonic_process_runs_the_function_itself():
