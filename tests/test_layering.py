@@ -24,7 +24,8 @@ ALLOWED = {
     "modeling": {"layers", "structures", "d2"},
     "config": {"modeling.registry", "d2"},
     "data": {"structures", "d2", "layers.heatmaps", "layers.resample"},
-    "evaluation": {"structures", "d2"} | INDEX_READING,
+    # An evaluator reads the same samples, cameras and objects as the loader, from its data set.
+    "evaluation": {"structures", "d2", "data.dataset", "data.nuscenes.tables"} | INDEX_READING,
     "visualization": {"structures", "d2"} | INDEX_READING | TARGET_MAKING,
     "report": {"structures", "d2", "config", "data", "evaluation", "visualization"},
     "checkpoint": {"structures", "d2"},
