@@ -235,6 +235,16 @@ def test_invalid_arguments(benchmark, subject, arguments, message):
     assert (status, printed, content) == (1, "", None) and message in error
 
 
+def test_overrides_between_options(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    parse = runpy.run_path(str(ROOT / "tools/benchmark.py"))["parse_arguments"]
+    assert parse(["infer", "a=1", "--threads", "1", "b=2"]).overrides == ["a=1", "b=2"]
+    for wrong in (["infer", "a=1", "--thread=1", "c"], ["ops", "a=1"]):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+        assert f"unrecognized arguments: {wrong[-1]}" in capsys.readouterr().err
+
+
 def test_missing_operators_and_gpu(benchmark, monkeypatch):
     if not torch.cuda.is_available():
         assert "finds no GPU" in benchmark("ops", "--device", "cuda")[2]

@@ -243,9 +243,10 @@ def test_runs_with_other_settings_are_refused(workplace):
         ("dataloader.image_size = [64, 176]", "image_size is [112, 304] in 'a' and [64, 176]"),
         ("dataloader.test.dataset.split = 'x'", "test.dataset.split is synth_val in 'a' and x"),
         (
-            "dataloader.evaluator.class_names = ['car']",
-            "class_names is absent in 'a' and [\"car\"]",
+            "dataloader.evaluator.unseen_objects = 'count'",
+            "unseen_objects is ignore in 'a' and count in 'b'",
         ),
+        ("dataloader.cameras = ['CAM_FRONT']", "cameras is null in 'a' and [\"CAM_FRONT\"]"),
         ("dataloader.evaluator = None", "'b' has no dataloader.evaluator"),
     ],
 )

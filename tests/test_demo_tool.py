@@ -2,20 +2,28 @@
 
 import json
 import shutil
+from argparse import Namespace
+from dataclasses import replace
 from functools import partial
 
 import av
 import demo
 import make_rig
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fsdbev.d2.config import instantiate
+import fsdbev
+from fsdbev.config import config_text
+from fsdbev.d2.config import LazyCall, instantiate
 from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.io.image_file import read_image
-from fsdbev.data.io.rig_file import read_rig
+from fsdbev.data.io.recording import RecordedFrame
+from fsdbev.data.io.rectify import rectify
+from fsdbev.data.io.rig_file import read_rig, write_rig
 from fsdbev.model_zoo import CONFIGS, get_config
+from fsdbev.structures import ClassSet, Lens
 from fsdbev.visualization import VideoWriter
 
 CONFIG = "fsdbev_tiny_synthetic.py"
@@ -47,12 +55,12 @@ def inputs(tmp_path_factory, index, synthetic_root):
 
 @pytest.fixture(scope="module")
 def run_into(inputs):
-    def run(out, *arguments):
+    def run(out, *arguments, overrides=(), **changes):
         common = {"config-file": CONFIGS / CONFIG, "weights": inputs / "model.pth"}
-        common |= {"rig": inputs / "rig.yaml", "out": out}
+        common |= {"rig": inputs / "rig.yaml", "out": out, **changes}
         options = [text for name, value in common.items() for text in (f"--{name}", str(value))]
-        overrides = ["dataloader.image_size=[64,112]", "model.head.max_candidates=3"]
-        opts = ["--opts", *overrides, "train.device=cpu"]
+        sizes = ["dataloader.image_size=[64,112]", "model.head.max_candidates=3"]
+        opts = ["--opts", *sizes, "train.device=cpu", *overrides]
         status = demo.main([*options, "--score-threshold", "0.1", *map(str, arguments), *opts])
         return status, out
 
@@ -119,6 +127,64 @@ def test_folders_with_poses_become_a_video_with_earlier_frames(run_into, driven,
     assert second[0] != second[1] and second[0] != second[2] and second[1] != second[2]
 
 
+def test_earlier_frames_are_found_by_their_time(run_into, driven, inputs, tmp_path):
+    more = ["--images", inputs / "images", "--poses", inputs / "poses.json", "--rate", 4]
+    out = run_into(tmp_path / "out", *more, overrides=["dataloader.frame_interval=0.25"])[1]
+    frames, expected = read(out)["frames"], read(driven)["frames"]
+    assert [frame["seconds"] for frame in frames] == [0, 0.25]
+    assert [f["detections"] for f in frames] == [f["detections"] for f in expected]
+
+
+def test_own_classes_and_a_grid_ahead(run, inputs, tmp_path, monkeypatch):
+    cfg = get_config(CONFIG)
+    cfg.model.classes = LazyCall(ClassSet)(names=["vehicle", "two-wheeler", "pedestrian"])
+    cfg.model.grid.merge_with({"x_range": [0.0, 48.0], "y_range": [-24.0, 24.0], "cell": 3.0})
+    (tmp_path / "three.yaml").write_text(config_text(cfg))
+    torch.manual_seed(0)
+    torch.save({"model": instantiate(cfg.model).state_dict()}, tmp_path / "three.pth")
+    drawn, mosaic = [], demo.mosaic
+
+    def spy(views, **rest):
+        drawn.append(rest)
+        return mosaic(views, **rest)
+
+    monkeypatch.setattr(demo, "mosaic", spy)
+    images = [f"{name}={path}" for name, path in one_image_each(inputs).items()]
+    files = {"config-file": tmp_path / "three.yaml", "weights": tmp_path / "three.pth"}
+    status, out = run("--images", *images, "--diagnostics", **files)
+    assert status == 0
+    found = read(out)["frames"][0]["detections"]
+    names = ("vehicle", "two-wheeler", "pedestrian")
+    assert found and {box["class"] for box in found} <= set(names)
+    assert drawn[0]["class_names"] == names
+    assert (drawn[0]["area"].center, drawn[0]["area"].reach) == ((22.5, 0.0), 25.5)
+
+
+def test_images_of_a_lens_are_rectified_once(run, inputs, tmp_path):
+    rig, lenses = read_rig(inputs / "rig.yaml"), []
+    for name, intrinsics in zip(rig.channels, rig.intrinsics, strict=True):
+        is_fisheye = name == "CAM_FRONT"
+        lenses.append(Lens("fisheye", intrinsics.numpy(), (0.4, 0.1, 0, 0)) if is_fisheye else None)
+    rig, images = replace(rig, lenses=lenses), one_image_each(inputs)
+    options = ["dataloader.image_size=[64,112]", "train.device=cpu"]
+    predictor = fsdbev.Predictor(CONFIGS / CONFIG, inputs / "model.pth", overrides=options)
+    frame = RecordedFrame("000000", 0.0, images)
+    pixels, sample = demo.take(predictor, frame, rig, None)
+    for i, name in enumerate(rig.channels):
+        raw = read_image(images[name])
+        expected = rectify(raw, lenses[i], rig.intrinsics[i])
+        assert np.array_equal(pixels[i], expected)
+        assert np.array_equal(expected, raw) == (name != "CAM_FRONT")
+        network_image = predictor._image_aug.fixed(rig.image_sizes[i]).apply(expected)
+        assert np.array_equal(sample["images"][0, i], network_image)
+    write_rig(rig, tmp_path / "rig.yaml")
+    status, out = run(
+        "--images", *(f"{n}={p}" for n, p in images.items()), rig=tmp_path / "rig.yaml"
+    )
+    assert status == 0
+    assert read(out)["rig"]["cameras"]["CAM_FRONT"]["distortion"]["model"] == "fisheye"
+
+
 def test_videos_are_read_at_the_rate(run, inputs, tmp_path):
     videos = []
     for name, path in one_image_each(inputs).items():
@@ -133,6 +199,33 @@ def test_videos_are_read_at_the_rate(run, inputs, tmp_path):
         assert picture.size[0] > 2000
 
 
+def test_a_skipped_frame_takes_its_pose_and_the_past_with_it(
+    run, inputs, tmp_path, monkeypatch, caplog
+):
+    frames = demo.frames_from_images([str(inputs / "images")], read_rig(inputs / "rig.yaml"), 2)
+    first, second = (frame.images for frame in frames)
+    images = {0: first, 1: second, 3: first}
+    recorded = [RecordedFrame(f"{k:06d}", k / 2, files) for k, files in images.items()]
+    monkeypatch.setattr(demo, "frames_from_videos", lambda *_: iter(recorded))
+    poses = np.tile(np.eye(4), (5, 1, 1))
+    poses[:, 0, 3] = range(5)
+    (tmp_path / "poses.json").write_text(json.dumps(poses.tolist()))
+    taken, sample = [], fsdbev.Predictor.sample
+
+    def spy(*arguments, **rest):
+        taken.append(rest["ego2global"])
+        return sample(*arguments, **rest)
+
+    monkeypatch.setattr(fsdbev.Predictor, "sample", spy)
+    status, out = run("--video", "v.mp4", "--poses", tmp_path / "poses.json")
+    assert status == 0 and np.array_equal(taken, poses[[0, 1, 3]])
+    found = [frame["detections"] for frame in read(out)["frames"]]
+    assert found[2] == found[0] != found[1]
+    assert "5 poses, but the videos have 4 frames at 2 per second" in caplog.text
+    with pytest.raises(ValueError, match="p.json: there is no pose for frame 000003"):
+        demo.pose_of(recorded[2], poses.tolist()[:3], Namespace(poses="p.json", rate=2.0))
+
+
 def test_a_second_run_replaces_the_first(run, driven, inputs, tmp_path):
     shutil.copytree(driven, tmp_path / "out")
     (tmp_path / "out" / "pictures" / "note.txt").write_text("mine")
@@ -145,15 +238,15 @@ def test_errors_of_poses_keep_the_old_files(run, driven, inputs, tmp_path, capsy
     out = tmp_path / "out"
     shutil.copytree(driven, out)
     before = (out / "detections.json").read_bytes(), (out / "detections.mp4").read_bytes()
-    (tmp_path / "short.json").write_text(json.dumps([[[1, 0, 0, 0]] * 4]))
+    (tmp_path / "short.json").write_text(json.dumps([[[1, 0, 0, 0]] * 4] * 2))
     (tmp_path / "one.json").write_text(
         json.dumps(json.loads((inputs / "poses.json").read_text())[:1])
     )
-    (tmp_path / "words.json").write_text('["north", "south", "west"]')
+    (tmp_path / "words.json").write_text('["north", "south"]')
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "broken.json").write_text("[")
     for file, message in (
-        ("one.json", "no pose for frame 000001"),
+        ("one.json", "one.json: 1 poses for 2 frames; give one for each frame"),
         ("short.json", "frame 000000: ego2global must be a rotation"),
         ("none.json", "none.json"),
         ("words.json", "frame 000000: ego2global must be a matrix of numbers"),

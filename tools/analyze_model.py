@@ -27,7 +27,7 @@ from pathlib import Path
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 # ruff: noqa: E402
-from command_line import exit_status, tool_parser
+from command_line import camera_count, exit_status, tool_parser
 from omegaconf import DictConfig
 
 from fsdbev.config import load_config
@@ -61,7 +61,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = tool_parser(__doc__)
     add = parser.add_argument
     add("--config-file", required=True, help="LazyConfig file with a model")
-    add("--num-cameras", type=int, default=6, help="number of cameras (default: 6)")
+    cameras = "number of cameras (default: those of dataloader.cameras, or 6)"
+    add("--num-cameras", type=int, help=cameras)
     add("--memory", action="store_true", help="also measure the memory of evaluation and training")
     add("--batch", type=int, default=1, help="samples for --memory (default: 1)")
     add("--json", type=Path, help="file for the unrounded numbers")
@@ -153,6 +154,9 @@ def measure_memory(cfg: DictConfig, args: argparse.Namespace) -> WorkingMemory:
         num_cameras=args.num_cameras,
         image_size=tuple(cfg.dataloader.image_size),
         training=True,
+        num_classes=len(model.classes),
+        grid=model.grid,
+        depth_bins=model.depth_bins,
     )
     return working_memory(
         model,
@@ -167,6 +171,7 @@ def run(args: argparse.Namespace) -> None:
     if args.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {args.batch}")
     cfg = load_config(args.config_file, args.overrides)
+    args.num_cameras = camera_count(cfg, args.num_cameras)
     model = instantiate(cfg.model)
     height, width = cfg.dataloader.image_size
     cost = analyze(model, image_size=(height, width), num_cameras=args.num_cameras)

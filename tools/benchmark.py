@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import ROOT, exit_status
+from command_line import ROOT, exit_status, intermix_overrides
 
 # The published algorithms are in tests/oracles, since tests compare with them too.
 sys.path.append(str(ROOT / "tests"))
@@ -45,7 +45,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         subject.add_arguments(subject_parser)
         subject_parser.add_argument("--json", type=Path, help="file for the unrounded results")
         subject_parser.set_defaults(run=subject.run)
-    return parser.parse_args(arguments)
+    result, rest = parser.parse_known_args(arguments)
+    intermix_overrides(parser, result, rest)
+    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

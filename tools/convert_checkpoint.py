@@ -4,11 +4,11 @@
 IN is a checkpoint of the FSD-BEV release (with or without EMA), ResNet weights of torchvision, or a
 checkpoint of this project, from which the EMA weights are taken. It is a .pth or .safetensors file;
 code in the file is never executed. OUT gets the format of its extension, .pth or .safetensors, and
-contains only weights.
+contains only weights and, if IN says them, the classes of the model.
 
-The weights must fit a model exactly: no name may be missing, unknown or of another shape. Without
---config-file they are checked against all models of configs/; if none fits, the error lists the
-differences to the closest model.
+The weights must fit a model exactly: no name may be missing, unknown or of another shape, and the
+classes, if IN says them, must be those of the model. Without --config-file they are checked against
+all models of configs/; if none fits, the error lists the differences to the closest model.
 
 With --foreign-objects the file may contain objects other than tensors and numbers. The named
 tensors are extracted in a separate process, which does not import the classes and functions that
@@ -39,10 +39,12 @@ from torch import Tensor
 
 from fsdbev.checkpoint import (
     Form,
+    SavedWeights,
     check_ending,
     compare,
     extract_weights,
     form_of,
+    model_classes,
     read_weights,
     to_our_names,
     to_release_names,
@@ -51,6 +53,7 @@ from fsdbev.checkpoint import (
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.modeling.backbone.resnet import ARCHITECTURES, ResNet
+from fsdbev.structures import ClassSet
 
 StateDict = dict[str, Tensor]
 
@@ -89,45 +92,62 @@ def check_output(path: str, source: str, force: bool) -> None:
         )
 
 
-def config_model(path: str, overrides: Sequence[str] = ()) -> StateDict:
-    """Returns names and shapes of a config's model, as tensors without memory."""
+def config_model(path: str, overrides: Sequence[str] = ()) -> tuple[StateDict, ClassSet | None]:
+    """Returns names and shapes of a config's model, as tensors without memory, and its classes."""
     config = load_config(path, overrides)
     if "model" not in config:
         raise ValueError(f"{path!r} is not a config of a model: it has no 'model'")
     with torch.device("meta"):
-        return instantiate(config.model).state_dict()
+        model = instantiate(config.model)
+    return model.state_dict(), model_classes(model)
 
 
-def candidates(args: argparse.Namespace, form: Form) -> Iterator[tuple[str, StateDict]]:
-    """Yields the models that the weights may be for: a title, and names and shapes of weights."""
+def candidates(
+    args: argparse.Namespace, form: Form
+) -> Iterator[tuple[str, StateDict, ClassSet | None]]:
+    """Yields the models that the weights may be for: a title, names and shapes of weights, and the
+    classes."""
     if args.config_file:
-        own = config_model(args.config_file, args.overrides)
+        own, classes = config_model(args.config_file, args.overrides)
         if form is Form.TORCHVISION:
             own = {name: value for name, value in own.items() if name.startswith("backbone.")}
-        yield " ".join([args.config_file, *args.overrides]), own
+        yield " ".join([args.config_file, *args.overrides]), own, classes
     elif form is Form.TORCHVISION:
         for depth in ARCHITECTURES:
             with torch.device("meta"):
                 own = to_our_names(ResNet(depth=depth).state_dict())
-            yield f"ResNet-{depth}", own
+            yield f"ResNet-{depth}", own, None
     else:
         for path in sorted((ROOT / "configs").glob("*.py")):
-            yield f"configs/{path.name}", config_model(str(path))
+            yield f"configs/{path.name}", *config_model(str(path))
 
 
-def check(weights: StateDict, args: argparse.Namespace, form: Form) -> list[str]:
+def check(
+    weights: StateDict, args: argparse.Namespace, form: Form, classes: ClassSet | None = None
+) -> list[str]:
     """Returns the titles of the models that the weights fit exactly.
 
     Args:
         weights: weights by names of this project.
         args: arguments of the command line.
         form: names in the file.
+        classes: classes in the file; None: it does not say them.
 
     Raises:
         ValueError: no model fits. The message lists the differences to the closest model, in the
-            names of the file.
+            names of the file, or the classes if no model has those of the file.
     """
-    reports = {name: compare(weights, own) for name, own in candidates(args, form)}
+    reports, differences = {}, []
+    remedy = "give the config of its training as --config-file"
+    for name, own, others in candidates(args, form):
+        try:
+            if classes and others:
+                others.check_outputs(classes, own=name, others=args.input, remedy=remedy)
+            reports[name] = compare(weights, own)
+        except ValueError as error:
+            differences.append(error)
+    if not reports:
+        raise differences[0]
     problems = {name: report.num_problems() for name, report in reports.items()}
     closest = min(problems, key=problems.get)
     report = reports[closest]
@@ -149,22 +169,25 @@ def convert(args: argparse.Namespace) -> None:
     """Reads, checks and writes the weights, and prints a summary."""
     check_output(args.output, args.input, args.force)
     if args.foreign_objects:
-        weights, source = extract_weights(args.input), f"{args.input} (only its tensors)"
+        saved = SavedWeights(extract_weights(args.input), f"{args.input} (only its tensors)")
     else:
-        weights, source = read_weights(args.input)
+        saved = read_weights(args.input)
+    weights, classes = saved.tensors, saved.classes
     form = form_of(weights)
     if args.reverse and form is Form.TORCHVISION:
         raise ValueError(f"{args.input!r} is {form.value}; --reverse is for whole models")
     weights = to_our_names(weights)
-    models = check(weights, args, form)
+    models = check(weights, args, form, classes)
     parts = Counter(name.split(".")[0] for name in weights)
     target = Form.RELEASE if args.reverse else Form.OURS
     if args.reverse:
         weights = to_release_names(weights)
-    write_weights(weights, args.output, entry="state_dict" if args.reverse else "model")
-    print(f"read {source}: names of {form.value}")
+    entry = "state_dict" if args.reverse else "model"
+    write_weights(weights, args.output, entry=entry, classes=classes)
+    print(f"read {saved.source}: names of {form.value}")
     print("all names and shapes fit", " and ".join(models))
     print(f"{len(weights)} tensors:", ", ".join(f"{part} {n}" for part, n in sorted(parts.items())))
+    print("classes:", ", ".join(classes.names) if classes else "not in the file")
     print(f"wrote {args.output}: names of {target.value}")
 
 

@@ -18,7 +18,7 @@ docs/own_cameras.md. The output folder gets
 Files of an earlier run are replaced.
 
 A model of several frames uses earlier frames if the poses of the vehicle are known. --poses is a
-JSON list with a 4 x 4 matrix ego2global for each frame, or for each camera of each frame;
+JSON list with a 4 x 4 matrix ego2global for frames 0, 1, ..., or for each camera of each frame;
 --standing is for a rig that does not move. Without either option, each frame is processed on its
 own and velocities are unreliable.
 """
@@ -29,9 +29,9 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from itertools import repeat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from fsdbev.inference import Predictor, diagnose
 from fsdbev.inference.predictor import read_images
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
 from fsdbev.utils.atomic_write import atomic_write, write_json
-from fsdbev.visualization import CameraView, VideoWriter, diagnostics_sheet, mosaic
+from fsdbev.visualization import BEVArea, CameraView, VideoWriter, diagnostics_sheet, mosaic
 
 CONVENTIONS = (
     "ego of the reference camera's time: x forward, y left, z up; center of the box; size: length, "
@@ -81,34 +81,58 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return result
 
 
-def read_poses(args: argparse.Namespace) -> Iterator[Any]:
-    """Returns the poses ego2global of all frames; None for frames without a pose."""
-    if args.standing:
-        return repeat(np.eye(4))
+def read_poses(args: argparse.Namespace) -> list | None:
+    """Returns the poses ego2global of frames 0, 1, ..., or None without a file of poses."""
     if args.poses is None:
-        return repeat(None)
+        return None
     try:
         poses = json.loads(Path(args.poses).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{args.poses}: not JSON ({error})") from error
     if not isinstance(poses, list):
         raise ValueError(f"{args.poses}: a list with one matrix per frame is needed")
-    return iter(poses)
+    return poses
+
+
+def pose_of(frame: RecordedFrame, poses: list | None, args: argparse.Namespace) -> Any:
+    """Returns the pose of a frame by the frame's number; None if it is not known."""
+    if poses is None:
+        return np.eye(4) if args.standing else None
+    if int(frame.name) >= len(poses):
+        raise ValueError(
+            f"{args.poses}: there is no pose for frame {frame.name}; give one for each frame, "
+            f"{args.rate:g} per second"
+        )
+    return poses[int(frame.name)]
+
+
+def read_frames(args: argparse.Namespace, rig: Rig, poses: list | None) -> Iterable[RecordedFrame]:
+    """Returns the frames; images must be as many as poses."""
+    if args.video:
+        return frames_from_videos(args.video, rig, args.rate)
+    frames = list(frames_from_images(args.images, rig, args.rate))
+    if poses is not None and len(poses) != len(frames):
+        raise ValueError(
+            f"{args.poses}: {len(poses)} poses for {len(frames)} frames; give one for each frame"
+        )
+    return frames
 
 
 def run(args: argparse.Namespace) -> None:
     """Detects the boxes of all frames and writes the results."""
     rig, poses = read_rig(args.rig), read_poses(args)
-    frames = (
-        frames_from_videos(args.video, rig, args.rate)
-        if args.video
-        else frames_from_images(args.images, rig, args.rate)
-    )
+    frames = read_frames(args, rig, poses)
     predictor = Predictor(args.config_file, args.weights, overrides=args.opts)
     detections = []
+    number = -1
     with Results(Path(args.out), args.rate) as results:
         for frame in frames:
-            pixels, sample = take(predictor, frame, rig, poses, args)
+            skipped = int(frame.name) - number - 1
+            number += skipped + 1
+            if skipped and predictor.frame_interval is None:
+                # The model counts frames, and those before the gap are too old.
+                predictor.reset()
+            pixels, sample = take(predictor, frame, rig, pose_of(frame, poses, args))
             boxes = predictor.detect(sample)
             shown = boxes.at_least(args.score_threshold)
             results.add(frame.name, draw(predictor, frame, rig, pixels, sample, shown))
@@ -118,28 +142,33 @@ def run(args: argparse.Namespace) -> None:
                 results.add_diagnostics(frame.name, diagnostics_sheet(diagnostics))
             detections.append((frame, boxes))
             print(f"{frame.name}: {len(shown)} objects")
-    if args.poses and next(poses, None) is not None:
-        logging.warning("%s: there are more poses than frames", args.poses)
+    if poses is not None and len(poses) > number + 1:
+        logging.warning(
+            "%s: %d poses, but the videos have %d frames at %g per second",
+            args.poses,
+            len(poses),
+            number + 1,
+            args.rate,
+        )
     path = results.folder / "detections.json"
     write_json(content(detections, args, rig, predictor.class_names), path)
     print(path)
 
 
 def take(
-    predictor: Predictor,
-    frame: RecordedFrame,
-    rig: Rig,
-    poses: Iterator[Any],
-    args: argparse.Namespace,
+    predictor: Predictor, frame: RecordedFrame, rig: Rig, ego2global: Any
 ) -> tuple[list[np.ndarray], dict[str, Any]]:
-    """Reads the images of a frame and makes its sample dict; errors name the frame."""
-    try:
-        ego2global = next(poses)
-    except StopIteration:
-        raise ValueError(f"{args.poses}: there is no pose for frame {frame.name}") from None
+    """Reads the images of a frame and makes its sample dict; errors name the frame.
+
+    Returns:
+        The rectified images of the cameras, and the sample dict.
+    """
     try:
         pixels = read_images(frame.images, rig)
-        return pixels, predictor.sample(pixels, rig, ego2global=ego2global)
+        # The images are rectified, so that the predictor must not rectify them again.
+        rectified = replace(rig, lenses=())
+        times = {"ego2global": ego2global, "seconds": frame.seconds}
+        return pixels, predictor.sample(pixels, rectified, **times)
     except ValueError as error:
         raise ValueError(f"frame {frame.name}: {error}") from error
 
@@ -153,13 +182,18 @@ def draw(
     boxes: LabelledBoxes,
 ) -> np.ndarray:
     """Draws the (H, W, 3) uint8 RGB mosaic of a frame: camera images and BEV view with boxes."""
-    cam2keyego = Cameras.from_samples([sample]).cam2keyego[0, 0]
+    cam2keyego = Cameras.from_samples([sample]).cam2keyego[0]
     views = [
         CameraView(name, pixels[i], cam2keyego[i], rig.intrinsics[i])
         for i, name in enumerate(rig.channels)
     ]
-    reach = predictor.model.grid.reach
-    return mosaic(views, predictions=boxes, title=title_of(frame), reach=reach)
+    return mosaic(
+        views,
+        class_names=predictor.class_names,
+        area=BEVArea.of_grid(predictor.model.grid),
+        predictions=boxes,
+        title=title_of(frame),
+    )
 
 
 def title_of(frame: RecordedFrame) -> str:

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from command_line import exit_status, tool_parser
+from command_line import camera_count, exit_status, tool_parser
 from omegaconf import DictConfig
 
 from fsdbev.checkpoint import load_weights
@@ -46,7 +46,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--format", choices=(*FORMATS, "both"), default="both", help="formats (default: both)")
     add("--output", required=True, type=Path, metavar="DIR", help="new or empty folder")
     add("--batch-size", type=int, default=1, metavar="B", help="samples per call (default: 1)")
-    add("--num-cameras", type=int, metavar="N", help="cameras of the fake samples (default: 6)")
+    cameras = "cameras of the fake samples (default: those of dataloader.cameras, or 6)"
+    add("--num-cameras", type=int, metavar="N", help=cameras)
     add("--test-samples", action="store_true", help="compare on test data of the config")
     add("--device", help="same as train.device=DEVICE")
     cells = "aoti takes BEV cells too, for a rig that does not change"
@@ -81,8 +82,7 @@ def load_samples(args: argparse.Namespace, cfg: DictConfig) -> list[dict]:
     Raises:
         ValueError: a number is less than 1, or the test data has too few samples.
     """
-    count = args.batch_size
-    num_cameras = 6 if args.num_cameras is None else args.num_cameras
+    count, num_cameras = args.batch_size, camera_count(cfg, args.num_cameras)
     if count < 1 or num_cameras < 1:
         raise ValueError(
             f"--batch-size and --num-cameras must be at least 1, got {count} and {num_cameras}"

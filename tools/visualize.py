@@ -29,18 +29,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command_line import exit_status, tool_parser
+from command_line import exit_status, intermix_overrides, tool_parser
 from PIL import Image
 
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
+from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.index.records import Frame
 from fsdbev.evaluation import read_submission
 from fsdbev.evaluation.submission import sample_predictions
 from fsdbev.inference import diagnose, load_model
 from fsdbev.visualization import (
-    REACH,
+    BEVArea,
     VideoWriter,
     augmented_sample,
     choose_rows,
@@ -77,8 +78,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         else:
             add("--index", required=True, help="frame index of the split (.arrow)")
             add("--dataroot", required=True, help="folder that image paths are relative to")
-            reach = "half the side of the BEV view in metres (default: %(default)g)"
-            add("--reach", type=float, default=REACH, metavar="M", help=reach)
+            cameras = "cameras to draw, with the objects that they see (default: all)"
+            add("--cameras", nargs="+", metavar="NAME", help=cameras)
+            reach = "half the side of the BEV view in metres (default: a tenth more than the range "
+            reach += "of the index's classes)"
+            add("--reach", type=float, metavar="M", help=reach)
         if mode in ("results", "scene"):
             add("--results", required=mode == "results", help="nuScenes submission file")
         if mode in ("results", "diagnostics", "scene"):
@@ -86,14 +90,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             add("--score-threshold", type=float, default=0.2, help=threshold)
     result, rest = parser.parse_known_args(arguments)
     if result.mode in ("data", "diagnostics"):
-        # argparse cannot intermix positional arguments with the options of a subcommand: overrides
-        # between or after the options end up in --samples or in the rest.
-        texts = [*result.samples, *rest]
-        result.overrides += [text for text in texts if "=" in text and text[0] != "-"]
+        # --samples takes any number of values, so that overrides right after it end up there.
+        rest = [text for text in result.samples if "=" in text] + rest
         result.samples = [text for text in result.samples if "=" not in text]
-        rest = [text for text in rest if text not in result.overrides]
-    if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    intermix_overrides(parser, result, rest)
     return result
 
 
@@ -117,34 +117,44 @@ def chosen_rows(index: FrameIndex, samples: Sequence[str]) -> list[int]:
     return choose_rows(index, int(samples[0])) if is_count else rows_of(index, samples)
 
 
+def open_index(args: argparse.Namespace) -> FrameDataset:
+    """Opens the data set of --index, --dataroot and --cameras."""
+    index = FrameIndex(args.index)
+    return FrameDataset(Path(index.path).stem, index, Path(args.dataroot), cameras=args.cameras)
+
+
 def draw_rows(
-    args: argparse.Namespace, index: FrameIndex, rows: Sequence[int], *, trails: bool = False
+    args: argparse.Namespace, dataset: FrameDataset, rows: Sequence[int], *, trails: bool = False
 ) -> Iterator[np.ndarray]:
     """Reads --results, if given, and returns an iterator over the pictures of the rows."""
-    submission = None if args.results is None else read_submission(args.results)
+    classes, submission = dataset.classes, None
+    if args.results is not None:
+        submission = read_submission(args.results, classes)
+    area = None if args.reach is None else BEVArea(args.reach)
 
     def draw(row: int) -> np.ndarray:
         boxes = None
         if submission is not None:
-            boxes = sample_predictions(index[row], submission, args.score_threshold)
-        return draw_sample(index, row, args.dataroot, boxes, trails=trails, reach=args.reach)
+            frame = dataset.index[row]
+            boxes = sample_predictions(frame, submission, args.score_threshold, classes)
+        return draw_sample(dataset, row, boxes, trails=trails, area=area)
 
     return map(draw, rows)
 
 
 def draw_boxes(args: argparse.Namespace) -> None:
     """Runs the modes 'truth' and 'results'."""
-    index = FrameIndex(args.index)
-    rows = chosen_rows(index, args.samples)
-    for row, picture in zip(rows, draw_rows(args, index, rows)):
-        save(picture, args.out, index[row], row)
+    dataset = open_index(args)
+    rows = chosen_rows(dataset.index, args.samples)
+    for row, picture in zip(rows, draw_rows(args, dataset, rows)):
+        save(picture, args.out, dataset.index[row], row)
 
 
 def draw_scene(args: argparse.Namespace) -> None:
     """Runs the mode 'scene'."""
-    index = FrameIndex(args.index)
-    rows = rows_of_scene(index, args.scene)
-    pictures = draw_rows(args, index, rows, trails=True)
+    dataset = open_index(args)
+    rows = rows_of_scene(dataset.index, args.scene)
+    pictures = draw_rows(args, dataset, rows, trails=True)
     with VideoWriter(args.out, args.fps) as video:
         for picture in pictures:
             video.add(picture)
@@ -162,7 +172,7 @@ def draw_diagnostics(args: argparse.Namespace) -> None:
     dataset, mapper = instantiate(loader.dataset), instantiate(cfg.dataloader.test.mapper)
     for row in chosen_rows(dataset.index, args.samples):
         sample = labelled_sample(dataset, row, mapper)
-        frame = dataset.index[row]
+        frame = dataset.frame(row)
         diagnostics = diagnose(
             model,
             sample,

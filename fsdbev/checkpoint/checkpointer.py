@@ -15,8 +15,8 @@ from fsdbev.d2.checkpoint import DetectionCheckpointer
 from fsdbev.d2.utils import comm
 from fsdbev.utils.atomic_write import atomic_write, unfinished_paths
 
-from .files import read_checkpoint, write_checkpoint
-from .weights import load_state
+from .files import CLASSES, read_checkpoint, write_checkpoint
+from .weights import check_classes, classes_of, load_state, model_classes
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +33,15 @@ _MAX_NAME_BYTES = 255  # limit of common file systems
 class TrainingCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer with atomic writes, detection of damage and files without code.
 
-    A checkpoint is a dict: ``model``, one entry for each checkpointable (``trainer``, ``ema``), and
-    ``iteration``. Loading is strict: names and shapes of the weights must equal the model's.
+    A checkpoint is a dict: ``model``, the ``classes`` of a detector, one entry for each
+    checkpointable (``trainer``, ``ema``), and ``iteration``. Loading is strict: the classes, and
+    names and shapes of the weights, must equal the model's.
     """
 
     #: Content of the file that ``load`` is about to read, if it has been read already.
     _preloaded: dict[str, Any] | None = None
+    #: File that ``load`` reads.
+    _source: str = ""
     #: Reason why this rank could not read the checkpoint that rank 0 chose.
     _read_error: str | None = None
 
@@ -56,6 +59,8 @@ class TrainingCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict()}
+        if classes := model_classes(self.model):
+            data[CLASSES] = classes.to_dict()
         data |= {key: part.state_dict() for key, part in self.checkpointables.items()}
         path = os.path.join(self.save_dir, f"{name}{_ENDING}")
         self.logger.info("Saving checkpoint to %s", path)
@@ -125,7 +130,13 @@ class TrainingCheckpointer(DetectionCheckpointer):
         problems = [problem for problem in comm.all_gather(self._read_error) if problem]
         if problems:
             raise ValueError("; ".join(problems))
-        return self.load(chosen)
+        try:
+            return self.load(chosen)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. To train another model from its weights, set train.init_checkpoint="
+                f"{chosen} and a new train.output_dir, without --resume"
+            ) from error
 
     def _read_chosen(self, path: str) -> dict[str, Any] | None:
         """Reads the checkpoint that rank 0 chose; returns None and sets ``_read_error`` if this
@@ -226,17 +237,21 @@ class TrainingCheckpointer(DetectionCheckpointer):
                 path.unlink(missing_ok=True)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
+        self._source = filename
         content, self._preloaded = self._preloaded, None  # release the memory after loading
         return read_checkpoint(filename) if content is None else content
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:
+        path = self._source
         missing = [key for key in self.checkpointables if key not in checkpoint]
         if missing:
             raise ValueError(
-                f"the checkpoint has no {' and no '.join(missing)}, so this training cannot resume "
-                "from it. Start a new one from its weights with train.init_checkpoint"
+                f"{path} has no {' and no '.join(missing)}, so this training cannot resume from it"
             )
-        load_state(self.model, checkpoint.pop("model"), strict=True, source="the checkpoint")
+        remedy = "a training keeps its classes"
+        check_classes(self.model, classes_of(checkpoint, path), source=path, remedy=remedy)
+        checkpoint.pop(CLASSES, None)
+        load_state(self.model, checkpoint.pop("model"), strict=True, source=path)
 
 
 def _iteration_of(name: str) -> int | None:

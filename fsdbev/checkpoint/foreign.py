@@ -68,7 +68,7 @@ def extract_weights(path: str) -> dict[str, torch.Tensor]:
             reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise ValueError(f"{path!r}: {reason[-1]}")
         # Copies, because the tensors may be backed by the file, which is removed here.
-        return {name: value.clone() for name, value in read_safetensors(output).items()}
+        return {name: value.clone() for name, value in read_safetensors(output)[0].items()}
 
 
 def load_tensors_with_placeholders(path: str) -> dict[str, torch.Tensor]:

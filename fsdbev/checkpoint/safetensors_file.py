@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -12,25 +14,33 @@ from safetensors import safe_open
 from fsdbev.utils.atomic_write import atomic_write
 
 _DIGEST = "sha256"
+_CLASSES = "fsdbev.classes"
 
 
-def write_safetensors(weights: Mapping[str, torch.Tensor], path: str) -> None:
+def write_safetensors(weights: Mapping[str, torch.Tensor], path: str, classes: Any = None) -> None:
     """Writes tensors atomically, with the digest of their content in the metadata.
 
     Args:
         weights: contiguous tensors by name.
         path: the file.
+        classes: classes of the model as JSON types, for the metadata; None: no such entry.
 
     Raises:
         OSError: the disk is full, or the folder is not writable.
     """
-    metadata = {"format": "pt", _DIGEST: _digest(weights)}
+    text = "" if classes is None else json.dumps(classes)
+    metadata = {"format": "pt", _DIGEST: _digest(weights, text)}
+    if text:
+        metadata[_CLASSES] = text
     with atomic_write(path) as file:
         file.write(safetensors.torch.save(dict(weights), metadata=metadata))
 
 
-def read_safetensors(path: str) -> dict[str, torch.Tensor]:
-    """Reads the tensors of a file onto the CPU.
+def read_safetensors(path: str) -> tuple[dict[str, torch.Tensor], Any]:
+    """Reads a file onto the CPU.
+
+    Returns:
+        The tensors by name, and the classes of the model as JSON types; None if the file has none.
 
     Raises:
         ValueError: the file is not in this format, is cut short, or its content differs from what
@@ -40,23 +50,27 @@ def read_safetensors(path: str) -> dict[str, torch.Tensor]:
     """
     try:
         with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
             # safe_open has keys(), but cannot be iterated.
-            expected = (file.metadata() or {}).get(_DIGEST)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError:
         raise
     except Exception as error:  # safetensors raises many kinds of errors for damaged files
         raise ValueError(f"{path!r} is not an intact safetensors file: {error}") from error
-    if expected is not None and expected != _digest(weights):
+    text = metadata.get(_CLASSES, "")
+    if _DIGEST in metadata and metadata[_DIGEST] != _digest(weights, text):
         raise ValueError(
-            f"{path!r} is not an intact safetensors file: its tensors have changed since it was "
+            f"{path!r} is not an intact safetensors file: its content has changed since it was "
             "written. Copy or convert it again"
         )
-    return weights
+    try:
+        return weights, json.loads(text) if text else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path!r}: its metadata {_CLASSES} is not JSON ({error})") from error
 
 
-def _digest(weights: Mapping[str, torch.Tensor]) -> str:
-    """Returns the SHA-256 of names, dtypes, shapes and bytes."""
+def _digest(weights: Mapping[str, torch.Tensor], text: str) -> str:
+    """Returns the SHA-256 of names, dtypes, shapes and bytes of the tensors, and of a text."""
     digest = hashlib.sha256()
     # Sorted, because a file does not preserve the order of the names.
     for name in sorted(weights):
@@ -64,4 +78,5 @@ def _digest(weights: Mapping[str, torch.Tensor]) -> str:
         digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
         # As bytes, because NumPy has no bfloat16.
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    digest.update(text.encode())
     return digest.hexdigest()

@@ -5,16 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
+from fsdbev.structures import ClassSet
+
 from .convert import to_our_names
-from .files import read_checkpoint
+from .files import CLASSES, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
 #: BatchNorm's counter, which old files lack; only a BatchNorm without momentum needs it.
 _OPTIONAL = "num_batches_tracked"
+_OTHER_CLASSES = (
+    "set model.classes to those of the file, or train a model of the new classes from its weights "
+    "with train.init_checkpoint"
+)
 
 
 @dataclass(frozen=True)
@@ -71,13 +78,37 @@ def _by_part(names: Iterable[str]) -> str:
     )
 
 
-def compare(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> LoadReport:
+@dataclass(frozen=True)
+class SavedWeights:
+    """Weights of a checkpoint file.
+
+    Attributes:
+        tensors: tensors by their names in the file.
+        source: description of the weights for messages.
+        classes: classes of the model that was saved; None if the file does not say them, as those
+            of the FSD-BEV release and of version 0.2 and older.
+    """
+
+    tensors: Mapping[str, Tensor]
+    source: str
+    classes: ClassSet | None = None
+
+
+def compare(
+    weights: Mapping[str, Tensor], own: Mapping[str, Tensor], restart: Iterable[str] = ()
+) -> LoadReport:
     """Compares weights with a model by name and shape.
 
     Args:
         weights: tensors of a file under the model's names.
         own: the model's ``state_dict()``.
+        restart: layers of the model that are not compared.
     """
+    prefixes = tuple(f"{layer}." for layer in restart)
+    weights, own = (
+        {name: value for name, value in tensors.items() if not name.startswith(prefixes)}
+        for tensors in (weights, own)
+    )
     mismatched = {
         name: f"{tuple(weights[name].shape)}, not {tuple(value.shape)}"
         for name, value in own.items()
@@ -91,16 +122,14 @@ def compare(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> LoadRep
     )
 
 
-def read_weights(path: str) -> tuple[dict[str, Tensor], str]:
+def read_weights(path: str) -> SavedWeights:
     """Reads the weights of a checkpoint file, under the names in the file. If the file also has
     averaged (EMA) weights, these are returned.
 
-    Returns:
-        The weights by name, and a description of them for messages.
-
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read (see :func:`.read_checkpoint`) or has no weights.
+        ValueError: the file cannot be read (see :func:`.read_checkpoint`), has no weights, or its
+            classes are malformed.
     """
     checkpoint = read_checkpoint(path)
     averaged = checkpoint.get("ema")
@@ -118,7 +147,61 @@ def read_weights(path: str) -> tuple[dict[str, Tensor], str]:
             f"{path!r} contains no weights: at the top level, under 'state_dict' or under 'model' "
             f"there must be only tensors by name, but there are {', '.join(others)}"
         )
-    return dict(weights), f"{path} ({'EMA weights' if has_average else 'weights'})"
+    source = f"{path} ({'EMA weights' if has_average else 'weights'})"
+    return SavedWeights(dict(weights), source, classes_of(checkpoint, path))
+
+
+def classes_of(checkpoint: Mapping[str, Any], path: str) -> ClassSet | None:
+    """Returns the classes in a checkpoint; None if it has no such entry.
+
+    Args:
+        checkpoint: content of a file, see :func:`.read_checkpoint`.
+        path: the file, for the message.
+
+    Raises:
+        ValueError: the entry is malformed.
+    """
+    content = checkpoint.get(CLASSES)
+    try:
+        return None if content is None else ClassSet.from_dict(content, path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; if another program wrote the file, tools/convert_checkpoint.py "
+            "--foreign-objects extracts its weights alone"
+        ) from error
+
+
+def model_classes(model: nn.Module) -> ClassSet | None:
+    """Returns the classes of a detector; None for a model without ``classes``."""
+    classes = getattr(model, "classes", None)
+    return classes if isinstance(classes, ClassSet) else None
+
+
+def check_classes(model: nn.Module, classes: ClassSet | None, *, source: str, remedy: str) -> None:
+    """Checks that a checkpoint is of the model's classes, if both say theirs.
+
+    Args:
+        model: the model.
+        classes: classes of the checkpoint.
+        source: description of the checkpoint for the message.
+        remedy: last part of the message.
+
+    Raises:
+        ValueError: names or groups differ; the message lists both.
+    """
+    own = model_classes(model)
+    if own is not None and classes is not None:
+        own.check_outputs(classes, own="model.classes", others=source, remedy=remedy)
+
+
+def class_layers(model: nn.Module) -> list[str]:
+    """Returns the names of the layers that depend on the classes: those in the attribute
+    ``class_layers`` of the model's parts, such as ``head.task_heads``."""
+    return [
+        f"{name}.{layer}" if name else layer
+        for name, part in model.named_modules()
+        for layer in getattr(part, "class_layers", ())
+    ]
 
 
 def load_weights(model: nn.Module, path: str, *, strict: bool) -> LoadReport:
@@ -130,20 +213,39 @@ def load_weights(model: nn.Module, path: str, *, strict: bool) -> LoadReport:
     Args:
         model: the model.
         path: the file.
-        strict: whether names and shapes must equal the model's. Otherwise parameters that are
-            missing or have another shape keep their values, with a warning.
+        strict: whether names and shapes must equal the model's, and the classes of the file, if it
+            says them, ``model.classes``. Otherwise parameters that are missing or have another
+            shape keep their values, and so do the layers that depend on the classes if the file
+            has others, with a warning.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file cannot be read, violates ``strict``, or has no weight that fits the
             model.
     """
-    weights, source = read_weights(path)
-    return load_state(model, to_our_names(weights), strict=strict, source=source)
+    saved, layers = read_weights(path), class_layers(model)
+    anew = ", ".join(layers) or "none, because no part of the model names its class_layers"
+    remedy = _OTHER_CLASSES if strict else f"these layers start anew: {anew}"
+    try:
+        check_classes(model, saved.classes, source=saved.source, remedy=remedy)
+        layers = []
+    except ValueError as difference:
+        if strict:
+            raise
+        logger.warning("%s", difference)
+    if strict and saved.classes is None and model_classes(model):
+        logger.info("%s do not say their classes: model.classes are assumed", saved.source)
+    tensors = to_our_names(saved.tensors)
+    return load_state(model, tensors, strict=strict, source=saved.source, restart=layers)
 
 
 def load_state(
-    model: nn.Module, weights: Mapping[str, Tensor], *, strict: bool, source: str
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    strict: bool,
+    source: str,
+    restart: Iterable[str] = (),
 ) -> LoadReport:
     """Loads weights into a model.
 
@@ -152,12 +254,13 @@ def load_state(
         weights: tensors under the model's names.
         strict: see :func:`load_weights`.
         source: description of the weights for messages.
+        restart: layers of the model that keep their values.
 
     Raises:
         ValueError: the weights violate ``strict``, or none of them fits the model.
     """
     own = model.state_dict()
-    report = compare(weights, own)
+    report = compare(weights, own, restart)
     problems = report.problems()
     if not report.loaded or (strict and problems):
         raise ValueError(f"{source} does not fit the model. " + ". ".join(problems))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
 import tempfile
@@ -26,7 +27,7 @@ from fsdbev.utils.plain_yaml import iter_values
 
 from .overrides import apply_overrides
 from .plugins import add_working_directory, load_plugins
-from .renamed import check_renamed
+from .renamed import REMEDY, check_renamed
 from .yaml_file import check_plugins, check_targets, read_yaml_config
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ def complete_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfi
     _check_registered(cfg)  # once more, for a name in a mapping, as model.neck={name: FPN}
     _fit_arguments(renamed, cfg)
     _check_second_models(cfg)
+    _check_classes(cfg)
     _follow_backbone(cfg)
     return cfg
 
@@ -158,7 +160,8 @@ def _fit_arguments(before: DictConfig, cfg: DictConfig) -> None:
     """Fits the arguments of parts and models whose ``name`` changed, in place.
 
     Removes the arguments that the new class does not have and adds those that it has in addition:
-    with their defaults, or as missing (``???``).
+    with their defaults, as a reference to the model's key of that name, such as ``classes`` or
+    ``grid``, or as missing (``???``).
     """
     calls_before = dict(iter_values(OmegaConf.to_container(before)))
     for place, call in iter_values(OmegaConf.to_container(cfg)):
@@ -175,7 +178,10 @@ def _fit_arguments(before: DictConfig, cfg: DictConfig) -> None:
             for key in call.keys() - parameters.keys() - {"name", "_target_"}:
                 del node[key]
         for key, parameter in parameters.items():
-            default = "???" if parameter.default is parameter.empty else parameter.default
+            default = parameter.default
+            if default is parameter.empty:
+                of_model = f"{place.partition('.')[0]}.{key}"
+                default = "???" if OmegaConf.select(cfg, of_model) is None else f"${{{of_model}}}"
             items = default if isinstance(default, list | tuple) else [default]
             if key not in call and all(isinstance(item, _PLAIN) for item in items):
                 node[key] = default
@@ -207,6 +213,27 @@ def _check_second_models(cfg: DictConfig) -> None:
                 raise ValueError(
                     f"{place}.{key}: {text} is a size of another model; refer to ${{{place}.KEY}}"
                 )
+
+
+def _check_classes(cfg: DictConfig) -> None:
+    """Checks that the model says its classes if its class needs them, which older configs lack.
+
+    Raises:
+        ValueError: it does not.
+    """
+    model = OmegaConf.to_container(cfg).get("model")
+    if not isinstance(model, dict) or _finder(model.get("_target_")) is not find_meta_arch:
+        return
+    name = model.get("name")
+    if not isinstance(name, str) or "${" in name:
+        return
+    parameters, _ = parameters_of(find_meta_arch(name))
+    needed = "classes" in parameters and parameters["classes"].default is inspect.Parameter.empty
+    if needed and "classes" not in model:
+        raise ValueError(
+            "model.classes is missing: a config says which classes its model detects, as "
+            f"L(ClassSet)(names=[...]). {REMEDY}"
+        )
 
 
 def _finder(target: Any) -> Callable[[str], Any] | None:

@@ -3,7 +3,8 @@
 An override replaces an existing value. The type of the old value decides which new ones it accepts:
 
 - bool, int, float, str: the same type; a float also accepts an int, and ``auto`` also a bool;
-- list: a list of any length whose items have types of the old items; an empty list: any list;
+- list: a list of any length whose items have types of the old items, mappings their keys; an empty
+  list: any list;
 - mapping or call: null, which removes the part, or ``{key: value}``, which changes only those keys;
 - null or missing (``???``): any value; other objects, such as functions: none.
 
@@ -84,6 +85,9 @@ def _convert(place: str, examples: Sequence[Any], value: Any) -> Any:
     if isinstance(value, list) and ListConfig in types:
         items = [item for old in examples if isinstance(old, ListConfig) for item in old]
         return [_convert(place, items, item) for item in value]
+    mappings = [old for old in examples if isinstance(old, DictConfig) and "_target_" not in old]
+    if isinstance(value, dict) and mappings:  # an item of a list, see _set for all others
+        return {key: _convert_entry(place, mappings, key, item) for key, item in value.items()}
     # type() instead of isinstance: a bool is an instance of int, but not accepted as a number.
     if type(value) is int and float in types and int not in types:
         return float(value)
@@ -91,3 +95,12 @@ def _convert(place: str, examples: Sequence[Any], value: Any) -> Any:
         return value
     expected = " or ".join(sorted(_LABELS.get(kind, kind.__name__) for kind in types))
     raise ValueError(f"{place} takes {expected}, got {value!r} ({type(value).__name__})")
+
+
+def _convert_entry(place: str, mappings: Sequence[DictConfig], key: str, value: Any) -> Any:
+    """Returns ``value`` converted to a type that ``key`` has in one of ``mappings``."""
+    examples = [old[key] for old in mappings if key in old]
+    if not examples:
+        keys = dict.fromkeys(known for old in mappings for known in old)
+        raise ValueError(f"mappings of {place} have the keys {', '.join(keys)}, got {key!r}")
+    return _convert(f"{place}.{key}", examples, value)

@@ -1,4 +1,4 @@
-"""Config keys and call targets of version 0.1 that 0.2 renamed or removed."""
+"""Config keys and call targets of earlier versions that were renamed or removed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from fsdbev.utils.plain_yaml import iter_values
 
+_GROUPS = (
+    "replaced by model.classes.groups: names of the classes, iou_threshold, dim_scale and "
+    "center_distance of each group"
+)
 #: End of a key's place -> what replaces it.
 RENAMED_KEYS = {
     "image_aug.exact_resampling": "removed in 0.2: images are always resampled exactly",
     "evaluator.fast_metrics": "renamed in 0.2: evaluator.official (true, false or auto)",
     "train.distributed.lost_after": "replaced in 0.2 by train.distributed.timeout_minutes",
     "train.distributed.stuck_after": "replaced in 0.2 by train.distributed.timeout_minutes",
+    "head.tasks": _GROUPS,
+    "head.class_names": "replaced by model.classes.names",
+    "evaluator.class_names": "replaced by model.classes.names",
 }
 #: Module of a call's target -> the module that it moved to.
 RENAMED_TARGETS = {
@@ -22,14 +29,14 @@ RENAMED_TARGETS = {
     "fsdbev.engine.schedule": "fsdbev.engine.optim",
     "fsdbev.evaluation.nuscenes": "fsdbev.evaluation.nuscenes_evaluator",
 }
-_REMEDY = (
+REMEDY = (
     "See docs/renamed.md. Make a saved config.yaml again from its config file: "
     "tools/train_net.py --config-file configs/NAME.py OVERRIDES --print-config"
 )
 
 
 def successor_of(place: str) -> str | None:
-    """Returns how 0.2 replaced the key at a dotted place, or None for any other key."""
+    """Returns what replaced the key at a dotted place, or None for any other key."""
     for old, new in RENAMED_KEYS.items():
         if place == old or place.endswith(f".{old}"):
             return new
@@ -37,17 +44,17 @@ def successor_of(place: str) -> str | None:
 
 
 def check_renamed(cfg: DictConfig) -> None:
-    """Checks that a config has no key and no call target of version 0.1.
+    """Checks that a config has no key and no call target that was renamed or removed.
 
     Raises:
         ValueError: it has one; the message names its successor.
     """
     for place, value in iter_values(OmegaConf.to_container(cfg)):
         if new := successor_of(place):
-            raise ValueError(f"{place}: {new}. {_REMEDY}")
+            raise ValueError(f"{place}: {new}. {REMEDY}")
         if isinstance(value, dict) and (new := _new_target(value.get("_target_"))):
             old = value["_target_"]
-            raise ValueError(f"{place}._target_: {old} is {new} in 0.2. {_REMEDY}")
+            raise ValueError(f"{place}._target_: {old} is {new} in 0.2. {REMEDY}")
 
 
 def _new_target(target: Any) -> str | None:

@@ -27,7 +27,6 @@ from .transforms.foreground_targets import annotated_boxes, depth_maps, heatmaps
 from .transforms.image_aug import ImageAugmentation, ImageTransform
 from .transforms.photometric import PixelAugmentation, augment_pixels
 
-
 logger = logging.getLogger(__name__)
 
 

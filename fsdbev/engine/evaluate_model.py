@@ -6,13 +6,13 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
 from torch import nn
-from torch.utils.data import DataLoader
 
+from fsdbev.checkpoint import model_classes
 from fsdbev.d2.evaluation import (
     DatasetEvaluator,
     DatasetEvaluators,
@@ -61,16 +61,21 @@ def evaluate(
     Returns:
         metrics by task on rank 0; {} on the other ranks, or if ``cfg.dataloader.evaluator`` is
         null or an empty list.
+
+    Raises:
+        ValueError: the classes of the test data are not those of the model.
     """
     if evaluators is None and not cfg.dataloader.get("evaluator"):
         logger.warning("dataloader.evaluator is not set: the evaluation is skipped")
         return {}
     # Before the evaluators, which may look up the data set in the catalogs.
     loader = builders.build_test_loader(cfg)
+    check_data_classes(model, loader)
     # Read before the model is wrapped: the wrapper does not have the attribute.
     grid = getattr(model, "grid", None)
     if cfg.train.get("eval_streaming", True) and can_stream(model):
-        model = StreamingPredictor(model, frame_spacing=cfg.dataloader.get("frame_spacing", 1))
+        spacing = _frame_spacing(cfg.dataloader, _frame_dataset(loader), model.num_frames)
+        model = StreamingPredictor(model, frame_spacing=spacing)
     evaluators = _as_list(builders.build_evaluator(cfg) if evaluators is None else evaluators)
     for each in evaluators:
         if getattr(each, "official", None) == "auto":
@@ -99,7 +104,32 @@ def _as_list(evaluators: DatasetEvaluator | Sequence[DatasetEvaluator]) -> list[
     return list(evaluators) if isinstance(evaluators, Sequence) else [evaluators]
 
 
-def _frame_dataset(loader: DataLoader) -> FrameDataset | None:
+def _frame_spacing(cfg: DictConfig, dataset: FrameDataset | None, num_frames: int) -> int:
+    """Returns the largest number of samples from one frame of a sample to the next."""
+    interval = cfg.get("frame_interval")
+    if interval is None or dataset is None:
+        return cfg.get("frame_spacing", 1)
+    most = dataset.index.most_frames_back(num_frames, interval)
+    return max(1, math.ceil(most / max(1, num_frames - 1)))
+
+
+def check_data_classes(model: nn.Module, loader: Iterable) -> None:
+    """Checks that a loader's data set of a frame index has the classes of the model.
+
+    Raises:
+        ValueError: it has others; the message lists both.
+    """
+    dataset, classes = _frame_dataset(loader), model_classes(model)
+    if dataset is not None and classes is not None:
+        classes.check_labels(
+            dataset.classes,
+            own="model.classes",
+            others=f"the data set {dataset.name}",
+            remedy="set model.classes to those of the data, or prepare the data with these classes",
+        )
+
+
+def _frame_dataset(loader: Iterable) -> FrameDataset | None:
     """Returns the loader's data set of a frame index, or None for a loader of other data."""
     dataset = getattr(loader, "dataset", None)
     return dataset.dataset if isinstance(dataset, MappedDataset) else None

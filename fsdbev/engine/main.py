@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fsdbev.checkpoint import TrainingCheckpointer, load_weights
 from fsdbev.config.difference import Change, difference
@@ -64,7 +64,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         help="print the differences from the config file BASE and exit; with --eval-only, evaluate "
         "and add them to the report",
     )
-    args = parser.parse_args(argv)
+    args = _parse(parser, sys.argv[1:] if argv is None else argv)
     if not args.config_file:
         parser.error("--config-file is needed")
     if args.num_machines > 1 and args.dist_url == "auto":
@@ -84,10 +84,30 @@ def run(argv: Sequence[str] | None = None) -> None:
         if not args.eval_only:
             is_wandb_enabled(cfg.train)  # reports a missing package before any process starts
         find_trainer(cfg)
+        instantiate(OmegaConf.select(cfg, "model.classes"))  # reports contradictory values
         set_determinism(cfg.train)  # before CUDA starts, for all processes of the job
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     launch(main, args, timeouts)
+
+
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parses a command line with options before, between or after the overrides.
+
+    Detectron2's parser takes all arguments from the first override on as overrides.
+    """
+    options: list[str] = []
+    overrides: list[str] = []
+    rest = list(argv)
+    while rest:
+        tail = parser.parse_args(rest).opts
+        options += rest[: len(rest) - len(tail)]
+        count = next((i for i, text in enumerate(tail) if text.startswith("-")), len(tail))
+        if count == 0 and tail == rest:
+            parser.error(f"{rest[0]!r} is neither an option nor an override key=value")
+        overrides += tail[:count]
+        rest = tail[count:]
+    return parser.parse_args([*options, *overrides])
 
 
 def _changes(args: argparse.Namespace, cfg: DictConfig) -> list[Change] | None:
@@ -158,8 +178,8 @@ def evaluate_only(
         metrics by task on rank 0, {} on the other ranks.
 
     Raises:
-        ValueError: the file's weights do not match the model, or it is damaged; or see
-            :func:`find_trainer`.
+        ValueError: weights or classes of the file do not match the model, or it is damaged; the
+            classes of the data are others; or see :func:`find_trainer`.
     """
     trainer = find_trainer(cfg)
     model = trainer.build_model(cfg)

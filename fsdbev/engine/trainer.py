@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from fsdbev.checkpoint import TrainingCheckpointer, load_weights, read_checkpoint
+from fsdbev.checkpoint import TrainingCheckpointer, load_weights, model_classes, read_checkpoint
 from fsdbev.d2.engine import HookBase, TrainerBase, create_ddp_model, default_writers, hooks
 from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.structures import Instances
@@ -29,7 +29,7 @@ from fsdbev.utils.atomic_write import atomic_write
 
 from .distributed import ThreadDump, wait_for_rank0
 from .ema import ModelEMA
-from .evaluate_model import evaluate
+from .evaluate_model import check_data_classes, evaluate
 from .hooks.checkpointing import CheckpointSaver
 from .hooks.curves import TrainingCurves
 from .hooks.iteration import (
@@ -65,7 +65,8 @@ class Trainer(LazyBuilders):
         results: metrics of the last evaluation on rank 0.
 
     Raises:
-        ValueError: a setting is out of range, or a package that the config needs is missing.
+        ValueError: a setting is out of range, a package that the config needs is missing, or the
+            classes of the training data are not those of the model.
     """
 
     def __init__(self, cfg: DictConfig, source: ReportSource | None = None) -> None:
@@ -90,6 +91,7 @@ class Trainer(LazyBuilders):
             max_grad_norm=train.clip_grad.max_norm if train.clip_grad.enabled else None,
             max_skipped_steps=train.max_skipped_steps,
         )
+        check_data_classes(model, self.data_loader)
         self._trainer.register_hooks([AfterBackward(self)])
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         # A proxy, as in Detectron2: checkpointer and trainer would otherwise refer to each other.
@@ -218,6 +220,8 @@ class Trainer(LazyBuilders):
         model, rank = self.checkpointer.model.state_dict(), comm.get_rank()
         saved = {"seed": self._seed.seed, "rank": rank, "iteration": self.iter}
         saved |= {"model": model, "batch": error.batch, "losses": error.losses}
+        if classes := model_classes(self.checkpointer.model):
+            saved["classes"] = classes.to_dict()
         with atomic_write(folder / f"rank{rank}.pth") as file:
             torch.save(saved, file)
         if self.iter > self.start_iter:

@@ -38,6 +38,7 @@ class MSFE(nn.Module):
 
     def __init__(self, *, in_channels: int, classes: ClassSet, threshold: float = 0.1) -> None:
         super().__init__()
+        self.classes = classes
         self.threshold = threshold
         self.heatmap_head = heatmap_head(in_channels, len(classes))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from bad_theme import Theme
 from made_rows import data_set, rows, set_item, with_column
 
 from fsdbev.data.index import frame_index as index
-from fsdbev.data.index.frame_index import INDEX_FORMAT, FrameIndex, write_index
+from fsdbev.data.index.frame_index import CLASSES_FIELD, INDEX_FORMAT, FrameIndex, write_index
+from fsdbev.data.index.index_columns import LENS_NUMBERS, LENS_STRINGS
 from fsdbev.data.io.arrow_file import FileFormat, write_table
 from fsdbev.data.labels import point_labels
 from fsdbev.data.labels.labeller import PointLabeller
@@ -20,9 +22,11 @@ from fsdbev.data.labels.point_labels import (
     LABEL_FORMAT,
     PixelPoints,
     PointLabels,
+    read_label_header,
     read_point_labels,
     write_point_labels,
 )
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
 LIDAR = Theme(
     "LiDAR", "Read when point labels are computed, and by `tools/prepare_nuscenes.py --check`."
@@ -74,9 +78,10 @@ def _(folder):
 @LIDAR.handled("points 10^30 m away", "dropped, because labels store depths below 256 m")
 def _(folder):
     cameras, _ = label(folder, (POINTS * np.float32(1e30)).tobytes())
-    sizes = np.array([[64, 48]] * 2)
-    write_point_labels(folder / "x.arrow", cameras, sizes, source="", statistics="")
-    assert not any(len(camera.sweep) for camera in read_point_labels(folder / "x.arrow"))
+    path, texts = folder / "x.arrow", {"source": "", "statistics": ""}
+    write_point_labels(path, cameras, rows()[0][0], classes=NUSCENES_CLASSES, **texts)
+    read = read_point_labels(path, NUSCENES_CLASSES)
+    assert len(read) == 2 and not any(len(camera.sweep) for camera in read.values())
 
 
 @LIDAR.handled("a sample without a sweep", "no sweep points; pseudo points for its objects")
@@ -121,13 +126,17 @@ def points(count: int) -> PixelPoints:
     return PixelPoints(values, values, values, np.zeros(count, np.int8))
 
 
-def labels_of(folder: Path, cameras: int = 2, source: str = "tables"):
+def labels_of(
+    folder: Path,
+    channels: tuple[str, ...] = ("FRONT", "BACK"),
+    source: str = "tables",
+    classes: ClassSet = NUSCENES_CLASSES,
+):
     """Returns a data set whose first sample has labels, and the label file."""
     made = data_set(folder, source="tables")
-    cameras = [PointLabels(*map(points, (5, 3, 1, 0)))] * cameras
-    path = folder / "sample0.arrow"
-    sizes = np.array([[64, 48]] * len(cameras))
-    write_point_labels(path, cameras, sizes, source=source, statistics="[]")
+    cameras = [PointLabels(*map(points, (5, 3, 1, 0)))] * len(channels)
+    path, frame = folder / "sample0.arrow", made.index[0].select(channels)
+    write_point_labels(path, cameras, frame, source=source, classes=classes, statistics="[]")
     return replace(made, label_dir=folder), path
 
 
@@ -145,11 +154,20 @@ def _(folder):
 
 
 @LABELS.refused(
-    "labels of another number of cameras",
-    "sample0.arrow: labels of 3 cameras, but the index has 2; remove it and make the labels again",
+    "labels without those of a camera",
+    "sample0.arrow: has no labels of camera BACK, only of FRONT; remove it and make the labels",
 )
 def _(folder):
-    read_labels(folder, labels_of(folder, cameras=3)[0])
+    read_labels(folder, labels_of(folder, ("FRONT",))[0])
+
+
+@LABELS.refused(
+    "labels of other classes",
+    'sample0.arrow: made for other classes ({"names": ["car"]…) than the index ({"names": '
+    '["car", "truck", …); run tools/prepare_nuscenes.py again',
+)
+def _(folder):
+    read_labels(folder, labels_of(folder, classes=ClassSet(names=["car"]))[0])
 
 
 @LABELS.refused(
@@ -178,7 +196,7 @@ def with_label_column(folder: Path, name: str, values: list, kind: pa.DataType |
     index = table.schema.get_field_index(name)
     kind = kind or table.schema.field(name).type
     table = table.set_column(index, name, pa.array(values, kind))
-    write_table(path, table, LABEL_FORMAT, {"source": "tables"})
+    write_table(path, table, LABEL_FORMAT, read_label_header(path))
     read_labels(folder, dataset)
 
 
@@ -200,6 +218,18 @@ def _(folder):
     with_label_column(folder, "depth", [[1.0] * 9] * 2, pa.list_(pa.float32()))
 
 
+@LABELS.refused(
+    "labels without names of their cameras",
+    "sample0.arrow: its header has no names of its 2 cameras; remove it and make the labels again",
+)
+def _(folder):
+    dataset, path = labels_of(folder)
+    with pa.OSFile(str(path)) as file:
+        table = pa.ipc.open_file(file).read_all()
+    write_table(path, table, LABEL_FORMAT, {**read_label_header(path), "channels": '["FRONT"]'})
+    read_labels(folder, dataset)
+
+
 def with_format(folder: Path, module, name: str, **change) -> None:
     """Writes with a changed format and reads with the original one."""
     expected = getattr(module, name)
@@ -209,7 +239,15 @@ def with_format(folder: Path, module, name: str, **change) -> None:
     finally:
         setattr(module, name, expected)
     FrameIndex(dataset.index.path)
-    read_point_labels(folder / "sample0.arrow")
+    read_point_labels(folder / "sample0.arrow", NUSCENES_CLASSES)
+
+
+@LABELS.refused(
+    "labels of version 0.2, whose pseudo points end at 60 m",
+    "sample0.arrow: fsdbev.version is '2', but this code reads '3'; run tools/prepare_nuscenes.py",
+)
+def _(folder):
+    with_format(folder, point_labels, "LABEL_FORMAT", version=2)
 
 
 for name, change, found in (
@@ -227,7 +265,7 @@ for name, change, found in (
         expected = index.INDEX_FORMAT
         try:
             index.INDEX_FORMAT = replace(expected, **change)
-            write_index(folder / "index.arrow", rows())
+            write_index(folder / "index.arrow", rows(), NUSCENES_CLASSES)
         finally:
             index.INDEX_FORMAT = expected
         FrameIndex(folder / "index.arrow")
@@ -276,9 +314,48 @@ def table_of(folder: Path) -> pa.Table:
         return pa.ipc.open_file(file).read_all()
 
 
-def opened(folder: Path, table: pa.Table, file_format: FileFormat = INDEX_FORMAT) -> FrameIndex:
-    write_table(folder / "index.arrow", table, file_format, {})
+def opened(
+    folder: Path,
+    table: pa.Table,
+    classes: str = json.dumps(NUSCENES_CLASSES.to_dict()),
+    file_format: FileFormat = INDEX_FORMAT,
+) -> FrameIndex:
+    """Opens an index with this table and this text as its classes."""
+    write_table(folder / "index.arrow", table, file_format, {CLASSES_FIELD: classes})
     return FrameIndex(folder / "index.arrow")
+
+
+#: Header of the index of version 0.2, which ended with the names of nuScenes' classes.
+FORMAT_OF_0_2 = replace(
+    INDEX_FORMAT,
+    version=1,
+    convention=INDEX_FORMAT.convention.replace(
+        "intrinsics of rectified images", "classes " + " ".join(NUSCENES_CLASSES.names)
+    ),
+)
+
+
+@INDEX.refused(
+    "an index of version 0.2, without classes and lenses",
+    "index.arrow: fsdbev.version is '1', but this code reads '2'; run tools/prepare_nuscenes.py "
+    "again (with the same --output)",
+)
+def _(folder):
+    table = table_of(folder).drop_columns([*LENS_STRINGS, *LENS_NUMBERS])
+    opened(folder, table, file_format=FORMAT_OF_0_2)
+
+
+@INDEX.refused("no classes", "index.arrow: its header has no classes; run tools/prepare")
+def _(folder):
+    opened(folder, table_of(folder), classes="")
+
+
+@INDEX.refused(
+    "classes that are no arguments of a ClassSet",
+    "index.arrow: …its classes can't be read (…); run tools/prepare_nuscenes.py again",
+)
+def _(folder):
+    opened(folder, table_of(folder), classes='{"names": "car"}')
 
 
 @INDEX.refused("a column missing", "index.arrow: has columns …, expected …; run tools/prepare")

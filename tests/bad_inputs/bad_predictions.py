@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from bad_theme import Theme
+from made_rows import data_set
 
+from fsdbev.data.fake import fake_samples
+from fsdbev.evaluation import DetectionEvaluator, NuScenesEvaluator
 from fsdbev.evaluation.submission import boxes_to_submission, check_sample_tokens, read_submission
+from fsdbev.export.graph import GraphOptions
+from fsdbev.export.inputs import graph_inputs
 from fsdbev.inference.predictor import Predictor, read_images
-from fsdbev.structures import CLASS_NAMES, Boxes3D, Rig
+from fsdbev.structures import NUSCENES_CLASSES, Boxes3D, ClassSet, Rig
 
 PREDICTOR = Theme("Inputs of a predictor", "See [Your own cameras](own_cameras.md).")
 SUBMISSION = Theme(
@@ -75,6 +81,34 @@ for name, matrix, message in (
     PREDICTOR.refused(name, message)(lambda folder, matrix=matrix: posed(matrix))
 
 
+def timed(*seconds) -> None:
+    predictor = Predictor.__new__(Predictor)
+    predictor._past_frames, predictor._interval = [], 0.5
+    for time in seconds:
+        predictor._check_time(time)
+        predictor._past_frames = [SimpleNamespace(seconds=time)]
+
+
+for name, seconds, message in (
+    ("no time, with frame_interval", [None], "give each call its time as seconds, got None; call"),
+    ("a time that is NaN", [float("nan")], "as seconds, got nan; call reset() between drives"),
+    ("a clock that goes back", [7, 6.5], "as seconds, later than 7 of the last call, got 6.5"),
+):
+    PREDICTOR.refused(name, f"…(dataloader.frame_interval): …{message}…")(
+        lambda folder, seconds=seconds: timed(*seconds)
+    )
+
+
+@PREDICTOR.refused(
+    "samples of an export with different numbers of cameras",
+    "a graph takes samples with the same number of cameras, got [1, 2]; give samples of one rig",
+)
+def _(folder):
+    sizes = {"num_frames": 1, "image_size": (32, 64)}
+    samples = [fake_samples(1, num_cameras=count, **sizes)[0] for count in (1, 2)]
+    graph_inputs(None, samples, GraphOptions(), score_threshold=0.1)
+
+
 def submit(column: int | None = None, value: float = 0, **changes) -> list[dict]:
     """Returns a submission of two boxes of a model, the second with another number."""
     boxes = torch.tensor([[10.0, 0, 1, 4, 2, 1.6, 0.3, 1, 0]] * 2)
@@ -86,7 +120,7 @@ def submit(column: int | None = None, value: float = 0, **changes) -> list[dict]
         Boxes3D(boxes),
         **{**found, **changes},
         key_ego2global=torch.eye(4, dtype=torch.float64),
-        class_names=CLASS_NAMES,
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -109,8 +143,8 @@ for name, options, message in (
 def _(folder):
     found = {"scores": torch.rand(600), "labels": torch.zeros(600, dtype=torch.int64)}
     boxes = Boxes3D(torch.tensor([[10.0, 0, 1, 4, 2, 1.6, 0.3, 1, 0]]).repeat(600, 1))
-    pose = torch.eye(4, dtype=torch.float64)
-    kept = boxes_to_submission("abc", boxes, **found, key_ego2global=pose, class_names=CLASS_NAMES)
+    options = {"key_ego2global": torch.eye(4, dtype=torch.float64), "classes": NUSCENES_CLASSES}
+    kept = boxes_to_submission("abc", boxes, **found, **options)
     best = found["scores"].sort(descending=True).values[:500]
     assert [box["detection_score"] for box in kept] == best.double().tolist()
 
@@ -118,7 +152,7 @@ def _(folder):
 def read(folder: Path, text: str | bytes) -> None:
     path = folder / "results.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    read_submission(path)
+    read_submission(path, NUSCENES_CLASSES)
 
 
 def with_box(**changes) -> str:
@@ -159,16 +193,56 @@ for name, text, message in (
 
 
 @SUBMISSION.refused(
-    "a sample of the split without predictions",
-    "1 of 2 samples of split 'val' have no predictions, first ['b']; run the model over the whole",
+    "a sample of the data set without predictions",
+    "1 of 2 samples of split 'val' have no predictions, first ['b']; run the model over all",
 )
 def _(folder):
-    check_sample_tokens(["a"], ["a", "b"], "val")
+    check_sample_tokens(["a"], ["a", "b"], "split 'val'")
 
 
 @SUBMISSION.refused(
-    "predictions of a sample outside of the split",
-    "1 samples with predictions are not in split 'val', first ['c']; evaluate the split that",
+    "predictions of a sample outside of the data set",
+    "1 samples with predictions are not in split 'val', first ['c']; evaluate the data set that",
 )
 def _(folder):
-    check_sample_tokens(["a", "c"], ["a"], "val")
+    check_sample_tokens(["a", "c"], ["a"], "split 'val'")
+
+
+@SUBMISSION.refused(
+    "an evaluator of other classes than its data set",
+    "data set 'made' has classes ['car', …], but the evaluator has ['person']; prepare the data",
+)
+def _(folder):
+    classes = ClassSet(names=["person"])
+    DetectionEvaluator(dataset=data_set(folder), classes=classes, output_dir=str(folder))
+
+
+@SUBMISSION.refused(
+    "an unknown choice for objects outside of the chosen cameras",
+    "unseen_objects must be 'ignore' or 'count', got 'hide'",
+)
+def _(folder):
+    dataset = data_set(folder)
+    DetectionEvaluator(dataset=dataset, output_dir=str(folder), unseen_objects="hide")
+
+
+def evaluator_of(folder: Path, split: str) -> None:
+    options = {"dataroot": str(folder), "output_dir": str(folder), "version": "v1.0-trainval"}
+    NuScenesEvaluator(**options, split=split)
+
+
+@SUBMISSION.refused(
+    "scenes in splits.json under the name of an official split",
+    "splits.json: 'val' is an official split of nuScenes; choose another name",
+)
+def _(folder):
+    (folder / "v1.0-trainval").mkdir()
+    (folder / "v1.0-trainval/splits.json").write_text('{"val": ["scene-0001"]}')
+    evaluator_of(folder, "val")
+
+
+@SUBMISSION.refused(
+    "an official split of another version", "split 'mini_val' belongs to a version ending in 'mini'"
+)
+def _(folder):
+    evaluator_of(folder, "mini_val")

@@ -34,6 +34,9 @@ MERGES = "\n".join(
     for k in range(12)
 )
 TURNED = {"translation": [0, 0, 0]}
+LENS = {"model": "fisheye", "coefficients": [0, 0, 0, 0]}
+LENS_OF_5 = {**LENS, "coefficients": [0.1] * 5}
+HALF_SPHERE = {"size": [400, 48], "distortion": {**LENS, "balance": 1}}
 NAMED = "rig.yaml: camera 'front': "
 for name, content, message in (
     ("empty", "", "rig.yaml: the file must be a mapping of names to values, got None"),
@@ -65,6 +68,43 @@ for name, content, message in (
         "a matrix that is not a rotation",
         with_front(cam2ego=[[1, 0, 0, 0]] * 4),
         "must be a rotation",
+    ),
+    (
+        "an unknown lens model",
+        with_front(distortion={**LENS, "model": "double sphere"}),
+        NAMED + "distortion: a lens model is radial_tangential or fisheye, got 'double sphere'",
+    ),
+    (
+        "a number of coefficients that the lens model does not have",
+        with_front(distortion=LENS_OF_5),
+        NAMED + "distortion: a fisheye lens has 4 coefficients, got 5: …",
+    ),
+    (
+        "a coefficient of NaN",
+        with_front(distortion={**LENS, "coefficients": [float("nan"), 0, 0, 0]}),
+        NAMED + "distortion: coefficients must be 4 finite numbers, got …",
+    ),
+    (
+        "a balance of 2",
+        with_front(distortion={**LENS, "balance": 2}),
+        NAMED + "distortion: the balance of a lens must be within 0..1, got 2.0",
+    ),
+    (
+        "a balance of 1 for a lens that sees 180 degrees",
+        with_front(**HALF_SPHERE),
+        NAMED
+        + "distortion: balance 1.0: OpenCV finds no pinhole camera for the fisheye lens …; use a "
+        "smaller balance or none, or correct the coefficients",
+    ),
+    (
+        "both a balance and rectified intrinsics",
+        with_front(distortion={**LENS, "balance": 1, "rectified_intrinsics": {}}),
+        NAMED[:-2] + ": distortion has a balance and rectified_intrinsics; remove one of them",
+    ),
+    (
+        "distorted intrinsics with a skew",
+        with_front(distortion=LENS, intrinsics=[[50, 1, 32], [0, 50, 24], [0, 0, 1]]),
+        NAMED + "distortion: intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] …",
     ),
     ("an angle that is infinite", with_front(cam2ego={**TURNED, "yaw": 1e999}), "yaw must be one"),
 ):

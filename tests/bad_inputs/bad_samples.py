@@ -17,7 +17,7 @@ from fsdbev.data.index.records import Annotations
 from fsdbev.data.mapper import MultiViewMapper
 from fsdbev.data.transforms.bev_aug import BEVAugmentation
 from fsdbev.data.transforms.image_aug import ImageAugmentation
-from fsdbev.structures import BEVGrid
+from fsdbev.structures import BEVGrid, Lens
 
 CALIBRATION = Theme(
     "Calibration and poses",
@@ -122,6 +122,43 @@ for name, changes, message in (
     )
 
 
+LENS = Lens("fisheye", rows()[1][0].intrinsics[0], (0.1, 0, 0, 0))
+
+
+@CALIBRATION.refused(
+    "one lens for two cameras", "sample 'sample1' (row 1): lenses has 1 entries for 2 cameras"
+)
+def _(folder):
+    data_set(folder, with_frame(lenses=(LENS,)))
+
+
+SKEWED = [50, 3, 32, 0, 50, 24, 0, 0, 1] * 2
+for name, column, value, message in (
+    (
+        "an unknown lens model",
+        "lens_models",
+        ["fisheye", "kannala"],
+        "a lens model is radial_tangential or fisheye, or empty, got 'kannala'",
+    ),
+    (
+        "lens intrinsics with a skew",
+        "lens_intrinsics",
+        SKEWED,
+        "lens intrinsics must be [[fx, 0, c",
+    ),
+    (
+        "coefficients without a lens model",
+        "lens_coefficients",
+        [0.1] * 28,
+        "a lens of model '' has 0 coefficients, finite; the others are 0, got [0.1, …",
+    ),
+):
+    message = f"index.arrow: sample 'sample1' (row 1): {message}"
+    CALIBRATION.refused(f"{name} that another program wrote", message)(
+        lambda folder, column=column, value=value: with_column(folder, column, set_item(1, value))
+    )
+
+
 @TIME.handled("no previous sample", "the sample itself replaces the previous frames")
 def _(folder):
     made = with_frame(0, previous=-1)
@@ -212,7 +249,11 @@ for name, changes, message in (
         {"rotation": np.ones((2, 3, 3))},
         "must be a rotation matrix",
     ),
-    ("an unknown class", {"class_ids": np.array([0, 10])}, "class ids must be 0 .. 9"),
+    (
+        "an unknown class",
+        {"class_ids": np.array([0, 10])},
+        "class ids must be 0 .. 9 (car, truck, …), got [ 0 10]; leave out objects of other classes",
+    ),
     ("a class that does not fit its type", {"class_ids": np.array([0, 256])}, "class_ids must be"),
 ):
     made = with_objects(**changes)

@@ -11,6 +11,7 @@ from data_root import VERSION, DataRoot
 
 from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.nuscenes.tables import TableError
+from fsdbev.structures import ClassSet
 
 THEME = Theme(
     "nuScenes tables",
@@ -178,7 +179,7 @@ def _(folder):
 
 @THEME.refused(
     "a category that is not in nuScenes",
-    "category.json: nuScenes has no category vehicle.Car",
+    "category.json: neither nuScenes nor a class has the category vehicle.Car; … --background",
     TableError,
 )
 def _(folder):
@@ -186,6 +187,95 @@ def _(folder):
         next(r for r in records if r["name"] == "vehicle.car")["name"] = "vehicle.Car"
 
     with_records(folder, "category", rename)
+
+
+@THEME.refused(
+    "classes with a category that exists nowhere",
+    "class 'car' has the category 'vehicle.Car', which is neither … the nearest is 'vehicle.car'",
+)
+def _(folder):
+    classes = ClassSet(names=["car"], categories={"car": ["vehicle.Car"]})
+    DataRoot(folder / "data").prepare(classes=classes)
+
+
+@THEME.refused(
+    "a category as background that belongs to a class",
+    "category 'vehicle.car' is named as background, but belongs to the class 'car'; …",
+)
+def _(folder):
+    DataRoot(folder / "data").prepare(background=["vehicle.car"])
+
+
+@THEME.refused(
+    "an output folder with files of other classes",
+    "synth_train.arrow has classes ['vehicle'], but this preparation (--classes) has ['car', … "
+    "choose another folder with --output",
+)
+def _(folder):
+    root = DataRoot(folder / "data")
+    root.prepare(classes=ClassSet(names=["vehicle"], categories={"vehicle": ["vehicle.car"]}))
+    root.prepare()
+
+
+@THEME.refused(
+    "a split of splits.json with the name of an official one",
+    "splits.json: 'val' is an official split of nuScenes; choose another name",
+    TableError,
+)
+def _(folder):
+    prepare(folder, lambda root: root.write(f"{VERSION}/splits.json", b'{"val": []}'))
+
+
+@THEME.refused(
+    "an unknown name in --scenes",
+    "v1.0-synth has no scene 'scene-0002'; the nearest name is 'scene-0001' (--scenes takes …",
+)
+def _(folder):
+    DataRoot(folder / "data").prepare(scenes=["scene-0002"], split_name="few")
+
+
+@THEME.refused(
+    "--scenes without --split-name",
+    "--scenes (at least one) and --split-name, … need each other, …",
+)
+def _(folder):
+    DataRoot(folder / "data").prepare(scenes=["scene-0001"])
+
+
+@THEME.refused(
+    "a missing image",
+    "CAM_BACK/…jpg: no such file (missing files of synth_train: 1, incomplete scenes: 1); … the "
+    "file belongs to scene-0001: … use --skip-incomplete or choose scenes with --scenes",
+    FileNotFoundError,
+)
+def _(folder):
+    root = DataRoot(folder / "data")
+    (root.path / root.sensor_data(root.first_sample(), "CAM_BACK")["filename"]).unlink()
+    root.prepare()
+
+
+for name, fields, outcome in (
+    (
+        "six coefficients, as in nuImages",
+        {"camera_distortion": [0.1] * 6},
+        "nuImages has six coefficients, for images that are rectified already; …",
+    ),
+    (
+        "an unknown model",
+        {"camera_distortion": [0.1] * 4, "camera_lens": "equidistant"},
+        "a lens model is radial_tangential or fisheye, got 'equidistant'; …",
+    ),
+    ("no coefficients of a fish eye", {"camera_lens": "fisheye"}, "a fisheye lens has 4 …, got 0"),
+):
+    message = f"calibrated_sensor.json: record …: {outcome}"
+    THEME.refused(f"a lens with {name}", message, TableError)(
+        lambda folder, fields=fields: with_fields(folder, "calibrated_sensor", **fields)
+    )
+
+
+@THEME.refused("--balance without a lens", "--balance 0.5 has no effect: no record of …")
+def _(folder):
+    DataRoot(folder / "data").prepare(balance=0.5)
 
 
 @THEME.refused(

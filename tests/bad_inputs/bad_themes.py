@@ -1,5 +1,7 @@
 """All themes in the order of the page."""
 
+import bad_checkpoints
+import bad_classes
 import bad_images
 import bad_labels
 import bad_predictions
@@ -13,11 +15,14 @@ THEMES = (
     bad_samples.TIME,
     bad_samples.BOXES,
     bad_samples.PATHS,
+    bad_classes.CLASSES,
+    bad_classes.SETTINGS,
     bad_labels.LIDAR,
     bad_labels.LABELS,
     bad_labels.INDEX,
     bad_tables.THEME,
     bad_rigs.THEME,
+    bad_checkpoints.THEME,
     bad_predictions.PREDICTOR,
     bad_predictions.SUBMISSION,
 )

@@ -15,6 +15,7 @@ from fsdbev.data.fake import fake_frame
 from fsdbev.data.index.frame_index import INDEX_FORMAT, FrameIndex, write_index
 from fsdbev.data.index.records import Annotations, Frame, Lidar
 from fsdbev.data.io.arrow_file import write_table
+from fsdbev.structures import NUSCENES_CLASSES
 
 SIZE = (64, 48)
 Rows = list[tuple[Frame, Annotations]]
@@ -50,7 +51,8 @@ def _objects() -> Annotations:
 
 def data_set(folder: Path, made: Rows | None = None, **info: str) -> FrameDataset:
     """Writes an index of the rows and opens it as a data set."""
-    write_index(folder / "index.arrow", rows() if made is None else made, info)
+    made = rows() if made is None else made
+    write_index(folder / "index.arrow", made, NUSCENES_CLASSES, info)
     return FrameDataset("made", FrameIndex(folder / "index.arrow"), folder)
 
 
@@ -70,13 +72,13 @@ def with_objects(**changes) -> Rows:
 
 def with_column(folder: Path, name: str, change: Callable[[list], list]) -> FrameIndex:
     """Opens an index with a changed column, as another program could write it without checks."""
-    data_set(folder)
+    info = data_set(folder).index.info
     path = folder / "index.arrow"
     with pa.OSFile(str(path)) as file:
         table = pa.ipc.open_file(file).read_all()
     index, field = table.schema.get_field_index(name), table.schema.field(name)
     values = pa.array(change(table.column(name).to_pylist()), field.type)
-    write_table(path, table.set_column(index, field, values), INDEX_FORMAT, {})
+    write_table(path, table.set_column(index, field, values), INDEX_FORMAT, info)
     return FrameIndex(path)
 
 

@@ -31,6 +31,8 @@ from fsdbev.data.labels.sweeps import read_lidar, read_lidarseg
 from fsdbev.data.nuscenes.tables import read_records
 from fsdbev.evaluation.box_arrays import submission_arrays
 from fsdbev.evaluation.submission import read_submission
+from fsdbev.evaluation.truth import DetectionTask
+from fsdbev.structures import NUSCENES_CLASSES
 
 EXAMPLES = int(os.environ.get("FSDBEV_FUZZ", "0"))
 fuzzed = settings(
@@ -86,12 +88,13 @@ def use_index(path: Path) -> None:
         frame, objects = index[row], index.annotations(row)
         assert len(frame.image_paths) == frame.num_cameras == len(frame.global2cam)
         assert np.isfinite(frame.corners_in_cameras(objects)).all() and len(objects.boxes) >= 0
-        assert all(0 <= r < len(index) for r in index.frame_rows(row, 3))
+        chosen = index.frame_rows(row, 3) + index.frame_rows(row, 3, interval=0.5)
+        assert all(0 <= r < len(index) for r in chosen)
     assert len(index.scene_ids) == len(index.classes_with_points) == len(index)
 
 
 def use_labels(path: Path) -> None:
-    for camera in read_point_labels(path):
+    for camera in read_point_labels(path, NUSCENES_CLASSES).values():
         chosen = camera.select()
         assert len(chosen.u) == len(chosen.v) == len(chosen.depth) == len(chosen.class_ids)
 
@@ -189,7 +192,9 @@ SUBMISSION = {"meta": {}, "results": {"abc": submit(), "def": []}}
 
 
 def use_submission(path: Path) -> None:
-    arrays = submission_arrays(read_submission(path))
+    task = DetectionTask.of(NUSCENES_CLASSES)
+    results = read_submission(path, NUSCENES_CLASSES)
+    arrays = submission_arrays(results, task.names, task.attributes)
     assert np.isfinite(arrays.center).all() and np.isfinite(arrays.score).all()
 
 

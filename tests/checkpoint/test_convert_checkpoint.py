@@ -16,6 +16,7 @@ from small_model import CONFIG, SIZES
 from fsdbev.checkpoint import Form, load_weights, read_checkpoint, to_our_names
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.modeling.backbone.resnet import ResNet
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
 SMALL = ["--config-file", str(CONFIG), *SIZES]
 
@@ -119,6 +120,24 @@ def test_averaged_weights_of_our_own_training(release, save, tmp_path):
     out = str(tmp_path / "out.pth")
     assert convert_checkpoint.main([save(training), out, "--reverse", *SMALL]) == 0
     assert_same(torch.load(out, weights_only=True)["state_dict"], release)
+
+
+@pytest.mark.parametrize("name", ["out.pth", "out.safetensors"])
+@pytest.mark.parametrize("option", [[], ["--reverse"]])
+def test_classes_are_kept(release, save, tmp_path, capsys, name, option):
+    classes = NUSCENES_CLASSES.to_dict()
+    path, out = save({"model": to_our_names(release), "classes": classes}), str(tmp_path / name)
+    assert convert_checkpoint.main([path, out, *option, *SMALL]) == 0
+    assert read_checkpoint(out)["classes"] == classes
+    assert "classes: car, truck, " in capsys.readouterr().out
+
+
+def test_classes_of_another_model_are_refused(release, save, fails, tmp_path):
+    names = list(reversed(NUSCENES_CLASSES.names))
+    path = save({"model": to_our_names(release), "classes": ClassSet(names=names).to_dict()})
+    error = fails(path, str(tmp_path / "out.pth"), *SMALL)
+    assert "in.pth has classes ['traffic_cone', " in error and "has ['car', " in error
+    assert "--config-file" in error
 
 
 def test_torchvision_backbone(save, tmp_path, fails):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fsdbev.checkpoint import TrainingCheckpointer, read_checkpoint, write_checkpoint, write_weights
 from fsdbev.checkpoint.checkpointer import LAST
 from fsdbev.d2.utils import comm
+from fsdbev.structures import ClassSet
 
 CONTENT = {
     "model": {"weight": torch.arange(60.0).reshape(3, 20), "half": torch.ones(5).bfloat16()},
@@ -55,8 +56,9 @@ def written(request, tmp_path):
     if ending == ".pth":
         write_checkpoint(CONTENT, str(path))
         return path, CONTENT
-    write_weights(CONTENT["model"], str(path), entry="model")
-    return path, {"model": CONTENT["model"]}
+    classes = ClassSet(names=["vehicle", "person"])
+    write_weights(CONTENT["model"], str(path), entry="model", classes=classes)
+    return path, {"model": CONTENT["model"], "classes": classes.to_dict()}
 
 
 @pytest.mark.parametrize("written", [".pth", ".safetensors"], indirect=True)

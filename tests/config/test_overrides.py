@@ -31,6 +31,7 @@ def cfg():
         "sizes": [256, 704],
         "mixed": [1, 2.0, "a"],
         "nested": [[0.5], [1, 2.0]],
+        "calls": [L(nn.Dropout)(p=0.5)],
         "anything": [],
         "model": L(nn.Linear)(in_features=2, out_features=3, bias=L(bool)()),
     }
@@ -68,6 +69,7 @@ def refused(cfg, override):
         ("optimizer.betas.1=1", 1.0),
         ("optimizer.groups.1.lr=5", 5),
         ("optimizer.groups=[]", []),
+        ("optimizer.groups=[{lr: 7},{}]", [{"lr": 7}, {}]),
         ("optimizer=null", None),
         ("sizes=[]", []),
         ("mixed=[b,1,0.5]", ["b", 1, 0.5]),
@@ -149,7 +151,8 @@ def test_an_unknown_key_gets_the_nearest(cfg, override, unknown, nearest):
         ("nested=[[1],[a]]", "float or int", "'a' (str)"),
         ("optimizer=3", "null or {key: value}", "3 (int)"),
         ("model=[1]", "null or {key: value}", "[1] (list)"),
-        ("optimizer.groups=[{lr: 1}]", "null or {key: value}", "{'lr': 1} (dict)"),
+        ("optimizer.groups=[1]", "null or {key: value}", "1 (int)"),
+        ("calls=[{p: 1.0}]", "null or {key: value}", "{'p': 1.0} (dict)"),
         ("train.dtype=float32", "dtype", "'float32' (str)"),
         ("train.same=a", "int", "'a' (str)"),
     ],
@@ -157,6 +160,17 @@ def test_an_unknown_key_gets_the_nearest(cfg, override, unknown, nearest):
 def test_a_value_of_the_wrong_type(cfg, override, expected, got):
     place = override.partition("=")[0]
     assert refused(cfg, override).endswith(f": {place} takes {expected}, got {got}")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.groups=[{rl: 1}]", "optimizer.groups have the keys lr, got 'rl'"),
+        ("optimizer.groups=[{lr: a}]", "optimizer.groups.lr takes int, got 'a' (str)"),
+    ],
+)
+def test_a_mapping_in_a_list_has_the_keys_and_types_of_the_old_ones(cfg, override, message):
+    assert refused(cfg, override).endswith(message)
 
 
 @pytest.mark.parametrize(

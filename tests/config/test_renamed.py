@@ -1,4 +1,4 @@
-"""Config keys and call targets of version 0.1 are refused with the name of their successor."""
+"""Old config keys and call targets are refused with the name of their successor."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_a_renamed_key_names_its_successor(key, tmp_path):
     OmegaConf.update(cfg, key if key.startswith("train") else f"dataloader.{key}", 1)
     path = tmp_path / "config.yaml"
     OmegaConf.save(cfg, path)
-    with pytest.raises(ValueError, match=r"in 0\.2.*docs/renamed\.md.*--print-config") as error:
+    with pytest.raises(ValueError, match=r"docs/renamed\.md.*--print-config") as error:
         load_config(str(path))
     assert RENAMED_KEYS[key] in str(error.value)
 
@@ -28,7 +28,7 @@ def test_a_renamed_key_names_its_successor(key, tmp_path):
 @pytest.mark.parametrize("key", RENAMED_KEYS)
 def test_an_override_of_a_renamed_key_names_its_successor(key):
     place = key if key.startswith("train") else f"dataloader.{key}"
-    with pytest.raises(ValueError, match=r"unknown key .* in 0\.2") as error:
+    with pytest.raises(ValueError, match="unknown key") as error:
         apply_overrides(read_config(TINY), [f"{place}=1"])
     assert RENAMED_KEYS[key] in str(error.value)
 

@@ -16,12 +16,15 @@ from fsdbev.d2.config import instantiate
 from fsdbev.d2.structures import Instances
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.engine import Trainer, evaluate
-from fsdbev.evaluation import CLASSES, NuScenesEvaluator, scoring
+from fsdbev.evaluation import NuScenesEvaluator, nuscenes_truth
+from fsdbev.evaluation.nuscenes_truth import nuscenes_task
 from fsdbev.inference.model_builder import build_model
 from fsdbev.report import Evaluated, ReportSource, writer
 from fsdbev.report.writer import write_report
+from fsdbev.structures import NUSCENES_CLASSES
 from fsdbev.visualization import true_boxes
 
+CLASSES = nuscenes_task(NUSCENES_CLASSES).names
 TINY = Path(__file__).resolve().parents[2] / "configs" / "fsdbev_tiny_synthetic.py"
 EVIL = "<script>alert('x')</script>"
 
@@ -152,14 +155,14 @@ def test_names_are_escaped_and_a_missing_image_only_affects_its_picture(
 
 
 def test_a_class_without_true_boxes_is_named(cfg, monkeypatch):
-    original = scoring.read_truth
+    original = nuscenes_truth.read_truth
 
     def read_truth(*arguments):
         truth = original(*arguments)
         others = truth.boxes.select(truth.boxes.class_id != CLASSES.index("bus"))
         return dataclasses.replace(truth, boxes=others)
 
-    monkeypatch.setattr(scoring, "read_truth", read_truth)
+    monkeypatch.setattr(nuscenes_truth, "read_truth", read_truth)
     write_report(cfg, ReportSource(), scored(cfg))
     page = written(cfg)
     assert "There are no ground-truth boxes of: bus." in page

@@ -144,5 +144,6 @@ def test_the_devkit_runs_where_the_evaluation_stands_alone(toy_config, official,
 
 @pytest.mark.parametrize("value", [True, False])
 def test_official_can_be_set_on_the_command_line(value):
-    cfg = load_config(str(TINY), [f"dataloader.evaluator.official={value}"])
+    overrides = ["dataloader.evaluator.dataset=null", f"dataloader.evaluator.official={value}"]
+    cfg = load_config(str(TINY), overrides)
     assert instantiate(cfg.dataloader.evaluator).official is value

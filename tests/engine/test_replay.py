@@ -60,6 +60,7 @@ def test_an_iteration_of_the_model_comes_out_the_same(synthetic_root, tmp_path, 
         "dataloader.image_size=[64,176]",
         "dataloader.train.total_batch_size=2",
         "dataloader.train.num_workers=0",
+        "dataloader.train.mapper.camera_dropout=0.4",
         "dataloader.evaluator=null",
         "train.amp.enabled=true",
         "train.device=cpu",
@@ -72,13 +73,17 @@ def test_an_iteration_of_the_model_comes_out_the_same(synthetic_root, tmp_path, 
     model, recorded = trainer.checkpointer.model, {}
 
     def spoil(module, inputs, losses):
+        assert len({len(sample["image_aug"]) for sample in inputs[0]}) == 2  # numbers of cameras
         recorded.update({name: loss.item() for name, loss in losses.items()})
         return {**losses, "loss_extra": losses["loss_depth"] * float("nan")}
 
     model.register_forward_hook(spoil)
     with pytest.raises(FloatingPointError, match="loss_extra is nan at iteration 0"):
         trainer.train()
-    assert tool.main([str(tmp_path / "stopped_at_0000000")]) == 0
+    record = tmp_path / "stopped_at_0000000"
+    saved = torch.load(record / "rank0.pth", weights_only=False)
+    assert saved["classes"] == model.classes.to_dict()
+    assert tool.main([str(record)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(recorded) > 5 and lines[-1] == "not finite first: the output of no module"
     expected = [f"{name:20} was {loss}, is {loss}" for name, loss in recorded.items()]

@@ -176,7 +176,9 @@ def test_all_processes_skip_an_iteration_together_and_pass_over_a_damaged_checkp
         ("train.max_itre=3", "train.max_iter"),
         ("train.max_iter=many", "train.max_iter"),
         ("model._target_=os.system", "_target_"),
-        ("--resume", "key=value"),
+        ("--resum=3", "--resum"),
+        ("--no-such-option", "unrecognized arguments: --no-such-option"),
+        ("steps", "key=value"),
     ],
 )
 def test_wrong_override_is_an_error_before_anything_runs(
@@ -190,11 +192,26 @@ def test_wrong_override_is_an_error_before_anything_runs(
     assert not os.listdir(tmp_path)
 
 
+def test_options_may_follow_overrides(monkeypatch):
+    found = []
+    monkeypatch.setattr(
+        "fsdbev.engine.main.launch", lambda main, args, timeouts: found.append(args)
+    )
+    overrides = ["train.seed=1", "train.max_iter=-3", "train.log_period=2"]
+    start = ["--config-file", str(CONFIG)]
+    run([*start, overrides[0], "--resume", *overrides[1:], "--num-gpus", "2", "--eval-only"])
+    run([*start, "--resume", "--eval-only", "--num-gpus", "2", *overrides])
+    assert found[0] == found[1]
+    assert (found[0].resume, found[0].num_gpus, found[0].opts) == (True, 2, overrides)
+
+
 def test_command_line_errors(tmp_path, capsys):
     wrong = {
         "--config-file is needed": [],
         "no_such.py": ["--config-file", str(tmp_path / "no_such.py")],
         "--dist-url": ["--config-file", str(CONFIG), "--num-machines", "2"],
+        "not allowed with": ["--diff-config", str(CONFIG), "train.seed=1", "--print-config"],
+        "'--' is neither an option nor an override": ["--config-file", str(CONFIG), "a=1", "--"],
     }
     for message, arguments in wrong.items():
         with pytest.raises(SystemExit):

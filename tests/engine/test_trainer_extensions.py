@@ -275,7 +275,7 @@ def test_report_has_detections_and_the_metrics_of_further_evaluators(toy, monkey
             self.sections = [section.anchor for section in content["sections"]]
 
     evaluator = NuScenesEvaluator.__new__(NuScenesEvaluator)
-    scored = type("Scored", (), {"summary": None, "version": "", "split": ""})()
+    scored = type("Scored", (), {"summary": None, "facts": {}})()
     scored.sample_tokens, scored.scene_names = [], []
     monkeypatch.setattr(NuScenesEvaluator, "scored_detections", lambda self: scored)
     monkeypatch.setattr(report_writer, "Page", Page)

@@ -8,18 +8,19 @@ import torch
 from export_cases import CONFIG
 from toy_training import ToyModel
 
+from fsdbev.d2.config import LazyCall as L
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.engine import create_ddp_model
 from fsdbev.d2.utils import comm
 from fsdbev.data.fake import fake_samples
 from fsdbev.engine import evaluate
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
 
 def small_fsdbev():
-    """Returns FSDBEV in the sizes of export_config.py with the default head, and ``train.ddp``."""
+    """Returns FSDBEV in the sizes of export_config.py with nuScenes' classes, and ``train.ddp``."""
     config = LazyConfig.load(str(CONFIG))
-    for name in ("class_names", "tasks"):  # by default, all classes
-        del config.model.head[name]
+    config.model.classes = L(ClassSet)(**NUSCENES_CLASSES.to_dict())
     torch.manual_seed(0)
     return instantiate(config.model).train(), config.train.ddp
 
@@ -52,9 +53,11 @@ def gradient_differences():
     single, together = copy.deepcopy(model), create_ddp_model(model, device_ids=None, **ddp)
     found = []
     for empty_rank in (1, 0, 1):
-        batches = [batch(empty=rank == empty_rank, seed=rank) for rank in range(2)]
-        got = gradients(together, batches[comm.get_rank()], comm.get_rank())
-        parts = [gradients(single, samples, rank) for rank, samples in enumerate(batches)]
+        rank = comm.get_rank()
+        samples = batch(empty=rank == empty_rank, seed=rank)
+        got = gradients(together, samples, rank)
+        # Each rank its own, at the same time: the ranks share the divisors of the head's losses.
+        parts = comm.all_gather(gradients(single, samples, rank))
         if any(grad is None for part in (got, *parts) for grad in part.values()):
             found.append(-1.0)
             continue

@@ -1,8 +1,11 @@
 """The FSD-BEV model: losses, results, gradients, rigs and precision."""
 
+import copy
+
 import pytest
 import torch
 
+from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
 from fsdbev.modeling import FSDBEV, MSFE, ForegroundBranch
 from fsdbev.structures import Boxes3D
@@ -156,3 +159,15 @@ def test_samples_must_fit_the_model_and_each_other(build_model, make_samples):
         model(samples)
     with pytest.raises(ValueError, match="got 'none'"):
         build_model("model.teacher_fill=none")
+
+
+@pytest.mark.parametrize(
+    "override", ["model.head.grid.cell=3.2", "model.view_transform.depth_bins.stop=41.0"]
+)
+def test_parts_with_another_grid_or_other_bins_are_refused(load_config, override):
+    config = load_config()
+    part, name = override.split(".")[1:3]
+    config.model[part][name] = copy.deepcopy(config.model[name])
+    config = LazyConfig.apply_overrides(config, [override])
+    with pytest.raises(ValueError, match=rf"model.{part}.{name} is .*set it to \${{model.{name}}}"):
+        instantiate(config.model)

@@ -18,7 +18,7 @@ from fsdbev.data.fake import fake_frame
 from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.data.index.records import Annotations, Lidar
 from fsdbev.data.nuscenes.prepare import label_rows
-from fsdbev.structures import CLASS_NAMES
+from fsdbev.structures import NUSCENES_CLASSES
 
 CAMERAS, SAMPLES = 6, 3
 #: JPEG quality and chroma subsampling of nuScenes' files.
@@ -56,7 +56,7 @@ def write_drive(folder: Path, args: argparse.Namespace) -> FrameDataset:
         for photo, image in zip(photos, images):
             shutil.copy(photo, folder / image)
         rows.append((replace(frame, image_paths=images, lidar=lidar), objects))
-    write_index(folder / "index.arrow", rows)
+    write_index(folder / "index.arrow", rows, NUSCENES_CLASSES)
     index, labels = FrameIndex(folder / "index.arrow"), folder / "labels"
     list(label_rows(index, folder, labels, workers=0))
     return FrameDataset("fake", index, folder, labels)
@@ -89,7 +89,7 @@ def _objects(rng: np.random.Generator, count: int) -> Annotations:
     boxes[:, :2] = rng.uniform(-_REACH, _REACH, (count, 2))
     boxes[:, 3:6] = rng.uniform((0.5, 0.5, 1.2), (8.0, 2.5, 3.0), (count, 3))
     boxes[:, 2], boxes[:, 6] = boxes[:, 5] / 2, rng.uniform(-math.pi, math.pi, count)
-    return Annotations.from_boxes(boxes, rng.integers(len(CLASS_NAMES), size=count))
+    return Annotations.from_boxes(boxes, rng.integers(len(NUSCENES_CLASSES), size=count))
 
 
 def _sweep(rng: np.random.Generator, objects: Annotations, points: int) -> NDArray[np.float32]:

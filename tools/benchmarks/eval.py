@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nuscenes.eval.common.config import config_factory
 from nuscenes.eval.detection.evaluate import DetectionEval
 from oracles.tables import CATEGORIES, SPLIT, draw_submission, draw_tables, write_splits
 
 from fsdbev.evaluation.box_arrays import submission_arrays
 from fsdbev.evaluation.metrics import score
-from fsdbev.evaluation.scoring import DEVKIT_CONFIG, summary_differences
-from fsdbev.evaluation.truth import read_truth
+from fsdbev.evaluation.nuscenes_truth import nuscenes_task, read_truth
+from fsdbev.evaluation.scoring import summary_differences
+from fsdbev.structures import NUSCENES_CLASSES
 
 from . import machine
 from .turns import Case, Side, measure
@@ -76,19 +76,21 @@ def make_sides(folder: Path, args: argparse.Namespace) -> dict[str, Side]:
     results = draw_submission(rng, nusc, boxes=args.boxes, scores=0, **kinds)
     submission = folder / "results_nusc.json"
     submission.write_text(json.dumps({"meta": {}, "results": results}))
-    config = config_factory(DEVKIT_CONFIG)
-    kept = read_truth(nusc, list(results), config)
+    task = nuscenes_task(NUSCENES_CLASSES)
+    kept = read_truth(nusc, list(results), NUSCENES_CLASSES)
 
     def truth_kept() -> dict[str, Any]:
-        return score(submission_arrays(results), kept, config).metrics.serialize()
+        found = submission_arrays(results, task.names, task.attributes)
+        return score(found, kept, task).metrics.serialize()
 
     def truth_read() -> dict[str, Any]:
-        truth = read_truth(nusc, list(results), config)
-        return score(submission_arrays(results), truth, config).metrics.serialize()
+        truth = read_truth(nusc, list(results), NUSCENES_CLASSES)
+        found = submission_arrays(results, task.names, task.attributes)
+        return score(found, truth, task).metrics.serialize()
 
     def devkit() -> dict[str, Any]:
         with redirect_stderr(StringIO()):  # hides the progress bar
-            arguments = (nusc, config, str(submission), SPLIT, str(folder))
+            arguments = (nusc, task.config, str(submission), SPLIT, str(folder))
             return DetectionEval(*arguments, verbose=False).evaluate()[0].serialize()
 
     return {"ours, truth read": truth_read, "ours, truth kept": truth_kept, "devkit": devkit}

@@ -128,7 +128,7 @@ def stages(
         "published": published.labels,
     }
     heatmaps = {
-        "ours": partial(mapper._heatmaps, frames[0], objects, image_aug),
+        "ours": partial(mapper._heatmaps, frames[0], objects, image_aug, len(dataset.classes)),
         "published": published.heatmaps,
     }
     complete = {

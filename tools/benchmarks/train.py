@@ -102,6 +102,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         num_cameras=args.num_cameras,
         image_size=tuple(cfg.dataloader.image_size),
         training=True,
+        num_classes=len(model.classes),
+        grid=model.grid,
+        depth_bins=model.depth_bins,
     )
     step = TrainStep(
         model.train(),

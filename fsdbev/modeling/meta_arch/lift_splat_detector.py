@@ -109,7 +109,7 @@ class LiftSplatDetector(nn.Module):
 
     Raises:
         ValueError: the grid does not fit the strides of the BEV encoder or the flips of
-            ``bev_paste``.
+            ``bev_paste``, or a part has other classes, another grid or other depth bins.
     """
 
     def __init__(
@@ -159,9 +159,25 @@ class LiftSplatDetector(nn.Module):
                 grid.reach,
                 depth_bins.stop,
             )
+        self._check_parts()
         # Buffers, to move with the model; not saved in checkpoints, since they are settings.
         for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
+
+    def _check_parts(self) -> None:
+        """Checks that the parts have the model's classes, grid and depth bins.
+
+        Raises:
+            ValueError: one has others.
+        """
+        for part, module in self.named_children():
+            for name in ("classes", "grid", "depth_bins"):
+                own, other = getattr(self, name), getattr(module, name, None)
+                if other is not None and other != own:
+                    raise ValueError(
+                        f"model.{part}.{name} is {other}, but model.{name} is {own}; set it to "
+                        f"${{model.{name}}}"
+                    )
 
     @property
     def device(self) -> torch.device:

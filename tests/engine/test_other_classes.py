@@ -1,0 +1,128 @@
+"""Trainings and evaluations whose classes differ from those of the data or of the checkpoint."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import export_model
+import pytest
+import torch
+
+import fsdbev
+from fsdbev.checkpoint import read_checkpoint
+from fsdbev.data.nuscenes.prepare import prepare_nuscenes
+from fsdbev.engine import run
+from fsdbev.structures import NUSCENES_CLASSES, ClassSet
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs/fsdbev_tiny_synthetic.py"
+SMALLER = [
+    "train.device=cpu",
+    "dataloader.image_size=[32,64]",
+    "dataloader.train.total_batch_size=1",
+    "dataloader.train.num_workers=0",
+    "dataloader.test.num_workers=0",
+    "model.grid.cell=7.0",
+    "train.max_iter=1",
+    "train.report.enabled=false",
+]
+KEYS = ("dataloader", "lr_multiplier", "model", "optimizer", "train")
+#: As many classes and groups as nuScenes has, so that all shapes fit.
+RENAMED = ClassSet(
+    names=[f"my_{name}" for name in NUSCENES_CLASSES.names],
+    groups=[[f"my_{name}" for name in group.names] for group in NUSCENES_CLASSES.groups],
+    categories={f"my_{name}": c for name, c in NUSCENES_CLASSES.categories.items()},
+)
+
+
+@pytest.fixture(scope="module")
+def train_net(synthetic_root, tmp_path_factory):
+    """Runs the command with a small model of ``classes`` on data that was prepared with ``data``:
+    ``train_net(output, *overrides, options, classes, data)``."""
+    folder = tmp_path_factory.mktemp("renamed")
+    names = {"version": "v1.0-synth", "output": folder / "index", "classes": RENAMED}
+    prepare_nuscenes(dataroot=synthetic_root, **names)
+    config = folder / "renamed.py"
+    config.write_text(
+        "from fsdbev.d2.config import LazyCall as L\n"
+        "from fsdbev.model_zoo import get_config\n"
+        "from fsdbev.structures import ClassSet\n"
+        f"{', '.join(KEYS)} = get_config({CONFIG.name!r}, {KEYS})\n"
+        f"model.classes = L(ClassSet)(**{RENAMED.to_dict()})\n"
+    )
+    configs = {"nuscenes": CONFIG, "renamed": config}
+    index_dirs = {"nuscenes": synthetic_root / "fsdbev/v1.0-synth", "renamed": folder / "index"}
+
+    def train_net(output, *overrides, options=(), classes="nuscenes", data=None):
+        paths = [f"dataloader.dataroot={synthetic_root}", f"train.output_dir={output}"]
+        paths.append(f"dataloader.index_dir={index_dirs[data or classes]}")
+        run(["--config-file", str(configs[classes]), *options, *paths, *SMALLER, *overrides])
+
+    return train_net
+
+
+@pytest.fixture(scope="module")
+def trained(train_net, tmp_path_factory):
+    """Output folder of a training with nuScenes' classes. Shared: do not write to it."""
+    output = tmp_path_factory.mktemp("trained")
+    train_net(output, "dataloader.evaluator=null")
+    return output
+
+
+LISTED = r"has classes \['car', .*model\.classes has \['my_car', "
+
+
+@pytest.mark.parametrize("options", [(), ("--resume",), ("--eval-only",)])
+def test_data_of_other_classes_is_refused(train_net, tmp_path, options):
+    """Also if the data set is opened without the classes of the model, as a data set of one's own
+    may be."""
+    for overrides in ((), ("dataloader.classes=null",)):
+        with pytest.raises(ValueError, match=LISTED):
+            train_net(tmp_path, *overrides, options=options, classes="renamed", data="nuscenes")
+
+
+def test_a_checkpoint_of_other_classes_is_refused(train_net, trained, tmp_path):
+    assert read_checkpoint(str(trained / "model_final.pth"))["classes"]["names"][0] == "car"
+    remedy = r".*train\.init_checkpoint=.*model_final\.pth and a new train\.output_dir"
+    with pytest.raises(ValueError, match=f"(?s){LISTED}{remedy}"):
+        train_net(trained, options=["--resume"], classes="renamed")
+    for name in ("model_final.pth", "model_final.safetensors"):
+        weights = trained / name
+        with pytest.raises(ValueError, match=f"{name} .*{LISTED}"):
+            train_net(
+                tmp_path,
+                f"train.init_checkpoint={weights}",
+                options=["--eval-only"],
+                classes="renamed",
+            )
+
+
+def test_predictor_and_export_refuse_a_checkpoint_of_other_classes(trained, tmp_path, capsys):
+    names = f"model.classes.names={list(reversed(NUSCENES_CLASSES.names))}".replace("'", "")
+    overrides, weights = [*SMALLER, names], str(trained / "model_final.pth")
+    message = r"has classes \['car', .*model\.classes has \['traffic_cone', "
+    with pytest.raises(ValueError, match=message):
+        fsdbev.Predictor(str(CONFIG), weights, overrides=overrides)
+    options = ["--config-file", str(CONFIG), "--weights", weights, "--output", str(tmp_path)]
+    assert export_model.main([*options, *overrides]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_initial_weights_of_other_classes(train_net, trained, tmp_path, caplog):
+    """The other layers are loaded, those of the classes start anew, and so does their average."""
+    overrides = ["train.ema.decay=0.0", "optimizer.lr=0.0", "optimizer.weight_decay=0.0"]
+    weights = f"train.init_checkpoint={trained / 'model_final.safetensors'}"
+    logging.getLogger("fsdbev").addHandler(caplog.handler)
+    train_net(tmp_path, weights, *overrides, classes="renamed")
+    log = caplog.text
+    assert log.count("these layers start anew: msfe.heatmap_head, head.task_heads") == 1
+    assert "not in the file" not in log and "of another shape" not in log
+    files = [read_checkpoint(str(folder / "model_final.pth")) for folder in (trained, tmp_path)]
+    before, after = (file["ema"]["model"] for file in files)
+    name = "head.task_heads.0.heatmap.1.weight"
+    assert not torch.equal(before[name], after[name])
+    name = "backbone.conv1.weight"
+    assert torch.equal(before[name], after[name])
+    assert files[1]["classes"] == RENAMED.to_dict()
+    assert "AP_my_car" in json.loads((tmp_path / "evaluation.json").read_text())["nuscenes"]
