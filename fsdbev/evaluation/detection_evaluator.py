@@ -18,7 +18,7 @@ from fsdbev.structures import Boxes3D, ClassSet, invert, key_ego2global
 from fsdbev.utils.atomic_write import unfinished_paths
 from fsdbev.utils.processes import run_in_subprocess
 
-from .encoded import EncodedSubmission
+from .box_arrays import EncodedSubmission
 from .scoring import ScoredDetections, write_and_score
 from .submission import boxes_to_submission
 from .summary import format_table, summarize

@@ -10,8 +10,8 @@ from fsdbev.data.dataset import FrameDataset
 from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 from fsdbev.utils.processes import run_in_subprocess
 
+from .box_arrays import EncodedSubmission
 from .detection_evaluator import DetectionEvaluator
-from .encoded import EncodedSubmission
 from .nuscenes_truth import TableTruth, check_split
 from .scoring import ScoredDetections, score_with_devkit, summary_differences
 from .truth import UnseenObjects

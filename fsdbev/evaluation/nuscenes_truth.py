@@ -152,10 +152,16 @@ class TableTruth(TruthSource):
         """Returns sample token -> scene name of the split's samples in this version.
 
         Raises:
-            ValueError: this version has no sample of the split.
+            ValueError: this version has no such split, or no sample of it.
         """
         nusc = self.nusc
-        scenes = set(get_scenes_of_split(self.split, nusc))
+        try:
+            scenes = set(get_scenes_of_split(self.split, nusc))
+        except ValueError as error:
+            raise ValueError(
+                f"there is no split {self.split!r} ({error}); the splits are nuScenes' official "
+                "ones and those of splits.json"
+            ) from error
         names = {scene["token"]: scene["name"] for scene in nusc.scene}
         found = {
             sample["token"]: names[sample["scene_token"]]

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fsdbev.utils.atomic_write import write_json
 
-from .box_arrays import submission_arrays
-from .encoded import EncodedSubmission
+from .box_arrays import EncodedSubmission, submission_arrays
 from .error_analysis import Analysis, analyse
 from .metrics import score
 from .nuscenes_truth import TableTruth
@@ -36,7 +37,7 @@ class ScoredDetections:
         scene_names: S names of their scenes.
         summary: the metrics, as in ``metrics_summary.json``.
         analysis: analysis of the same samples.
-        notes: sentences about the ground truth, for log and report.
+        notes: sentences about the ground truth and the predictions, for log and report.
         official: the devkit's own summary; None if the devkit did not run.
         unofficial: why the devkit did not run although requested; "" if it ran.
         results: submission boxes by sample token, decoded at each access. Empty in the result of
@@ -76,17 +77,38 @@ def write_and_score(
     # In the order of the data set, so that the file does not depend on the number of ranks.
     results = results.in_order(list(scenes))
     write_submission(results, submission)
-    truth, task = source.truth, source.task
+    scored = score_results(results, source, META)
+    if scored is not None:
+        write_json(scored.summary, summary, indent=2)
+    return scored
+
+
+def score_results(
+    results: EncodedSubmission, source: TruthSource, meta: Mapping[str, Any]
+) -> ScoredDetections | None:
+    """Scores predictions.
+
+    Args:
+        results: checked submission boxes of the samples, in any order, which decides between equal
+            scores.
+        source: the samples and their ground truth.
+        meta: declaration of the submission for the summary, such as ``META``.
+
+    Returns:
+        The metrics; None without annotations (a test split).
+    """
+    truth, task, scenes = source.truth, source.task, source.scenes
     if truth is None:
         return None
-    scores = score(submission_arrays(results, task.names, task.attributes), truth, task)
-    content = {**scores.metrics.serialize(), "meta": META}
-    write_json(content, summary, indent=2)
+    boxes = submission_arrays(results, task.names, task.attributes)
+    position = {token: number for number, token in enumerate(scenes)}
+    samples = np.array([position[token] for token in results], np.int64)
+    scores = score(replace(boxes, sample=samples[boxes.sample]), truth, task)
     return ScoredDetections(
         facts=source.facts,
         sample_tokens=list(scenes),
         scene_names=list(scenes.values()),
-        summary=_plain_dicts(content),
+        summary=_plain_dicts({**scores.metrics.serialize(), "meta": meta}),
         analysis=analyse(scores, truth.scope.ego, task),
         notes=list(truth.notes),
     )
@@ -107,8 +129,20 @@ def score_with_devkit(
         scratch: temporary folder for the devkit's output.
     """
     scored = write_and_score(results, source, submission=submission, summary=summary)
-    if scored is None:
-        return None
+    return None if scored is None else add_official(scored, source, submission, scratch)
+
+
+def add_official(
+    scored: ScoredDetections, source: TableTruth, submission: Path, scratch: str
+) -> ScoredDetections:
+    """Adds the devkit's own metrics of a submission file, or why it cannot compute the same.
+
+    Args:
+        scored: result for the boxes of the file.
+        source: the samples and their ground truth.
+        submission: path of the file.
+        scratch: temporary folder for the devkit's output.
+    """
     reason = source.why_unofficial()
     # DetectionEval raises an error for an empty set of boxes.
     if not reason and not scored.analysis.num_predictions.any():
@@ -134,12 +168,12 @@ def summary_differences(
     """
     ours, theirs = dict(_flat_metrics(summary)), dict(_flat_metrics(official))
     pairs = {name: (ours.get(name, math.nan), theirs[name]) for name in theirs}
-    return {
-        name: (one, other)
-        for name, (one, other) in pairs.items()
-        # "not <=" rather than ">": a NaN on one side only is a difference.
-        if not abs(one - other) <= tolerance and not (math.isnan(one) and math.isnan(other))
-    }
+    return {name: pair for name, pair in pairs.items() if not _agree(*pair, tolerance)}
+
+
+def _agree(one: float, other: float, tolerance: float) -> bool:
+    """Whether two metrics agree; two NaN do, and two equal infinities."""
+    return one == other or abs(one - other) <= tolerance or (math.isnan(one) and math.isnan(other))
 
 
 def _flat_metrics(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -15,10 +15,10 @@ import json
 import math
 import os
 import reprlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from fsdbev.data.index.records import Frame
 from fsdbev.structures import Boxes3D, ClassSet, LabelledBoxes, invert, transform_points
 from fsdbev.utils.atomic_write import atomic_write
 
-from .encoded import EncodedSubmission
+from .box_arrays import EncodedSubmission
 
 #: nuScenes rejects a submission that has more boxes than this in one sample.
 MAX_BOXES_PER_SAMPLE = 500
@@ -213,11 +213,10 @@ def check_boxes(sample_token: str, boxes: Sequence[dict[str, Any]], classes: Cla
             f"sample {sample_token} has {len(boxes)} boxes; nuScenes accepts at most "
             f"{MAX_BOXES_PER_SAMPLE}: keep those of highest score"
         )
-    attributes = _allowed_attributes(classes)
+    attributes = allowed_attributes(classes)
     for number, box in enumerate(boxes):
-        problem = _format_problem(sample_token, box, attributes)
-        if problem:
-            raise ValueError(f"sample {sample_token}, box {number}: {problem}")
+        for violation in format_violations(sample_token, box, attributes):
+            raise ValueError(f"sample {sample_token}, box {number}: {violation}")
 
 
 def check_sample_tokens(submitted: Collection[str], expected: Collection[str], where: str) -> None:
@@ -231,18 +230,29 @@ def check_sample_tokens(submitted: Collection[str], expected: Collection[str], w
     Raises:
         ValueError: samples are missing, or are not in the data set.
     """
+    for problem in sample_token_problems(submitted, expected, where):
+        raise ValueError(problem)
+
+
+def sample_token_problems(
+    submitted: Collection[str], expected: Collection[str], where: str
+) -> list[str]:
+    """Returns sentences about missing samples and those of other data, which
+    :func:`check_sample_tokens` refuses; arguments as there."""
+    problems = []
     missing = sorted(set(expected) - set(submitted))
     if missing:
-        raise ValueError(
+        problems.append(
             f"{len(missing)} of {len(set(expected))} samples of {where} have no predictions, "
             f"first {missing[:3]}; run the model over all samples"
         )
     foreign = sorted(set(submitted) - set(expected))
     if foreign:
-        raise ValueError(
+        problems.append(
             f"{len(foreign)} samples with predictions are not in {where}, first {foreign[:3]}; "
-            "evaluate the data set that the data loader reads"
+            "evaluate the data that the predictions are of"
         )
+    return problems
 
 
 def write_submission(
@@ -282,15 +292,29 @@ def read_submission(path: str | os.PathLike, classes: ClassSet) -> dict[str, lis
         ValueError: the file is not a submission or a box violates nuScenes' format.
     """
     try:
+        results = parse_submission(path)["results"]
+        for sample_token, boxes in results.items():
+            check_boxes(sample_token, boxes, classes)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a nuScenes submission: {error}") from error
+    return results
+
+
+def parse_submission(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a submission file without checking its boxes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not JSON in UTF-8, or has no dict under 'results'.
+    """
+    try:
         text = Path(path).read_text(encoding="utf-8")
         content = json.loads(text, object_pairs_hook=_unique_keys)
-        if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
-            raise ValueError("it has no dict under 'results'")
-        for sample_token, boxes in content["results"].items():
-            check_boxes(sample_token, boxes, classes)
-    except (RecursionError, ValueError) as error:  # RecursionError: JSON nested too deep
-        raise ValueError(f"{path} is not a nuScenes submission: {error}") from error
-    return content["results"]
+    except RecursionError as error:
+        raise ValueError(f"its JSON is nested too deep ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
+        raise ValueError("it has no dict under 'results'")
+    return content
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -357,7 +381,7 @@ def _box_rotations(rotation: Quaternion, yaw: Tensor) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def _are_finite_numbers(values: Sequence[Any]) -> bool:
+def are_finite_numbers(values: Sequence[Any]) -> bool:
     """Whether all values are finite floats or integers within the range of a float."""
     try:
         return _NUMBER_TYPES.issuperset(map(type, values)) and all(map(math.isfinite, values))
@@ -365,7 +389,7 @@ def _are_finite_numbers(values: Sequence[Any]) -> bool:
         return False
 
 
-def _allowed_attributes(classes: ClassSet) -> dict[str, list[str]]:
+def allowed_attributes(classes: ClassSet) -> dict[str, list[str]]:
     """Returns the attributes that a box of each class may have: its own or none, and those of
     nuScenes for a class that has nuScenes' name and attributes."""
     allowed = {}
@@ -377,10 +401,27 @@ def _allowed_attributes(classes: ClassSet) -> dict[str, list[str]]:
     return allowed
 
 
-def _format_problem(
-    sample_token: str, box: dict[str, Any], attributes: Mapping[str, Sequence[str]]
-) -> str | None:
-    """Returns the first violation of nuScenes' format in a box, or None.
+class Violation(NamedTuple):
+    """A violation of nuScenes' format in a box.
+
+    Attributes:
+        key: key of the box, "norm" for the norm of the rotation, "" for the box itself.
+        rule: the rule, as a part of a sentence.
+        value: text of the value found; "" if the rule says it.
+    """
+
+    key: str
+    rule: str
+    value: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.rule}, got {self.value}" if self.value else self.rule
+
+
+def format_violations(
+    sample_token: str, box: Any, attributes: Mapping[str, Sequence[str]]
+) -> Iterator[Violation]:
+    """Yields the violations of nuScenes' format in a box.
 
     Args:
         sample_token: sample of the box.
@@ -388,30 +429,38 @@ def _format_problem(
         attributes: class -> attributes that a box may have.
     """
     if not isinstance(box, dict):
-        return f"it is not a dict: {reprlib.repr(box)}"
+        yield Violation("", "it must be a dict", reprlib.repr(box))
+        return
     missing = sorted(_KEYS - box.keys())
     if missing:
-        return f"it lacks {missing}"
+        yield Violation("", f"it lacks {missing}")
+        return
     if box["sample_token"] != sample_token:
-        return f"it has sample_token {box['sample_token']}"
+        token = reprlib.repr(box["sample_token"])
+        yield Violation("sample_token", "sample_token must be that of the sample", token)
     for key, length in _VECTOR_LENGTHS.items():
         vector = box[key]
         is_vector = isinstance(vector, list | tuple) and len(vector) == length
-        if not (is_vector and _are_finite_numbers(vector)):
-            return f"{key} must be {length} finite numbers, got {reprlib.repr(vector)}"
-    if min(box["size"]) <= 0:
-        return f"size must be positive, got {box['size']}"
-    norm = math.hypot(*box["rotation"])
-    if abs(norm - 1) > _QUATERNION_TOLERANCE:
-        return f"rotation must be a unit quaternion, got {box['rotation']} of norm {norm}"
-    name, attribute = box["detection_name"], box["attribute_name"]
-    if not _are_finite_numbers([box["detection_score"]]):
-        return f"detection_score must be finite, got {reprlib.repr(box['detection_score'])}"
+        if not (is_vector and are_finite_numbers(vector)):
+            violation = key, f"{key} must be {length} finite numbers"
+        elif key == "size" and min(vector) <= 0:
+            violation = key, "size must be positive"
+        elif key == "rotation" and abs(math.hypot(*vector) - 1) > _QUATERNION_TOLERANCE:
+            violation = "norm", "rotation must be a unit quaternion"
+        else:
+            continue
+        yield Violation(*violation, reprlib.repr(vector))
+    score, name = box["detection_score"], box["detection_name"]
+    if not are_finite_numbers([score]):
+        yield Violation("detection_score", "detection_score must be finite", reprlib.repr(score))
+    elif score < 0:  # the devkit fails, since it takes 0 for recalls that no score reaches
+        yield Violation("detection_score", "detection_score must not be negative", str(score))
     if not isinstance(name, str) or name not in attributes:
-        return f"detection_name must be one of {list(attributes)}, got {name!r}"
-    if attribute not in attributes[name]:
-        return f"attribute_name of a {name} must be one of {attributes[name]}, got {attribute!r}"
-    return None
+        rule = f"detection_name must be one of {list(attributes)}"
+        yield Violation("detection_name", rule, reprlib.repr(name))
+    elif box["attribute_name"] not in attributes[name]:
+        rule = f"attribute_name of a {name} must be one of {attributes[name]}"
+        yield Violation("attribute_name", rule, reprlib.repr(box["attribute_name"]))
 
 
 def attribute_of(classes: ClassSet, name: str, speed: float) -> str:

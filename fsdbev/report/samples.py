@@ -39,7 +39,7 @@ def sample_section(
         "counted.",
     ]
     if dataset is None:
-        text[1] = "There are no pictures: the data loader does not read a frame index."
+        text[1] = "There are no pictures: the evaluation did not read a frame index."
     blocks = [
         Cards(title, [_card(scored, sample, dataset, grid) for sample in samples])
         for title, samples in (

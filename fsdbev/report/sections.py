@@ -10,6 +10,7 @@ import numpy as np
 
 from fsdbev.config.difference import Change
 from fsdbev.evaluation import TP_ERROR_NAMES, Analysis, ScoredDetections
+from fsdbev.evaluation.summary import summarize
 from fsdbev.utils.collect_env import environment
 
 from .charts import ErrorKind, class_curves, error_histograms, score_charts
@@ -55,7 +56,7 @@ def headlines(summary: Mapping[str, Any]) -> list[Headline]:
 def detection_sections(scored: ScoredDetections) -> list[Section]:
     """Creates all sections about detections except the one of single samples."""
     analysis = scored.analysis
-    return [
+    sections = [
         _class_section(scored),
         _distance_section(scored.summary, analysis),
         _curve_section(scored.summary, analysis),
@@ -63,6 +64,9 @@ def detection_sections(scored: ScoredDetections) -> list[Section]:
         _score_section(analysis),
         _confusion_section(analysis),
     ]
+    if scored.official or scored.unofficial:
+        sections.append(_official_section(scored))
+    return sections
 
 
 def _class_section(scored: ScoredDetections) -> Section:
@@ -269,6 +273,22 @@ def _confusion_section(analysis: Analysis) -> Section:
     head = ["true\u00a0↓ predicted\u00a0→", *names, "missed"]
     block = Table("Boxes by true and predicted class", head, rows, last_is_sum=True)
     return Section("confusion", "Confusion of classes", text, [block])
+
+
+def _official_section(scored: ScoredDetections) -> Section:
+    """Creates the table of the devkit's metrics beside those of this page."""
+    title = "nuScenes' devkit"
+    if scored.official is None:
+        text = f"The devkit does not compute the metrics of this page: {scored.unofficial}."
+        return Section("devkit", title, [text])
+    ours, theirs = summarize(scored.summary), summarize(scored.official)
+    rows = [
+        [Cell(name), Cell(fraction(ours[name], 6)), Cell(fraction(value, 6))]
+        for name, value in theirs.items()
+    ]
+    text = "The devkit computed the metrics of the same predictions as well."
+    head = ["metric", "this page", "devkit"]
+    return Section("devkit", title, [text], [Table("Metrics of the devkit", head, rows)])
 
 
 def metrics_section(results: Mapping[str, Any]) -> Section:

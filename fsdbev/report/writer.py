@@ -1,7 +1,8 @@
-"""Writing of the report of an evaluation; a failure does not affect the evaluation."""
+"""Writing of the report of an evaluation or of a results file."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from datetime import datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from fsdbev.data.dataset import FrameDataset
 from fsdbev.evaluation import DetectionEvaluator, ScoredDetections
 from fsdbev.utils.atomic_write import atomic_write
 
@@ -43,13 +45,51 @@ def write_report(cfg: DictConfig, source: ReportSource, evaluated: Evaluated) ->
         if not evaluated.results:
             logger.info("No metrics were computed, so there is no %s", REPORT_FILE)
             return
-        text = render_page(_page(source, evaluated, options.get("samples", 0), datetime.now()))
-        with atomic_write(path) as file:
-            file.write(text.encode())
-        logger.info("Wrote the report to %s", path)
+        _write(_page(source, evaluated, options.get("samples", 0), datetime.now()), path)
     except Exception:
         # Any error: a report must not cost the metrics of a long evaluation.
         logger.exception("The report %s could not be written; the metrics are not affected", path)
+
+
+def write_results_report(
+    path: str | os.PathLike,
+    results: str,
+    scored: ScoredDetections,
+    dataset: FrameDataset | None,
+    samples: int = 4,
+) -> None:
+    """Writes the report of a results file, without config and weights.
+
+    Args:
+        path: path of the report.
+        results: path of the results file, shown on the page.
+        scored: its metrics and analysis.
+        dataset: data set from which the pictures are drawn; None for no pictures.
+        samples: number of worst and of best samples.
+    """
+    page = Page(
+        title=f"Evaluation of {Path(results).name}",
+        facts=[
+            *_scored_facts(scored),
+            Fact("results", str(results)),
+            Fact("meta", json.dumps(scored.summary["meta"])),
+            Fact("written", f"{datetime.now():%Y-%m-%d %H:%M}"),
+        ],
+        headlines=sections.headlines(scored.summary),
+        sections=[
+            *sections.detection_sections(scored),
+            sample_section(scored, dataset, samples),
+            sections.environment_section(),
+        ],
+    )
+    _write(page, path)
+
+
+def _write(page: Page, path: str | os.PathLike) -> None:
+    """Renders and writes a page."""
+    with atomic_write(path) as file:
+        file.write(render_page(page).encode())
+    logger.info("Wrote the report to %s", path)
 
 
 def _page(source: ReportSource, evaluated: Evaluated, samples: int, now: datetime) -> Page:
@@ -81,14 +121,17 @@ def _page(source: ReportSource, evaluated: Evaluated, samples: int, now: datetim
 
 def _facts(source: ReportSource, scored: ScoredDetections | None) -> list[Fact]:
     """Returns the properties of the evaluation for the head of the page."""
-    facts = []
-    if scored is not None:
-        facts += [
-            *(Fact(name, value) for name, value in scored.facts.items()),
-            Fact("samples", f"{len(scored.sample_tokens)}"),
-            Fact("scenes", f"{len(set(scored.scene_names))}"),
-        ]
+    facts = [] if scored is None else _scored_facts(scored)
     return facts + [
         Fact("config", source.config_file or "not from a file"),
         Fact("weights", source.weights or "not stated"),
+    ]
+
+
+def _scored_facts(scored: ScoredDetections) -> list[Fact]:
+    """Returns the properties of the evaluated data."""
+    return [
+        *(Fact(name, value) for name, value in scored.facts.items()),
+        Fact("samples", f"{len(scored.sample_tokens)}"),
+        Fact("scenes", f"{len(set(scored.scene_names))}"),
     ]

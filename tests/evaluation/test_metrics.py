@@ -165,6 +165,8 @@ def test_differences_of_summaries():
     one = {"mean_ap": 0.5, "label_aps": {"car": {0.5: math.nan}}, "eval_time": 1.0, "cfg": {"x": 1}}
     other = {**one, "mean_ap": 0.5 + 1e-7, "eval_time": 2.0, "cfg": {"x": 2}}
     assert summary_differences(one, other, 1e-6) == {}
+    infinite = {"tp_errors": {"vel_err": math.inf}}
+    assert summary_differences(infinite, infinite, 1e-6) == {}
     assert summary_differences(one, other, 1e-8) == {"mean_ap": (0.5, 0.5 + 1e-7)}
     ((name, values),) = summary_differences(one, {"label_aps": {"car": {0.5: 0.25}}}, 1e-6).items()
     assert name == "label_aps/car/0.5" and math.isnan(values[0]) and values[1] == 0.25

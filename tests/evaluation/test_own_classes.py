@@ -144,7 +144,7 @@ def test_other_classes_than_the_data_sets_are_refused(three, tables, tmp_path):
     ("split", "reason"),
     [
         ("synth_val", "the index has 2 of the 3 samples of split 'synth_val'"),
-        ("few", "Custom split few requested, but not found"),
+        ("few", "there is no split 'few' (Custom split few requested, but not found"),
     ],
 )
 def test_part_of_a_split(synthetic_root, tables, tmp_path, caplog, split, reason):
