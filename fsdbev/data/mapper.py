@@ -19,7 +19,9 @@ from fsdbev.d2.structures import Instances
 from fsdbev.structures import BEVGrid, Boxes3D, DepthBins
 
 from .dataset import FrameDataset
-from .index.records import Annotations, Frame
+from .index.frame_index import MAX_FRAME_GAP
+from .index.records import Annotations, Frame, rig_text
+from .index.validation import SAME_RIG
 from .labels.point_labels import MAX_LABEL_DEPTH
 from .labels.sweeps import MIN_DEPTH
 from .transforms.bev_aug import BEVAugmentation
@@ -58,6 +60,8 @@ class MultiViewMapper:
         frame_spacing: distance between two consecutive frames, in samples.
         frame_interval: distance between two consecutive frames in seconds instead, for recordings
             with other or irregular rates; see ``FrameIndex.frame_rows``.
+        max_frame_gap: without ``frame_interval``, the largest distance in time of a frame from the
+            key frame, as a multiple of its median in the index; infinity for no limit.
         depth_bins: depth bins of the model, outside of which pseudo points are dropped; None keeps
             all.
         camera_dropout: in training, probability with which a camera of a sample is left out, for
@@ -74,9 +78,10 @@ class MultiViewMapper:
             its own seed, which its T frames share, like the image transform.
 
     Raises:
-        ValueError: ``num_frames`` or ``frame_spacing`` is below 1, ``frame_interval`` is not
-            positive, ``camera_dropout`` is not within [0, 1), an augmentation is not callable, or
-            ``bev_aug`` flips an axis whose range of the grid is not symmetric.
+        ValueError: ``num_frames``, ``frame_spacing`` or ``max_frame_gap`` is below 1,
+            ``frame_interval`` is not positive, ``camera_dropout`` is not within [0, 1), an
+            augmentation is not callable, or ``bev_aug`` flips an axis whose range of the grid is
+            not symmetric.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class MultiViewMapper:
         num_frames: int = 2,
         frame_spacing: int = 1,
         frame_interval: float | None = None,
+        max_frame_gap: float = MAX_FRAME_GAP,
         depth_bins: DepthBins | None = None,
         camera_dropout: float = 0.0,
         frame_combination: bool = True,
@@ -106,6 +112,8 @@ class MultiViewMapper:
             grid.check_flips(bev_aug.flip_prob, "dataloader.bev_aug.flip_prob")
         if frame_interval is not None and not frame_interval > 0:
             raise ValueError(f"frame_interval must be positive seconds, got {frame_interval}")
+        if not max_frame_gap >= 1:
+            raise ValueError(f"max_frame_gap must be at least 1 (inf: any), got {max_frame_gap}")
         if not 0 <= camera_dropout < 1:
             raise ValueError(f"camera_dropout must be within [0, 1), got {camera_dropout}")
         for augmentation in augmentations:
@@ -129,6 +137,7 @@ class MultiViewMapper:
         self.num_frames = num_frames
         self.frame_spacing = frame_spacing
         self.frame_interval = frame_interval
+        self.max_frame_gap = max_frame_gap
         self.depth_bins = depth_bins
         self.camera_dropout = camera_dropout
         self.frame_combination = frame_combination
@@ -149,20 +158,20 @@ class MultiViewMapper:
 
         Raises:
             FileNotFoundError, ValueError: an image or label file is missing or damaged; also
-                ValueError if the frames have different cameras, training lacks a generator, or an
-                augmentation returns something else than an image of the same size.
+                ValueError if the frames have different cameras or image sizes, training lacks a
+                generator, or an augmentation returns something else than an image of the same size.
         """
         if self.training and generator is None:
             raise ValueError("a training sample needs a random generator")
-        rows = dataset.index.frame_rows(
-            row, self.num_frames, self.frame_spacing, self.frame_interval
-        )
+        rows = dataset.index.frame_rows(row, **self.frame_rule)
         frames = [dataset.frame(r) for r in rows]
-        for frame in frames:
-            if frame.channels != frames[0].channels:
+        rigs = [rig_text(frame.channels, frame.image_sizes) for frame in frames]
+        for frame, rig in zip(frames, rigs, strict=True):
+            # An index ensures it; a data set of one's own may return other frames.
+            if rig != rigs[0]:
                 raise ValueError(
-                    f"sample {frame.sample_token} has cameras {frame.channels}, but its scene's "
-                    f"sample {frames[0].sample_token} has {frames[0].channels}"
+                    f"sample {frame.sample_token} has cameras {rig}, but its scene's sample "
+                    f"{frames[0].sample_token} has {rigs[0]}; {SAME_RIG}"
                 )
         # The order of the draws (left-out cameras, cameras in turn, then BEV, then seeds for the
         # pixels) defines the augmentation of a seed. The model takes one image_aug per camera, so
@@ -210,6 +219,16 @@ class MultiViewMapper:
         # Without a camera left, the one with the largest draw stays.
         kept[np.argmax(draws)] = True
         return [name for name, keep in zip(channels, kept, strict=True) if keep]
+
+    @property
+    def frame_rule(self) -> dict[str, Any]:
+        """Keyword arguments for ``FrameIndex.frame_rows``."""
+        return {
+            "num_frames": self.num_frames,
+            "spacing": self.frame_spacing,
+            "interval": self.frame_interval,
+            "max_gap": self.max_frame_gap,
+        }
 
     @property
     def strategies(self) -> dict[str, bool]:

@@ -76,11 +76,12 @@ def past_trajectories(dataset: FrameDataset, row: int, samples: int = 8) -> list
         last. Objects that stood still have none.
     """
     rows, index = [row], dataset.index
-    while len(rows) <= samples and index[rows[-1]].previous >= 0:
-        rows.append(index[rows[-1]].previous)
+    for _ in range(samples):
+        # At the start of a scene and after a gap in time the row itself.
+        rows.append(index.frame_rows(rows[-1], 2)[1])
     global2key = np.linalg.inv(index[row].key_ego2global)
     trails: dict[str | None, list[np.ndarray]] = {}  # by instance token; None is the ego
-    for earlier in reversed(rows):
+    for earlier in sorted(set(rows)):
         ego2key, objects = global2key @ index[earlier].key_ego2global, dataset.annotations(earlier)
         trails.setdefault(None, []).append(ego2key[:2, 3])
         centers = transform_points(objects.center, ego2key)

@@ -132,9 +132,7 @@ def labelled_sample(dataset: FrameDataset, row: int, mapper: MultiViewMapper) ->
     """
     mapper = copy(mapper)  # the caller's mapper keeps its flags
     mapper.with_boxes = bool(dataset.index.num_annotations)
-    rows = dataset.index.frame_rows(
-        row, mapper.num_frames, mapper.frame_spacing, mapper.frame_interval
-    )
+    rows = dataset.index.frame_rows(row, **mapper.frame_rule)
     mapper.with_labels = dataset.label_dir is not None and all(
         label_path(dataset.label_dir, dataset.index[r].sample_token).is_file() for r in rows
     )

@@ -168,6 +168,21 @@ def test_frames_across_a_gap(rig, frames, mapper, tmp_path):
         np.testing.assert_array_equal(spaced, dataset.index[sources[2]].ego2global)
 
 
+def test_the_key_frame_replaces_one_beyond_a_gap(rig, frames, mapper, tmp_path):
+    """Four samples, of which the last one is 61.5 s after the one before it."""
+    dataset = rig([(64, 48)], count=4)
+    rows = frames(4)
+    rows[3] = (replace(rows[3][0], timestamp=rows[2][0].timestamp + 61_500_000), rows[3][1])
+    write_index(dataset.index.path, rows, NUSCENES_CLASSES)
+    dataset = replace(dataset, index=FrameIndex(dataset.index.path))
+    for options, token in (({}, "sample3"), ({"max_frame_gap": np.inf}, "sample2")):
+        sample = mapper(**options)(dataset, 3, rng())
+        assert sample["frame_tokens"] == ["sample3", token]
+        source = dataset.index[int(token[-1])]
+        np.testing.assert_array_equal(sample["ego2global"][1], source.ego2global)
+    assert mapper()(dataset, 2, rng())["frame_tokens"] == ["sample2", "sample1"]
+
+
 def test_frames_by_seconds(rig, frames, mapper, tmp_path):
     """Twelve samples, a tenth of a second apart but for the last, which is a second later."""
     rig([(64, 48)], count=12)
@@ -209,14 +224,43 @@ def test_images_of_a_camera_with_a_lens_are_rectified(rig, frames, mapper, tmp_p
     assert torch.equal(sample["intrinsics"], plain["intrinsics"])
 
 
-def test_cameras_that_change_within_a_scene_are_refused(rig, frames, mapper, tmp_path):
-    dataset = rig([(64, 48)])
-    rows = frames(3)
-    rows[0] = (replace(rows[0][0], channels=("OTHER",)), rows[0][1])
-    write_index(tmp_path / "rig.arrow", rows, NUSCENES_CLASSES)
-    dataset = replace(dataset, index=FrameIndex(tmp_path / "rig.arrow"))
-    with pytest.raises(ValueError, match="sample0 has cameras .'OTHER',., but its scene's"):
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [({"channels": ("X",)}, "X 64 x 48"), ({"image_sizes": np.array([[32, 24]])}, "CAM_0 32 x 24")],
+)
+def test_cameras_that_change_within_a_scene_are_refused(rig, mapper, changes, found):
+    """An index refuses them as well; here a data set of one's own changes its frames."""
+
+    class Changed(FrameDataset):
+        def frame(self, row):
+            return replace(super().frame(row), **(changes if row == 0 else {}))
+
+    plain = rig([(64, 48)])
+    dataset = Changed("changed", plain.index, plain.dataroot)
+    message = f"sample0 has cameras {found}, but its scene's sample sample1 has CAM_0 64 x 48; l"
+    with pytest.raises(ValueError, match=message):
         mapper()(dataset, 1, rng())
+
+
+def test_other_intrinsics_of_an_earlier_frame(rig, mapper):
+    """A zoom: a point in the earlier frame's image is lifted with that frame's intrinsics."""
+    dataset = rig([(64, 48)])
+    rows = [(frame, dataset.annotations(row)) for row, frame in enumerate(dataset.index)]
+    zoomed = np.diag([2, 2, 1]) @ rows[0][0].intrinsics
+    rows[0] = (replace(rows[0][0], intrinsics=zoomed), rows[0][1])
+    write_index(dataset.index.path, rows, NUSCENES_CLASSES)
+    dataset = replace(dataset, index=FrameIndex(dataset.index.path))
+    frame, sample = dataset.index[0], mapper()(dataset, 1, rng())
+    point = np.array([8.0, 1.0, 0.5])  # in the key ego frame
+    key2cam = frame.global2cam[0] @ dataset.index[1].key_ego2global
+    u, v, depth = zoomed[0] @ (key2cam[:3, :3] @ point + key2cam[:3, 3])
+    cameras = Cameras.from_samples([sample])
+    network = cameras.image_aug[0] @ torch.tensor([u / depth, v / depth, depth, 1])
+    original = transform_points(network[None, :3].double(), cameras.undo_image_aug()[0])
+    original[:, :2] *= original[:, 2:]
+    lifted = transform_points(original, cameras.image2bev(1)[0])
+    expected = transform_points(torch.from_numpy(point)[None], sample["bev_aug"].double())
+    torch.testing.assert_close(lifted, expected, atol=1e-4, rtol=0)
 
 
 def test_frames_share_the_augmentation(rig, mapper):

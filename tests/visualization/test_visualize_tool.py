@@ -182,6 +182,16 @@ def test_trails_end_at_the_objects(dataset):
     assert len(past_trajectories(dataset, 3, samples=1)[0]) == 2
 
 
+def test_trails_begin_after_a_gap(dataset, tmp_path):
+    rows = [(each, dataset.annotations(row)) for row, each in enumerate(dataset.index)]
+    for row in (2, 3):
+        later = rows[row][0].timestamp + 61_500_000
+        rows[row] = (replace(rows[row][0], timestamp=later), rows[row][1])
+    write_index(tmp_path / "val.arrow", rows, NUSCENES_CLASSES)
+    gapped = replace(dataset, index=FrameIndex(tmp_path / "val.arrow"))
+    assert past_trajectories(gapped, 2) == [] and len(past_trajectories(gapped, 3)[0]) == 2
+
+
 def test_objects_without_identity_have_no_trail(root, tmp_path):
     annotations = Annotations.from_boxes(BOXES, np.array([0, 8]))
     rows = [(frame(i), annotations) for i in range(4)]

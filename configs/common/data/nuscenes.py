@@ -31,6 +31,7 @@ def _mapper(training, **options):
         num_frames="${dataloader.num_frames}",
         frame_spacing="${dataloader.frame_spacing}",
         frame_interval="${dataloader.frame_interval}",
+        max_frame_gap="${dataloader.max_frame_gap}",
         depth_bins="${model.depth_bins}",
         frame_combination="${dataloader.frame_combination}",
         pseudo_points="${dataloader.pseudo_points}",
@@ -55,6 +56,9 @@ dataloader = dict(
     frame_spacing=1,
     # seconds between the frames instead of frame_spacing, for recordings of other rates
     frame_interval=None,
+    # without frame_interval, the key frame replaces one that is further away in time than this
+    # multiple of the usual distance; inf: no limit
+    max_frame_gap=2.5,
     # point cloud intensification of the labels (docs/model.md, "Training data")
     frame_combination=True,
     pseudo_points=True,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fsdbev.data.io.arrow_file import REMEDY, FileFormat, read_table, write_table
 from fsdbev.structures import ClassSet
@@ -25,7 +25,6 @@ from fsdbev.structures import ClassSet
 from .index_columns import (
     ANNOTATION_NUMBERS,
     ANNOTATION_STRINGS,
-    CAMERA_NUMBERS,
     CAMERA_STRINGS,
     FRAME_INTEGERS,
     FRAME_STRINGS,
@@ -36,7 +35,7 @@ from .index_columns import (
     lens_columns,
     lenses_of_row,
 )
-from .records import Annotations, Frame, Lidar
+from .records import CAMERA_NUMBERS, Annotations, Frame, Lidar
 from .validation import check_index
 
 # Compared as text: changing its words makes existing files unreadable.
@@ -49,6 +48,9 @@ CONVENTION = (
 INDEX_FORMAT = FileFormat(kind="frame-index", version=2, convention=CONVENTION)
 #: Header field with the classes, JSON of ``ClassSet.to_dict``.
 CLASSES_FIELD = "fsdbev.classes"
+#: Default of ``dataloader.max_frame_gap``: the largest distance in time of a frame from its key
+#: frame, as a multiple of the usual one.
+MAX_FRAME_GAP = 2.5
 
 
 def write_index(
@@ -87,25 +89,27 @@ def write_index(
     write_table(path, pa.Table.from_batches([batch]), INDEX_FORMAT, header)
 
 
-def frames_by_time(times: Sequence[float], num_frames: int, interval: float) -> list[int]:
-    """Chooses the T frames of a sample by time.
+def frames_by_time(times: ArrayLike, num_frames: int, interval: float) -> NDArray[np.int64]:
+    """Chooses the T frames of samples by time.
 
     Args:
-        times: times of the key frame and of the frames before it, latest first, seconds.
+        times: (..., K) times of the key frame and of the frames before it, latest first, seconds;
+            -inf for none.
         num_frames: T.
         interval: seconds between two frames.
 
     Returns:
-        T positions in ``times``: for frame t the one nearest to t intervals before the key frame;
-        0, the key frame, if none is within half an interval of that time. The later one of two
-        equally near frames.
+        (..., T) positions in ``times``: for frame t the one nearest to t intervals before the key
+        frame; 0, the key frame, if none is within half an interval of that time. The later one of
+        two equally near frames.
     """
-    positions = [0]
+    times = np.asarray(times)
+    positions = np.zeros((*times.shape[:-1], num_frames), np.int64)
     for number in range(1, num_frames):
         # Whole microseconds, as in an index, so that rounding of floats decides nothing.
-        distance = np.abs(np.asarray(times) - (times[0] - number * interval)).round(6)
-        nearest = int(distance.argmin())
-        positions.append(nearest if distance[nearest] <= interval / 2 else 0)
+        distance = np.abs(times - (times[..., :1] - number * interval)).round(6)
+        is_near = distance.min(axis=-1) <= interval / 2
+        positions[..., number] = np.where(is_near, distance.argmin(axis=-1), 0)
     return positions
 
 
@@ -165,6 +169,7 @@ class FrameIndex(Sequence):
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = os.fspath(path)
+        self._usual: dict[int, float] = {}  # of _usual_distance
         batch, self.info = read_table(path, INDEX_FORMAT)
         try:
             self.classes = _classes(self.info)
@@ -201,7 +206,12 @@ class FrameIndex(Sequence):
         )
 
     def frame_rows(
-        self, row: int, num_frames: int, spacing: int = 1, interval: float | None = None
+        self,
+        row: int,
+        num_frames: int,
+        spacing: int = 1,
+        interval: float | None = None,
+        max_gap: float = MAX_FRAME_GAP,
     ) -> list[int]:
         """Returns the rows of the T frames of a sample, key frame first.
 
@@ -211,39 +221,114 @@ class FrameIndex(Sequence):
             spacing: distance between two consecutive frames, in samples of the scene.
             interval: distance in seconds instead: frame t is the sample nearest to t intervals
                 before the key frame, if it is at most half an interval away from that time.
+            max_gap: without ``interval``, the largest distance of frame t from the key frame in
+                time, as a multiple of its median in the index.
 
         Returns:
             T rows. ``row`` itself replaces missing frames, as at the start of a scene
             (docs/model.md, "Training data").
         """
-        key = earlier = self._checked_row(row)
+        rows = np.array([self._checked_row(row)])
+        return self._frame_rows(rows, num_frames, spacing, interval, max_gap)[0].tolist()
+
+    def gap_report(
+        self,
+        num_frames: int = 2,
+        spacing: int = 1,
+        interval: float | None = None,
+        max_gap: float = MAX_FRAME_GAP,
+    ) -> str:
+        """Describes the samples of which :meth:`frame_rows` replaces a frame although their scene
+        has a sample from that time or before; empty if there are none. Arguments as there."""
+        rows = np.arange(len(self))
+        frames = self._frame_rows(rows, num_frames, spacing, interval, max_gap)
+        is_lacking = np.zeros(len(self), np.bool_)
+        for t in range(1, num_frames):
+            if interval is None:
+                has_earlier = self._before(rows, t * spacing) >= 0
+            else:
+                has_earlier = self._age > (t + 0.5) * interval * 1e6
+            is_lacking |= (frames[:, t] == rows) & has_earlier
+        if not is_lacking.any():
+            return ""
+        steps = np.where(is_lacking, self._times - self._times[self._before(rows, 1)], 0)
+        worst = int(steps.argmax())
+        setting = f"frame_interval={interval}" if interval else f"max_frame_gap={max_gap}"
+        return (
+            f"{is_lacking.sum()} of {len(self)} samples lack an earlier frame, which the key frame "
+            f"replaces, because samples are too far apart (dataloader.{setting}), such as "
+            f"{self[worst].sample_token}, {steps[worst] / 1e6:g} s after the one before it, "
+            f"usually {self._usual_distance(1) / 1e6:g} s"
+        )
+
+    def _frame_rows(
+        self,
+        rows: NDArray[np.int64],
+        num_frames: int,
+        spacing: int,
+        interval: float | None,
+        max_gap: float,
+    ) -> NDArray[np.int64]:
+        """Returns the (R, T) rows of the frames of R samples, see :meth:`frame_rows`."""
         if interval is not None:
-            chain = self._rows_back_to(key, (num_frames - 0.5) * interval)
-            times = self._columns.integers["timestamp"][chain] / 1e6
-            return [chain[position] for position in frames_by_time(times, num_frames, interval)]
-        rows = [key]
-        for _ in range(1, num_frames):
-            for _ in range(spacing):
-                earlier = int(self._columns.integers["previous"][earlier]) if earlier >= 0 else -1
-            rows.append(earlier if earlier >= 0 else key)
+            chains = self._chains(rows, (num_frames - 0.5) * interval)
+            times = np.where(chains >= 0, self._times[chains] / 1e6, -np.inf)
+            return np.take_along_axis(chains, frames_by_time(times, num_frames, interval), axis=1)
+        frames, earlier = [rows], rows
+        for samples in range(spacing, num_frames * spacing, spacing):
+            earlier = self._before(earlier, spacing)
+            limit = max_gap * self._usual_distance(samples)
+            is_missing = (earlier < 0) | (self._times[rows] - self._times[earlier] > limit)
+            frames.append(np.where(is_missing, rows, earlier))
+        return np.stack(frames, axis=1)
+
+    def _before(self, rows: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
+        """Returns the rows a number of samples earlier in their scenes; -1 for none."""
+        for _ in range(samples):
+            rows = np.where(rows >= 0, self._columns.integers["previous"][rows], -1)
         return rows
 
-    def _rows_back_to(self, row: int, seconds: float) -> list[int]:
-        """Returns a row and those before it in its scene, up to a number of seconds earlier."""
-        times, previous = (self._columns.integers[name] for name in ("timestamp", "previous"))
+    def _usual_distance(self, samples: int) -> float:
+        """Returns the median time between two samples of a scene that are a number of samples
+        apart, microseconds; infinity if there are none."""
+        if samples not in self._usual:
+            earlier = self._before(np.arange(len(self)), samples)
+            distances = (self._times - self._times[earlier])[earlier >= 0]
+            # The lower one of two middle values: in a short index the mean could contain a gap.
+            median = np.quantile(distances, 0.5, method="lower") if len(distances) else np.inf
+            self._usual[samples] = float(median)
+        return self._usual[samples]
+
+    def _chains(self, rows: NDArray[np.int64], seconds: float) -> NDArray[np.int64]:
+        """Returns (R, K) rows and those before them in their scenes, latest first, up to a number
+        of seconds earlier; -1 for none."""
         # Rounded, because the product of two floats may be just below a whole microsecond.
         limit = round(seconds * 1e6)
-        chain, earlier = [row], int(previous[row])
-        while earlier >= 0 and times[row] - times[earlier] <= limit:
-            chain.append(earlier)
-            earlier = int(previous[earlier])
-        return chain
+        chains, earlier = [], rows
+        while (earlier >= 0).any():
+            chains.append(earlier)
+            earlier = self._before(earlier, 1)
+            earlier[self._times[rows] - self._times[earlier] > limit] = -1
+        return np.stack(chains, axis=1)
+
+    @cached_property
+    def _times(self) -> NDArray[np.float64]:
+        """(rows,) times, whole microseconds. Differences of int64 could overflow."""
+        return self._columns.integers["timestamp"].astype(np.float64)
+
+    @cached_property
+    def _age(self) -> NDArray[np.float64]:
+        """(rows,) time since the first sample that links of ``previous`` lead to, microseconds."""
+        first = np.arange(len(self))
+        # A previous row is always an earlier one.
+        for row, previous in enumerate(self._columns.integers["previous"].tolist()):
+            first[row] = first[previous] if previous >= 0 else row
+        return self._times - self._times[first]
 
     def most_frames_back(self, num_frames: int, interval: float) -> int:
         """Returns the largest number of samples from a key frame back to the earliest one that
         :meth:`frame_rows` can choose by ``interval``."""
-        seconds = (num_frames - 0.5) * interval
-        return max(len(self._rows_back_to(row, seconds)) - 1 for row in range(len(self)))
+        return self._chains(np.arange(len(self)), (num_frames - 0.5) * interval).shape[1] - 1
 
     @property
     def num_annotations(self) -> int:

@@ -26,7 +26,6 @@ from fsdbev.structures import (
 from .index_columns import (
     ANNOTATION_NUMBERS,
     ANNOTATION_STRINGS,
-    CAMERA_NUMBERS,
     CAMERA_STRINGS,
     LENS_NUMBERS,
     LENS_STRINGS,
@@ -34,6 +33,7 @@ from .index_columns import (
     LIDAR_STRINGS,
     IndexColumns,
 )
+from .records import CAMERA_NUMBERS, UNKNOWN_CRC, rig_text
 
 #: Limit of an object's coordinates (metres), size (metres) and velocity (m/s).
 _MAX_OBJECT_VALUE = 1e5
@@ -42,6 +42,11 @@ _MAX_OBJECT_VALUE = 1e5
 _BAD_PATH = r"^$|^/|^[A-Za-z]:|(^|/)\.\.(/|$)|[\\\x00-\x1f\x7f]"
 #: Matches tokens that are no plain file names.
 _BAD_TOKEN = r"^\.{0,2}$|[/\\\x00-\x1f\x7f]"
+#: Remedy for samples whose cameras differ.
+SAME_RIG = (
+    "linked samples need the same cameras and image sizes: resize images and intrinsics, or begin "
+    "another scene where they change"
+)
 
 
 def check_index(columns: IndexColumns, classes: ClassSet) -> None:
@@ -63,6 +68,7 @@ def check_index(columns: IndexColumns, classes: ClassSet) -> None:
     check.lenses()
     check.objects(classes)
     check.links()
+    check.rigs()
     check.times()
 
 
@@ -117,11 +123,15 @@ class _Check:
             )
 
     def cameras(self) -> None:
-        """Checks image sizes, the reference camera and the intrinsics."""
+        """Checks image sizes and checksums, the reference camera and the intrinsics."""
         sizes, intrinsics = self.columns.values["image_sizes"], self.columns.values["intrinsics"]
         for entry in _first(((sizes < 1) | (sizes > MAX_IMAGE_SIDE)).any(axis=1)):
             finding = f"image_sizes must be 1 .. {MAX_IMAGE_SIDE} px, got {sizes[entry].tolist()}"
             self._fail_entry("image_sizes", entry, finding)
+        crcs = self.columns.values["image_crcs"]
+        for entry in _first((crcs < UNKNOWN_CRC) | (crcs >> 32 > 0)):
+            rule = f"image_crcs must be CRC-32, or {UNKNOWN_CRC} where unknown"
+            self._fail_entry("image_crcs", entry, f"{rule}, got {crcs[entry]}")
         reference = self.columns.integers["reference_camera"]
         cameras = self.columns.counts("channels")
         for row in _first((reference < 0) | (reference >= cameras)):
@@ -201,6 +211,24 @@ class _Check:
                     f"{name} is row {links[row]}, which is not {name} in time in the same scene",
                 )
 
+    def rigs(self) -> None:
+        """Checks that each sample has the cameras and image sizes of the one before it."""
+        counts, offsets = self.columns.counts("channels"), self.columns.offsets["image_sizes"]
+        names = self.columns.text["channels"].flatten().dictionary_encode().indices.to_numpy()
+        cameras = np.column_stack([names, self.columns.values["image_sizes"]])
+        previous = self.columns.integers["previous"]
+        # A row without one, or with another number of cameras, is compared with itself.
+        other_count = (previous >= 0) & (counts != counts[previous])
+        before = np.where((previous < 0) | other_count, self.rows, previous)
+        entries = np.arange(len(cameras)) + np.repeat(offsets[before] - offsets[:-1], counts)
+        differs = (cameras != cameras[entries]).any(axis=1)
+        for row in _first(other_count | np.logical_or.reduceat(differs, offsets[:-1])):
+            self._fail(
+                row,
+                f"its cameras are {self._rig(row)}, but those of {self._name(previous[row])}, "
+                f"the one before it, are {self._rig(previous[row])}; {SAME_RIG}",
+            )
+
     def times(self) -> None:
         """Checks that the rows of each scene are in order of time."""
         scenes = self.columns.codes("scene_token")
@@ -220,8 +248,14 @@ class _Check:
         self._fail(self.columns.row_of(name, entry), finding)
 
     def _fail(self, row: int, finding: str) -> None:
-        token = self.columns.text["sample_token"][int(row)].as_py()
-        raise ValueError(f"sample {token!r} (row {row}): {finding}")
+        raise ValueError(f"{self._name(row)}: {finding}")
+
+    def _name(self, row: int) -> str:
+        return f"sample {self.columns.text['sample_token'][int(row)].as_py()!r} (row {row})"
+
+    def _rig(self, row: int) -> str:
+        columns = self.columns
+        return rig_text(columns.strings("channels", row), columns.numbers("image_sizes", row))
 
 
 def _first(bad: NDArray[np.bool_]) -> NDArray[np.int64]:

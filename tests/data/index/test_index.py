@@ -150,6 +150,54 @@ def test_frames_by_seconds_across_a_gap(recording):
     assert index.frame_rows(3, 8, interval=0.5) == [3, 3, 3, 3, 3, 3, 2, 1]
 
 
+@pytest.mark.parametrize(
+    ("spacing", "max_gap", "replaced"),
+    [(1, 2.5, [4]), (2, 2.5, [4, 5]), (2, 1, [4, 5]), (1, np.inf, [])],
+)
+def test_frames_by_number_across_a_gap(recording, spacing, max_gap, replaced):
+    """The key frame replaces a frame beyond the gap of 61.5 s, also of the second next sample."""
+    index = recording([0, 0.5, 1.0, 1.5, 63.0, 63.5, 64.0, 64.5])
+    for row in range(spacing, 8):
+        earlier = row if row in replaced else row - spacing
+        assert index.frame_rows(row, 2, spacing, max_gap=max_gap) == [row, earlier]
+    report = index.gap_report(2, spacing, max_gap=max_gap)
+    example = "such as sample4, 61.5 s after the one before it, usually 0.5 s"
+    assert report.startswith(f"{len(replaced)} of 8 samples lack" if replaced else "")
+    assert report.endswith(example if replaced else "")
+
+
+def test_the_usual_distance_is_that_of_the_same_frames(recording):
+    """Steps of 0.1 and 0.9 s: two steps are always 1 s, and one of 0.9 s is not usual."""
+    index = recording([i // 2 + 0.1 * (i % 2) for i in range(9)])
+    assert [index.frame_rows(row, 3)[1:] for row in (7, 8)] == [[6, 5], [8, 6]]
+    assert index.frame_rows(8, 2, spacing=2) == [8, 6] and not index.gap_report(2, spacing=2)
+    assert index.gap_report(3).startswith("4 of 9 samples lack an earlier frame")
+
+
+def test_two_and_a_half_times_the_usual_distance_is_near_enough(recording):
+    for step, earlier in ((1.25, 2), (1.250001, 3)):
+        index = recording([0, 0.5, 1.0, 1.0 + step])
+        assert index.frame_rows(3, 2) == [3, earlier]
+        assert bool(index.gap_report()) == (earlier == 3)
+    index = recording([0, 0.5, 62])  # of two distances the lower one is the usual one
+    assert index.frame_rows(2, 2) == [2, 2] and index.frame_rows(1, 2) == [1, 0]
+    assert not recording([0]).gap_report() and not recording([0, 62]).gap_report()
+
+
+def test_gaps_by_seconds_are_reported(recording):
+    """Not the samples at the start of the scene, which have no frame that is old enough."""
+    index = recording([*(0.1 * row for row in range(10)), 5.0, 5.1, 5.2, 5.3])
+    report = index.gap_report(2, interval=0.5)
+    assert report == (
+        "3 of 14 samples lack an earlier frame, which the key frame replaces, because samples are "
+        "too far apart (dataloader.frame_interval=0.5), such as sample10, 4.1 s after the one "
+        "before it, usually 0.1 s"
+    )
+    assert index.frame_rows(12, 2, interval=0.5) == [12, 12]
+    assert index.frame_rows(13, 2, interval=0.5) == [13, 10]
+    assert not recording([0.1 * row for row in range(14)]).gap_report(3, interval=0.5)
+
+
 @pytest.mark.parametrize("interval", [0.1, 0.3, 0.5, 0.7])
 def test_half_an_interval_is_near_enough(recording, interval):
     """One microsecond more is not. The later one of two equally near frames is used."""
