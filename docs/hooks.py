@@ -40,6 +40,7 @@ TOOLS = (
     "visualize",
     "make_synthetic_nuscenes",
     "prepare_nuscenes",
+    "evaluate",
     "analyze_model",
     "compare",
     "convert_checkpoint",

@@ -1,7 +1,9 @@
 """tools/demo.py and tools/make_rig.py: from images and a rig file to pictures, video and JSON."""
 
 import json
+import os
 import shutil
+import socket
 from argparse import Namespace
 from dataclasses import replace
 from functools import partial
@@ -24,6 +26,7 @@ from fsdbev.data.io.rectify import rectify
 from fsdbev.data.io.rig_file import read_rig, write_rig
 from fsdbev.model_zoo import CONFIGS, get_config
 from fsdbev.structures import ClassSet, Lens
+from fsdbev.utils.folder_lock import locked_folder
 from fsdbev.visualization import VideoWriter
 
 CONFIG = "fsdbev_tiny_synthetic.py"
@@ -78,6 +81,13 @@ def driven(run_into, inputs, tmp_path_factory):
     out = tmp_path_factory.mktemp("driven") / "out"
     assert run_into(out, "--images", inputs / "images", "--poses", inputs / "poses.json")[0] == 0
     return out
+
+
+def test_an_output_folder_that_another_process_writes_to(run, inputs, tmp_path, capsys):
+    with locked_folder(tmp_path / "out", "-"):
+        assert run("--images", inputs / "images")[0] == 1
+    message = f"out: process {os.getpid()} on {socket.gethostname()} is writing there"
+    assert message in capsys.readouterr().err and not list((tmp_path / "out").iterdir())
 
 
 def read(out):

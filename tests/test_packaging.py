@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,20 @@ def test_every_extra_is_pinned():
     pinned = {line.split("==")[0].lower() for line in read("constraints.txt").splitlines()}
     named = [re.match(r"[\w-]+", text)[0] for text in re.findall(r'"([^"]+)"', section)]
     assert {name.lower() for name in named} - {"fsdbev"} <= pinned
+
+
+def test_all_places_name_the_same_versions_of_python():
+    """Those for which NumPy 1.26, the last one below 2, has wheels: 3.10 to 3.12."""
+    numpy = [text for text in metadata.requires("nuscenes-devkit") if text.startswith("numpy")]
+    assert "<2" in numpy[0]
+    project = read("pyproject.toml")
+    assert re.search(r'^requires-python = "(.*?)"', project, re.M)[1] == ">=3.10,<3.13"
+    assert re.findall(r"Python :: (3\.\d+)", project) == ["3.10", "3.11", "3.12"]
+    jobs = yaml.safe_load(read(".github/workflows/tests.yml"))["jobs"]
+    tested = jobs["builtin"]["strategy"]["matrix"]["python-version"]
+    assert tested == ["3.10", "3.11", "3.12"]
+    for name in ("README.md", "docs/faq.md", "docs/getting_started.md", "tools/quickstart.sh"):
+        assert re.findall(r"(3\.\d+) to (3\.\d+)", read(name)) == [("3.10", "3.12")], name
+    environment = read("tools/environment.sh")
+    assert re.findall(r"(3\.\d+) to (3\.\d+)", environment) == [("3.10", "3.12")] * 2
+    assert "(3, 10) <= sys.version_info[:2] <= (3, 12)" in environment

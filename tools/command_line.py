@@ -67,7 +67,10 @@ def exit_status(
     Returns:
         The status that ``run`` returns, 1 after an OSError or ValueError, or 130 after Ctrl-C.
     """
+    from fsdbev.utils.plain_file import check_file_names
+
     try:
+        check_file_names()
         return run(args) or 0
     # Wrong files and values end with one line; any other error is a bug and keeps its traceback.
     except (OSError, ValueError) as error:

@@ -4,11 +4,12 @@
 IN is a checkpoint of the FSD-BEV release (with or without EMA), ResNet weights of torchvision, or a
 checkpoint of this project, from which the EMA weights are taken. It is a .pth or .safetensors file;
 code in the file is never executed. OUT gets the format of its extension, .pth or .safetensors, and
-contains only weights and, if IN says them, the classes of the model.
+contains only weights and, if IN says them, the settings of the model.
 
-The weights must fit a model exactly: no name may be missing, unknown or of another shape, and the
-classes, if IN says them, must be those of the model. Without --config-file they are checked against
-all models of configs/; if none fits, the error lists the differences to the closest model.
+The weights must fit a model exactly: no name may be missing, unknown or of another shape, and
+classes, grid, depth bins and normalisation, if IN says them, must be the model's. Without
+--config-file they are checked against all models of configs/; if none fits, the error lists the
+differences to the closest model.
 
 With --foreign-objects the file may contain objects other than tensors and numbers. The named
 tensors are extracted in a separate process, which does not import the classes and functions that
@@ -39,21 +40,21 @@ from torch import Tensor
 
 from fsdbev.checkpoint import (
     Form,
+    ModelSettings,
     SavedWeights,
     check_ending,
     compare,
     extract_weights,
     form_of,
-    model_classes,
     read_weights,
     to_our_names,
     to_release_names,
     write_weights,
 )
+from fsdbev.checkpoint.settings import describe
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.modeling.backbone.resnet import ARCHITECTURES, ResNet
-from fsdbev.structures import ClassSet
 
 StateDict = dict[str, Tensor]
 
@@ -92,38 +93,38 @@ def check_output(path: str, source: str, force: bool) -> None:
         )
 
 
-def config_model(path: str, overrides: Sequence[str] = ()) -> tuple[StateDict, ClassSet | None]:
-    """Returns names and shapes of a config's model, as tensors without memory, and its classes."""
+def config_model(path: str, overrides: Sequence[str] = ()) -> tuple[StateDict, ModelSettings]:
+    """Returns names and shapes of a config's model, as tensors without memory, and its settings."""
     config = load_config(path, overrides)
     if "model" not in config:
         raise ValueError(f"{path!r} is not a config of a model: it has no 'model'")
     with torch.device("meta"):
         model = instantiate(config.model)
-    return model.state_dict(), model_classes(model)
+    return model.state_dict(), ModelSettings.of(model)
 
 
 def candidates(
     args: argparse.Namespace, form: Form
-) -> Iterator[tuple[str, StateDict, ClassSet | None]]:
+) -> Iterator[tuple[str, StateDict, ModelSettings]]:
     """Yields the models that the weights may be for: a title, names and shapes of weights, and the
-    classes."""
+    settings."""
     if args.config_file:
-        own, classes = config_model(args.config_file, args.overrides)
+        own, settings = config_model(args.config_file, args.overrides)
         if form is Form.TORCHVISION:
             own = {name: value for name, value in own.items() if name.startswith("backbone.")}
-        yield " ".join([args.config_file, *args.overrides]), own, classes
+        yield " ".join([args.config_file, *args.overrides]), own, settings
     elif form is Form.TORCHVISION:
         for depth in ARCHITECTURES:
             with torch.device("meta"):
                 own = to_our_names(ResNet(depth=depth).state_dict())
-            yield f"ResNet-{depth}", own, None
+            yield f"ResNet-{depth}", own, ModelSettings({})
     else:
         for path in sorted((ROOT / "configs").glob("*.py")):
             yield f"configs/{path.name}", *config_model(str(path))
 
 
 def check(
-    weights: StateDict, args: argparse.Namespace, form: Form, classes: ClassSet | None = None
+    weights: StateDict, args: argparse.Namespace, form: Form, saved: ModelSettings | None = None
 ) -> list[str]:
     """Returns the titles of the models that the weights fit exactly.
 
@@ -131,23 +132,25 @@ def check(
         weights: weights by names of this project.
         args: arguments of the command line.
         form: names in the file.
-        classes: classes in the file; None: it does not say them.
+        saved: settings in the file; None: it does not say them.
 
     Raises:
         ValueError: no model fits. The message lists the differences to the closest model, in the
-            names of the file, or the classes if no model has those of the file.
+            names of the file, or the settings if no model has those of the file.
     """
-    reports, differences = {}, []
-    remedy = "give the config of its training as --config-file"
-    for name, own, others in candidates(args, form):
-        try:
-            if classes and others:
-                others.check_outputs(classes, own=name, others=args.input, remedy=remedy)
+    reports, others = {}, {}
+    for name, own, settings in candidates(args, form):
+        if differences := settings.differences(saved):
+            others[name] = differences
+        else:
             reports[name] = compare(weights, own)
-        except ValueError as error:
-            differences.append(error)
     if not reports:
-        raise differences[0]
+        counts = {name: len(differences) for name, differences in others.items()}
+        closest = min(counts, key=counts.get)
+        raise ValueError(
+            f"{describe(others[closest], args.input)}\nThe config is {closest}; give that of the "
+            "training as --config-file, such as the config.yaml of its folder"
+        )
     problems = {name: report.num_problems() for name, report in reports.items()}
     closest = min(problems, key=problems.get)
     report = reports[closest]
@@ -172,22 +175,23 @@ def convert(args: argparse.Namespace) -> None:
         saved = SavedWeights(extract_weights(args.input), f"{args.input} (only its tensors)")
     else:
         saved = read_weights(args.input)
-    weights, classes = saved.tensors, saved.classes
+    weights, settings = saved.tensors, saved.settings
     form = form_of(weights)
     if args.reverse and form is Form.TORCHVISION:
         raise ValueError(f"{args.input!r} is {form.value}; --reverse is for whole models")
     weights = to_our_names(weights)
-    models = check(weights, args, form, classes)
+    models = check(weights, args, form, settings)
     parts = Counter(name.split(".")[0] for name in weights)
     target = Form.RELEASE if args.reverse else Form.OURS
     if args.reverse:
         weights = to_release_names(weights)
     entry = "state_dict" if args.reverse else "model"
-    write_weights(weights, args.output, entry=entry, classes=classes)
+    content = settings and settings.to_dict()
+    write_weights(weights, args.output, entry=entry, settings=content)
     print(f"read {saved.source}: names of {form.value}")
     print("all names and shapes fit", " and ".join(models))
     print(f"{len(weights)} tensors:", ", ".join(f"{part} {n}" for part, n in sorted(parts.items())))
-    print("classes:", ", ".join(classes.names) if classes else "not in the file")
+    print("settings:", ", ".join(sorted(content)) if content else "not in the file")
     print(f"wrote {args.output}: names of {target.value}")
 
 

@@ -45,6 +45,7 @@ from fsdbev.inference import Predictor, diagnose
 from fsdbev.inference.predictor import read_images
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
 from fsdbev.utils.atomic_write import atomic_write, write_json
+from fsdbev.utils.folder_lock import locked_folder
 from fsdbev.visualization import BEVArea, CameraView, VideoWriter, diagnostics_sheet, mosaic
 
 CONVENTIONS = (
@@ -125,7 +126,8 @@ def run(args: argparse.Namespace) -> None:
     predictor = Predictor(args.config_file, args.weights, overrides=args.opts)
     detections = []
     number = -1
-    with Results(Path(args.out), args.rate) as results:
+    lock = locked_folder(args.out, "choose another folder with --out")
+    with lock, Results(Path(args.out), args.rate) as results:
         for frame in frames:
             skipped = int(frame.name) - number - 1
             number += skipped + 1
@@ -142,6 +144,8 @@ def run(args: argparse.Namespace) -> None:
                 results.add_diagnostics(frame.name, diagnostics_sheet(diagnostics))
             detections.append((frame, boxes))
             print(f"{frame.name}: {len(shown)} objects")
+        path = results.folder / "detections.json"
+        write_json(content(detections, args, rig, predictor.class_names), path)
     if poses is not None and len(poses) > number + 1:
         logging.warning(
             "%s: %d poses, but the videos have %d frames at %g per second",
@@ -150,8 +154,6 @@ def run(args: argparse.Namespace) -> None:
             number + 1,
             args.rate,
         )
-    path = results.folder / "detections.json"
-    write_json(content(detections, args, rig, predictor.class_names), path)
     print(path)
 
 
@@ -220,7 +222,6 @@ class Results:
         self._stack = ExitStack()
 
     def __enter__(self) -> Results:
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._stack.__enter__()
         return self
 

@@ -1,5 +1,5 @@
 # Sets up the virtual environment .venv with the project installed; sourced by quickstart.sh and run_tests.sh.
-# PYTHON selects the interpreter (3.10 to 3.13), VENV another folder.
+# PYTHON selects the interpreter (3.10 to 3.12), VENV another folder.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
@@ -16,8 +16,8 @@ environment_stamp() {
 # if the environment is up to date. EXTRAS, such as test,docs, are optional dependencies of pyproject.toml.
 prepare_environment() {
     local base="${PYTHON:-python3}" extras="${1:-}" stamp done_file="$VENV/.fsdbev-stamp"
-    if ! "$base" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))'; then
-        echo "error: $base is $("$base" --version 2>&1); Python 3.10 to 3.13 is needed (set PYTHON=...)" >&2
+    if ! "$base" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'; then
+        echo "error: $base is $("$base" --version 2>&1); Python 3.10 to 3.12 is needed (set PYTHON=...)" >&2
         return 1
     fi
     stamp="$(environment_stamp "$base")"

@@ -29,7 +29,7 @@ from pathlib import Path
 from command_line import camera_count, exit_status, tool_parser
 from omegaconf import DictConfig
 
-from fsdbev.checkpoint import load_weights
+from fsdbev.checkpoint import ModelSettings, load_weights
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
     model = build_model(cfg)
     weights = cfg.train.init_checkpoint
     if weights:
-        load_weights(model, weights, strict=True)
+        load_weights(model, weights, strict=True, settings=ModelSettings.of(model, cfg))
     else:
         print("warning: no --weights, an untrained model is exported")
     files = export_model(

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from command_line import cpu_count, tool_parser
 
 from fsdbev.data.synthetic import SyntheticOptions, generate
+from fsdbev.utils.plain_file import check_file_names
 
 
 def _image_size(text: str) -> tuple[int, int]:
@@ -60,6 +61,7 @@ def main() -> int:
     out, workers, overwrite = (args.pop(name) for name in ("out", "workers", "overwrite"))
     begin = time.monotonic()
     try:
+        check_file_names()
         written = generate(out, SyntheticOptions(**args), workers=workers, overwrite=overwrite)
     except ValueError as error:
         logging.error("error: %s", error)

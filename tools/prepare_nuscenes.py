@@ -25,7 +25,7 @@ remedies and exits with status 1 if there are any. It checks that
 
 - index and point labels are complete, have the current schema and were made from these tables;
 - samples, objects and lidarseg categories agree with the tables;
-- images exist, have the right size and are not cut short;
+- images exist and have the size and the checksum of the index;
 - sweeps exist and have as many lidarseg labels as points.
 
 --check full also decodes every image and reads every sweep, which takes about as long as making the
@@ -141,6 +141,8 @@ def _prepare(options: dict[str, Any], args: argparse.Namespace) -> int:
     )
     for split, done in prepared.items():
         print(f"{split}: {len(done.index)} samples, {done.index.num_annotations} boxes")
+        if gaps := done.index.gap_report():
+            print(f"  {gaps}")
         if skipped_scenes(done.index):
             print(_left_out(done))
         if done.statistics:

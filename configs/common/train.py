@@ -3,6 +3,9 @@
 train = dict(
     output_dir="./output",
     init_checkpoint="",  # weights to start from or to evaluate; "": from scratch
+    # what follows if the weights of a checkpoint were trained for another grid, other depth bins,
+    # classes, image size, normalisation or frame spacing: "error" or "warn"
+    checkpoint_settings="error",
     plugins=[],  # modules that register models and parts, such as projects.BEVDepth
     trainer=None,  # subclass of fsdbev.engine.Trainer, or its MODULE.NAME with MODULE in plugins
     hooks=[],  # further hooks of the training, such as L(MyHook)()

@@ -4,11 +4,13 @@ from .checkpointer import TrainingCheckpointer
 from .convert import Form, form_of, to_our_names, to_release_names
 from .files import check_archive, check_ending, read_checkpoint, write_checkpoint, write_weights
 from .foreign import extract_weights
-from .weights import LoadReport, SavedWeights, compare, load_weights, model_classes, read_weights
+from .settings import ModelSettings
+from .weights import LoadReport, SavedWeights, compare, load_weights, read_weights
 
 __all__ = [
     "Form",
     "LoadReport",
+    "ModelSettings",
     "SavedWeights",
     "TrainingCheckpointer",
     "check_archive",
@@ -17,7 +19,6 @@ __all__ = [
     "extract_weights",
     "form_of",
     "load_weights",
-    "model_classes",
     "read_checkpoint",
     "read_weights",
     "to_our_names",

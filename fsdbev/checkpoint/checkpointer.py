@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
 from fsdbev.d2.checkpoint import DetectionCheckpointer
 from fsdbev.d2.utils import comm
 from fsdbev.utils.atomic_write import atomic_write, unfinished_paths
 
-from .files import CLASSES, read_checkpoint, write_checkpoint
-from .weights import check_classes, classes_of, load_state, model_classes
+from .files import SETTINGS, read_checkpoint, write_checkpoint
+from .settings import ModelSettings
+from .weights import load_state
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +35,15 @@ _MAX_NAME_BYTES = 255  # limit of common file systems
 class TrainingCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer with atomic writes, detection of damage and files without code.
 
-    A checkpoint is a dict: ``model``, the ``classes`` of a detector, one entry for each
-    checkpointable (``trainer``, ``ema``), and ``iteration``. Loading is strict: the classes, and
-    names and shapes of the weights, must equal the model's.
+    A checkpoint is a dict: ``model``, its ``model_settings``, one entry for each checkpointable
+    (``trainer``, ``ema``), and ``iteration``. Loading is strict: the settings, and names and shapes
+    of the weights, must equal the model's.
+
+    Args:
+        model: the model.
+        save_dir: folder of the checkpoints.
+        settings: settings of model and data; None: those of the model alone.
+        checkpointables: further objects to save, by the name of their entry.
     """
 
     #: Content of the file that ``load`` is about to read, if it has been read already.
@@ -44,6 +52,17 @@ class TrainingCheckpointer(DetectionCheckpointer):
     _source: str = ""
     #: Reason why this rank could not read the checkpoint that rank 0 chose.
     _read_error: str | None = None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        settings: ModelSettings | None = None,
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(model, save_dir, **checkpointables)
+        self.settings = settings or ModelSettings.of(self.model)
 
     def save(self, name: str, **extra: Any) -> None:
         """Writes ``<save_dir>/<name>.pth`` and tags it as the last checkpoint, on rank 0 only.
@@ -59,8 +78,8 @@ class TrainingCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict()}
-        if classes := model_classes(self.model):
-            data[CLASSES] = classes.to_dict()
+        if settings := self.settings.to_dict():
+            data[SETTINGS] = settings
         data |= {key: part.state_dict() for key, part in self.checkpointables.items()}
         path = os.path.join(self.save_dir, f"{name}{_ENDING}")
         self.logger.info("Saving checkpoint to %s", path)
@@ -248,9 +267,8 @@ class TrainingCheckpointer(DetectionCheckpointer):
             raise ValueError(
                 f"{path} has no {' and no '.join(missing)}, so this training cannot resume from it"
             )
-        remedy = "a training keeps its classes"
-        check_classes(self.model, classes_of(checkpoint, path), source=path, remedy=remedy)
-        checkpoint.pop(CLASSES, None)
+        saved = ModelSettings.from_dict(checkpoint.pop(SETTINGS, None), path)
+        self.settings.check(saved, source=path, remedy="A training keeps its settings")
         load_state(self.model, checkpoint.pop("model"), strict=True, source=path)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from fsdbev.structures import ClassSet
 from fsdbev.utils.atomic_write import atomic_write
 
 from .safetensors_file import read_safetensors, write_safetensors
@@ -24,8 +23,8 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _IS_FOLDER = 0x10
 _DAMAGED = "it is damaged, cut short or not a PyTorch file"
 _SAFETENSORS = ".safetensors"
-#: Entry of a checkpoint with the classes of its model, a value of ``ClassSet.to_dict``.
-CLASSES = "classes"
+#: Entry of a checkpoint with the settings of its model, a value of ``ModelSettings.to_dict``.
+SETTINGS = "model_settings"
 #: Possible endings of a file of weights.
 WEIGHT_FILES = (".pth", _SAFETENSORS)
 
@@ -74,7 +73,7 @@ def write_weights(
     path: str,
     *,
     entry: str,
-    classes: ClassSet | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a file of weights atomically, in the format of the ending of ``path``.
 
@@ -82,7 +81,7 @@ def write_weights(
         weights: tensors by name.
         path: the file.
         entry: key of the weights in a ``.pth`` file: ``model``, or ``state_dict`` for mmcv.
-        classes: classes of the model; None: the file does not say them.
+        settings: a value of ``ModelSettings.to_dict``; None: the file does not say them.
 
     Raises:
         ValueError: the ending is not in ``WEIGHT_FILES``.
@@ -94,11 +93,10 @@ def write_weights(
     weights = {
         k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in weights.items()
     }
-    content = None if classes is None else classes.to_dict()
     if path.endswith(_SAFETENSORS):
-        write_safetensors(weights, path, content)
+        write_safetensors(weights, path, settings)
     else:
-        write_checkpoint({entry: weights} | ({CLASSES: content} if content else {}), path)
+        write_checkpoint({entry: weights} | ({SETTINGS: settings} if settings else {}), path)
 
 
 def check_ending(path: str) -> None:
@@ -143,7 +141,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
     Returns:
         The file's dict. Weights at the top level or under ``state_dict`` are returned as
-        ``{"model": weights}``, with the entry ``classes`` if the file has one.
+        ``{"model": weights}``, with the entry ``model_settings`` if the file has one.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -154,8 +152,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint {path!r} does not exist")
     if path.endswith(_SAFETENSORS):
-        weights, classes = read_safetensors(path)
-        return {"model": weights} | ({CLASSES: classes} if classes is not None else {})
+        weights, settings = read_safetensors(path)
+        return {"model": weights} | ({SETTINGS: settings} if settings is not None else {})
     data = _read_pickle(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path!r} contains a {type(data).__name__}, not a dict of weights")
@@ -163,7 +161,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         return data
     if "state_dict" not in data:
         return {"model": data}
-    return {"model": data["state_dict"]} | {k: data[k] for k in (CLASSES,) if k in data}
+    return {"model": data["state_dict"]} | {k: data[k] for k in (SETTINGS,) if k in data}
 
 
 def is_archive(path: str) -> bool:

@@ -14,24 +14,24 @@ from safetensors import safe_open
 from fsdbev.utils.atomic_write import atomic_write
 
 _DIGEST = "sha256"
-_CLASSES = "fsdbev.classes"
+_SETTINGS = "fsdbev.model_settings"
 
 
-def write_safetensors(weights: Mapping[str, torch.Tensor], path: str, classes: Any = None) -> None:
+def write_safetensors(weights: Mapping[str, torch.Tensor], path: str, settings: Any = None) -> None:
     """Writes tensors atomically, with the digest of their content in the metadata.
 
     Args:
         weights: contiguous tensors by name.
         path: the file.
-        classes: classes of the model as JSON types, for the metadata; None: no such entry.
+        settings: settings of the model as JSON types, for the metadata; None: no such entry.
 
     Raises:
         OSError: the disk is full, or the folder is not writable.
     """
-    text = "" if classes is None else json.dumps(classes)
+    text = json.dumps(settings) if settings else ""
     metadata = {"format": "pt", _DIGEST: _digest(weights, text)}
     if text:
-        metadata[_CLASSES] = text
+        metadata[_SETTINGS] = text
     with atomic_write(path) as file:
         file.write(safetensors.torch.save(dict(weights), metadata=metadata))
 
@@ -40,7 +40,7 @@ def read_safetensors(path: str) -> tuple[dict[str, torch.Tensor], Any]:
     """Reads a file onto the CPU.
 
     Returns:
-        The tensors by name, and the classes of the model as JSON types; None if the file has none.
+        The tensors by name, and the settings of the model as JSON types; None if the file has none.
 
     Raises:
         ValueError: the file is not in this format, is cut short, or its content differs from what
@@ -57,7 +57,7 @@ def read_safetensors(path: str) -> tuple[dict[str, torch.Tensor], Any]:
         raise
     except Exception as error:  # safetensors raises many kinds of errors for damaged files
         raise ValueError(f"{path!r} is not an intact safetensors file: {error}") from error
-    text = metadata.get(_CLASSES, "")
+    text = metadata.get(_SETTINGS, "")
     if _DIGEST in metadata and metadata[_DIGEST] != _digest(weights, text):
         raise ValueError(
             f"{path!r} is not an intact safetensors file: its content has changed since it was "
@@ -66,7 +66,7 @@ def read_safetensors(path: str) -> tuple[dict[str, torch.Tensor], Any]:
     try:
         return weights, json.loads(text) if text else None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path!r}: its metadata {_CLASSES} is not JSON ({error})") from error
+        raise ValueError(f"{path!r}: its metadata {_SETTINGS} is not JSON ({error})") from error
 
 
 def _digest(weights: Mapping[str, torch.Tensor], text: str) -> str:

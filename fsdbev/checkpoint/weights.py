@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor, nn
 
-from fsdbev.structures import ClassSet
-
 from .convert import to_our_names
-from .files import CLASSES, read_checkpoint
+from .files import SETTINGS, read_checkpoint
+from .settings import ModelSettings, describe
 
 logger = logging.getLogger(__name__)
 
 #: BatchNorm's counter, which old files lack; only a BatchNorm without momentum needs it.
 _OPTIONAL = "num_batches_tracked"
-_OTHER_CLASSES = (
-    "set model.classes to those of the file, or train a model of the new classes from its weights "
-    "with train.init_checkpoint"
+_OTHER_SETTINGS = (
+    "Give the config the file's values, or start a training with the config's from these weights "
+    "(train.init_checkpoint)"
 )
 
 
@@ -85,13 +83,13 @@ class SavedWeights:
     Attributes:
         tensors: tensors by their names in the file.
         source: description of the weights for messages.
-        classes: classes of the model that was saved; None if the file does not say them, as those
-            of the FSD-BEV release and of version 0.2 and older.
+        settings: settings of the model that was saved; None if the file does not say them, as
+            those of the FSD-BEV release and of version 0.2 and older.
     """
 
     tensors: Mapping[str, Tensor]
     source: str
-    classes: ClassSet | None = None
+    settings: ModelSettings | None = None
 
 
 def compare(
@@ -129,7 +127,7 @@ def read_weights(path: str) -> SavedWeights:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file cannot be read (see :func:`.read_checkpoint`), has no weights, or its
-            classes are malformed.
+            settings are malformed.
     """
     checkpoint = read_checkpoint(path)
     averaged = checkpoint.get("ema")
@@ -148,50 +146,8 @@ def read_weights(path: str) -> SavedWeights:
             f"there must be only tensors by name, but there are {', '.join(others)}"
         )
     source = f"{path} ({'EMA weights' if has_average else 'weights'})"
-    return SavedWeights(dict(weights), source, classes_of(checkpoint, path))
-
-
-def classes_of(checkpoint: Mapping[str, Any], path: str) -> ClassSet | None:
-    """Returns the classes in a checkpoint; None if it has no such entry.
-
-    Args:
-        checkpoint: content of a file, see :func:`.read_checkpoint`.
-        path: the file, for the message.
-
-    Raises:
-        ValueError: the entry is malformed.
-    """
-    content = checkpoint.get(CLASSES)
-    try:
-        return None if content is None else ClassSet.from_dict(content, path)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; if another program wrote the file, tools/convert_checkpoint.py "
-            "--foreign-objects extracts its weights alone"
-        ) from error
-
-
-def model_classes(model: nn.Module) -> ClassSet | None:
-    """Returns the classes of a detector; None for a model without ``classes``."""
-    classes = getattr(model, "classes", None)
-    return classes if isinstance(classes, ClassSet) else None
-
-
-def check_classes(model: nn.Module, classes: ClassSet | None, *, source: str, remedy: str) -> None:
-    """Checks that a checkpoint is of the model's classes, if both say theirs.
-
-    Args:
-        model: the model.
-        classes: classes of the checkpoint.
-        source: description of the checkpoint for the message.
-        remedy: last part of the message.
-
-    Raises:
-        ValueError: names or groups differ; the message lists both.
-    """
-    own = model_classes(model)
-    if own is not None and classes is not None:
-        own.check_outputs(classes, own="model.classes", others=source, remedy=remedy)
+    settings = ModelSettings.from_dict(checkpoint.get(SETTINGS), path)
+    return SavedWeights(dict(weights), source, settings)
 
 
 def class_layers(model: nn.Module) -> list[str]:
@@ -204,7 +160,9 @@ def class_layers(model: nn.Module) -> list[str]:
     ]
 
 
-def load_weights(model: nn.Module, path: str, *, strict: bool) -> LoadReport:
+def load_weights(
+    model: nn.Module, path: str, *, strict: bool, settings: ModelSettings | None = None
+) -> LoadReport:
     """Loads the weights of a file into a model.
 
     The file is a checkpoint of this project or of the FSD-BEV release, or a torchvision ResNet,
@@ -213,28 +171,30 @@ def load_weights(model: nn.Module, path: str, *, strict: bool) -> LoadReport:
     Args:
         model: the model.
         path: the file.
-        strict: whether names and shapes must equal the model's, and the classes of the file, if it
-            says them, ``model.classes``. Otherwise parameters that are missing or have another
-            shape keep their values, and so do the layers that depend on the classes if the file
-            has others, with a warning.
+        strict: whether names, shapes and settings must equal the model's. Otherwise other settings
+            are a warning, and parameters that are missing or have another shape keep their values;
+            so do the layers that depend on the classes if the file has other classes.
+        settings: settings of model and data; None: those of the model alone. Files that do not say
+            theirs are accepted.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file cannot be read, violates ``strict``, or has no weight that fits the
             model.
     """
-    saved, layers = read_weights(path), class_layers(model)
-    anew = ", ".join(layers) or "none, because no part of the model names its class_layers"
-    remedy = _OTHER_CLASSES if strict else f"these layers start anew: {anew}"
-    try:
-        check_classes(model, saved.classes, source=saved.source, remedy=remedy)
-        layers = []
-    except ValueError as difference:
-        if strict:
-            raise
-        logger.warning("%s", difference)
-    if strict and saved.classes is None and model_classes(model):
-        logger.info("%s do not say their classes: model.classes are assumed", saved.source)
+    saved, layers = read_weights(path), []
+    settings = settings or ModelSettings.of(model)
+    if strict:
+        settings.check(saved.settings, source=saved.source, remedy=_OTHER_SETTINGS)
+        if saved.settings is None and settings.to_dict():
+            logger.info("%s do not say their settings: the config's are assumed", saved.source)
+    elif differences := settings.differences(saved.settings):
+        text = describe(differences, saved.source)
+        if any(key.startswith("model.classes.") for key in differences):
+            layers = class_layers(model)
+            anew = ", ".join(layers) or "none, because no part of the model names its class_layers"
+            text += f"\nThese layers start anew: {anew}"
+        logger.warning("%s", text)
     tensors = to_our_names(saved.tensors)
     return load_state(model, tensors, strict=strict, source=saved.source, restart=layers)
 

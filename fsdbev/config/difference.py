@@ -36,8 +36,6 @@ def difference(base: DictConfig, cfg: DictConfig) -> list[Change]:
 
 def _texts(cfg: DictConfig) -> dict[str, str]:
     """Returns dotted key -> JSON text of each leaf value; empty lists and mappings are leaves."""
-    texts = {}
-    for key, value in iter_values(yaml.safe_load(config_text(resolved(cfg)))):
-        if not value or not isinstance(value, dict | list):
-            texts[key] = json.dumps(value, ensure_ascii=False)
-    return texts
+    values = iter_values(yaml.safe_load(config_text(resolved(cfg))))
+    leaves = ((k, v) for k, v in values if not v or not isinstance(v, dict | list))
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in leaves}

@@ -3,6 +3,7 @@
 An override replaces an existing value. The type of the old value decides which new ones it accepts:
 
 - bool, int, float, str: the same type; a float also accepts an int, and ``auto`` also a bool;
+- str: also words that the grammar refuses, such as ``/a,b(c)``; ``~`` is the home folder;
 - list: a list of any length whose items have types of the old items, mappings their keys; an empty
   list: any list;
 - mapping or call: null, which removes the part, or ``{key: value}``, which changes only those keys;
@@ -14,6 +15,7 @@ Overrides cannot set ``_target_`` or references: only config files decide what i
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,15 +28,14 @@ from fsdbev.utils.plain_yaml import iter_values
 
 from .renamed import successor_of
 
-_LABELS = {DictConfig: "null or {key: value}", ListConfig: "list", str: "str (as '\"12\"' for 12)"}
+_LABELS = {DictConfig: "null or {key: value}", ListConfig: "list [a,b]", str: "str (as '\"12\"')"}
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """Returns a copy of ``cfg`` with the overrides applied in order.
 
     Raises:
-        ValueError: an override is malformed or not allowed, names an unknown key (the message
-            suggests the nearest one), or has a value of the wrong type.
+        ValueError: an override is malformed, its key is unknown or its value has a wrong type.
     """
     # A new config, because merged nodes have flags of their own, which disable struct mode.
     cfg = OmegaConf.create(OmegaConf.to_container(cfg), flags={"allow_objects": True})
@@ -42,9 +43,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for text in overrides:
         try:
             _set(cfg, *_parse(text))
-        except HydraException as error:
-            raise ValueError(f"override {text!r}: it must read key=value; {error}") from error
-        except (ValueError, RecursionError) as error:
+        except (HydraException, ValueError, RecursionError) as error:
             raise ValueError(f"override {text!r}: {error}") from error
     OmegaConf.set_struct(cfg, False)
     return cfg
@@ -52,14 +51,24 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 def _parse(text: str) -> tuple[str, Any]:
     """Returns key and value of an override."""
-    override = OverridesParser.create().parse_override(text)
-    key, value = override.key_or_group, override.value()
-    if override.type != OverrideType.CHANGE or override.package or override.is_sweep_override():
-        raise ValueError("it must be one key=value, not an added or deleted key; a list is [a,b]")
+    key, equals, value = text.partition("=")
+    parse = OverridesParser.create().parse_override
+    try:
+        override = parse(text)
+        if override.is_sweep_override():
+            raise HydraException("a list is 'key=[a,b]'")
+        value = override.value()
+    except HydraException as error:
+        # With a comma and without a slash it is rather meant to be a list, or a number.
+        if not equals or value[:1] in "[{'\"" or "," in value and "/" not in value:
+            raise ValueError(f"it must read key=value, or 'key=\"a,b\"'; {error}") from error
+        override, value = parse(f"{key}=x"), os.path.expanduser(value)
+    if override.type != OverrideType.CHANGE or override.package:
+        raise ValueError("it must be one key=value, not an added or deleted key")
     for word in ("_target_", "${", "???"):
-        if word in f"{key}={value}":
+        if word in f"{override.key_or_group}={value}":
             raise ValueError(f"{word} cannot be set on the command line, only in a config file")
-    return key, value
+    return override.key_or_group, value
 
 
 def _set(cfg: DictConfig, place: str, value: Any) -> None:
@@ -87,7 +96,11 @@ def _convert(place: str, examples: Sequence[Any], value: Any) -> Any:
         return [_convert(place, items, item) for item in value]
     mappings = [old for old in examples if isinstance(old, DictConfig) and "_target_" not in old]
     if isinstance(value, dict) and mappings:  # an item of a list, see _set for all others
-        return {key: _convert_entry(place, mappings, key, item) for key, item in value.items()}
+        known = dict.fromkeys(key for old in mappings for key in old)
+        for key in value.keys() - known.keys():
+            raise ValueError(f"mappings of {place} have the keys {', '.join(known)}, got {key!r}")
+        old_values = {key: [old[key] for old in mappings if key in old] for key in value}
+        return {key: _convert(f"{place}.{key}", old_values[key], value[key]) for key in value}
     # type() instead of isinstance: a bool is an instance of int, but not accepted as a number.
     if type(value) is int and float in types and int not in types:
         return float(value)
@@ -95,12 +108,3 @@ def _convert(place: str, examples: Sequence[Any], value: Any) -> Any:
         return value
     expected = " or ".join(sorted(_LABELS.get(kind, kind.__name__) for kind in types))
     raise ValueError(f"{place} takes {expected}, got {value!r} ({type(value).__name__})")
-
-
-def _convert_entry(place: str, mappings: Sequence[DictConfig], key: str, value: Any) -> Any:
-    """Returns ``value`` converted to a type that ``key`` has in one of ``mappings``."""
-    examples = [old[key] for old in mappings if key in old]
-    if not examples:
-        keys = dict.fromkeys(known for old in mappings for known in old)
-        raise ValueError(f"mappings of {place} have the keys {', '.join(keys)}, got {key!r}")
-    return _convert(f"{place}.{key}", examples, value)

@@ -33,10 +33,7 @@ def load_plugins(names: Sequence[str] = ()) -> None:
         add_working_directory()
     for name in dict.fromkeys([*installed, *names]):
         try:
-            if name in installed:
-                installed[name].load()
-            else:
-                importlib.import_module(name)
+            installed[name].load() if name in installed else importlib.import_module(name)
         except Exception as error:  # a plugin's code may raise anything
             logger.error("plugin %s failed", name, exc_info=True)
             raise ValueError(

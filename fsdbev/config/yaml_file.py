@@ -26,23 +26,12 @@ from fsdbev.utils.plain_yaml import check_references, check_size, iter_values, p
 
 #: Modules whose public classes and functions a YAML config may call, including submodules.
 CALLABLE = (
-    "detectron2.layers",
-    "detectron2.modeling.backbone",
-    "detectron2.solver",
-    "fsdbev.data.build",
-    "fsdbev.data.mapper",
-    "fsdbev.data.samplers",
-    "fsdbev.data.transforms",
-    "fsdbev.engine.optim",
-    "fsdbev.evaluation.detection_evaluator",
-    "fsdbev.evaluation.nuscenes_evaluator",
-    "fsdbev.modeling",
-    "fsdbev.structures",
-    "fvcore.common.param_scheduler",
-    "projects",
-    "torch.dtype",
-    "torch.nn.modules",
-    "torch.optim",
+    *("detectron2.layers", "detectron2.modeling.backbone", "detectron2.solver"),
+    *("fsdbev.data.build", "fsdbev.data.mapper", "fsdbev.data.samplers", "fsdbev.data.transforms"),
+    *("fsdbev.evaluation.detection_evaluator", "fsdbev.evaluation.nuscenes_evaluator"),
+    *("fsdbev.engine.optim", "fsdbev.modeling", "fsdbev.structures"),
+    *("fvcore.common.param_scheduler", "projects"),
+    *("torch.dtype", "torch.nn.modules", "torch.optim"),
 )
 MAX_BYTES = 250_000  # size of a file; this project's configs have 10 kB
 MAX_VALUES = 10_000  # values after references are resolved; this project's configs have 1500

@@ -316,6 +316,7 @@ def build_train_loader(
     if dataset.cameras is not None:
         text = "%s: cameras %s; objects without a 2D box in any of them are no targets"
         logger.info(text, dataset.name, ", ".join(dataset.cameras))
+    _report_gaps(dataset, mapper)
     if class_balanced:
         sampler = ClassBalancedSampler(dataset.classes_with_points(), seed=seed)
     else:
@@ -355,6 +356,7 @@ def build_test_loader(
         num_workers, prefetch_factor: as for :func:`build_train_loader`.
     """
     index = dataset.index
+    _report_gaps(dataset, mapper)
     sampler = SceneSampler(index.scene_ids) if by_scene else InferenceSampler(len(index))
     return DataLoader(
         MappedDataset(dataset, mapper),
@@ -365,6 +367,14 @@ def build_test_loader(
         persistent_workers=num_workers > 0,
         **_worker_options(num_workers, prefetch_factor),
     )
+
+
+def _report_gaps(dataset: FrameDataset, mapper: MultiViewMapper) -> None:
+    """Logs how many samples lack an earlier frame because of a gap in time."""
+    # A mapper of one's own may choose its frames otherwise.
+    gaps = isinstance(mapper, MultiViewMapper) and dataset.index.gap_report(**mapper.frame_rule)
+    if gaps:
+        logger.warning("%s: %s", dataset.name, gaps)
 
 
 def _worker_options(num_workers: int, prefetch_factor: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fsdbev.structures import ClassSet
 
 from .index.frame_index import FrameIndex
-from .index.records import Annotations, Frame
+from .index.records import UNKNOWN_CRC, Annotations, Frame
 from .io.image_file import ImageFile
 from .io.rectify import rectify
 from .labels.point_labels import PointLabels, label_path, read_point_labels
@@ -104,8 +104,19 @@ class FrameDataset:
             (height, width, 3) uint8 RGB.
 
         Raises:
+            FileNotFoundError, ValueError: see :meth:`image_file`; also ValueError if the file can't
+                be decoded.
+        """
+        pixels = self.image_file(frame, camera).decode()
+        lens = frame.lenses[camera] if frame.lenses else None
+        return pixels if lens is None else rectify(pixels, lens, frame.intrinsics[camera])
+
+    def image_file(self, frame: Frame, camera: int) -> ImageFile:
+        """Reads the file of an image without decoding it; arguments as for :meth:`image`.
+
+        Raises:
             FileNotFoundError: the image file does not exist.
-            ValueError: the file can't be decoded, or its size differs from the index.
+            ValueError: the file is no image, or its size or its checksum differs from the index.
         """
         path = self.dataroot / frame.image_paths[camera]
         image = ImageFile(path)
@@ -116,8 +127,13 @@ class FrameDataset:
                 f"{path}: size {image.size} px differs from {expected} in the index; fetch it "
                 "again, or write an index of these images"
             )
-        pixels, lens = image.decode(), frame.lenses[camera] if frame.lenses else None
-        return pixels if lens is None else rectify(pixels, lens, frame.intrinsics[camera])
+        crc = frame.image_crcs[camera]
+        if crc != UNKNOWN_CRC and crc != image.crc:
+            raise ValueError(
+                f"{path}: its bytes have changed since {self.index.path} was written; fetch it "
+                "again, or remove the index and write one of these images"
+            )
+        return image
 
     def point_labels(self, frame: Frame) -> list[PointLabels]:
         """Reads the point labels of a sample, one entry per camera.

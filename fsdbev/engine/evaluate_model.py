@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import nn
 
-from fsdbev.checkpoint import model_classes
+from fsdbev.checkpoint import ModelSettings
 from fsdbev.d2.evaluation import (
     DatasetEvaluator,
     DatasetEvaluators,
@@ -119,7 +119,7 @@ def check_data_classes(model: nn.Module, loader: Iterable) -> None:
     Raises:
         ValueError: it has others; the message lists both.
     """
-    dataset, classes = _frame_dataset(loader), model_classes(model)
+    dataset, classes = _frame_dataset(loader), ModelSettings.of(model).classes
     if dataset is not None and classes is not None:
         classes.check_labels(
             dataset.classes,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fsdbev.checkpoint import TrainingCheckpointer, load_weights
+from fsdbev.checkpoint import ModelSettings, TrainingCheckpointer, load_weights
 from fsdbev.config.difference import Change, difference
 from fsdbev.config.loading import config_text, load_config, read_config, resolved
 from fsdbev.d2.config import instantiate
@@ -20,6 +22,8 @@ from fsdbev.d2.utils import comm
 from fsdbev.d2.utils.logger import setup_logger
 from fsdbev.report import ReportSource
 from fsdbev.utils.collect_env import as_table, environment
+from fsdbev.utils.folder_lock import locked_folder
+from fsdbev.utils.plain_file import check_file_names
 
 from .determinism import set_determinism
 from .distributed import DistributedTimeouts
@@ -50,7 +54,8 @@ def run(argv: Sequence[str] | None = None) -> None:
         argv: arguments without the program's name; None: those of the process.
 
     Raises:
-        SystemExit: status 2 for a wrong command line or config; otherwise see ``launch``.
+        SystemExit: status 2 for a wrong command line or config, or if another process is writing to
+            the output folder; otherwise see ``launch``.
     """
     parser = default_argument_parser(epilog=_EXAMPLES)
     parser.set_defaults(dist_url="auto")
@@ -70,6 +75,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     if args.num_machines > 1 and args.dist_url == "auto":
         parser.error("several machines need --dist-url tcp://<host of machine 0>:<free port>")
     try:
+        check_file_names()
         cfg = load_config(args.config_file, args.opts)
         resolved(cfg)  # fails here, before any process starts, for a reference to a missing key
         changes = _changes(args, cfg)
@@ -88,7 +94,15 @@ def run(argv: Sequence[str] | None = None) -> None:
         set_determinism(cfg.train)  # before CUDA starts, for all processes of the job
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    launch(main, args, timeouts)
+    with ExitStack() as stack:
+        # One lock for all processes of the job: taken before they start, under torchrun by rank 0.
+        if args.machine_rank == 0 and os.environ.get("RANK", "0") == "0":
+            lock = locked_folder(cfg.train.output_dir, "choose another train.output_dir")
+            try:
+                stack.enter_context(lock)
+            except OSError as error:
+                parser.error(str(error))
+        launch(main, args, timeouts)
 
 
 def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -178,7 +192,7 @@ def evaluate_only(
         metrics by task on rank 0, {} on the other ranks.
 
     Raises:
-        ValueError: weights or classes of the file do not match the model, or it is damaged; the
+        ValueError: weights or settings of the file do not match the config, or it is damaged; the
             classes of the data are others; or see :func:`find_trainer`.
     """
     trainer = find_trainer(cfg)
@@ -187,7 +201,7 @@ def evaluate_only(
     if last:
         path = TrainingCheckpointer(model, cfg.train.output_dir).newest_complete() or path
     if path:
-        load_weights(model, path, strict=True)
+        load_weights(model, path, strict=True, settings=ModelSettings.of(model, cfg))
     else:
         logger.warning("train.init_checkpoint is empty: evaluating an untrained model")
     source = replace(source or ReportSource(), weights=path or "none: an untrained model")

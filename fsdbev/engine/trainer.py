@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from fsdbev.checkpoint import TrainingCheckpointer, load_weights, model_classes, read_checkpoint
+from fsdbev.checkpoint import ModelSettings, TrainingCheckpointer, load_weights, read_checkpoint
 from fsdbev.d2.engine import HookBase, TrainerBase, create_ddp_model, default_writers, hooks
 from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.d2.structures import Instances
@@ -39,6 +39,7 @@ from .hooks.iteration import (
     IterationSeed,
     seed_iteration,
 )
+from .hooks.machine_load import MachineLoad
 from .hooks.preemption import Preemption
 from .lazy_builders import LazyBuilders, instantiate_items
 from .resume import RunConditions, describe_changes
@@ -96,7 +97,10 @@ class Trainer(LazyBuilders):
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         # A proxy, as in Detectron2: checkpointer and trainer would otherwise refer to each other.
         checkpointables = {"trainer": weakref.proxy(self)} | ({"ema": self.ema} if self.ema else {})
-        self.checkpointer = TrainingCheckpointer(model, train.output_dir, **checkpointables)
+        settings = ModelSettings.of(model, cfg, "train")
+        self.checkpointer = TrainingCheckpointer(
+            model, train.output_dir, settings=settings, **checkpointables
+        )
         self._preemption = Preemption(self.checkpointer)
         self._saver = CheckpointSaver(
             self.checkpointer, **train.checkpointer, max_age_hours=train.checkpoint_max_age_hours
@@ -135,6 +139,7 @@ class Trainer(LazyBuilders):
         # TrainingCurves and HistoryTrimmer follow the writers.
         return [
             ThreadDump(train.output_dir),
+            MachineLoad(),
             hooks.IterationTimer(),
             self._seed,
             hooks.LRScheduler(),
@@ -185,7 +190,8 @@ class Trainer(LazyBuilders):
                 self.cfg.train.output_dir,
             )
         if path:
-            load_weights(self.checkpointer.model, path, strict=False)
+            checkpointer = self.checkpointer
+            load_weights(checkpointer.model, path, strict=False, settings=checkpointer.settings)
             if self.ema:
                 self.ema.reset()
 
@@ -220,8 +226,7 @@ class Trainer(LazyBuilders):
         model, rank = self.checkpointer.model.state_dict(), comm.get_rank()
         saved = {"seed": self._seed.seed, "rank": rank, "iteration": self.iter}
         saved |= {"model": model, "batch": error.batch, "losses": error.losses}
-        if classes := model_classes(self.checkpointer.model):
-            saved["classes"] = classes.to_dict()
+        saved["model_settings"] = self.checkpointer.settings.to_dict()
         with atomic_write(folder / f"rank{rank}.pth") as file:
             torch.save(saved, file)
         if self.iter > self.start_iter:
@@ -388,7 +393,7 @@ def replay(path: str, cfg: DictConfig) -> tuple[dict[str, Any], dict[str, float]
     with torch.serialization.safe_globals([Instances, Boxes3D]):
         saved = read_checkpoint(path)
         model = build_model(cfg).train()
-        load_weights(model, path, strict=True)
+        load_weights(model, path, strict=True, settings=ModelSettings.of(model, cfg, "train"))
     names = {module: name for name, module in model.named_modules() if name}
     not_finite = []
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from fsdbev.checkpoint import load_weights
+from fsdbev.checkpoint import ModelSettings, load_weights
 from fsdbev.config.loading import complete_config, load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.index.frame_index import frames_by_time
@@ -53,8 +53,9 @@ class Predictor:
 
     A model of several frames also uses the frames of earlier calls if each call passes the pose of
     the vehicle (``ego2global``). Each frame passes through the image branch once. Call such a model
-    at the frame rate of its training data: nuScenes has 0.5 s between frames. If its config has
-    ``dataloader.frame_interval``, it may be called at any rate, and each call passes ``seconds``.
+    at the frame rate of its training data (nuScenes has 0.5 s between frames), and :meth:`reset`
+    after an interruption. If its config has ``dataloader.frame_interval``, it may be called at any
+    rate, and each call passes ``seconds``.
 
     Args:
         config: a config file, or a config from ``fsdbev.model_zoo.get_config``.
@@ -63,7 +64,7 @@ class Predictor:
 
     Raises:
         FileNotFoundError, ValueError: config or weights cannot be read, or the weights do not fit
-            the model or its classes.
+            the model or its settings.
     """
 
     def __init__(
@@ -243,11 +244,11 @@ def load_model(cfg: DictConfig, weights: str) -> nn.Module:
     """Builds the model of a config, loads weights, and switches to evaluation mode.
 
     Raises:
-        FileNotFoundError, ValueError: the weights cannot be read or do not fit the model exactly,
-            see ``load_weights``.
+        FileNotFoundError, ValueError: the weights cannot be read or do not fit model and settings
+            exactly, see ``load_weights``.
     """
     model = build_model(cfg)
-    load_weights(model, weights, strict=True)
+    load_weights(model, weights, strict=True, settings=ModelSettings.of(model, cfg))
     return model.eval()
 
 

@@ -212,17 +212,6 @@ class ClassSet:
                 name = "classes" if rule == "names" else rule
                 raise _difference(others, theirs[rule], own, values, name, remedy)
 
-    def check_outputs(self, other: ClassSet, *, own: str, others: str, remedy: str) -> None:
-        """Checks that outputs of the head mean the same: names in order and groups of names.
-
-        Arguments and errors are those of :meth:`check_labels`.
-        """
-        mine, theirs = ([list(g.names) for g in classes.groups] for classes in (self, other))
-        if self.names != other.names:
-            raise _difference(others, list(other.names), own, list(self.names), "classes", remedy)
-        if mine != theirs:
-            raise _difference(others, theirs, own, mine, "groups", remedy)
-
 
 def _difference(
     others: str, theirs: Any, own: str, mine: Any, values: str, remedy: str

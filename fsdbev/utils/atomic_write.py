@@ -22,21 +22,29 @@ _NO_FOLDER_FLUSH = (errno.EINVAL, errno.ENOTSUP)
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path whose file or folder replaces ``path`` if the block succeeds.
 
-    The temporary path is hidden, unique and in the same folder; it is removed after an error. The
-    content is flushed to the disk before the rename, and the rename before the context ends. A
-    missing parent folder is created. A folder at ``path`` is removed after the rename.
+    The temporary path is removed after an error. The content is flushed to the disk before the
+    rename, and the rename before the context ends. A missing parent folder is created. A folder at
+    ``path`` is removed after the rename.
 
     Args:
         path: path to write. The block must create a file or a folder at the yielded path.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_DIGITS // 2)}{UNFINISHED}")
-    try:
+    with temporary_path(path) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush_content(temporary)
         _replace(temporary, path)
         _flush_folder(path.parent)
+
+
+@contextmanager
+def temporary_path(path: Path) -> Iterator[Path]:
+    """Yields a hidden, unique path beside ``path``; the file or folder there is removed at the end
+    of the block."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_DIGITS // 2)}{UNFINISHED}")
+    try:
+        yield temporary
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)

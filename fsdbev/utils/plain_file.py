@@ -1,15 +1,37 @@
 """Reading of files with untrusted names: a folder, a pipe, a device or a file that is far too large
-is an error. No call blocks."""
+is an error. No call blocks. Names that are not UTF-8 are errors as well."""
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from typing import BinaryIO
 
 #: Without this flag, opening a pipe blocks until another process writes to it. Windows has neither
 #: the flag nor pipes in the file system.
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+
+
+def check_file_names() -> None:
+    """Checks that names of files are UTF-8, as they are in all files that contain them. A command
+    calls it before its work.
+
+    Raises:
+        ValueError: the locale has another encoding, or the working directory or an argument of the
+            command line has other bytes.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        raise ValueError(
+            f"this locale's file names are {encoding}, but must be UTF-8; run it with PYTHONUTF8=1 "
+            "in the environment"
+        )
+    for text in (os.getcwd(), *sys.argv):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{text!r}: is not UTF-8; rename the file or folder") from error
 
 
 def open_file(path: str | os.PathLike, missing: str = "no such file") -> BinaryIO:

@@ -133,6 +133,11 @@ def mapper(**options) -> MultiViewMapper:
 for name, options, message in (
     ("no frames", {"num_frames": 0}, "num_frames and frame_spacing must be at least 1, got 0 and"),
     ("a frame_interval of 0", {"frame_interval": 0}, "frame_interval must be positive seconds, g"),
+    (
+        "a max_frame_gap of 0.5",
+        {"max_frame_gap": 0.5},
+        "max_frame_gap must be at least 1 (inf: any), ",
+    ),
     ("a camera_dropout of 1", {"camera_dropout": 1.0}, "camera_dropout must be within [0, 1), got"),
 ):
     SETTINGS.refused(name, message)(lambda folder, options=options: mapper(**options))

@@ -83,7 +83,7 @@ for name, matrix, message in (
 
 def timed(*seconds) -> None:
     predictor = Predictor.__new__(Predictor)
-    predictor._past_frames, predictor._interval = [], 0.5
+    predictor._past_frames, predictor.frame_interval = [], 0.5
     for time in seconds:
         predictor._check_time(time)
         predictor._past_frames = [SimpleNamespace(seconds=time)]
@@ -170,11 +170,12 @@ for name, text, message in (
     (
         "a box that is a number",
         '{"results": {"abc": [5]}}',
-        "sample abc, box 0: it is not a dict: 5",
+        "sample abc, box 0: it must be a dict, got 5",
     ),
     ("501 boxes", json.dumps({"results": {"abc": [BOX] * 501}}), "sample abc has 501 boxes;"),
     ("a velocity of NaN", with_box(velocity=[float("nan"), 0]), "velocity must be 2 finite"),
     ("an infinite score", with_box(detection_score=float("inf")), "detection_score must be finite"),
+    ("a negative score", with_box(detection_score=-0.1), "detection_score must not be negative,"),
     ("a score of text", with_box(detection_score="0.5"), "must be finite, got '0.5'"),
     ("a score that is true", with_box(detection_score=True), "must be finite, got True"),
     ("a number of 400 digits", with_box(size=[1, 1, 10**400]), "size must be 3 finite numbers"),
@@ -185,7 +186,7 @@ for name, text, message in (
     ("an unknown class", with_box(detection_name="tram"), "detection_name must be one of"),
     ("a class that is a list", with_box(detection_name=["car"]), "detection_name must be one of"),
     ("another class's attribute", with_box(attribute_name="cycle.with_rider"), "attribute_name of"),
-    ("a box of another sample", with_box(sample_token="xyz"), "it has sample_token xyz"),
+    ("a box of another sample", with_box(sample_token="xyz"), "sample_token must be that of"),
 ):
     SUBMISSION.refused(
         f"in a file: {name}", f"results.json is not a nuScenes submission: …{message}"
@@ -202,7 +203,7 @@ def _(folder):
 
 @SUBMISSION.refused(
     "predictions of a sample outside of the data set",
-    "1 samples with predictions are not in split 'val', first ['c']; evaluate the data set that",
+    "1 samples with predictions are not in split 'val', first ['c']; evaluate the data that",
 )
 def _(folder):
     check_sample_tokens(["a", "c"], ["a"], "split 'val'")

@@ -122,6 +122,49 @@ for name, changes, message in (
     )
 
 
+OTHER_RIG = (
+    "sample 'sample1' (row 1): its cameras are {}, but those of sample 'sample0' (row 0), the one "
+    "before it, are FRONT 64 x 48, BACK 64 x 48; linked samples need the same cameras and image …"
+)
+HALF = np.array([[64, 48], [32, 24]])
+for name, changes, found in (
+    ("images of half the size", {"image_sizes": HALF}, "FRONT 64 x 48, BACK 32 x 24"),
+    ("other cameras", {"channels": ("FRONT", "LEFT")}, "FRONT 64 x 48, LEFT 64 x 48"),
+):
+    made = with_frame(**changes)
+    CALIBRATION.refused(f"{name} than in the sample before", OTHER_RIG.format(found))(
+        lambda folder, made=made: data_set(folder, made)
+    )
+
+
+@CALIBRATION.refused(
+    "a camera less than in the sample before",
+    OTHER_RIG.format("FRONT 64 x 48"),
+)
+def _(folder):
+    made = rows()
+    made[1] = (made[1][0].select(["FRONT"]), made[1][1])
+    data_set(folder, made)
+
+
+@CALIBRATION.refused(
+    "images of another size that another program wrote", f"index.arrow: {OTHER_RIG.format('…')}"
+)
+def _(folder):
+    with_column(folder, "image_sizes", set_item(1, [64, 48, 32, 24]))
+
+
+@CALIBRATION.handled(
+    "other cameras in another scene, or other intrinsics in the next sample",
+    "each sample has its own; only linked samples need the same cameras and image sizes",
+)
+def _(folder):
+    made = rows()
+    zoomed = replace(made[1][0], intrinsics=np.diag([2, 2, 1]) @ made[1][0].intrinsics, next=-1)
+    other = replace(made[2][0], previous=-1, scene_token="other", image_sizes=HALF)
+    data_set(folder, [made[0], (zoomed, made[1][1]), (other, made[2][1])])
+
+
 LENS = Lens("fisheye", rows()[1][0].intrinsics[0], (0.1, 0, 0, 0))
 
 
@@ -166,10 +209,21 @@ def _(folder):
     assert sample["frame_tokens"] == ["sample0", "sample0"]
 
 
-@TIME.handled("negative or huge timestamps", "accepted, because only their order is used")
+@TIME.handled("negative or huge timestamps", "accepted, because only their differences are used")
 def _(folder):
     made = [(replace(f, timestamp=[-(2**62), -1, 2**62][i]), o) for i, (f, o) in enumerate(rows())]
     assert data_set(folder, made).index[2].timestamp == 2**62
+
+
+@TIME.handled(
+    "a sample 61.5 s after the one before it, where 0.5 s are usual",
+    "it replaces its earlier frame (`dataloader.max_frame_gap`); preparation, check and loader "
+    "say so",
+)
+def _(folder):
+    made = with_frame(2, timestamp=62_000_000)
+    assert mapped(folder, made, 2)["frame_tokens"] == ["sample2", "sample2"]
+    assert "such as sample2, 61.5 s after the one" in data_set(folder, made).index.gap_report()
 
 
 for name, changes, message in (

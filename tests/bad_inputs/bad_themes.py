@@ -2,9 +2,12 @@
 
 import bad_checkpoints
 import bad_classes
+import bad_commands
 import bad_images
 import bad_labels
 import bad_predictions
+import bad_recordings
+import bad_results
 import bad_rigs
 import bad_samples
 import bad_tables
@@ -22,7 +25,10 @@ THEMES = (
     bad_labels.INDEX,
     bad_tables.THEME,
     bad_rigs.THEME,
+    bad_recordings.THEME,
     bad_checkpoints.THEME,
+    bad_commands.THEME,
     bad_predictions.PREDICTOR,
     bad_predictions.SUBMISSION,
+    bad_results.THEME,
 )

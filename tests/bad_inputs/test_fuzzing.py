@@ -17,6 +17,7 @@ import yaml
 from bad_images import encoded
 from bad_labels import labels_of
 from bad_predictions import submit
+from bad_results import samples_of
 from bad_rigs import FRONT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ from fsdbev.data.labels.point_labels import read_point_labels
 from fsdbev.data.labels.sweeps import read_lidar, read_lidarseg
 from fsdbev.data.nuscenes.tables import read_records
 from fsdbev.evaluation.box_arrays import submission_arrays
+from fsdbev.evaluation.results_file import read_results
 from fsdbev.evaluation.submission import read_submission
 from fsdbev.evaluation.truth import DetectionTask
 from fsdbev.structures import NUSCENES_CLASSES
@@ -198,16 +200,25 @@ def use_submission(path: Path) -> None:
     assert np.isfinite(arrays.center).all() and np.isfinite(arrays.score).all()
 
 
+def use_results_file(path: Path) -> None:
+    source = samples_of("val")
+    boxes = read_results(path, source).boxes
+    arrays = submission_arrays(boxes, source.task.names, source.task.attributes)
+    assert np.isfinite(arrays.center).all() and (arrays.score >= 0).all()
+
+
 @fuzzed
 @given(with_another_value(SUBMISSION))
 def test_submissions_of_other_values(folder, content):
     read(folder / "results.json", json.dumps(content).encode(), use_submission)
+    read(folder / "results.json", json.dumps(content).encode(), use_results_file)
 
 
 @fuzzed
 @given(damaged(json.dumps(SUBMISSION).encode()))
 def test_submissions_of_damaged_text(folder, content):
     read(folder / "results.json", content, use_submission)
+    read(folder / "results.json", content, use_results_file)
 
 
 SENSORS = [{"token": f"s{i}", "channel": f"CAM{i}", "modality": "camera"} for i in range(3)]

@@ -7,7 +7,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from fsdbev.checkpoint import TrainingCheckpointer, load_weights, read_checkpoint, write_weights
+from fsdbev.checkpoint import (
+    ModelSettings,
+    TrainingCheckpointer,
+    load_weights,
+    read_checkpoint,
+    write_weights,
+)
 from fsdbev.engine.ema import ModelEMA
 from fsdbev.structures import ClassSet
 
@@ -44,28 +50,36 @@ def saved_by_a_training(folder, model, **parts):
 
 def written(folder, model, ending):
     path = str(folder / f"weights{ending}")
-    write_weights(model.state_dict(), path, entry="model", classes=model.classes)
+    settings = ModelSettings.of(model).to_dict()
+    write_weights(model.state_dict(), path, entry="model", settings=settings)
     return path
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 def test_a_file_of_weights_has_the_classes(tmp_path, ending):
     path = written(tmp_path, Detector(OTHER_RANGES), ending)
-    assert read_checkpoint(path)["classes"] == OTHER_RANGES.to_dict()
+    assert read_checkpoint(path)["model_settings"] == {"model.classes": OTHER_RANGES.to_dict()}
 
 
 def test_a_checkpoint_of_a_training_has_the_classes_and_other_models_have_no_such_entry(tmp_path):
     path = saved_by_a_training(tmp_path, Detector(OTHER_RANGES))
-    assert read_checkpoint(path)["classes"] == OTHER_RANGES.to_dict()
-    assert "classes" not in read_checkpoint(saved_by_a_training(tmp_path, nn.Linear(1, 1)))
+    assert read_checkpoint(path)["model_settings"] == {"model.classes": OTHER_RANGES.to_dict()}
+    assert "model_settings" not in read_checkpoint(saved_by_a_training(tmp_path, nn.Linear(1, 1)))
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (OTHER_NAMES, r"weights\.\w+ .*\['vehicle', 'cyclist'\].* model.classes has.*\['cyclist',"),
-        (OTHER_GROUPS, r"\[\['vehicle'\], \['cyclist'\]\].*model.classes has \[\['vehicle', 'cycl"),
+        (
+            OTHER_NAMES,
+            r'(?s)weights\.\w+ .*  model\.classes\.names: \["vehicle", "cyclist"\] in the file, '
+            r'\["cyclist", "vehicle"\] in the config',
+        ),
+        (
+            OTHER_GROUPS,
+            r'\.groups: \[\["vehicle"\], \["cyclist"\]\] in the file, \[\["vehicle", "cyc',
+        ),
     ],
 )
 def test_a_strict_load_refuses_other_classes_and_lists_both(tmp_path, ending, classes, message):
@@ -86,7 +100,7 @@ def test_ranges_may_differ_and_older_files_say_no_classes(tmp_path, caplog, stri
             load_weights(model, path, strict=strict)
         assert all((value == 1).all() for value in model.state_dict().values())
     assert "anew" not in caplog.text
-    assert ("older.pth (weights) do not say their classes: model.cl" in caplog.text) is strict
+    assert ("older.pth (weights) do not say their settings: the config's" in caplog.text) is strict
 
 
 @pytest.mark.parametrize("classes", [OTHER_NAMES, OTHER_GROUPS])
@@ -99,8 +113,8 @@ def test_layers_that_depend_on_the_classes_start_anew(tmp_path, caplog, classes)
     assert all((value == 0).all() for value in model.head.tasks.state_dict().values())
     assert report.num_problems() == 0
     (record,) = caplog.records
-    assert record.getMessage().endswith("these layers start anew: head.tasks")
-    assert "['vehicle'" in record.getMessage()
+    assert record.getMessage().endswith("These layers start anew: head.tasks")
+    assert '["vehicle"' in record.getMessage()
 
 
 def test_averaged_weights_start_anew_too(tmp_path):
@@ -136,7 +150,7 @@ def with_frozen_layer(model):
         (
             Detector(OTHER_NAMES),
             with_optimizer,
-            r"\['vehicle', 'cyclist'\].*\['cyclist', 'vehicle'",
+            r'\["vehicle", "cyclist"\].*\["cyclist", "vehicle"',
         ),
         (Detector(VEHICLES), with_frozen_layer, "parameter group"),
         (Detector(VEHICLES), lambda model: {"ema": ModelEMA(model)}, "has no ema"),
@@ -158,17 +172,27 @@ def test_resuming_the_same_model(tmp_path):
     assert rest == {"iteration": 7} and (model.head.shared.weight == 1).all()
 
 
-@pytest.mark.parametrize("content", [["vehicle"], {"names": [1]}, {"colour": "red"}, "vehicle"])
-def test_malformed_classes_name_the_file_and_a_remedy(tmp_path, content):
+@pytest.mark.parametrize(
+    "content",
+    [
+        "vehicle",
+        ["vehicle"],
+        {"model.grid.cell": torch.zeros(2)},
+        {"model.classes": ["vehicle"]},
+        {"model.classes": {"names": [1]}},
+        {"model.classes": {"colour": "red"}},
+    ],
+)
+def test_malformed_settings_name_the_file_and_a_remedy(tmp_path, content):
     path = str(tmp_path / "other.pth")
-    torch.save({"model": Detector(VEHICLES).state_dict(), "classes": content}, path)
-    with pytest.raises(ValueError, match=r"other\.pth: its classes.*--foreign-objects"):
+    torch.save({"model": Detector(VEHICLES).state_dict(), "model_settings": content}, path)
+    with pytest.raises(ValueError, match=r"other\.pth: its settings.*--foreign-objects"):
         load_weights(Detector(VEHICLES), path, strict=False)
 
 
 def test_metadata_that_is_not_json_is_refused(tmp_path):
     path = str(tmp_path / "other.safetensors")
     weights = Detector(VEHICLES).state_dict()
-    safetensors.torch.save_file(weights, path, {"fsdbev.classes": "[" * 100_000})
-    with pytest.raises(ValueError, match=r"other\.safetensors.*fsdbev\.classes is not JSON"):
+    safetensors.torch.save_file(weights, path, {"fsdbev.model_settings": "[" * 100_000})
+    with pytest.raises(ValueError, match=r"other\.safetensors.*fsdbev\.model_settings is not JSON"):
         read_checkpoint(path)

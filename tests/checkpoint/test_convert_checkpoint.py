@@ -124,20 +124,30 @@ def test_averaged_weights_of_our_own_training(release, save, tmp_path):
 
 @pytest.mark.parametrize("name", ["out.pth", "out.safetensors"])
 @pytest.mark.parametrize("option", [[], ["--reverse"]])
-def test_classes_are_kept(release, save, tmp_path, capsys, name, option):
-    classes = NUSCENES_CLASSES.to_dict()
-    path, out = save({"model": to_our_names(release), "classes": classes}), str(tmp_path / name)
+def test_settings_are_kept(release, save, tmp_path, capsys, name, option):
+    """Those of the data too, which the tool does not compare."""
+    settings = {"model.classes": NUSCENES_CLASSES.to_dict(), "dataloader.image_size": [8, 16]}
+    path = save({"model": to_our_names(release), "model_settings": settings})
+    out = str(tmp_path / name)
     assert convert_checkpoint.main([path, out, *option, *SMALL]) == 0
-    assert read_checkpoint(out)["classes"] == classes
-    assert "classes: car, truck, " in capsys.readouterr().out
+    assert read_checkpoint(out)["model_settings"] == settings
+    assert "settings: dataloader.image_size, model.classes\n" in capsys.readouterr().out
 
 
-def test_classes_of_another_model_are_refused(release, save, fails, tmp_path):
-    names = list(reversed(NUSCENES_CLASSES.names))
-    path = save({"model": to_our_names(release), "classes": ClassSet(names=names).to_dict()})
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"model.classes": ClassSet(names=NUSCENES_CLASSES.names[::-1]).to_dict()},
+            r'model\.classes\.names: \["traffic_cone", .*\["car", ',
+        ),
+        ({"model.depth_bins.start": 13.0}, r"model\.depth_bins\.start: 13\.0 in .*, 1\.0 in"),
+    ],
+)
+def test_settings_of_another_model_are_refused(release, save, fails, tmp_path, settings, message):
+    path = save({"model": to_our_names(release), "model_settings": settings})
     error = fails(path, str(tmp_path / "out.pth"), *SMALL)
-    assert "in.pth has classes ['traffic_cone', " in error and "has ['car', " in error
-    assert "--config-file" in error
+    assert re.search(rf"(?s)in\.pth: trained with other .*{message}.*--config-file", error)
 
 
 def test_torchvision_backbone(save, tmp_path, fails):

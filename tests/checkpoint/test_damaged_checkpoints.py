@@ -56,9 +56,9 @@ def written(request, tmp_path):
     if ending == ".pth":
         write_checkpoint(CONTENT, str(path))
         return path, CONTENT
-    classes = ClassSet(names=["vehicle", "person"])
-    write_weights(CONTENT["model"], str(path), entry="model", classes=classes)
-    return path, {"model": CONTENT["model"], "classes": classes.to_dict()}
+    settings = {"model.classes": ClassSet(names=["vehicle", "person"]).to_dict()}
+    write_weights(CONTENT["model"], str(path), entry="model", settings=settings)
+    return path, {"model": CONTENT["model"], "model_settings": settings}
 
 
 @pytest.mark.parametrize("written", [".pth", ".safetensors"], indirect=True)

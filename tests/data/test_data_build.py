@@ -241,11 +241,12 @@ def test_cameras_classes_and_interval_of_a_config(config, synthetic_root):
     """They reach both loaders; camera dropout is for training only."""
     data = config.dataloader
     data.dataroot, data.cameras, data.frame_interval = str(synthetic_root), ["CAM_BACK"], 0.5
-    data.train.mapper.camera_dropout = 0.25
+    data.train.mapper.camera_dropout, data.max_frame_gap = 0.25, 4
     loaders = [instantiate(data.train), instantiate(data.test)]
     for loader in loaders:
         assert loader.dataset.dataset.cameras == ("CAM_BACK",)
         assert loader.dataset.mapper.frame_interval == 0.5
+        assert loader.dataset.mapper.max_frame_gap == 4
         assert next(iter(loader))[0]["images"].shape[1] == 1
     assert [loader.dataset.mapper.camera_dropout for loader in loaders] == [0.25, 0]
     config.model.classes = L(ClassSet)(names=["vehicle"])

@@ -41,6 +41,7 @@ GIVEN = {
     "DOWNLOADED.pth": "the release's weights",
     "fsdbev_r50.safetensors": "converted weights",
     "output/stopped_at_0004711": "left by a training that stops for a number that is not finite",
+    "work_dirs": "results of mmdet3d",
     "prepared": "written by the Python blocks of docs/custom_dataset.md",
 }
 #: Files that a training or an evaluation writes to its output folder.

@@ -1,6 +1,12 @@
 """torch.compile applied to parts of the model."""
 
 import copy
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,3 +58,30 @@ def test_training_with_compiled_parts(toy_config):
     cfg.train.compile.parts = ["nothing"]
     with pytest.raises(ValueError, match="names 'nothing'"):
         build_model(cfg)
+
+
+@pytest.mark.slow
+def test_a_training_on_a_cpu_compiles_and_computes_the_same(synthetic_root, tmp_path):
+    """The first iteration has a time limit, in seconds of one core: the machine may be busy."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, str(root / "tools" / "train_net.py"), "--config-file"]
+    command += [str(root / "configs" / "fsdbev_tiny_synthetic.py"), "train.device=cpu"]
+    command += ["train.max_iter=2", "train.log_period=1", "train.report.enabled=False"]
+    command += [f"dataloader.dataroot={synthetic_root}"]
+    env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    losses, logs, seconds = [], [], []
+    for name, enabled in (("plain", False), ("compiled", True)):
+        overrides = [f"train.output_dir={tmp_path / name}", f"train.compile.enabled={enabled}"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([*command, *overrides], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        logs.append((tmp_path / name / "log.txt").read_text())
+        lines = (tmp_path / name / "metrics.json").read_text().splitlines()
+        losses.append([json.loads(line)["total_loss"] for line in lines if "total_loss" in line])
+    assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert "The first iteration also compiles backbone, neck" in logs[1]
+    assert "compiles" not in logs[0] and list((tmp_path / "cache").rglob("*.so"))
+    print(f"seconds of one core, plain and compiled: {seconds}")
+    assert seconds[1] - seconds[0] < 600

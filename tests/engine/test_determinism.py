@@ -99,11 +99,12 @@ def test_an_initialized_cuda_is_refused_without_the_workspace_variable(flags, mo
     assert torch.are_deterministic_algorithms_enabled()
 
 
-def test_the_command_sets_the_workspace_before_it_starts_processes(flags, monkeypatch):
+def test_the_command_sets_the_workspace_before_it_starts_processes(flags, monkeypatch, tmp_path):
     main = importlib.import_module("fsdbev.engine.main")
     workspaces = []
     monkeypatch.setattr(main, "launch", lambda *_: workspaces.append(os.environ[WORKSPACE]))
-    main.run(["--config-file", str(HERE / "toy_config.py"), "train.deterministic=True"])
+    overrides = ["train.deterministic=True", f"train.output_dir={tmp_path}"]
+    main.run(["--config-file", str(HERE / "toy_config.py"), *overrides])
     assert workspaces == [":4096:8"]
 
 

@@ -1,6 +1,7 @@
 """Evaluation of a config: streaming gives the same boxes; when the devkit runs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fsdbev.config.overrides import apply_overrides
 from fsdbev.d2.config import LazyCall as L
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.d2.evaluation import DatasetEvaluator
+from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.engine import Trainer
 from fsdbev.engine.evaluate_model import evaluate
 from fsdbev.engine.main import evaluate_only
@@ -91,6 +93,23 @@ def test_the_same_boxes_in_fewer_passes(config, overrides, batches):
         torch.testing.assert_close(
             found.pred_boxes_3d.tensor, expected.pred_boxes_3d.tensor, rtol=1e-3, atol=1e-3
         )
+
+
+def test_a_gap_in_time(config, synthetic_root, tmp_path, caplog):
+    """The last of three samples is 61.5 s later: streaming replaces its earlier frame as well."""
+    before = FrameIndex(synthetic_root / "fsdbev/v1.0-synth/synth_val.arrow")
+    rows = [(frame, before.annotations(row)) for row, frame in enumerate(before)]
+    late = replace(rows[2][0], timestamp=rows[2][0].timestamp + 61_500_000)
+    index = tmp_path / "index" / "synth_val.arrow"
+    write_index(index, [*rows[:2], (late, rows[2][1])], before.classes, {})
+    found = {}
+    for streaming in (True, False):
+        overrides = f"dataloader.index_dir={index.parent}", f"train.eval_streaming={streaming}"
+        found[streaming] = run(config(*overrides))[0][late.sample_token].pred_boxes_3d.tensor
+    torch.testing.assert_close(found[True], found[False], rtol=1e-3, atol=1e-3)
+    assert "1 of 3 samples lack an earlier frame" in caplog.text
+    with_gap = run(config(*overrides, "dataloader.max_frame_gap=inf"))[0][late.sample_token]
+    assert not torch.equal(with_gap.pred_boxes_3d.tensor, found[False])
 
 
 def test_the_frame_spacing_reaches_the_predictor(config, monkeypatch):

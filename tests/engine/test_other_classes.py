@@ -1,4 +1,5 @@
-"""Trainings and evaluations whose classes differ from those of the data or of the checkpoint."""
+"""Trainings and evaluations whose classes differ from those of the data or of the checkpoint, or
+whose other settings differ from those of the checkpoint."""
 
 import json
 import logging
@@ -70,7 +71,8 @@ def trained(train_net, tmp_path_factory):
     return output
 
 
-LISTED = r"has classes \['car', .*model\.classes has \['my_car', "
+IN_DATA = r"has classes \['car', .*model\.classes has \['my_car', "
+IN_FILE = r'model\.classes\.names: \["car", .*in the file, \["my_car", .* in the config'
 
 
 @pytest.mark.parametrize("options", [(), ("--resume",), ("--eval-only",)])
@@ -78,18 +80,17 @@ def test_data_of_other_classes_is_refused(train_net, tmp_path, options):
     """Also if the data set is opened without the classes of the model, as a data set of one's own
     may be."""
     for overrides in ((), ("dataloader.classes=null",)):
-        with pytest.raises(ValueError, match=LISTED):
+        with pytest.raises(ValueError, match=IN_DATA):
             train_net(tmp_path, *overrides, options=options, classes="renamed", data="nuscenes")
 
 
 def test_a_checkpoint_of_other_classes_is_refused(train_net, trained, tmp_path):
-    assert read_checkpoint(str(trained / "model_final.pth"))["classes"]["names"][0] == "car"
     remedy = r".*train\.init_checkpoint=.*model_final\.pth and a new train\.output_dir"
-    with pytest.raises(ValueError, match=f"(?s){LISTED}{remedy}"):
+    with pytest.raises(ValueError, match=f"(?s){IN_FILE}{remedy}"):
         train_net(trained, options=["--resume"], classes="renamed")
     for name in ("model_final.pth", "model_final.safetensors"):
         weights = trained / name
-        with pytest.raises(ValueError, match=f"{name} .*{LISTED}"):
+        with pytest.raises(ValueError, match=f"(?s){name} .*{IN_FILE}"):
             train_net(
                 tmp_path,
                 f"train.init_checkpoint={weights}",
@@ -101,12 +102,60 @@ def test_a_checkpoint_of_other_classes_is_refused(train_net, trained, tmp_path):
 def test_predictor_and_export_refuse_a_checkpoint_of_other_classes(trained, tmp_path, capsys):
     names = f"model.classes.names={list(reversed(NUSCENES_CLASSES.names))}".replace("'", "")
     overrides, weights = [*SMALLER, names], str(trained / "model_final.pth")
-    message = r"has classes \['car', .*model\.classes has \['traffic_cone', "
+    message = r'model\.classes\.names: \["car", .* in the file, \["traffic_cone", '
     with pytest.raises(ValueError, match=message):
         fsdbev.Predictor(str(CONFIG), weights, overrides=overrides)
     options = ["--config-file", str(CONFIG), "--weights", weights, "--output", str(tmp_path)]
     assert export_model.main([*options, *overrides]) == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+#: Changes that keep all shapes, and the messages.
+GEOMETRY = {
+    "model.depth_bins.start=13.0": "model.depth_bins.start: 1.0 in the file, 13.0 in the config",
+    "model.depth_bins.stop=53.0": "model.depth_bins.stop: 41.0 in the file, 53.0 in the config",
+    "model.grid.z_range=[-4.0,4.0]": "model.grid.z_range: [-5.0, 3.0] in the file, [-4.0, 4.0] in",
+    "model.pixel_mean=[0.0,0.0,0.0]": "model.pixel_mean: [123.675, 116.28, 103.53] in the file, [0",
+    "dataloader.image_size=[32,96]": "dataloader.image_size: [32, 64] in the file, [32, 96] in the",
+    "dataloader.frame_spacing=2": "dataloader.frame_spacing: 1 in the file, 2 in the config",
+}
+
+
+def test_a_checkpoint_of_another_geometry_is_refused(train_net, trained, tmp_path, capsys):
+    """By --resume, --eval-only, predictor and export; the message lists all differences."""
+    weights = str(trained / "model_final.safetensors")
+    evaluate = [f"train.init_checkpoint={weights}", *GEOMETRY]
+    with pytest.raises(ValueError) as resumed:
+        train_net(trained, *GEOMETRY, options=["--resume"])
+    with pytest.raises(ValueError) as evaluated:
+        train_net(tmp_path, *evaluate, options=["--eval-only"])
+    with pytest.raises(ValueError) as predicted:
+        fsdbev.Predictor(str(CONFIG), weights, overrides=[*SMALLER, *GEOMETRY])
+    options = ["--config-file", str(CONFIG), "--weights", weights, "--output", str(tmp_path)]
+    assert export_model.main([*options, *SMALLER, *GEOMETRY]) == 1
+    found = [str(error.value) for error in (resumed, evaluated, predicted)]
+    for text in (*found, capsys.readouterr().err):
+        assert [message for message in GEOMETRY.values() if message not in text] == []
+        assert text.count(" in the file, ") == len(GEOMETRY)
+        assert "train.checkpoint_settings=warn makes this a warning" in text
+
+
+def test_the_option_makes_another_geometry_a_warning(train_net, trained, tmp_path, caplog):
+    logging.getLogger("fsdbev").addHandler(caplog.handler)
+    weights = f"train.init_checkpoint={trained / 'model_final.safetensors'}"
+    warn = ["dataloader.evaluator=null", "train.checkpoint_settings=warn"]
+    train_net(tmp_path, weights, *warn, *GEOMETRY, options=["--eval-only"])
+    assert [message for message in GEOMETRY.values() if message not in caplog.text] == []
+
+
+def test_initial_weights_of_another_geometry_are_a_warning(train_net, trained, tmp_path, caplog):
+    logging.getLogger("fsdbev").addHandler(caplog.handler)
+    weights = f"train.init_checkpoint={trained / 'model_final.safetensors'}"
+    train_net(tmp_path, weights, "dataloader.evaluator=null", *GEOMETRY)
+    assert [message for message in GEOMETRY.values() if message not in caplog.text] == []
+    assert "anew" not in caplog.text
+    settings = read_checkpoint(str(tmp_path / "model_final.pth"))["model_settings"]
+    assert settings["model.depth_bins.start"] == 13.0
 
 
 def test_initial_weights_of_other_classes(train_net, trained, tmp_path, caplog):
@@ -116,7 +165,7 @@ def test_initial_weights_of_other_classes(train_net, trained, tmp_path, caplog):
     logging.getLogger("fsdbev").addHandler(caplog.handler)
     train_net(tmp_path, weights, *overrides, classes="renamed")
     log = caplog.text
-    assert log.count("these layers start anew: msfe.heatmap_head, head.task_heads") == 1
+    assert log.count("These layers start anew: msfe.heatmap_head, head.task_heads") == 1
     assert "not in the file" not in log and "of another shape" not in log
     files = [read_checkpoint(str(folder / "model_final.pth")) for folder in (trained, tmp_path)]
     before, after = (file["ema"]["model"] for file in files)
@@ -124,5 +173,5 @@ def test_initial_weights_of_other_classes(train_net, trained, tmp_path, caplog):
     assert not torch.equal(before[name], after[name])
     name = "backbone.conv1.weight"
     assert torch.equal(before[name], after[name])
-    assert files[1]["classes"] == RENAMED.to_dict()
+    assert files[1]["model_settings"]["model.classes"] == RENAMED.to_dict()
     assert "AP_my_car" in json.loads((tmp_path / "evaluation.json").read_text())["nuscenes"]

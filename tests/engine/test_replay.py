@@ -82,7 +82,7 @@ def test_an_iteration_of_the_model_comes_out_the_same(synthetic_root, tmp_path, 
         trainer.train()
     record = tmp_path / "stopped_at_0000000"
     saved = torch.load(record / "rank0.pth", weights_only=False)
-    assert saved["classes"] == model.classes.to_dict()
+    assert saved["model_settings"]["model.classes"] == model.classes.to_dict()
     assert tool.main([str(record)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(recorded) > 5 and lines[-1] == "not finite first: the output of no module"

@@ -14,6 +14,7 @@ from digests import state
 from fsdbev.checkpoint import read_checkpoint
 from fsdbev.engine import Trainer, run
 from fsdbev.engine.main import evaluate_only
+from fsdbev.utils.folder_lock import LOCK, locked_folder
 from fsdbev.utils.processes import PREEMPTED
 
 HERE = Path(__file__).parent
@@ -192,7 +193,30 @@ def test_wrong_override_is_an_error_before_anything_runs(
     assert not os.listdir(tmp_path)
 
 
-def test_options_may_follow_overrides(monkeypatch):
+@pytest.mark.parametrize("option", ["--eval-only", "--resume", "--num-gpus=2"])
+def test_an_output_folder_that_another_process_writes_to(tmp_path, monkeypatch, capsys, option):
+    output, files = tmp_path / "output", []
+    monkeypatch.setattr("fsdbev.engine.main.launch", lambda *_: files.extend(os.listdir(output)))
+    arguments = ["--config-file", str(CONFIG), option, f"train.output_dir={output}"]
+    with locked_folder(output, "-"):
+        with pytest.raises(SystemExit) as stopped:
+            run(arguments)
+        message = capsys.readouterr().err
+        assert stopped.value.code == 2 and not files
+        assert f"{output}: process {os.getpid()} on " in message
+        assert "choose another train.output_dir" in message
+        # Another rank of the job, and another machine's launcher, whose first process has the lock.
+        with monkeypatch.context() as patch:
+            patch.setenv("RANK", "1")
+            run(arguments)
+        run([*arguments, "--num-machines=2", "--machine-rank=1", "--dist-url=tcp://host:1"])
+    files.clear()
+    run(arguments)
+    assert LOCK in files and not os.listdir(output)
+
+
+def test_options_may_follow_overrides(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     found = []
     monkeypatch.setattr(
         "fsdbev.engine.main.launch", lambda main, args, timeouts: found.append(args)

@@ -21,7 +21,6 @@ from .records import Annotations, Frame
 FRAME_STRINGS = ("sample_token", "scene_token", "scene_name")
 FRAME_INTEGERS = ("timestamp", "previous", "next", "reference_camera")
 CAMERA_STRINGS = ("channels", "image_paths")
-CAMERA_NUMBERS = ("image_sizes", "camera_timestamps", "intrinsics", "cam2ego", "ego2global")
 ANNOTATION_STRINGS = ("tokens", "instance_tokens", "attributes")
 LIDAR_STRINGS = ("lidar_path", "lidarseg_path")  # the only columns that may contain nulls
 LIDAR_NUMBERS = ("lidar2ego", "lidar_ego2global")
@@ -36,6 +35,7 @@ STRING_LISTS = CAMERA_STRINGS + LENS_STRINGS + ANNOTATION_STRINGS
 #: Column of numbers -> (type, shape of an entry).
 NUMBER_LISTS: dict[str, tuple[type[np.number], tuple[int, ...]]] = {
     "image_sizes": (np.int32, (2,)),
+    "image_crcs": (np.int64, ()),
     "camera_timestamps": (np.int64, ()),
     "intrinsics": (np.float64, (3, 3)),
     "lens_intrinsics": (np.float64, (3, 3)),

@@ -19,6 +19,17 @@ from fsdbev.structures import Lens, box_corners, transform_points
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
+#: Fields of a frame that are arrays with one entry per camera.
+CAMERA_NUMBERS = (
+    "image_sizes",
+    "image_crcs",
+    "camera_timestamps",
+    "intrinsics",
+    "cam2ego",
+    "ego2global",
+)
+#: Checksum of an image whose checksum is unknown.
+UNKNOWN_CRC = -1
 
 
 @dataclass(frozen=True)
@@ -151,7 +162,8 @@ class Frame:
         sample_token: unique name of the sample; it names files, so that it must be a plain name.
         scene_token, scene_name: identity of the scene.
         timestamp: time of the sample, microseconds.
-        previous, next: rows of the neighbouring samples in the same scene; -1 for none.
+        previous, next: rows of the neighbouring samples in the same scene, which have the same
+            cameras and image sizes; -1 for none.
         channels: N camera names.
         image_paths: N image files, relative to the data root.
         image_sizes: (N, 2) int32 width, height of the image files, which rectified images keep,
@@ -165,6 +177,8 @@ class Frame:
             camera has one. ``FrameDataset.image`` rectifies the images.
         reference_pose: (4, 4) key ego -> global of a frame without its reference camera, which
             :meth:`select` left out; ``reference_camera`` is then -1.
+        image_crcs: (N,) int64 CRC-32 of the image files, which ``FrameDataset.image`` checks;
+            ``UNKNOWN_CRC`` where unknown, the default.
     """
 
     sample_token: str
@@ -184,6 +198,11 @@ class Frame:
     lidar: Lidar | None = None
     lenses: tuple[Lens | None, ...] = ()
     reference_pose: Float64 | None = None
+    image_crcs: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_crcs is None:
+            object.__setattr__(self, "image_crcs", np.full(self.num_cameras, UNKNOWN_CRC))
 
     @property
     def num_cameras(self) -> int:
@@ -218,7 +237,6 @@ class Frame:
             )
         chosen = [self.channels.index(name) for name in channels]
         kept = self.reference_camera in chosen
-        per_camera = ("image_sizes", "camera_timestamps", "intrinsics", "cam2ego", "ego2global")
         return replace(
             self,
             channels=tuple(channels),
@@ -226,7 +244,7 @@ class Frame:
             lenses=tuple(self.lenses[i] for i in chosen) if self.lenses else (),
             reference_camera=chosen.index(self.reference_camera) if kept else -1,
             reference_pose=None if kept else self.key_ego2global,
-            **{name: getattr(self, name)[chosen] for name in per_camera},
+            **{name: getattr(self, name)[chosen] for name in CAMERA_NUMBERS},
         )
 
     def corners_in_cameras(self, annotations: Annotations) -> Float64:
@@ -235,3 +253,9 @@ class Frame:
         corners = annotations.corners().astype(np.float64)
         keyego2cam = self.global2cam @ self.key_ego2global
         return transform_points(corners, keyego2cam[:, None])
+
+
+def rig_text(channels: Sequence[str], image_sizes: NDArray[np.int32]) -> str:
+    """Formats names and image sizes of cameras, which all frames of a sample share."""
+    pairs = zip(channels, image_sizes.tolist(), strict=True)
+    return ", ".join(f"{name} {width} x {height}" for name, (width, height) in pairs)

@@ -1,9 +1,10 @@
 """Reads image files into arrays with the same pixels as Pillow.
 
-simplejpeg decodes common JPEG files. It is faster than Pillow and OpenCV, and unlike OpenCV it
-refuses truncated files. All three use libjpeg-turbo and return the same pixels with the same
-settings. Pillow decodes all other files: other formats, colour spaces and chroma samplings, JPEG
-files with defects, and all images where simplejpeg is not installed.
+simplejpeg decodes common JPEG files. It is faster than Pillow and OpenCV, and unlike both it
+refuses files with defects. All three use libjpeg-turbo and return the same pixels with the same
+settings. Pillow decodes other formats, JPEG files of other colour spaces and chroma samplings after
+simplejpeg has read them, and all images where simplejpeg is not installed. It refuses PNG files
+with defects, but of files in other formats only those that are cut short.
 
 The size is read from the header before decoding, because the header of a small file can declare
 gigabytes of pixels.
@@ -13,14 +14,16 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
+import PIL.ImageFile
 from numpy.typing import NDArray
 from PIL import Image
 
-from fsdbev.utils.plain_file import open_file, read_bytes
+from fsdbev.utils.plain_file import read_bytes
 
 try:
     import simplejpeg
@@ -53,10 +56,19 @@ class ImageFile:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = path
         self._data = read_bytes(path, _MAX_BYTES, _MISSING)
-        plain_size = _plain_jpeg_size(self._data)
-        self._is_plain_jpeg = plain_size is not None
+        #: Colour space and chroma sampling of a JPEG file that simplejpeg reads.
+        self._jpeg: list[str] | None = None
         with self._decoding():
-            self.size = plain_size or self._open().size
+            if simplejpeg is not None and self._data.startswith(b"\xff\xd8\xff"):
+                height, width, *self._jpeg = simplejpeg.decode_jpeg_header(self._data)
+                self.size = width, height
+            else:
+                self.size = self._open().size
+
+    @property
+    def crc(self) -> int:
+        """CRC-32 of the file."""
+        return zlib.crc32(self._data)
 
     def decode(self) -> NDArray[np.uint8]:
         """Decodes the image.
@@ -71,11 +83,13 @@ class ImageFile:
         Raises:
             ValueError: the file can't be decoded, or is a grey image with more than 8 bits.
         """
-        if self._is_plain_jpeg:
-            # Pillow reads some files with defects that simplejpeg refuses, and has the last word.
-            with suppress(ValueError):
-                return simplejpeg.decode_jpeg(self._data, "RGB", strict=True)
         with self._decoding():
+            if self._jpeg:
+                # Pillow ignores defects, so that it must not read a file that this refuses.
+                pixels = simplejpeg.decode_jpeg(self._data, "RGB", strict=True)
+                colour_space, sampling = self._jpeg
+                if colour_space == "YCbCr" and sampling in _SAMPLINGS:
+                    return pixels
             image = self._open()
             # Pillow's conversion to RGB would clip these modes at 255.
             if image.mode.startswith(("I", "F")):
@@ -88,12 +102,17 @@ class ImageFile:
     @contextmanager
     def _decoding(self) -> Iterator[None]:
         """Raises every error of the block as a ValueError that names the file."""
+        # Other packages may have set this option, with which Pillow fills missing pixels.
+        lenient = PIL.ImageFile.LOAD_TRUNCATED_IMAGES
+        PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False
         try:
             yield
         # Decoders raise errors of many types on damaged bytes, even SyntaxError.
         except Exception as error:
             reason = str(error) or type(error).__name__
             raise ValueError(f"{self.path}: can't be decoded ({reason}); fetch it again") from error
+        finally:
+            PIL.ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
 def read_image(path: str | os.PathLike) -> NDArray[np.uint8]:
@@ -114,35 +133,3 @@ def read_image(path: str | os.PathLike) -> NDArray[np.uint8]:
     if width * height > MAX_PIXELS:
         raise ValueError(f"{path}: its header declares {width} x {height} px; is it an image?")
     return image.decode()
-
-
-def image_header(path: str | os.PathLike) -> tuple[str, tuple[int, int]] | None:
-    """Reads the header of an image file.
-
-    Args:
-        path: path of the file.
-
-    Returns:
-        The format and (width, height); None if the header can't be read.
-
-    Raises:
-        OSError, ValueError: the path is no regular file.
-    """
-    with open_file(path, _MISSING) as file:
-        try:
-            with Image.open(file, formats=_FORMATS) as image:
-                return image.format, image.size
-        # Any type, as above. The caller gets the reason when it decodes the file.
-        except Exception:
-            return None
-
-
-def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Returns (width, height) of a JPEG that simplejpeg can decode, None for other files."""
-    if simplejpeg is None or not data.startswith(b"\xff\xd8\xff"):
-        return None
-    try:
-        height, width, colour_space, sampling = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return None
-    return (width, height) if colour_space == "YCbCr" and sampling in _SAMPLINGS else None

@@ -11,7 +11,6 @@ from pathlib import Path
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.index.records import Frame
-from fsdbev.data.io.image_file import image_header
 from fsdbev.data.labels.labeller import LabelStatistics, PointLabeller
 from fsdbev.data.labels.point_labels import PixelPoints, label_path, read_label_header
 from fsdbev.data.labels.sweeps import check_sweep_sizes, sweep_points
@@ -46,10 +45,6 @@ REMEDIES = {
     "image": _UNPACK,
     "sweep": f"{_UNPACK}; only the preparation of point labels reads sweeps, training does not",
 }
-#: Image format -> end marker of a complete file.
-_END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-#: Bytes from the end of the file in which the marker must occur: some cameras append data to it.
-_MARKER_WINDOW = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -107,8 +102,7 @@ def check_nuscenes(
       Scenes that the preparation left out because a file was missing still lack it.
     - Point labels of every sample: present, complete, made from the same tables and cameras,
       with all points inside the images.
-    - Images: present, of the size given in the index, and either ending with the end marker of
-      their format or decodable.
+    - Images: present, of the size and with the checksum given in the index.
     - Sweeps: present, a whole number of points, and one lidarseg label for each point.
 
     Args:
@@ -297,15 +291,11 @@ class _RowCheck:
             return _RowReport([*findings, Finding("point labels", str(error))])
 
     def _images(self, frame: Frame) -> Iterator[str]:
-        for camera, name in enumerate(frame.image_paths):
-            path = self.dataset.dataroot / name
+        for camera in range(frame.num_cameras):
             try:
-                marker = _end_marker(path, tuple(frame.image_sizes[camera]))
-                if self.full or marker is None:
-                    # Decoding raises an error that names the defect, if there is one.
-                    self.dataset.image(frame, camera)
-                if marker is not None and marker not in _last_bytes(path):
-                    yield f"{path}: truncated, its end is missing; fetch it again"
+                image = self.dataset.image_file(frame, camera)
+                if self.full:
+                    image.decode()
             except (OSError, ValueError) as error:
                 yield str(error)
 
@@ -330,22 +320,6 @@ class _RowCheck:
                 yield f"points of {channel} are outside the image; remove the file"
 
 
-def _end_marker(path: Path, size: tuple[int, int]) -> bytes | None:
-    """Returns the end marker that the image file must have, or None if its header is unreadable,
-    differs from ``size`` (width, height), or belongs to a format without a known marker."""
-    header = image_header(path)
-    return _END_MARKERS.get(header[0]) if header and header[1] == size else None
-
-
-def _last_bytes(path: Path) -> bytes:
-    """Returns the last ``_MARKER_WINDOW`` bytes of a file, but at most half of the file."""
-    with open(path, "rb") as file:
-        # The first half may contain a thumbnail, which has an end marker of its own.
-        length = min(path.stat().st_size // 2, _MARKER_WINDOW)
-        file.seek(-length, os.SEEK_END)
-        return file.read()
-
-
 def _summary(
     dataset: FrameDataset, skipped: Mapping[str, str], reports: Sequence[_RowReport]
 ) -> str:
@@ -357,6 +331,8 @@ def _summary(
     )
     if skipped:
         text += f"; incomplete scenes left out: {', '.join(sorted(skipped))}"
+    if gaps := index.gap_report():
+        text += f"; {gaps}"
     if dataset.label_dir is None:
         return f"{text}; no annotations, so no point labels"
     labelled = [report for report in reports if report.statistics is not None]

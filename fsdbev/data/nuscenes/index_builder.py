@@ -129,7 +129,7 @@ def build_index(
     rows = _rows(nusc, samples, channels, reference, classes, balance)
     write_index(path, progress(rows, len(samples), f"index, {split}"), classes, info)
     text = "%s: %d samples, %d scenes, cameras %s"
-    logger.info(text, path, len(samples), len(records) - len(missing), channels)
+    logger.info(text, split, len(samples), len(records) - len(missing), channels)
     return len(samples)
 
 

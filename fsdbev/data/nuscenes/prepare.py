@@ -12,9 +12,11 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from fsdbev.data.image_checks import add_image_crcs
 from fsdbev.data.index.frame_index import FrameIndex
 from fsdbev.data.index.records import Frame
 from fsdbev.data.io.arrow_file import read_table
@@ -28,6 +30,7 @@ from fsdbev.data.labels.point_labels import (
 )
 from fsdbev.data.parallel import Progress, map_rows, no_progress
 from fsdbev.structures import NUSCENES_CLASSES, ClassSet
+from fsdbev.utils.atomic_write import temporary_path
 
 from .output_folder import (
     default_output,
@@ -85,7 +88,8 @@ def prepare_nuscenes(
             :func:`fsdbev.data.io.rectify.rectified_intrinsics`; None keeps the focal lengths.
         skip_incomplete: leaves out scenes of which a file is missing (:func:`skipped_scenes`);
             otherwise a missing file is an error.
-        workers: number of processes that make point labels; 0 makes them in the calling process.
+        workers: number of processes that decode images and make point labels; 0 does both in the
+            calling process.
         progress: wraps the loops over samples and shows their progress.
 
     Returns:
@@ -93,8 +97,8 @@ def prepare_nuscenes(
 
     Raises:
         FileNotFoundError: tables or sensor files are missing.
-        ValueError: tables, sensor files, splits or classes are malformed or don't fit together, or
-            ``output`` has files of other classes.
+        ValueError: tables, sensor files, splits or classes are malformed or don't fit together,
+            images are damaged, or ``output`` has files of other classes.
         OSError: ``output`` can't be written, another run is writing there, or a worker was killed.
     """
     # Imported here, because these modules import the devkit: label workers and users of
@@ -112,9 +116,12 @@ def prepare_nuscenes(
     prepared = {}
     with exclusive_access(output):
         options = {"classes": classes, "balance": balance, "skip_incomplete": skip_incomplete}
-        indexes = _prepare_indexes(dataroot, version, chosen, found, output, progress, **options)
+        options |= {"workers": workers, "progress": progress}
+        indexes = _prepare_indexes(dataroot, version, chosen, found, output, **options)
         for split, index in indexes.items():
             statistics = None
+            if gaps := index.gap_report():
+                logger.warning("%s: %s", split, gaps)
             if index.num_annotations:
                 rows = label_rows(index, dataroot, label_dir(output), workers)
                 rows = progress(rows, len(index), f"point labels, {split}")
@@ -154,11 +161,12 @@ def _prepare_indexes(
     scenes: Mapping[str, set[str]],
     found: Mapping[str, FrameIndex],
     output: Path,
-    progress: Progress,
     *,
     classes: ClassSet,
     balance: float | None,
     skip_incomplete: bool,
+    workers: int,
+    progress: Progress,
 ) -> dict[str, FrameIndex]:
     """Returns the index of every split, after building those that are missing or outdated.
 
@@ -179,13 +187,17 @@ def _prepare_indexes(
         and _has_scenes(index, scenes.get(split, set()), dataroot, skip_incomplete)
     }
     outdated = [split for split in scenes if split not in current]
-    if outdated:
-        nusc = index_builder.load_nuscenes(dataroot, version)
-        for split in outdated:
+    with ExitStack() as stack:
+        paths = {split: index_path(output, split) for split in outdated}
+        unchecked = {
+            split: stack.enter_context(temporary_path(path)) for split, path in paths.items()
+        }
+        nusc = index_builder.load_nuscenes(dataroot, version) if outdated else None
+        for split, path in unchecked.items():
             index_builder.build_index(
                 nusc,
                 split,
-                index_path(output, split),
+                path,
                 scenes=scenes[split],
                 classes=classes,
                 balance=balance,
@@ -193,9 +205,11 @@ def _prepare_indexes(
                 progress=progress,
             )
         # The tables (gigabytes for trainval) and the devkit's explorer refer to each other: only a
-        # collection frees them, and it has to happen before the label workers need memory.
+        # collection frees them, and it has to happen before the workers need memory.
         del nusc
         gc.collect()
+        for split, path in unchecked.items():
+            add_image_crcs(path, dataroot, workers, progress, output=paths[split])
     return {split: FrameIndex(index_path(output, split)) for split in scenes}
 
 

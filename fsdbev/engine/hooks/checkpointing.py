@@ -7,7 +7,7 @@ import os
 import time
 from itertools import islice
 
-from fsdbev.checkpoint import TrainingCheckpointer, check_archive, model_classes, write_weights
+from fsdbev.checkpoint import TrainingCheckpointer, check_archive, write_weights
 from fsdbev.checkpoint.checkpointer import FINAL
 from fsdbev.d2.engine import hooks
 from fsdbev.d2.utils import comm
@@ -91,8 +91,8 @@ class CheckpointSaver(hooks.PeriodicCheckpointer):
         if iteration + 1 >= self.max_iter:
             self.checkpointer.save(FINAL, iteration=iteration, **extra)
             path = os.path.join(self.checkpointer.save_dir, f"{FINAL}.safetensors")
-            model = self.trainer.eval_model
-            write_weights(model.state_dict(), path, entry="model", classes=model_classes(model))
+            weights, settings = self.trainer.eval_model.state_dict(), self.checkpointer.settings
+            write_weights(weights, path, entry="model", settings=settings.to_dict())
 
     def save_unless_saved(self, iteration: int) -> None:
         """Saves a checkpoint that is not due, unless this process saved one of this iteration."""

@@ -107,6 +107,10 @@ class LiftSplatDetector(nn.Module):
         pixel_mean: per-channel mean, RGB 0..255.
         pixel_std: per-channel standard deviation, RGB 0..255.
 
+    Attributes:
+        saved_settings: settings that the weights depend on but their shapes do not, by name;
+            checkpoints contain them and those of the parts.
+
     Raises:
         ValueError: the grid does not fit the strides of the BEV encoder or the flips of
             ``bev_paste``, or a part has other classes, another grid or other depth bins.
@@ -149,6 +153,14 @@ class LiftSplatDetector(nn.Module):
         self.num_frames = num_frames
         self.bev_paste = bev_paste
         self.stride = stride
+        self.saved_settings = {
+            "grid": grid,
+            "depth_bins": depth_bins,
+            "num_frames": num_frames,
+            "stride": stride,
+            "pixel_mean": pixel_mean,
+            "pixel_std": pixel_std,
+        }
         if bev_paste is not None:
             grid.check_flips(bev_paste.flip_prob, "model.bev_paste.flip_prob")
         grid.check_stride(getattr(bev_encoder, "stride", 1))

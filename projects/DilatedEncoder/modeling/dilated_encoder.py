@@ -41,6 +41,7 @@ class DilatedBEVEncoder(nn.Module):
         dilations: Sequence[int] = (1, 2, 4, 8),
     ) -> None:
         super().__init__()
+        self.saved_settings = {"dilations": dilations}
         width = frame_channels if width is None else width
         self.reduce = conv3x3(frame_channels * num_frames, width, bias=True)
         self.blocks = nn.ModuleList(_DilatedBlock(width, d, bn_momentum) for d in dilations)

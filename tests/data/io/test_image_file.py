@@ -1,8 +1,9 @@
-"""Image files: pixels and refusals equal Pillow's, also where simplejpeg decodes."""
+"""Image files: the pixels are Pillow's, also where simplejpeg decodes; JPEG defects are refused."""
 
 import io
 
 import numpy as np
+import PIL.ImageFile
 import pytest
 from PIL import Image
 
@@ -66,12 +67,25 @@ PLAIN = [
 ]
 
 
+@pytest.fixture
+def pillow_count(monkeypatch):
+    """Counts the files that Pillow opens for ``read``."""
+    opened = []
+    monkeypatch.setattr(
+        image_file.ImageFile, "_open", lambda file: opened.append(file) or open_with_pillow(file)
+    )
+    return opened
+
+
+open_with_pillow = image_file.ImageFile._open
+
+
 @pytest.mark.parametrize("options", PLAIN, ids=str)
-def test_plain_jpeg(read, options):
+def test_plain_jpeg(read, options, pillow_count):
     for size in ((83, 61), (64, 48), (1, 1), (17, 2)):
         content = encoded(picture(*size), **options)
         assert_same(read(content), by_pillow(content))
-        assert (image_file._plain_jpeg_size(content) == size) == (simplejpeg is not None)
+    assert bool(pillow_count) == (simplejpeg is None)
 
 
 def with_orientation():
@@ -104,12 +118,11 @@ def test_other_files(read, content):
 
 @needs_simplejpeg
 @pytest.mark.parametrize("sampling", ["444", "422", "420", "440", "411"])
-def test_samplings(read, sampling):
+def test_samplings(read, sampling, pillow_count):
     image = np.asarray(picture())
     content = simplejpeg.encode_jpeg(image, colorspace="RGB", colorsubsampling=sampling)
     assert_same(read(content), by_pillow(content))
-    is_quick = image_file._plain_jpeg_size(content) is not None
-    assert is_quick == (sampling in ("444", "422", "420"))
+    assert bool(pillow_count) == (sampling in ("440", "411"))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -123,7 +136,51 @@ def test_damaged_files(read, seed):
         changed = bytearray(content)
         for place in rng.integers(len(content), size=3):
             changed[place] = rng.integers(256)
-        assert_same(read(bytes(changed)), by_pillow(bytes(changed)))
+        found = read(bytes(changed))
+        assert found is None or np.array_equal(found, by_pillow(bytes(changed)))
+
+
+def without_a_part(content):
+    """Returns the content without a quarter in the middle."""
+    half = len(content) // 2
+    return content[:half] + content[half * 3 // 2 :]
+
+
+@needs_simplejpeg
+@pytest.mark.parametrize("name", ["plain", "grey", "cmyk", "rgb encoded", "440", "411"])
+def test_damage_that_pillow_ignores(read, name):
+    if name.isdigit():
+        pixels = np.asarray(picture())
+        content = simplejpeg.encode_jpeg(pixels, colorspace="RGB", colorsubsampling=name)
+    else:
+        content = encoded(picture()) if name == "plain" else ODD[name]()
+    damaged = without_a_part(content)
+    assert not np.array_equal(by_pillow(damaged), by_pillow(content))
+    assert read(damaged) is None
+
+
+@needs_simplejpeg
+def test_damage_of_a_header_that_pillow_ignores(read):
+    content = encoded(picture())
+    damaged = content[:20] + bytes(3) + content[20:]
+    assert by_pillow(damaged) is not None and read(damaged) is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF"])
+def test_an_option_of_pillow_for_cut_files_is_not_used(read, kind, monkeypatch):
+    monkeypatch.setattr(image_file, "simplejpeg", None)
+    monkeypatch.setattr(PIL.ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    content = encoded(picture(), kind)
+    assert read(content) is not None
+    assert read(content[: len(content) * 2 // 3]) is None
+    assert PIL.ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_png_files_have_checksums(read):
+    content = encoded(picture(), "PNG")
+    assert read(without_a_part(content)) is None
+    for place in range(100, len(content) - 20, 997):
+        assert read(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]) is None
 
 
 def test_without_simplejpeg(read, monkeypatch):

@@ -154,25 +154,25 @@ def test_split_that_grew(root):
     assert kind == "index" and "lacks samples: 3 of 6" in text
 
 
-def test_images(root):
-    """The first image is complete, with bytes after its end; the others are damaged."""
+@pytest.mark.parametrize("full", [False, True])
+def test_images(root, full):
     paths = [root / path for path in first(root)[0].image_paths]
     content = paths[0].read_bytes()
     half = len(content) // 2
     damage = {
-        content + bytes(16): None,
-        content[:half]: "end is missing",
-        content[:half] + bytes(len(content) - half): "its end is missing",
+        content + bytes(16): "its bytes have changed",
+        content[:half]: "its bytes have changed",
+        content[:half] + bytes(512) + content[half + 512 :]: "its bytes have changed",
         content[:100]: "can't be decoded",
         b"": "can't be decoded",
     }
     for path, damaged in zip(paths, damage, strict=False):
         replace(path, damaged)
     paths[-1].unlink()
-    found = findings(root)
-    parts = [*filter(None, damage.values()), "no such image"]
+    found = findings(root, full)
+    parts = [*damage.values(), "no such image"]
     assert [kind for kind, _ in found] == ["image"] * len(parts)
-    for path, (_, text), part in zip(paths[1:], found, parts, strict=True):
+    for path, (_, text), part in zip(paths, found, parts, strict=True):
         assert path.name in text and part in text
     with Image.open(paths[0]) as image:
         image.resize((80, 45)).save(paths[0].with_name("small.jpg"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from data_root import VERSION, contents
+from data_root import VERSION, DataRoot, contents
 from nuscenes.utils.splits import create_splits_scenes
 
 from fsdbev.data.index.frame_index import INDEX_FORMAT, FrameIndex
@@ -181,6 +181,23 @@ def test_command_line_with_workers(synthetic_root, made, tmp_path, run_tool, cap
     expected = [*statistics.points[:, 0], statistics.objects[0], *statistics.without_points[:, 0]]
     assert car == ["car", *map(str, expected)]
     assert total[:2] == ["all", str(statistics.points[0].sum())]
+
+
+def test_gaps_in_time_are_reported(synthetic_root, tmp_path, run_tool, capsys, caplog):
+    """By preparation, in its output and log, and by the check: they are no defect."""
+    root = DataRoot.copy_of(synthetic_root, tmp_path / "data")
+    token = root.first_sample()["next"]
+    times = {record["token"]: record["timestamp"] for record in root.table("sample")}
+    last = next(record for record in root.table("sample") if record["prev"] == token)
+    late = times[token] + 61_500_000
+    root.change("sample", lambda record: record["token"] == last["token"], timestamp=late)
+    text = "1 of 3 samples lack an earlier frame, which the key frame replaces, because samples "
+    text += f"are too far apart (dataloader.max_frame_gap=2.5), such as {last['token']}, 61.5 s"
+    arguments = ("--dataroot", root.path, "--version", VERSION, "--splits", "synth_train")
+    assert run_tool("prepare_nuscenes", *arguments, "--workers", 0) == 0
+    assert f"  {text}" in capsys.readouterr().out and f"synth_train: {text}" in caplog.text
+    assert run_tool("prepare_nuscenes", *arguments, "--check") == 0
+    assert text in capsys.readouterr().out
 
 
 def test_command_that_error_messages_name(synthetic_root, tmp_path, run_tool):

@@ -14,6 +14,7 @@ from data_root import VERSION, contents
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 from fsdbev.data.synthetic import SyntheticOptions, generate
 from fsdbev.utils.atomic_write import unfinished_paths
+from fsdbev.utils.folder_lock import LOCK
 
 TOOL = Path(__file__).parents[3] / "tools" / "prepare_nuscenes.py"
 SCENES, FRAMES = 2, 6
@@ -77,7 +78,7 @@ def test_killed_at_random_times(dataroot, tmp_path, times, workers):
             *unfinished_paths(output / "point_labels", "*"),
         }
         for path, content in contents(output).items():
-            if output / path not in unfinished and path.name != ".prepare.lock":
+            if output / path not in unfinished and path.name != LOCK:
                 assert content == expected[path], path
     assert kills >= times // 2
     prepare_nuscenes(**options, output=output)
