@@ -90,7 +90,7 @@ def test_overrides_with_other_names_and_groups(write):
     assert [group.iou_threshold for group in classes.groups] == [0.2, 0.4]
     wrong = {
         "model.classes.groups=[{nams: [vehicle]}]": "keys names, iou_threshold, got 'nams'",
-        "model.classes.groups=[{names: 3}]": "names takes list, got 3",
+        "model.classes.groups=[{names: 3}]": "groups.names takes list",
         "model.classes.groups=[3]": "takes null or {key: value}, got 3",
     }
     for override, message in wrong.items():

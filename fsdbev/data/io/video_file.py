@@ -83,7 +83,16 @@ def _pictures(path: Path) -> Iterator[av.VideoFrame]:
         with av.open(str(path)) as file:
             if not file.streams.video:
                 raise ValueError(f"{path}: the file has no video stream")
-            for picture in file.decode(video=0):
+            stream = file.streams.video[0]
+            # FFmpeg conceals damage by default; its H.264 decoder also does so with this option if
+            # it has several threads.
+            stream.codec_context.options = {"err_detect": "explode"}
+            stream.thread_type = "NONE"
+            for picture in file.decode(stream):
+                if picture.is_corrupt:
+                    raise ValueError(
+                        f"{path}: the picture at {picture.time} s is damaged; fetch the file again"
+                    )
                 if picture.time is None:
                     raise ValueError(
                         f"{path}: its frames have no timestamps, as in a raw stream; put it into a "
@@ -91,7 +100,9 @@ def _pictures(path: Path) -> Iterator[av.VideoFrame]:
                     )
                 yield picture
     except av.FFmpegError as error:
-        raise ValueError(f"{path}: can't be decoded as a video ({error})") from error
+        raise ValueError(
+            f"{path}: can't be decoded as a video ({error}); fetch it again"
+        ) from error
 
 
 def _upright(path: Path, picture: av.VideoFrame) -> NDArray[np.uint8]:

@@ -89,6 +89,19 @@ def test_timestamps_that_go_back_are_an_error(tmp_path):
         list(read_video(path, 2))
 
 
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+def test_a_damaged_video_is_an_error(tmp_path, place):
+    rng = np.random.default_rng(0)
+    path = write_video(tmp_path / "v.mp4", list(rng.integers(0, 255, (11, 48, 64, 3), np.uint8)))
+    assert len(list(read_video(path, 2))) == 3
+    content = bytearray(path.read_bytes())
+    hole = int(place * len(content))
+    content[hole : hole + 200] = bytes(200)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="v.mp4: .*; fetch (it|the file) again"):
+        list(read_video(path, 2))
+
+
 def test_files_that_are_no_videos_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.mp4: no such video"):
         next(read_video(tmp_path / "none.mp4", 2))
