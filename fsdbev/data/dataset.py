@@ -131,7 +131,7 @@ class FrameDataset:
         if crc != UNKNOWN_CRC and crc != image.crc:
             raise ValueError(
                 f"{path}: its bytes have changed since {self.index.path} was written; fetch it "
-                "again, or remove the index and write one of these images"
+                "again, or, if the change is wanted, remove the index and make it again"
             )
         return image
 

@@ -10,22 +10,24 @@ from pathlib import Path
 
 import numpy as np
 from bad_theme import Theme
-from made_rows import SIZE, data_set
+from made_rows import SIZE, Rows, data_set, with_frame
 from PIL import Image
 
+from fsdbev.data.index.records import UNKNOWN_CRC
 from fsdbev.data.io.image_file import read_image
 
 THEME = Theme(
     "Images",
     "JPEG, PNG, WebP, BMP, PPM, TIFF and GIF are read, nothing else. The index, or the rig file, "
-    "says their size.",
+    "says their size. Only the checksum of an index finds all damage; decoding finds that of PNG "
+    "files, much of that of JPEG files (with simplejpeg), and in other formats a missing end.",
 )
 _RED = (200, 10, 20)
 
 
-def read(folder: Path, content: bytes | None) -> np.ndarray:
+def read(folder: Path, content: bytes | None, rows: Rows | None = None) -> np.ndarray:
     """Reads the first image of a data set, after writing this content."""
-    dataset = data_set(folder)
+    dataset = data_set(folder, rows)
     frame = dataset.index[0]
     path = folder / frame.image_paths[0]
     path.parent.mkdir(exist_ok=True)
@@ -53,11 +55,12 @@ def _(folder):
 
 DAMAGED = "0_0.png: can't be decoded (…); fetch it again"
 JPEG, PNG = encoded(), encoded("PNG")
+NOISE = encoded(image=Image.effect_noise(SIZE, 90).convert("RGB"))
 for name, content in {
     "empty": b"",
     "JPEG, only its first bytes": JPEG[:3],
     "JPEG, cut in the header": JPEG[:100],
-    "JPEG, cut in the middle": encoded(image=Image.effect_noise(SIZE, 90).convert("RGB"))[:1200],
+    "JPEG, cut in the middle": NOISE[:1200],
     "JPEG, its last two bytes missing": JPEG[:-2],
     "JPEG, its beginning missing": JPEG[20:],
     "PNG, cut in the middle": encoded("PNG", image=Image.effect_noise(SIZE, 90))[:900],
@@ -70,7 +73,39 @@ for name, content in {
     THEME.refused(name, DAMAGED)(lambda folder, content=content: read(folder, content))
 
 
-@THEME.handled("bytes after the end of the image", "read; they are ignored")
+@THEME.refused(
+    "JPEG with a hole of zeros, which Pillow reads (holes and lost parts that simplejpeg notices)",
+    DAMAGED,
+)
+def _(folder):
+    half = len(NOISE) // 2
+    read(folder, NOISE[:half] + bytes(512) + NOISE[half + 512 :])
+
+
+@THEME.refused("JPEG with bytes between its segments, which Pillow ignores", DAMAGED)
+def _(folder):
+    read(folder, JPEG[:20] + bytes(3) + JPEG[20:])
+
+
+@THEME.refused("JPEG of a chroma sampling that libjpeg-turbo has no name for", DAMAGED)
+def _(folder):
+    place = JPEG.index(b"\xff\xc0") + 11
+    read(folder, JPEG[:place] + b"\x31" + JPEG[place + 1 :])
+
+
+@THEME.refused(
+    "any changed byte of an image whose checksum is in the index",
+    "0_0.png: its bytes have changed since …index.arrow was written; fetch it again, or, if the "
+    "change is wanted, remove the index and make it again",
+)
+def _(folder):
+    crcs = np.array([zlib.crc32(JPEG), UNKNOWN_CRC])
+    read(folder, JPEG + b"\0", with_frame(0, image_crcs=crcs))
+
+
+@THEME.handled(
+    "bytes after the end of the image, without a checksum in the index", "read; they are ignored"
+)
 def _(folder):
     assert_red(read(folder, JPEG + bytes(range(99))))
 

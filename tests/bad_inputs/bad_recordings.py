@@ -6,7 +6,15 @@ import math
 from pathlib import Path
 
 from bad_theme import Theme
-from made_recordings import RIG, show_as, write_drive, write_images, write_video
+from made_recordings import (
+    RIG,
+    moving_pictures,
+    overwrite,
+    show_as,
+    write_drive,
+    write_images,
+    write_video,
+)
 
 from fsdbev.data.io.recording import RecordedFrame, frames_from_images, frames_from_videos
 from fsdbev.data.io.video_file import read_video
@@ -80,6 +88,16 @@ def _(folder):
 def _(folder):
     (folder / "text.mp4").write_text("not a video at all")
     next(read_video(folder / "text.mp4", 2))
+
+
+@THEME.refused(
+    "a damaged video, as far as FFmpeg notices (a hole in H.264 or Motion JPEG)",
+    "v.mp4: …fetch …again",
+)
+def _(folder):
+    path = write_video(folder / "v.mp4", moving_pictures(11))
+    overwrite(path, 0.5)
+    list(read_video(path, 2))
 
 
 @THEME.handled("a video that players turn by 90, 180 or 270 degrees, or mirror", "turned likewise")

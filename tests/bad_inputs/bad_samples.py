@@ -115,6 +115,11 @@ for name, changes, message in (
         {"image_sizes": np.array([[64, 48], [2**32 + 64, 48]])},
         "image_sizes must be integers that fit int32",
     ),
+    (
+        "a checksum of more than 32 bits",
+        {"image_crcs": np.array([2**32, -1])},
+        "image_crcs must be CRC-32, or -1 where unknown, got 4294967296",
+    ),
 ):
     made = with_frame(**changes)
     CALIBRATION.refused(name, f"sample 'sample1' (row 1): …{message}…")(

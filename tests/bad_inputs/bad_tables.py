@@ -254,6 +254,18 @@ def _(folder):
     root.prepare()
 
 
+@THEME.refused(
+    "damaged images",
+    "synth_train.arrow: 1 of its images can't be used; fetch them again, or leave out their scenes "
+    "(…--scenes). …scene-0001: …CAM_BACK/…jpg: can't be decoded (…); fetch it again",
+)
+def _(folder):
+    root = DataRoot(folder / "data")
+    name = root.sensor_data(root.first_sample(), "CAM_BACK")["filename"]
+    root.write(name, (root.path / name).read_bytes()[:-99])
+    root.prepare()
+
+
 for name, fields, outcome in (
     (
         "six coefficients, as in nuImages",

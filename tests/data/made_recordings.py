@@ -40,6 +40,21 @@ def write_drive(folder, **ticks):
     return [f"{name}={folder / name}.mp4" for name in ticks]
 
 
+def moving_pictures(count):
+    """Returns pictures of coloured squares that move by 3 pixels from one to the next."""
+    squares = np.random.default_rng(0).integers(0, 255, (12, 24, 3), np.uint8)
+    wide = squares.repeat(4, axis=0).repeat(4, axis=1)
+    return [wide[:, 3 * number : 3 * number + 64] for number in range(count)]
+
+
+def overwrite(path, place, count=200):
+    """Overwrites bytes of a file by zeros, from a place between 0 (its beginning) and 1 (end)."""
+    content = bytearray(path.read_bytes())
+    start = int(place * len(content))
+    content[start : start + count] = bytes(count)
+    path.write_bytes(content)
+
+
 def show_as(path, matrix):
     """Writes a display matrix (a, b, c, d) into an MP4 file: x' = a x + c y, y' = b x + d y."""
     a, b, c, d = (round(65536 * value) for value in matrix)

@@ -122,6 +122,10 @@ def check_nuscenes(
     output = Path(output) if output else default_output(dataroot, version)
     found = prepared_indexes(output)
     chosen = choose_splits(dataroot, version, splits, scenes, split_name, found)
+    if splits is None and scenes is None:
+        # The scenes of an earlier --split-name are known from its index only.
+        unreadable = {path.stem for path in output.glob("*.arrow")} - found.keys()
+        chosen |= dict.fromkeys(sorted(unreadable - chosen.keys()), set())
     expected = _ExpectedContent.read(dataroot, version, classes, balance)
     unfinished = [*unfinished_paths(output, "*"), *unfinished_paths(label_dir(output), "*")]
     findings = [Finding("unfinished file", str(path)) for path in unfinished]

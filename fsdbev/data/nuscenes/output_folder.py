@@ -57,8 +57,8 @@ def prepared_indexes(output: str | os.PathLike) -> dict[str, FrameIndex]:
     for path in sorted(Path(output).glob("*.arrow")):
         try:
             indexes[path.stem] = FrameIndex(path)
-        except (FileNotFoundError, ValueError):
-            logger.debug("%s: can't be read and counts as missing", path, exc_info=True)
+        except (FileNotFoundError, ValueError) as error:
+            logger.warning("an index counts as missing, because it can't be read: %s", error)
     return indexes
 
 

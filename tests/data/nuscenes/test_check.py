@@ -80,6 +80,17 @@ def test_files_of_the_preparation(root):
     assert label.read_bytes() == content and findings(root) == []
 
 
+def test_split_of_ones_own_with_a_damaged_index(root, caplog):
+    prepare_nuscenes(dataroot=root, version=VERSION, scenes=["scene-0001"], split_name="few")
+    path = root / "fsdbev" / VERSION / "few.arrow"
+    assert findings(root) == []
+    path.write_bytes(path.read_bytes()[:2000])
+    ((kind, text),) = findings(root)
+    assert kind == "index" and "few.arrow: not a complete frame-index file" in text
+    prepare_nuscenes(dataroot=root, version=VERSION)
+    assert "counts as missing, because it can't be read" in caplog.text
+
+
 def rewritten_labels(root, change, channels=6, source=None, classes=NUSCENES_CLASSES):
     frame, label = first(root)
     header = read_label_header(label)
