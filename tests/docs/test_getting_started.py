@@ -42,7 +42,9 @@ def cheaper(words):
     if tool == "visualize.py":
         at = words.index("--samples") if "--samples" in words else None
         kept = words if at is None else words[:at] + words[at + 2 :]
-        return [*kept[:3], *added, *kept[3:]]
+        # The weights are of the smaller model: a checkpoint contains image size and grid.
+        smaller = FEWER if "diagnostics" in words else []
+        return [*kept[:3], *added, *kept[3:], *smaller]
     return words + added
 
 
