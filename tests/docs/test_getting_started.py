@@ -39,13 +39,13 @@ def cheaper(words):
         report = "samples=1" if "--eval-only" in words else "enabled=false"
         return [*words, *FEWER, f"train.report.{report}"]
     added = CHEAPER.get(tool, "").split()
+    # The weights are of the smaller model: a checkpoint contains image size and grid.
+    smaller = FEWER if {"--weights", "diagnostics"} & set(words) else []
     if tool == "visualize.py":
         at = words.index("--samples") if "--samples" in words else None
         kept = words if at is None else words[:at] + words[at + 2 :]
-        # The weights are of the smaller model: a checkpoint contains image size and grid.
-        smaller = FEWER if "diagnostics" in words else []
         return [*kept[:3], *added, *kept[3:], *smaller]
-    return words + added
+    return [*words, *added, *(["--opts"] if smaller and tool == "demo.py" else []), *smaller]
 
 
 pytestmark = pytest.mark.slow
