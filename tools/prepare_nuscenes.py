@@ -18,7 +18,7 @@ workers. A second run at the same time is refused. For a read-only data root use
 the same folder to train_net.py as dataloader.index_dir.
 
 A missing image, sweep or label file is an error. With --skip-incomplete, its scene is left out and
-listed.
+listed. Every image is decoded once; an error lists those that can't be.
 
 --check changes nothing; it takes the options of the preparation. It lists all problems with their
 remedies and exits with status 1 if there are any. It checks that
