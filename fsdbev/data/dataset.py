@@ -75,10 +75,13 @@ class FrameDataset:
                 of the index's cameras, objects without a 2D box in any of them are left out.
         """
         annotations = self.index.annotations(row)
-        frame = self.frame(row) if cameras is None else self.index[row].select(cameras)
-        if set(frame.channels) == set(self.index[row].channels):
+        cameras = self.cameras if cameras is None else cameras
+        if cameras is None:
             return annotations
-        return annotations.select(objects_in_view(frame, annotations))
+        whole = self.index[row]
+        if set(cameras) == set(whole.channels):
+            return annotations
+        return annotations.select(objects_in_view(whole.select(cameras), annotations))
 
     def classes_with_points(self) -> NDArray[np.bool_]:
         """Returns (rows, classes), True for rows with an object of the class with points."""
@@ -109,7 +112,7 @@ class FrameDataset:
         """
         pixels = self.image_file(frame, camera).decode()
         lens = frame.lenses[camera] if frame.lenses else None
-        return pixels if lens is None else rectify(pixels, lens, frame.intrinsics[camera])
+        return rectify(pixels, lens, frame.intrinsics[camera])
 
     def image_file(self, frame: Frame, camera: int) -> ImageFile:
         """Reads the file of an image without decoding it; arguments as for :meth:`image`.

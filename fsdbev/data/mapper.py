@@ -200,7 +200,9 @@ class MultiViewMapper:
         image_aug: NDArray[np.float64],
         bev_aug: Tensor,
     ) -> dict[str, Any]:
-        annotations = dataset.annotations(row, frames[0].channels)
+        # Only dropout leaves out other cameras than the data set does.
+        cameras = frames[0].channels if self.camera_dropout else None
+        annotations = dataset.annotations(row, cameras)
         # Same rule as nuScenes' metrics, which ignore objects without LiDAR and radar points.
         annotations = annotations.select(annotations.has_points)
         targets = {}
@@ -208,8 +210,9 @@ class MultiViewMapper:
             targets["instances"] = self._instances(annotations, bev_aug)
         if self.training or self.with_labels:
             targets["gt_depth"], targets["gt_foreground"] = self._depth(dataset, frames, image_aug)
-            heatmaps_of = (frames[0], annotations, image_aug, len(dataset.classes))
-            targets["gt_heatmap"] = self._heatmaps(*heatmaps_of)
+            targets["gt_heatmap"] = self._heatmaps(
+                frames[0], annotations, image_aug, len(dataset.classes)
+            )
         return targets
 
     def _kept_cameras(self, channels: Sequence[str], generator: np.random.Generator) -> list[str]:

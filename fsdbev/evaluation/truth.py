@@ -9,6 +9,7 @@ Shapes: C classes, S samples, N boxes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -137,7 +138,7 @@ class GroundTruth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TruthSource:
+class TruthSource(ABC):
     """Source of the ground truth of the samples of a data set.
 
     Attributes:
@@ -178,10 +179,10 @@ class TruthSource:
         frames = map(self.dataset.index.__getitem__, range(len(self.dataset)))
         return {frame.sample_token: frame.scene_name for frame in frames}
 
-    @cached_property
+    @property
+    @abstractmethod
     def truth(self) -> GroundTruth | None:
         """The ground truth; None for a data set without annotations."""
-        raise NotImplementedError
 
     def _with_cameras(self, truth: GroundTruth, seen: BoxArrays) -> GroundTruth:
         """Applies ``unseen_objects`` to the ground truth of a data set with chosen cameras.

@@ -81,6 +81,8 @@ class PointLabels:
         """
 
         def kept(points: PixelPoints) -> PixelPoints:
+            if not len(points):  # of most cameras
+                return points
             scaled = torch.from_numpy(points.depth * np.float32(depth_scale))
             # Both rules of depth labels: a depth of exactly ``stop`` has no bin.
             has_bin = depth_bins.contains(scaled) & (depth_bins.index(scaled) >= 0)

@@ -211,12 +211,9 @@ def _checked_range(given: Sequence[float] | None, grid: BEVGrid) -> tuple[float,
     if given is None:
         return center_range(grid)
     given, needed = tuple(map(float, given)), center_range(grid, margin=0, below=0, above=0)
-    is_range = len(given) == 6
-    if (
-        not is_range
-        or any(g > n for g, n in zip(given[:3], needed))
-        or any(g < n for g, n in zip(given[3:], needed[3:]))
-    ):
+    # Negated upper bounds: then all six must be at most those of the grid.
+    signs = (1, 1, 1, -1, -1, -1)
+    if len(given) != 6 or any(s * g > s * n for s, g, n in zip(signs, given, needed)):
         raise ValueError(
             f"center_range {list(given)} must contain the grid {list(needed)} (lower x, y, z, "
             "upper x, y, z): boxes that the head is trained on would be dropped. Leave it out to "
