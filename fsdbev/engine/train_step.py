@@ -91,6 +91,7 @@ class TrainStep(AMPTrainer):
         self._max_skipped_steps = max_skipped_steps
         self._skipped_steps = 0
         self._bad_samples = 0
+        self._saved_buffers: list[Tensor] = []
 
     def start_loading(self) -> None:
         """Creates the loader's iterator, before the first iteration."""
@@ -116,7 +117,7 @@ class TrainStep(AMPTrainer):
         data_time = time.perf_counter() - start
         replaced = _pop_replaced(batch)
         # The forward pass updates BatchNorm's statistics before the losses are known to be finite.
-        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        self._save_buffers()
         with torch.autocast(self._device.type, self.precision, enabled=self.precision is not None):
             losses = named_losses(self.model(batch))
         self.optimizer.zero_grad()
@@ -130,7 +131,7 @@ class TrainStep(AMPTrainer):
         problem = describe_problem(report, batch, scaled=scaled, iteration=self.iter)
         self.skipped = problem is not None
         if problem is not None:
-            self._skip(problem, buffers, batch, report)
+            self._skip(problem, batch, report)
             return
         self._log_metrics(report)
         self.grad_scaler.step(self.optimizer)
@@ -154,13 +155,16 @@ class TrainStep(AMPTrainer):
         totals = {"data_time": max(report.waits), "total_loss": sum(means.values())}
         storage.put_scalars(**{**means, **totals})  # a single loss is named total_loss, too
 
-    def _skip(
-        self, problem: str, buffers: list[Tensor], batch: Sequence[Any], report: StepReport
-    ) -> None:
+    def _save_buffers(self) -> None:
+        """Copies the model's buffers into tensors that all iterations share."""
+        buffers = list(self.model.buffers())
+        if not self._saved_buffers:
+            self._saved_buffers = [torch.empty_like(buffer) for buffer in buffers]
+        _copy_all(self._saved_buffers, buffers)
+
+    def _skip(self, problem: str, batch: Sequence[Any], report: StepReport) -> None:
         """Restores the state from before the iteration; raises if no further skip is allowed."""
-        with torch.no_grad():
-            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+        _copy_all(list(self.model.buffers()), self._saved_buffers)
         self.optimizer.zero_grad()
         # Setting the current scale again clears what unscale_ recorded for this iteration.
         self.grad_scaler.update(self.grad_scaler.get_scale())
@@ -204,6 +208,12 @@ class TrainStep(AMPTrainer):
 def named_losses(losses: dict[str, Tensor] | Tensor) -> dict[str, Tensor]:
     """Returns a model's losses by name; a single loss is ``total_loss``, as in Detectron2."""
     return {"total_loss": losses} if isinstance(losses, Tensor) else losses
+
+
+def _copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Copies the values of all tensors in one operation."""
+    if targets:  # the operation refuses empty lists
+        torch._foreach_copy_(targets, sources)
 
 
 def _pop_replaced(batch: Sequence[Any]) -> int:

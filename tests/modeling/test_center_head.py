@@ -21,7 +21,7 @@ def one_box_per_class():
 
 
 def test_maps_of_every_task():
-    maps = make_head()(torch.randn(2, 5, 6, 8))
+    maps = make_head().eval()(torch.randn(2, 5, 6, 8))
     assert len(maps) == len(NUSCENES_CLASSES.groups)
     for group, prediction in zip(NUSCENES_CLASSES.groups, maps, strict=True):
         widths = {"reg": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2, "heatmap": len(group.names)}
@@ -56,7 +56,7 @@ def test_range_of_centers_follows_the_grid():
     """With a fixed range of +-61.2 m, objects beyond it were targets but never detections."""
     assert center_range(BEVGrid()) == (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0)
     grid = BEVGrid(x_range=(0.0, 108.8), y_range=(-32.0, 32.0), z_range=(-4.0, 2.0))
-    head = make_head(grid=grid)
+    head = make_head(grid=grid).eval()
     assert head.decoder.center_range == (-10.0, -42.0, -9.0, 118.8, 42.0, 9.0)
     boxes = torch.tensor([[100.4, 3.2, 0.0, 4.0, 2.0, 1.5, 0.3, 1.0, 0.0]])
     instances = Instances((6, 8), gt_boxes_3d=Boxes3D(boxes), gt_classes=torch.tensor([0]))
@@ -83,7 +83,7 @@ def test_runs_under_autocast_with_losses_in_float32():
     head = make_head()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         predictions = head(torch.randn(1, 5, 6, 8))
-        assert predictions[0]["heatmap"].dtype == torch.bfloat16
+        assert predictions.heatmaps[0].dtype == torch.bfloat16
         losses = head.losses(predictions, head.targets([one_box_per_class()]))
     assert all(loss.dtype == torch.float32 for loss in losses.values())
     sum(losses.values()).backward()

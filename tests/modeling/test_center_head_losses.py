@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from fsdbev.modeling.center_head import losses as module
-from fsdbev.modeling.center_head.losses import center_losses, gaussian_focal_loss, regression_error
+from fsdbev.modeling.center_head.losses import (
+    center_losses,
+    gaussian_focal_loss,
+    regression_errors,
+)
 from fsdbev.modeling.center_head.targets import REGRESSION, CenterTargets
 
 
@@ -24,20 +28,20 @@ def make_prediction(*, batch=1, classes=1, rows=2, columns=3, value=0.0):
 
 def test_focal_loss_by_hand():
     probability, target = [0.9, 0.2, 0.3], [1.0, 0.5, 0.0]
-    logits = torch.tensor(probability).logit().reshape(1, 1, 1, 3)
+    logits = torch.tensor(probability).logit().reshape(1, 1, 1, 1, 3)
     expected = -(0.1**2 * math.log(0.9) + 0.5**4 * 0.2**2 * math.log(0.8) + 0.3**2 * math.log(0.7))
     loss = gaussian_focal_loss(logits, torch.tensor(target).reshape(1, 1, 1, 3))
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_focal_loss_is_clamped_where_it_would_explode():
-    loss = gaussian_focal_loss(torch.tensor([-80.0]), torch.tensor([1.0]))
+    loss = gaussian_focal_loss(torch.full((1, 1, 1, 1, 1), -80.0), torch.ones(1, 1, 1, 1))
     assert loss.item() == pytest.approx(-math.log(1e-4) * (1 - 1e-4) ** 2, rel=1e-5)
 
 
 def error_of(prediction, targets, task=0):
-    """Regression error of maps (B, channels, Y, X) of one model."""
-    return regression_error({k: v[None] for k, v in prediction.items()}, targets, task)
+    """Regression error of a task with these maps (B, channels, Y, X), which all tasks have."""
+    return regression_errors([prediction] * len(targets.heatmaps), targets)[task]
 
 
 def test_regression_reads_the_center_cells():

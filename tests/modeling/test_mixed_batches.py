@@ -14,7 +14,12 @@ from fsdbev.config.loading import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.fake import fake_samples
 from fsdbev.inference.streaming import StreamingPredictor
-from fsdbev.modeling.center_head.losses import LOSS_NAMES, gaussian_focal_loss, regression_error
+from fsdbev.modeling.center_head.losses import (
+    LOSS_NAMES,
+    gaussian_focal_loss,
+    heatmaps_of,
+    regression_errors,
+)
 from fsdbev.modeling.center_head.targets import REGRESSION
 
 CAMERAS = (3, 1, 2)
@@ -119,14 +124,13 @@ class Terms:
         model, batch = self.model, len(batched_inputs)
         targets = model.head.targets([sample["instances"] for sample in batched_inputs])
         stacked = len(bev_feats) // batch
-        for i, (prediction, heatmap) in enumerate(zip(predictions, targets.heatmaps, strict=True)):
-            maps = {name: m.unflatten(0, (-1, batch)) for name, m in prediction.items()}
-            focal = gaussian_focal_loss(maps["heatmap"], heatmap)
+        logits, errors = heatmaps_of(predictions), regression_errors(predictions, targets)
+        for i, heatmap in enumerate(targets.heatmaps):
+            focal = gaussian_focal_loss(logits[i].unflatten(0, (-1, batch)), heatmap).sum()
             peaks = stacked * (heatmap == 1).sum()
             self.add(f"task{i}.loss_heatmap", focal, peaks, _heatmap_form)
             boxes = stacked * (targets.task == i).sum()
-            error = regression_error(maps, targets, i)
-            parts = error.split(list(REGRESSION.values()))
+            parts = errors[i].split(list(REGRESSION.values()))
             for branch, part in zip(REGRESSION, parts, strict=True):
                 weighted = part.sum() * (model.head.velocity_weight if branch == "vel" else 1)
                 self.add(f"task{i}.loss_{LOSS_NAMES[branch]}", weighted, boxes, self._box_form)

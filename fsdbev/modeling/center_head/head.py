@@ -17,7 +17,8 @@ from fsdbev.modeling.registry import PART_REGISTRY
 from fsdbev.structures import BEVGrid, Boxes3D, ClassSet
 
 from .decode import BoxDecoder, Candidates
-from .losses import center_losses
+from .losses import center_losses, heatmaps_of
+from .regression import TrainingPredictions, can_fold, fold_regression
 from .targets import REGRESSION, CenterTargets, center_targets
 
 
@@ -97,8 +98,12 @@ class CenterHead(nn.Module):
                 nn.init.kaiming_normal_(branch[-1].weight, nonlinearity="linear")
             nn.init.constant_(branches["heatmap"][-1].bias, HEATMAP_PRIOR_BIAS)
 
-    def forward(self, bev_feats: Tensor) -> list[dict[str, Tensor]]:
-        """Predicts the maps of each task.
+    def forward(self, bev_feats: Tensor) -> list[dict[str, Tensor]] | TrainingPredictions:
+        """Predicts the maps of each task; in training mode only those of the heatmaps.
+
+        In training mode :meth:`losses` evaluates the other branches at the center cells of the
+        boxes, see :mod:`.regression`. A head with replaced layers or hooks in these branches
+        computes all maps in both modes.
 
         Args:
             bev_feats: (B, C, Y, X) BEV features.
@@ -106,7 +111,8 @@ class CenterHead(nn.Module):
         Returns:
             Maps (B, channels, Y, X) of each task by name of the branch: ``reg`` 2 (offset in the
             cell, x and y, cells), ``height`` 1 (z, metres), ``dim`` 3 (l, w, h, log metres),
-            ``rot`` 2 (sine, cosine of yaw), ``vel`` 2 (m/s) and ``heatmap`` (a logit per class).
+            ``rot`` 2 (sine, cosine of yaw), ``vel`` 2 (m/s) and ``heatmap`` (a logit per class). In
+            training mode ``TrainingPredictions``.
 
         Raises:
             ValueError: ``bev_feats`` does not have the size of the grid.
@@ -117,6 +123,9 @@ class CenterHead(nn.Module):
                 f"got {tuple(bev_feats.shape)}"
             )
         shared = self.shared_conv(bev_feats)
+        if self.training and can_fold(self.task_heads):
+            heatmaps = tuple(branches["heatmap"](shared) for branches in self.task_heads)
+            return TrainingPredictions(heatmaps, fold_regression(shared, self.task_heads))
         return [
             {name: branch(shared) for name, branch in branches.items()}
             for branches in self.task_heads
@@ -141,19 +150,21 @@ class CenterHead(nn.Module):
         )
 
     def losses(
-        self, predictions: Sequence[dict[str, Tensor]], targets: CenterTargets
+        self,
+        predictions: Sequence[dict[str, Tensor]] | TrainingPredictions,
+        targets: CenterTargets,
     ) -> dict[str, Tensor]:
         """Computes weighted losses ``task{i}.loss_{heatmap,xy,z,dim,yaw,vel}``.
 
         Args:
-            predictions: maps of each task for B samples, or for a multiple of B: student and
-                teacher are stacked along the batch and share the targets.
+            predictions: result of :meth:`forward` for B samples, or for a multiple of B: student
+                and teacher are stacked along the batch and share the targets.
             targets: of the B samples, from :meth:`targets`.
 
         Raises:
             ValueError: the number of predicted samples is not a multiple of B.
         """
-        stacked, batch = len(predictions[0]["heatmap"]), len(targets.heatmaps[0])
+        stacked, batch = len(heatmaps_of(predictions)[0]), len(targets.heatmaps[0])
         if stacked % batch:
             raise ValueError(
                 f"predictions of {stacked} samples are not a multiple of the targets' {batch}"

@@ -31,7 +31,8 @@ class CenterTargets:
         regression: (P, R) in the order of ``REGRESSION``: offset of the center in its cell
             (x, y) in cells, z in metres, log of length, width and height in metres, sine and cosine
             of the yaw, vx and vy in m/s. NaN for unknown values.
-        task: (P,) int64 task of each box; -1 for dropped boxes.
+        task: (P,) int64 task of each box; -1 for dropped boxes. On the CPU, so that selecting the
+            boxes of a task does not wait for the device.
         sample: (P,) int64 index into the batch.
         cell: (P,) int64 center cell ``y * X + x``; 0 for dropped boxes.
     """
@@ -41,6 +42,11 @@ class CenterTargets:
     task: Tensor
     sample: Tensor
     cell: Tensor
+
+    def of_task(self, task: int) -> Tensor:
+        """Returns the indices of the boxes of a task, on the device of the other tensors."""
+        boxes = (self.task == task).nonzero().flatten()
+        return boxes.to(self.cell.device, non_blocking=True)
 
 
 def center_targets(
@@ -103,7 +109,7 @@ def center_targets(
     return CenterTargets(
         heatmaps=maps.unflatten(0, (len(instances), sum(widths))).split(widths, dim=1),
         regression=to_device(_encode_boxes(boxes, center - xy)),
-        task=to_device(torch.where(kept, task, -1)),
+        task=torch.where(kept, task, -1).cpu(),
         sample=to_device(sample),
         cell=to_device(xy[:, 1] * grid.shape[1] + xy[:, 0]),
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
+from fsdbev.modeling.center_head import TrainingPredictions
 from fsdbev.modeling.depth_labels import DepthLabels, depth_loss
 from fsdbev.modeling.distillation import TEACHER_FILLS, distillation_loss, teacher_weights
 
@@ -104,7 +105,7 @@ class FSDBEV(LiftSplatDetector):
     def bev_losses(
         self,
         bev_feats: Tensor,
-        predictions: list[dict[str, Tensor]],
+        predictions: list[dict[str, Tensor]] | TrainingPredictions,
         batched_inputs: list[dict],
         transforms: Tensor | None,
     ) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fsdbev.d2.modeling import META_ARCH_REGISTRY
 from fsdbev.d2.structures import Instances
 from fsdbev.modeling.bev_paste import BEVPaste
+from fsdbev.modeling.center_head import TrainingPredictions
 from fsdbev.modeling.depth_labels import DepthLabels, downsample_labels
 from fsdbev.modeling.image_features import ImageFeatures
 from fsdbev.modeling.view_transform import ViewToBEV
@@ -51,13 +52,14 @@ class DetectorOutput:
         view_to_bev: receiving samples and transforms of these views.
         bev_feats: (S B, C, Y, X) output of the BEV encoder, all samples of one weight set after
             another.
-        predictions: maps of the head per task, for the same S B samples.
+        predictions: output of the head for the same S B samples: maps per task, of ``CenterHead``
+            in training mode ``TrainingPredictions``.
     """
 
     key_frame: FrameFeatures
     view_to_bev: ViewToBEV
     bev_feats: Tensor
-    predictions: list[dict[str, Tensor]]
+    predictions: list[dict[str, Tensor]] | TrainingPredictions
 
 
 @META_ARCH_REGISTRY.register()
@@ -174,7 +176,8 @@ class LiftSplatDetector(nn.Module):
         self._check_parts()
         # Buffers, to move with the model; not saved in checkpoints, since they are settings.
         for name, value in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
-            self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
+            value = torch.tensor([float(each) for each in value]).view(3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
 
     def _check_parts(self) -> None:
         """Checks that the parts have the model's classes, grid and depth bins.
@@ -291,7 +294,9 @@ class LiftSplatDetector(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Normalises (V, 3, H, W) RGB 0..255 to the input of the backbone."""
-        return (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+        # One copy of the images, changed in place.
+        images = images.to(self.pixel_mean.dtype, copy=True)
+        return images.sub_(self.pixel_mean).div_(self.pixel_std)
 
     def predict_depth(self, image: ImageFeatures, camera_vector: Tensor) -> FrameFeatures:
         """Predicts depth and context of one frame.
@@ -352,7 +357,7 @@ class LiftSplatDetector(nn.Module):
     def bev_losses(
         self,
         bev_feats: Tensor,
-        predictions: list[dict[str, Tensor]],
+        predictions: list[dict[str, Tensor]] | TrainingPredictions,
         batched_inputs: list[dict],
         transforms: Tensor | None,
     ) -> dict[str, Tensor]:
@@ -360,7 +365,7 @@ class LiftSplatDetector(nn.Module):
 
         Args:
             bev_feats: (S B, C, Y, X) output of the BEV encoder.
-            predictions: maps of the head for the same samples; all weight sets are supervised.
+            predictions: output of the head for the same samples; all weight sets are supervised.
             batched_inputs: the B samples, with ``instances``.
             transforms: (B, 4, 4) transforms of BEV-Paste, or None.
         """
