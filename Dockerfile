@@ -37,6 +37,7 @@ RUN FSDBEV_NO_EXT=1 pip install --no-cache-dir -c constraints.txt --no-build-iso
 COPY --chown=fsdbev configs configs
 COPY --chown=fsdbev projects projects
 COPY --chown=fsdbev tools tools
+COPY --chown=fsdbev weights weights
 COPY --chown=fsdbev docs/examples docs/examples
 
 CMD ["python", "-m", "fsdbev.utils.collect_env"]

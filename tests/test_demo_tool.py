@@ -14,6 +14,8 @@ import make_rig
 import numpy as np
 import pytest
 import torch
+from demonstration import recordings
+from made_zoo import write_model
 from PIL import Image
 
 import fsdbev
@@ -26,6 +28,7 @@ from fsdbev.data.io.rectify import rectify
 from fsdbev.data.io.rig_file import read_rig, write_rig
 from fsdbev.model_zoo import CONFIGS, get_config
 from fsdbev.structures import ClassSet, Lens
+from fsdbev.utils import model_cards
 from fsdbev.utils.folder_lock import locked_folder
 from fsdbev.visualization import VideoWriter
 
@@ -274,6 +277,55 @@ def test_invalid_options(arguments):
     needed = ["--config-file", "c", "--weights", "w", "--rig", "r", "--images", "i"]
     with pytest.raises(SystemExit):
         demo.parse_arguments([*needed, *arguments])
+
+
+@pytest.fixture
+def zoo(inputs, tmp_path, monkeypatch):
+    """A released detector with the weights of ``inputs``."""
+    weights = torch.load(inputs / "model.pth", weights_only=True)["model"]
+    (tmp_path / "zoo").mkdir()
+    write_model(tmp_path / "zoo", "fsdbev_street", weights, CONFIG)
+    monkeypatch.setattr(model_cards, "WEIGHTS", tmp_path / "zoo")
+
+
+def test_without_arguments_the_released_detector_runs_on_a_generated_scene(
+    zoo, tmp_path, monkeypatch, capsys
+):
+    drawn, mosaic = [], demo.mosaic
+    made, make_held_out = [], recordings.make_held_out
+
+    def small(folder, **options):
+        made.append(make_held_out(folder, **options, image_size=(160, 90), lidar_azimuths=64))
+        return made[0]
+
+    monkeypatch.setattr(demo, "mosaic", lambda *a, **rest: drawn.append(rest) or mosaic(*a, **rest))
+    monkeypatch.setattr(recordings, "make_held_out", small)
+    opts = ["--opts", "dataloader.image_size=[64,112]", "train.device=cpu"]
+    assert demo.main(["--out", str(tmp_path / "out"), *opts]) == 0
+    picture = tmp_path / "out" / "pictures" / "000001.jpg"
+    count = len(drawn[1]["predictions"])
+    assert f"000001: {count} objects, {picture}\n" in capsys.readouterr().out and picture.is_file()
+    content = read(tmp_path / "out")
+    assert content["model"]["weights"] == "zoo://fsdbev_street"
+    assert content["model"]["config"] == str(CONFIGS / CONFIG)
+    truth, (dataset,) = drawn[1]["truth"].boxes.tensor, made
+    assert 0 < len(truth) < dataset.annotations(1).has_points.sum()  # those in the grid
+    assert truth[:, :2].abs().max() <= 28
+
+
+def test_options_that_need_others(inputs, capsys):
+    rig, images = ["--rig", str(inputs / "rig.yaml")], ["--images", str(inputs / "images")]
+    for arguments, message in (
+        (rig, "--rig is for --images or --video, and neither is given"),
+        (["--standing"], "--standing is for --images or --video"),
+        (["--weights", "w.pth", *rig, *images], "--weights w.pth needs the --config-file of its"),
+        (["--config-file", "c.py"], "--config-file c.py needs the --weights of its model"),
+        (["--weights", "zoo://none"], "no released model"),
+        (["--config-file", "c.py", "--weights", "w.pth", *images], "need the cameras: --rig FILE"),
+    ):
+        assert demo.main([*arguments, "--out", str(inputs / "none")]) == 1
+        assert message in capsys.readouterr().err
+    assert not (inputs / "none").exists()
 
 
 def test_make_rig(index, tmp_path, capsys):

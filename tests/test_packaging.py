@@ -40,7 +40,7 @@ def test_the_dockerfile_copies_existing_files():
         if name == "COPY":
             *sources, _ = [word for word in shlex.split(rest) if not word.startswith("--")]
             copied += sources
-    assert {"fsdbev", "configs", "projects", "tools", "setup.py", "pyproject.toml"} <= set(copied)
+    assert {"fsdbev", "configs", "projects", "tools", "weights", "setup.py"} <= set(copied)
     for path in copied:
         assert (ROOT / path).exists() and not ignored_by_docker(path), path
 

@@ -4,12 +4,16 @@
 IN is a checkpoint of the FSD-BEV release (with or without EMA), ResNet weights of torchvision, or a
 checkpoint of this project, from which the EMA weights are taken. It is a .pth or .safetensors file;
 code in the file is never executed. OUT gets the format of its extension, .pth or .safetensors, and
-contains only weights and, if IN says them, the settings of the model.
+contains only weights and, if IN says them, the settings of the model and the iteration.
+--half stores the weights of convolutions and linear layers as float16, which halves the file; a
+model casts them to its own type when it loads them. --parts keeps only some parts of the model, and
+of the settings those of the images and of these parts, so that models of another grid or other
+classes can start from the file.
 
-The weights must fit a model exactly: no name may be missing, unknown or of another shape, and
-classes, grid, depth bins and normalisation, if IN says them, must be the model's. Without
---config-file they are checked against all models of configs/; if none fits, the error lists the
-differences to the closest model.
+The weights that OUT gets must fit a model exactly: no name may be missing, unknown or of another
+shape, and classes, grid, depth bins and normalisation, if IN says them, must be the model's.
+Without --config-file they are checked against all models of configs/; if none fits, the error lists
+the differences to the closest model.
 
 With --foreign-objects the file may contain objects other than tensors and numbers. The named
 tensors are extracted in a separate process, which does not import the classes and functions that
@@ -19,6 +23,8 @@ the file refers to.
   this project to release:   convert_checkpoint.py output/model_final.pth release.pth --reverse
   ImageNet backbone:         convert_checkpoint.py resnet50-0676ba61.pth backbone_r50.pth
   file with other objects:   convert_checkpoint.py theirs.pth out.pth --foreign-objects
+  pre-trained parts:         convert_checkpoint.py output/model_final.pth out.safetensors \\
+                                 --half --parts backbone neck
   another model:             convert_checkpoint.py in.pth out.pth \\
                                  --config-file configs/fsdbev_r50_cbgs.py model.depth_bins.step=0.25
 
@@ -47,6 +53,7 @@ from fsdbev.checkpoint import (
     extract_weights,
     form_of,
     read_weights,
+    to_half,
     to_our_names,
     to_release_names,
     write_weights,
@@ -66,6 +73,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("output", metavar="OUT", help=".pth or .safetensors file to write")
     add("overrides", nargs="*", metavar="key=value", help="changes to --config-file")
     add("--reverse", action="store_true", help="write the names of the release")
+    add("--half", action="store_true", help="store matrices as float16")
+    parts = "keep only these parts of the model, such as backbone neck"
+    add("--parts", nargs="+", metavar="PART", help=parts)
     add("--config-file", help="config of the model that the weights are for")
     add("--foreign-objects", action="store_true", help="skip objects other than tensors in IN")
     add("--force", action="store_true", help="replace OUT if it exists")
@@ -123,6 +133,31 @@ def candidates(
             yield f"configs/{path.name}", *config_model(str(path))
 
 
+def of_parts(weights: StateDict, parts: Sequence[str] | None) -> StateDict:
+    """Returns the weights of the parts; None keeps all."""
+    if parts is None:
+        return weights
+    return {name: value for name, value in weights.items() if name.split(".")[0] in parts}
+
+
+def choose_parts(
+    weights: StateDict, settings: ModelSettings | None, args: argparse.Namespace
+) -> tuple[StateDict, ModelSettings | None]:
+    """Returns the weights and settings of --parts, or all without it.
+
+    Raises:
+        ValueError: IN has no weights of a part.
+    """
+    if args.parts is None:
+        return weights, settings
+    known = list(dict.fromkeys(name.split(".")[0] for name in weights))
+    if unknown := [part for part in args.parts if part not in known]:
+        raise ValueError(
+            f"--parts: {args.input!r} has no {', '.join(unknown)}; it has {', '.join(known)}"
+        )
+    return of_parts(weights, args.parts), settings and settings.of_parts(args.parts)
+
+
 def check(
     weights: StateDict, args: argparse.Namespace, form: Form, saved: ModelSettings | None = None
 ) -> list[str]:
@@ -140,6 +175,7 @@ def check(
     """
     reports, others = {}, {}
     for name, own, settings in candidates(args, form):
+        own = of_parts(own, args.parts)
         if differences := settings.differences(saved):
             others[name] = differences
         else:
@@ -179,7 +215,7 @@ def convert(args: argparse.Namespace) -> None:
     form = form_of(weights)
     if args.reverse and form is Form.TORCHVISION:
         raise ValueError(f"{args.input!r} is {form.value}; --reverse is for whole models")
-    weights = to_our_names(weights)
+    weights, settings = choose_parts(to_our_names(weights), settings, args)
     models = check(weights, args, form, settings)
     parts = Counter(name.split(".")[0] for name in weights)
     target = Form.RELEASE if args.reverse else Form.OURS
@@ -187,11 +223,15 @@ def convert(args: argparse.Namespace) -> None:
         weights = to_release_names(weights)
     entry = "state_dict" if args.reverse else "model"
     content = settings and settings.to_dict()
-    write_weights(weights, args.output, entry=entry, settings=content)
+    if args.half:
+        weights = to_half(weights)
+    write_weights(weights, args.output, entry=entry, settings=content, iteration=saved.iteration)
     print(f"read {saved.source}: names of {form.value}")
     print("all names and shapes fit", " and ".join(models))
     print(f"{len(weights)} tensors:", ", ".join(f"{part} {n}" for part, n in sorted(parts.items())))
     print("settings:", ", ".join(sorted(content)) if content else "not in the file")
+    if saved.iteration is not None:
+        print("iteration:", saved.iteration)
     print(f"wrote {args.output}: names of {target.value}")
 
 

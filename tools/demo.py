@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Runs a model on images or videos of your own cameras and writes pictures, a video and JSON.
 
+    python tools/demo.py                               # the released detector on a generated scene
     python tools/demo.py --config-file configs/fsdbev_tiny_synthetic.py --weights model_final.pth \\
         --rig rig.yaml --images front=f.jpg left=l.jpg right=r.jpg --out output/demo
     python tools/demo.py ... --images 'front=f/*.jpg' 'left=l/*.jpg' 'right=r/*.jpg' --poses p.json
@@ -8,7 +9,10 @@
     python tools/demo.py ... --video front=f.mp4 left=l.mp4 right=r.mp4 --standing
 
 The rig file (JSON or YAML) contains intrinsics, mounting pose and image size of every camera, see
-docs/own_cameras.md. The output folder gets
+docs/own_cameras.md. Without images and videos, the tool generates a scene of two frames that no
+training has seen, and also draws the ground truth within the model's grid. --weights zoo://NAME is
+a released model and needs no --config-file; the default is zoo://fsdbev_street. The output folder
+gets
 
     detections.json          all detected boxes
     pictures/<frame>.jpg     camera images and BEV view with the boxes
@@ -30,24 +34,28 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from command_line import exit_status, tool_parser
-from PIL import Image
+from demonstration.recordings import Recording, make_recording
+from demonstration.results import Results
 
 from fsdbev.data.io.recording import RecordedFrame, frames_from_images, frames_from_videos
 from fsdbev.data.io.rig_file import read_rig, rig_content
 from fsdbev.inference import Predictor, diagnose
 from fsdbev.inference.predictor import read_images
+from fsdbev.model_zoo import CONFIGS
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
-from fsdbev.utils.atomic_write import atomic_write, write_json
+from fsdbev.utils.atomic_write import write_json
 from fsdbev.utils.folder_lock import locked_folder
-from fsdbev.visualization import BEVArea, CameraView, VideoWriter, diagnostics_sheet, mosaic
+from fsdbev.utils.model_cards import ZOO, read_card
+from fsdbev.visualization import BEVArea, CameraView, diagnostics_sheet, mosaic
 
+DETECTOR = f"{ZOO}fsdbev_street"
 CONVENTIONS = (
     "ego of the reference camera's time: x forward, y left, z up; center of the box; size: length, "
     "width, height; yaw counter-clockwise from x; metres, rad, m/s"
@@ -57,10 +65,11 @@ CONVENTIONS = (
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
     add = parser.add_argument
-    add("--config-file", required=True, help="config of the model")
-    add("--weights", required=True, help="checkpoint, as for train.init_checkpoint")
-    add("--rig", required=True, help="rig file (.json, .yaml)")
-    source = parser.add_mutually_exclusive_group(required=True)
+    add("--config-file", help="config of the model (default: that of the released model)")
+    weights = f"checkpoint, as for train.init_checkpoint (default: {DETECTOR})"
+    add("--weights", help=weights)
+    add("--rig", help="rig file (.json, .yaml)")
+    source = parser.add_mutually_exclusive_group()
     images = "file or pattern for each camera (camera=... or in the rig's order), or one folder"
     source.add_argument("--images", nargs="+", metavar="FILE", help=images)
     video = "video for each camera (camera=... or in the rig's order)"
@@ -80,6 +89,40 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     if not 0 < result.rate < float("inf"):
         parser.error(f"--rate must be positive, got {result.rate}")
     return result
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raises a ValueError for an option that needs another one, which is not given."""
+    if args.config_file and not args.weights:
+        raise ValueError(f"--config-file {args.config_file} needs the --weights of its model")
+    if args.weights and not (args.config_file or args.weights.startswith(ZOO)):
+        raise ValueError(f"--weights {args.weights} needs the --config-file of its training")
+    has_images = args.images or args.video
+    if has_images and not args.rig:
+        raise ValueError("--images and --video need the cameras: --rig FILE")
+    for option in ("rig", "poses", "standing"):
+        if getattr(args, option) and not has_images:
+            raise ValueError(f"--{option} is for --images or --video, and neither is given")
+
+
+def choose_model(args: argparse.Namespace) -> tuple[str, str]:
+    """Returns the config file and the weights of the model.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`.read_card`.
+    """
+    weights = args.weights or DETECTOR
+    if args.config_file:
+        return args.config_file, weights
+    return str(CONFIGS / read_card(weights.removeprefix(ZOO)).config), weights
+
+
+def read_recording(args: argparse.Namespace, folder: Path) -> Recording:
+    """Reads the recording of the command line, or generates one in an empty folder."""
+    if not (args.images or args.video):
+        return make_recording(folder, args.rate)
+    rig, poses = read_rig(args.rig), read_poses(args)
+    return Recording(rig, read_frames(args, rig, poses), poses)
 
 
 def read_poses(args: argparse.Namespace) -> list | None:
@@ -120,15 +163,23 @@ def read_frames(args: argparse.Namespace, rig: Rig, poses: list | None) -> Itera
 
 
 def run(args: argparse.Namespace) -> None:
+    """Reads or generates the recording, and detects its objects."""
+    check_options(args)
+    config, weights = choose_model(args)
+    with TemporaryDirectory() as folder:
+        detect(args, read_recording(args, Path(folder)), config, weights)
+
+
+def detect(args: argparse.Namespace, recording: Recording, config: str, weights: str) -> None:
     """Detects the boxes of all frames and writes the results."""
-    rig, poses = read_rig(args.rig), read_poses(args)
-    frames = read_frames(args, rig, poses)
-    predictor = Predictor(args.config_file, args.weights, overrides=args.opts)
+    rig, poses = recording.rig, recording.poses
+    predictor = Predictor(config, weights, overrides=args.opts)
+    model = {"config": config, "weights": weights, "overrides": args.opts}
     detections = []
     number = -1
     lock = locked_folder(args.out, "choose another folder with --out")
     with lock, Results(Path(args.out), args.rate) as results:
-        for frame in frames:
+        for frame in recording.frames:
             skipped = int(frame.name) - number - 1
             number += skipped + 1
             if skipped and predictor.frame_interval is None:
@@ -137,15 +188,17 @@ def run(args: argparse.Namespace) -> None:
             pixels, sample = take(predictor, frame, rig, pose_of(frame, poses, args))
             boxes = predictor.detect(sample)
             shown = boxes.at_least(args.score_threshold)
-            results.add(frame.name, draw(predictor, frame, rig, pixels, sample, shown))
+            truth = recording.truth_of(frame, predictor)
+            picture = draw(predictor, frame, rig, pixels, sample, shown, truth)
+            picture_path = results.add(frame.name, picture)
             if args.diagnostics:
                 options = {"camera_names": rig.channels, "score_threshold": args.score_threshold}
                 diagnostics = diagnose(predictor.model, sample, title=title_of(frame), **options)
                 results.add_diagnostics(frame.name, diagnostics_sheet(diagnostics))
             detections.append((frame, boxes))
-            print(f"{frame.name}: {len(shown)} objects")
+            print(f"{frame.name}: {len(shown)} objects, {picture_path}")
         path = results.folder / "detections.json"
-        write_json(content(detections, args, rig, predictor.class_names), path)
+        write_json(content(detections, model, rig, predictor.class_names), path)
     if poses is not None and len(poses) > number + 1:
         logging.warning(
             "%s: %d poses, but the videos have %d frames at %g per second",
@@ -182,6 +235,7 @@ def draw(
     pixels: Sequence[np.ndarray],
     sample: dict[str, Any],
     boxes: LabelledBoxes,
+    truth: LabelledBoxes | None = None,
 ) -> np.ndarray:
     """Draws the (H, W, 3) uint8 RGB mosaic of a frame: camera images and BEV view with boxes."""
     cam2keyego = Cameras.from_samples([sample]).cam2keyego[0]
@@ -193,6 +247,7 @@ def draw(
         views,
         class_names=predictor.class_names,
         area=BEVArea.of_grid(predictor.model.grid),
+        truth=truth,
         predictions=boxes,
         title=title_of(frame),
     )
@@ -203,65 +258,9 @@ def title_of(frame: RecordedFrame) -> str:
     return f"frame {frame.name}   t = {frame.seconds:.2f} s"
 
 
-class Results:
-    """Writer of pictures and, for several frames, a video.
-
-    Pictures of an earlier run are removed when the block ends without an error.
-
-    Args:
-        folder: output folder.
-        rate: frames per second of the video.
-    """
-
-    def __init__(self, folder: Path, rate: float) -> None:
-        self.folder = folder
-        self._written: set[Path] = set()
-        self._video = VideoWriter(folder / "detections.mp4", rate)
-        # The first picture waits here until a second one starts the video.
-        self._first: np.ndarray | None = None
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Results:
-        self._stack.__enter__()
-        return self
-
-    def add(self, name: str, picture: np.ndarray) -> None:
-        """Writes the picture of the next frame, also to the video."""
-        if not self._written:
-            self._first = picture
-        elif self._first is not None:
-            self._stack.enter_context(self._video).add(self._first)
-            self._first = None
-        if self._first is None:
-            self._video.add(picture)
-        self._write(self.folder / "pictures" / f"{name}.jpg", picture)
-
-    def add_diagnostics(self, name: str, sheet: np.ndarray) -> None:
-        """Writes a diagnostics sheet."""
-        self._write(self.folder / "diagnostics" / f"{name}.jpg", sheet)
-
-    def _write(self, path: Path, picture: np.ndarray) -> None:
-        """Writes a JPEG file and notes its path."""
-        path.parent.mkdir(exist_ok=True)
-        with atomic_write(path) as file:
-            Image.fromarray(picture).save(file, "JPEG", quality=90)
-        self._written.add(path)
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-        if error[0] is not None:
-            return
-        # Names of frames begin with a digit; other files in the folders belong to the user.
-        for kind in ("pictures", "diagnostics"):
-            for old in set((self.folder / kind).glob("[0-9]*.jpg")) - self._written:
-                old.unlink()
-        if self._first is not None:
-            self._video.path.unlink(missing_ok=True)
-
-
 def content(
     detections: Sequence[tuple[RecordedFrame, LabelledBoxes]],
-    args: argparse.Namespace,
+    model: dict[str, Any],
     rig: Rig,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
@@ -270,7 +269,6 @@ def content(
         {"name": frame.name, "seconds": frame.seconds, "detections": boxes.records(class_names)}
         for frame, boxes in detections
     ]
-    model = {"config": args.config_file, "weights": args.weights, "overrides": args.opts}
     return {"frame": CONVENTIONS, "model": model, "rig": rig_content(rig), "frames": frames}
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TypeVar
 
+import torch
+from torch import Tensor
+
 from .release import our_name, release_name
 
 Value = TypeVar("Value")
@@ -67,6 +70,24 @@ def to_release_names(weights: Mapping[str, Value]) -> dict[str, Value]:
     if unknown:
         raise ValueError(f"the FSD-BEV release has no names for {', '.join(unknown)}")
     return _renamed(weights, release_name)
+
+
+def to_half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Casts float32 weights of convolutions and linear layers to float16. Vectors (biases, weights
+    and statistics of BatchNorm) keep float32: they are small, and a variance can exceed float16.
+
+    Raises:
+        ValueError: a weight exceeds the range of float16.
+    """
+    half = {
+        name: value.half() if value.dtype == torch.float32 and value.ndim > 1 else value
+        for name, value in weights.items()
+    }
+    for name, value in half.items():
+        if value.dtype == torch.float16 and not value.isfinite().all():
+            largest = weights[name].abs().max().item()
+            raise ValueError(f"{name}: {largest:.3g} is not within the range of float16 (65504)")
+    return half
 
 
 def _without_ddp_prefix(weights: Mapping[str, Value]) -> Mapping[str, Value]:

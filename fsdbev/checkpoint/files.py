@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from fsdbev.d2.utils.file_io import PathManager
 from fsdbev.utils.atomic_write import atomic_write
+from fsdbev.utils.model_cards import ZooHandler
 
-from .safetensors_file import read_safetensors, write_safetensors
+from .safetensors_file import ITERATION, SETTINGS, read_safetensors, write_safetensors
 
 _ZIP_MAGIC = b"PK\x03\x04"
 #: Directory attribute of a zip record. torch skips such a record without an error, and its tensor
@@ -23,10 +25,10 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _IS_FOLDER = 0x10
 _DAMAGED = "it is damaged, cut short or not a PyTorch file"
 _SAFETENSORS = ".safetensors"
-#: Entry of a checkpoint with the settings of its model, a value of ``ModelSettings.to_dict``.
-SETTINGS = "model_settings"
 #: Possible endings of a file of weights.
 WEIGHT_FILES = (".pth", _SAFETENSORS)
+
+PathManager.register_handler(ZooHandler())
 
 
 def write_checkpoint(data: Mapping[str, Any], path: str) -> None:
@@ -74,6 +76,7 @@ def write_weights(
     *,
     entry: str,
     settings: Mapping[str, Any] | None = None,
+    iteration: int | None = None,
 ) -> None:
     """Writes a file of weights atomically, in the format of the ending of ``path``.
 
@@ -82,6 +85,7 @@ def write_weights(
         path: the file.
         entry: key of the weights in a ``.pth`` file: ``model``, or ``state_dict`` for mmcv.
         settings: a value of ``ModelSettings.to_dict``; None: the file does not say them.
+        iteration: number of the last iteration; None: the file does not say it.
 
     Raises:
         ValueError: the ending is not in ``WEIGHT_FILES``.
@@ -93,10 +97,12 @@ def write_weights(
     weights = {
         k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in weights.items()
     }
+    entries = {SETTINGS: settings} if settings else {}
+    entries |= {} if iteration is None else {ITERATION: iteration}
     if path.endswith(_SAFETENSORS):
-        write_safetensors(weights, path, settings)
+        write_safetensors(weights, path, entries)
     else:
-        write_checkpoint({entry: weights} | ({SETTINGS: settings} if settings else {}), path)
+        write_checkpoint({entry: weights} | entries, path)
 
 
 def check_ending(path: str) -> None:
@@ -139,21 +145,26 @@ def _to_builtins(value: Any, place: tuple[str, ...]) -> Any:
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Reads a ``.pth``, ``.pt`` or ``.safetensors`` file onto the CPU without running code in it.
 
+    Args:
+        path: the file, or ``zoo://<name>`` for the weights of a released model.
+
     Returns:
         The file's dict. Weights at the top level or under ``state_dict`` are returned as
-        ``{"model": weights}``, with the entry ``model_settings`` if the file has one.
+        ``{"model": weights}``, with the entries ``model_settings`` and ``iteration`` if the file
+        has them.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file or released model.
         ValueError: the file has another format, contains code, or is damaged. Files of torch before
             1.6 and ``.safetensors`` files of other programs have no checksums, so changed numbers
             in them are not detected.
     """
+    path = PathManager.get_local_path(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint {path!r} does not exist")
     if path.endswith(_SAFETENSORS):
-        weights, settings = read_safetensors(path)
-        return {"model": weights} | ({SETTINGS: settings} if settings is not None else {})
+        weights, entries = read_safetensors(path)
+        return {"model": weights} | _kept_entries(entries)
     data = _read_pickle(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path!r} contains a {type(data).__name__}, not a dict of weights")
@@ -161,7 +172,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         return data
     if "state_dict" not in data:
         return {"model": data}
-    return {"model": data["state_dict"]} | {k: data[k] for k in (SETTINGS,) if k in data}
+    return {"model": data["state_dict"]} | _kept_entries(data)
+
+
+def _kept_entries(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries of a file of weights beside the weights."""
+    return {key: data[key] for key in (SETTINGS, ITERATION) if key in data}
 
 
 def is_archive(path: str) -> bool:

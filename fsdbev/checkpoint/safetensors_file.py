@@ -13,34 +13,40 @@ from safetensors import safe_open
 
 from fsdbev.utils.atomic_write import atomic_write
 
+#: Entry of a checkpoint with the settings of its model, a value of ``ModelSettings.to_dict``.
+SETTINGS = "model_settings"
+#: Entry of a checkpoint with the number of its last iteration.
+ITERATION = "iteration"
+
 _DIGEST = "sha256"
-_SETTINGS = "fsdbev.model_settings"
+#: Entry -> its name in the metadata.
+_NAMES = {entry: f"fsdbev.{entry}" for entry in (SETTINGS, ITERATION)}
 
 
-def write_safetensors(weights: Mapping[str, torch.Tensor], path: str, settings: Any = None) -> None:
+def write_safetensors(
+    weights: Mapping[str, torch.Tensor], path: str, entries: Mapping[str, Any] | None = None
+) -> None:
     """Writes tensors atomically, with the digest of their content in the metadata.
 
     Args:
         weights: contiguous tensors by name.
         path: the file.
-        settings: settings of the model as JSON types, for the metadata; None: no such entry.
+        entries: values of ``SETTINGS`` and ``ITERATION`` as JSON types, for the metadata.
 
     Raises:
         OSError: the disk is full, or the folder is not writable.
     """
-    text = json.dumps(settings) if settings else ""
-    metadata = {"format": "pt", _DIGEST: _digest(weights, text)}
-    if text:
-        metadata[_SETTINGS] = text
+    texts = {_NAMES[entry]: json.dumps(value) for entry, value in (entries or {}).items()}
+    metadata = {"format": "pt", _DIGEST: _digest(weights, texts), **texts}
     with atomic_write(path) as file:
         file.write(safetensors.torch.save(dict(weights), metadata=metadata))
 
 
-def read_safetensors(path: str) -> tuple[dict[str, torch.Tensor], Any]:
+def read_safetensors(path: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Reads a file onto the CPU.
 
     Returns:
-        The tensors by name, and the settings of the model as JSON types; None if the file has none.
+        The tensors by name, and the entries of :func:`write_safetensors` that the file has.
 
     Raises:
         ValueError: the file is not in this format, is cut short, or its content differs from what
@@ -57,20 +63,23 @@ def read_safetensors(path: str) -> tuple[dict[str, torch.Tensor], Any]:
         raise
     except Exception as error:  # safetensors raises many kinds of errors for damaged files
         raise ValueError(f"{path!r} is not an intact safetensors file: {error}") from error
-    text = metadata.get(_SETTINGS, "")
-    if _DIGEST in metadata and metadata[_DIGEST] != _digest(weights, text):
+    texts = {name: metadata[name] for name in _NAMES.values() if name in metadata}
+    if _DIGEST in metadata and metadata[_DIGEST] != _digest(weights, texts):
         raise ValueError(
             f"{path!r} is not an intact safetensors file: its content has changed since it was "
             "written. Copy or convert it again"
         )
-    try:
-        return weights, json.loads(text) if text else None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path!r}: its metadata {_SETTINGS} is not JSON ({error})") from error
+    entries = {}
+    for entry, name in _NAMES.items():
+        try:
+            entries |= {entry: json.loads(texts[name])} if name in texts else {}
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path!r}: its metadata {name} is not JSON ({error})") from error
+    return weights, entries
 
 
-def _digest(weights: Mapping[str, torch.Tensor], text: str) -> str:
-    """Returns the SHA-256 of names, dtypes, shapes and bytes of the tensors, and of a text."""
+def _digest(weights: Mapping[str, torch.Tensor], texts: Mapping[str, str]) -> str:
+    """Returns the SHA-256 of names, dtypes, shapes and bytes of the tensors, and of texts."""
     digest = hashlib.sha256()
     # Sorted, because a file does not preserve the order of the names.
     for name in sorted(weights):
@@ -78,5 +87,6 @@ def _digest(weights: Mapping[str, torch.Tensor], text: str) -> str:
         digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
         # As bytes, because NumPy has no bfloat16.
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
-    digest.update(text.encode())
+    for name in _NAMES.values():
+        digest.update(texts.get(name, "").encode())
     return digest.hexdigest()

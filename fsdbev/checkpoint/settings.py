@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 _CLASSES = "model.classes"
 _OPTION = "train.checkpoint_settings"
+#: Settings of the images, on which all parts depend.
+_OF_IMAGES = ("model.pixel_mean", "model.pixel_std")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,20 @@ class ModelSettings:
     def to_dict(self) -> dict[str, Any]:
         """Returns config key -> JSON types; empty for a model without settings."""
         return {**self.values} | ({_CLASSES: self.classes.to_dict()} if self.classes else {})
+
+    def of_parts(self, parts: Sequence[str]) -> ModelSettings:
+        """Returns the settings of the images and those that the parts themselves have.
+
+        Args:
+            parts: names of children of the model, such as ``backbone``.
+        """
+        prefixes = tuple(f"model.{part}." for part in parts)
+        values = {
+            key: value
+            for key, value in self.values.items()
+            if key in _OF_IMAGES or key.startswith(prefixes)
+        }
+        return replace(self, values=values, classes=None)
 
     def differences(self, saved: ModelSettings | None) -> dict[str, str]:
         """Compares these settings with those of a checkpoint.

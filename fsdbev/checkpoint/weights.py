@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from .convert import to_our_names
-from .files import SETTINGS, read_checkpoint
+from .files import ITERATION, SETTINGS, read_checkpoint
 from .settings import ModelSettings, describe
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ _OTHER_SETTINGS = (
     "Give the config the file's values, or start a training with the config's from these weights "
     "(train.init_checkpoint)"
 )
+_ONLY_PARTS = "It has only {}: a training can start from it (train.init_checkpoint)"
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,24 @@ class LoadReport:
         """Returns the number of names that do not fit."""
         return len(self.missing) + len(self.unexpected) + len(self.mismatched)
 
-    def problems(self) -> list[str]:
-        """Returns one line for each kind of mismatch, with the names grouped by model part."""
+    def parts(self) -> tuple[list[str], list[str]]:
+        """Returns the parts of the model of which the file has a weight, and those of which it has
+        none, such as ``["backbone", "neck"], ["depth_net", "head"]``."""
+        loaded, missing = (
+            list(dict.fromkeys(name.split(".")[0] for name in names))
+            for names in ((*self.loaded, *self.mismatched), self.missing)
+        )
+        return loaded, [part for part in missing if part not in loaded]
+
+    def problems(self, without: Container[str] = ()) -> list[str]:
+        """Returns one line for each kind of mismatch, with the names grouped by model part.
+
+        Args:
+            without: parts whose missing names are left out.
+        """
         shapes = "; ".join(f"{name}: {shapes}" for name, shapes in self.mismatched.items())
-        found = (_by_part(self.missing), shapes, _by_part(self.unexpected))
+        missing = [name for name in self.missing if name.split(".")[0] not in without]
+        found = (_by_part(missing), shapes, _by_part(self.unexpected))
         return [f"{kind}: {names}" for kind, names in zip(_KINDS, found) if names]
 
     def listing(self, name_of: Callable[[str], str] = str) -> str:
@@ -85,11 +100,13 @@ class SavedWeights:
         source: description of the weights for messages.
         settings: settings of the model that was saved; None if the file does not say them, as
             those of the FSD-BEV release and of version 0.2 and older.
+        iteration: number of the last iteration of the training; None if the file does not say it.
     """
 
     tensors: Mapping[str, Tensor]
     source: str
     settings: ModelSettings | None = None
+    iteration: int | None = None
 
 
 def compare(
@@ -147,7 +164,9 @@ def read_weights(path: str) -> SavedWeights:
         )
     source = f"{path} ({'EMA weights' if has_average else 'weights'})"
     settings = ModelSettings.from_dict(checkpoint.get(SETTINGS), path)
-    return SavedWeights(dict(weights), source, settings)
+    iteration = checkpoint.get(ITERATION)  # other programs may use the name for something else
+    iteration = iteration if isinstance(iteration, int) else None
+    return SavedWeights(dict(weights), source, settings, iteration)
 
 
 def class_layers(model: nn.Module) -> list[str]:
@@ -170,7 +189,7 @@ def load_weights(
 
     Args:
         model: the model.
-        path: the file.
+        path: the file, or ``zoo://<name>``, see :func:`.read_checkpoint`.
         strict: whether names, shapes and settings must equal the model's. Otherwise other settings
             are a warning, and parameters that are missing or have another shape keep their values;
             so do the layers that depend on the classes if the file has other classes.
@@ -178,7 +197,7 @@ def load_weights(
             theirs are accepted.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file or released model.
         ValueError: the file cannot be read, violates ``strict``, or has no weight that fits the
             model.
     """
@@ -222,11 +241,17 @@ def load_state(
     own = model.state_dict()
     report = compare(weights, own, restart)
     problems = report.problems()
+    loaded, absent = report.parts()
     if not report.loaded or (strict and problems):
+        if loaded and absent:
+            problems.append(_ONLY_PARTS.format(", ".join(loaded)))
         raise ValueError(f"{source} does not fit the model. " + ". ".join(problems))
     # strict=False, as only the weights that fit are passed; strictness has been checked above.
     model.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
     logger.info("Loaded %d of %d tensors from %s", len(report.loaded), len(own), source)
-    for problem in problems:
+    if absent:
+        # A file of some parts is usual, such as a pre-trained backbone.
+        logger.info("Parts from the file: %s. Anew: %s", ", ".join(loaded), ", ".join(absent))
+    for problem in report.problems(without=absent):
         logger.warning("%s, %s", source, problem)
     return report

@@ -50,5 +50,6 @@ def _cell(value: str) -> str:
 
 if __name__ == "__main__":
     here = Path(__file__).resolve().parent
-    sys.path[:0] = [str(here), str(here.parent / "data"), str(here.parents[1])]
+    root = here.parents[1]
+    sys.path[:0] = map(str, (here, here.parent, here.parent / "data", root, root / "tools"))
     PAGE.write_text(text(), encoding="utf-8")

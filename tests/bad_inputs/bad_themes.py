@@ -7,6 +7,7 @@ import bad_images
 import bad_labels
 import bad_predictions
 import bad_recordings
+import bad_releases
 import bad_results
 import bad_rigs
 import bad_samples
@@ -27,6 +28,7 @@ THEMES = (
     bad_rigs.THEME,
     bad_recordings.THEME,
     bad_checkpoints.THEME,
+    bad_releases.THEME,
     bad_commands.THEME,
     bad_predictions.PREDICTOR,
     bad_predictions.SUBMISSION,

@@ -13,7 +13,14 @@ from cases import reference_state_dict
 from release_shapes import release_shapes, without_memory
 from small_model import CONFIG, SIZES
 
-from fsdbev.checkpoint import Form, load_weights, read_checkpoint, to_our_names
+from fsdbev.checkpoint import (
+    Form,
+    ModelSettings,
+    load_weights,
+    read_checkpoint,
+    read_weights,
+    to_our_names,
+)
 from fsdbev.d2.config import LazyConfig, instantiate
 from fsdbev.modeling.backbone.resnet import ResNet
 from fsdbev.structures import NUSCENES_CLASSES, ClassSet
@@ -132,6 +139,39 @@ def test_settings_are_kept(release, save, tmp_path, capsys, name, option):
     assert convert_checkpoint.main([path, out, *option, *SMALL]) == 0
     assert read_checkpoint(out)["model_settings"] == settings
     assert "settings: dataloader.image_size, model.classes\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["out.pth", "out.safetensors"])
+def test_parts_in_half_precision(release, save, tmp_path, capsys, name):
+    """Settings of other parts do not matter; vectors keep their precision."""
+    ours, out = to_our_names(release), str(tmp_path / name)
+    settings = {"model.grid.cell": 0.1, "model.classes": ClassSet(names=["car"]).to_dict()}
+    images = ModelSettings.of(small_model()).of_parts(["neck"]).to_dict()
+    assert images.keys() == {"model.pixel_mean", "model.pixel_std"}
+    saved = {"model": ours, "model_settings": settings | images, "iteration": 9, "trainer": {}}
+    path = save(saved)
+    assert convert_checkpoint.main([path, out, "--half", "--parts", "neck", "head", *SMALL]) == 0
+    assert "iteration: 9\n" in capsys.readouterr().out
+    content = read_checkpoint(out)
+    assert (content["model_settings"], content["iteration"]) == (images, 9)
+    assert read_weights(out).iteration == 9
+    assert content["model"].keys() == {k for k in ours if k.startswith(("neck.", "head."))}
+    for key, value in content["model"].items():
+        expected = ours[key].half() if ours[key].ndim > 1 else ours[key]
+        assert value.dtype == expected.dtype and torch.equal(value, expected), key
+    again = str(tmp_path / "again.pth")
+    assert convert_checkpoint.main([out, again, "--parts", "neck", *SMALL]) == 0
+    assert load_weights(small_model(), again, strict=False).parts()[0] == ["neck"]
+
+
+def test_parts_and_numbers_that_cannot_be_written(release, save, fails, tmp_path):
+    path, out = save({"model": to_our_names(release)}), str(tmp_path / "out.pth")
+    error = fails(path, out, "--parts", "neck", "haed", *SMALL)
+    assert "in.pth' has no haed; it has head, backbone, neck, " in error
+    weights = to_our_names(release)
+    weights["neck.lateral_convs.1.weight"] = weights["neck.lateral_convs.1.weight"] + 7e4
+    error = fails(save({"model": weights}), out, "--half", *SMALL)
+    assert re.search(r"neck\.lateral_convs\.1\.weight: 7e\+04 is not within .* float16", error)
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,9 @@ utils.events.TensorboardXWriter(log_dir, window_size=20)
 utils.events.get_event_storage()
 utils.events.has_event_storage()
 
+utils.file_io.PathManager.get_local_path(path)
+utils.file_io.PathManager.register_handler(handler)
+
 utils.logger.setup_logger(output=None, distributed_rank=0, *, color=True, name=...)
 """
 
