@@ -20,7 +20,8 @@ from collections.abc import Sequence
 
 from command_line import cpu_count, tool_parser
 
-from fsdbev.data.synthetic import SyntheticOptions, generate
+from fsdbev.data.synthetic import FORMATS, SyntheticOptions, generate
+from fsdbev.data.synthetic.traffic import TRAFFIC
 from fsdbev.utils.plain_file import check_file_names
 
 
@@ -49,6 +50,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--density", type=float, default=default.density, help=f"factor on objects {shown}")
     azimuths = f"azimuth steps of a LiDAR turn {shown}"
     add("--lidar-azimuths", type=int, default=default.lidar_azimuths, help=azimuths)
+    form = "nuimages: images with 2D boxes, classes and masks, without LiDAR (default: %(default)s)"
+    add("--format", choices=FORMATS, default=default.format, help=form)
+    traffic = f"right: right-hand traffic; both: any direction on either side {shown}"
+    add("--traffic", choices=TRAFFIC, default=default.traffic, help=traffic)
     add("--seed", type=int, default=default.seed, help=f"random seed {shown}")
     add("--workers", type=int, default=cpu_count(), help="processes (default: number of CPUs)")
     add("--overwrite", action="store_true", help="replace an existing synthetic data set")

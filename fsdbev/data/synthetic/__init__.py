@@ -1,6 +1,6 @@
 """Synthetic street scenes, written as a valid nuScenes-format data set (version ``v1.0-synth``)."""
 
 from .generator import VERSION, generate
-from .options import SyntheticOptions
+from .options import FORMATS, SyntheticOptions
 
-__all__ = ["SyntheticOptions", "VERSION", "generate"]
+__all__ = ["FORMATS", "SyntheticOptions", "VERSION", "generate"]

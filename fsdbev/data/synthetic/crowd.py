@@ -12,9 +12,9 @@ import numpy as np
 from . import catalog
 from .parts import Parts, ShapeBuilder
 from .shapes import SHAPES
-from .trajectory import LaneMotion, LineMotion, Pose2D
+from .trajectory import ArcMotion, LaneMotion, LineMotion, Pose2D
 
-Motion = LaneMotion | LineMotion
+Motion = LaneMotion | LineMotion | ArcMotion
 #: Height in metres of the bottom of every annotation box above the ground. It exceeds the noise of
 #: ground points (``lidar._GROUND_NOISE_LIMIT``), so that no ground point is inside a box.
 CLEARANCE = 0.02

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from .sensor_rig import CAMERA_SPECS
+from .traffic import TRAFFIC
 
 SPLITS = ("synth_train", "synth_val")
+#: Formats of a data set: recordings with LiDAR and 3D boxes, or images with 2D boxes and masks.
+FORMATS = ("nuscenes", "nuimages")
 #: Maximum number of scenes in a split, and the offset between the scene numbers of the splits.
 MAX_SCENES = 5000
 #: Maximum length of a scene in seconds, as in nuScenes.
@@ -28,7 +31,10 @@ class SyntheticOptions:
         fisheye: names of the cameras with a fisheye lens of about 135 degrees.
         density: factor on the number of objects; 1 results in about 30 visible objects per sample.
         lidar_azimuths: number of azimuth steps in a lidar turn, each with 32 beams.
+        traffic: ``"right"``, or ``"both"`` for directions that do not depend on the side of the
+            road (``Traffic.draw``).
         seed: seed of all random numbers.
+        format: one of ``FORMATS``.
 
     Raises:
         ValueError: an option is out of range.
@@ -42,7 +48,9 @@ class SyntheticOptions:
     fisheye: tuple[str, ...] = ()
     density: float = 1.0
     lidar_azimuths: int = 1085
+    traffic: str = "right"
     seed: int = 0
+    format: str = "nuscenes"
 
     def __post_init__(self) -> None:
         # A list, as read from JSON, becomes a tuple; assignment bypasses the frozen dataclass.
@@ -53,6 +61,8 @@ class SyntheticOptions:
                 raise ValueError(
                     f"{name} must be within 0..{MAX_SCENES}, got {getattr(self, name)}"
                 )
+        if self.format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
         if not MIN_RATE <= self.rate <= MAX_RATE:
@@ -75,6 +85,8 @@ class SyntheticOptions:
             )
         if not 0.0 <= self.density <= 4.0:
             raise ValueError(f"density must be within 0..4, got {self.density}")
+        if self.traffic not in TRAFFIC:
+            raise ValueError(f"traffic must be one of {', '.join(TRAFFIC)}, got {self.traffic!r}")
         if not 16 <= self.lidar_azimuths <= 4096:
             raise ValueError(f"lidar_azimuths must be within 16..4096, got {self.lidar_azimuths}")
 

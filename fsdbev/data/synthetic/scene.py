@@ -38,7 +38,7 @@ _SCENE_INTERVAL = 100_000_000
 _FRAME_JITTER, _CAMERA_JITTER = 0.004, 0.0005
 #: Standard deviation of the pixel noise, for colours in 0..1.
 _IMAGE_NOISE = 0.012
-#: Pixels by which the scene's noise field exceeds an image; every image uses a random crop.
+#: Pixels by which the noise field of a scene exceeds an image.
 _NOISE_PAD = 61
 
 
@@ -104,6 +104,57 @@ class _KeyFrameRecord:
     visible: np.ndarray
 
 
+@dataclass(frozen=True)
+class NoiseField:
+    """Pixel noise of a scene, of which every image uses a random crop: cheaper than new noise.
+
+    Attributes:
+        field: (H + pad, W + pad, 3) float32, for colours in 0..1.
+    """
+
+    field: np.ndarray
+
+    def crop(self, rng: np.random.Generator) -> np.ndarray:
+        """Draws the (H, W, 3) noise of an image."""
+        top, left = rng.integers(0, _NOISE_PAD, size=2)
+        height, width = (side - _NOISE_PAD for side in self.field.shape[:2])
+        return self.field[top : top + height, left : left + width]
+
+
+def draw_noise(image_size: tuple[int, int], rng: np.random.Generator) -> NoiseField:
+    """Draws the noise of a scene whose images have ``image_size`` (width, height)."""
+    width, height = image_size
+    shape = (height + _NOISE_PAD, width + _NOISE_PAD, 3)
+    return NoiseField(rng.standard_normal(shape, dtype=np.float32) * _IMAGE_NOISE)
+
+
+def photograph(
+    world: World,
+    sensor: Sensor,
+    seconds: float,
+    image_size: tuple[int, int],
+    noise: np.ndarray,
+) -> Picture:
+    """Renders the image of a camera.
+
+    Args:
+        world: world of the scene.
+        sensor: camera.
+        seconds: time from scene start.
+        image_size: (width, height), pixels.
+        noise: (H, W, 3) added to the colours in 0..1.
+    """
+    parts = Parts.concatenate([world.parts_at(seconds), world.shadows_at(seconds)])
+    cam2street = world.ego.ego2street(seconds) @ sensor.sensor2ego
+    view = View(cam2street, sensor.intrinsics, image_size, sensor.lens)
+    return render_scene(view, parts, world.street, world.light, noise, len(world.actors))
+
+
+def write_jpeg(image: np.ndarray, path: str) -> None:
+    """Writes an (H, W, 3) uint8 RGB image."""
+    Image.fromarray(image).save(path, quality=_JPEG_QUALITY)
+
+
 def write_scene(root: str, version: str, options: SyntheticOptions, key: SceneKey) -> SceneResult:
     """Simulates a scene and writes its images, sweeps and lidarseg labels.
 
@@ -127,10 +178,7 @@ class _SceneWriter:
         self.street2global = key.town.street2global(self.world)
         self.sensor_rng = key.generator(options.seed, "sensors")
         self.noise_rng = key.generator(options.seed, "noise")
-        # One noise field per scene, cropped at random for every image: cheaper than new noise.
-        width, height = options.image_size
-        shape = (height + _NOISE_PAD, width + _NOISE_PAD, 3)
-        self.noise = self.noise_rng.standard_normal(shape, dtype=np.float32) * _IMAGE_NOISE
+        self.noise = draw_noise(options.image_size, self.noise_rng)
         self.rig = draw_rig(options.image_size, self.sensor_rng, options.fisheye)
         self.tables = empty_tables()
         self.logfile = f"synth-{options.seed}-{key.name}"
@@ -260,17 +308,11 @@ class _SceneWriter:
 
     def _write_image(self, sensor: Sensor, index: int, time: int) -> Picture:
         """Renders and writes the image of a camera at ``time`` and adds its records."""
-        world, seconds = self.world, time / 1e6
-        parts = Parts.concatenate([world.parts_at(seconds), world.shadows_at(seconds)])
-        cam2street = world.ego.ego2street(seconds) @ sensor.sensor2ego
-        view = View(cam2street, sensor.intrinsics, self.options.image_size, sensor.lens)
-        top, left = self.noise_rng.integers(0, _NOISE_PAD, size=2)
-        width, height = self.options.image_size
-        noise = self.noise[top : top + height, left : left + width]
-        picture = render_scene(view, parts, world.street, world.light, noise, len(world.actors))
+        noise = self.noise.crop(self.noise_rng)
+        size = self.options.image_size
+        picture = photograph(self.world, sensor, time / 1e6, size, noise)
         record = self._add_sample_data(sensor, index, time, ".jpg")
-        path = os.path.join(self.root, record["filename"])
-        Image.fromarray(picture.image).save(path, quality=_JPEG_QUALITY)
+        write_jpeg(picture.image, os.path.join(self.root, record["filename"]))
         return picture
 
     def _write_sweep(self, sensor: Sensor, index: int, time: int) -> Sweep:

@@ -118,6 +118,36 @@ class LineMotion:
 
 
 @dataclass(frozen=True)
+class ArcMotion:
+    """Motion along a circle at constant speed.
+
+    Attributes:
+        x, y, heading: pose at t = 0, street frame, metres and rad.
+        speed: m/s.
+        curvature: inverse of the radius in 1/m, not 0; positive turns left.
+    """
+
+    x: float
+    y: float
+    heading: float
+    speed: float
+    curvature: float
+
+    def pose(self, t: ArrayLike) -> Pose2D:
+        """Returns x, y (m) and heading (rad) at times t."""
+        heading = self.heading + self.curvature * self.speed * np.asarray(t, dtype=float)
+        return (
+            self.x + (np.sin(heading) - np.sin(self.heading)) / self.curvature,
+            self.y - (np.cos(heading) - np.cos(self.heading)) / self.curvature,
+            heading,
+        )
+
+    def speed_at(self, t: float) -> float:
+        """Returns the speed at time t, m/s."""
+        return self.speed
+
+
+@dataclass(frozen=True)
 class EgoTrajectory:
     """Motion of the ego vehicle: constant acceleration along the road, with sinusoidal deviations
     to the side and small pitch and roll angles.

@@ -15,6 +15,7 @@ from .parts import SHADOW, Parts
 from .planner import Planner
 from .scenery import draw_scenery
 from .street import LANE_CENTER, Street
+from .traffic import Traffic
 from .trajectory import EgoTrajectory, Road, rotation_z
 
 #: Shortest time in seconds in which the ego vehicle changes its speed from the first to the last.
@@ -117,13 +118,14 @@ def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
     ``generator.FORMAT``.
 
     Args:
-        options: number and rate of key frames, and density of objects.
+        options: number and rate of key frames, density of objects and traffic.
         rng: random generator of the scene's stream "world".
     """
     duration = (options.frames - 1) / options.rate
     curvature = float(rng.choice((-1.0, 0.0, 1.0))) / rng.uniform(150.0, 300.0)
     road = Road(curvature)
-    ego = _draw_ego(road, duration, rng)
+    traffic = Traffic.draw(options.traffic, rng)
+    ego = _draw_ego(road, traffic.ego_side, duration, rng)
     distance = float(ego.distance(duration))
     span = (-BEHIND, distance + AHEAD)
     crossing = float(rng.uniform(10.0, distance + 26.0)) if rng.uniform() < 0.45 else None
@@ -137,13 +139,13 @@ def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
     scenery = draw_scenery(street, span, rng)
     for place in scenery.places:
         crowd.reserve(place.stand.pose(times), place.extent, place.extent)
-    planner = Planner(crowd, street, span, options.density, rng)
+    planner = Planner(crowd, street, span, options.density, traffic, rng)
     planner.fill(ego)
     return World(street, ego, crowd.actors, scenery.parts, _draw_light(rng), span)
 
 
-def _draw_ego(road: Road, duration: float, rng: np.random.Generator) -> EgoTrajectory:
-    """Draws the motion of the ego vehicle; ``duration`` is the length of the scene in seconds."""
+def _draw_ego(road: Road, side: float, duration: float, rng: np.random.Generator) -> EgoTrajectory:
+    """Draws the motion of the ego vehicle on one side of the road (1: left) in ``duration`` s."""
     first, last = rng.uniform(0.8, 4.0, size=2)
     # A quarter of the vehicles starts from or brakes to a standstill.
     if rng.uniform() < 0.25:
@@ -153,7 +155,7 @@ def _draw_ego(road: Road, duration: float, rng: np.random.Generator) -> EgoTraje
         speed=float(first),
         # A scene of one key frame has duration 0.
         acceleration=float((last - first) / max(duration, _MIN_RAMP)),
-        lateral=-LANE_CENTER + float(rng.uniform(-0.2, 0.2)),
+        lateral=side * LANE_CENTER + float(rng.uniform(-0.2, 0.2)),
         weave=float(rng.uniform(0.0, 0.35)),
         weave_length=float(rng.uniform(28.0, 50.0)),
         weave_phase=float(rng.uniform(0.0, 2 * np.pi)),
