@@ -14,7 +14,8 @@ from fsdbev.engine.lazy_builders import build_optimizer
 ROOT = Path(__file__).resolve().parents[1]
 #: Files that the leaf configs import.
 PARTS = {*(ROOT / "configs/common").rglob("*.py"), ROOT / "configs/ablations/rows.py"}
-LEAVES = sorted({*(ROOT / "configs").rglob("*.py")} - PARTS)
+PRETRAINING = sorted((ROOT / "configs/pretraining").glob("*.py"))
+LEAVES = sorted({*(ROOT / "configs").rglob("*.py")} - PARTS - {*PRETRAINING})
 PROJECTS = sorted((ROOT / "projects").glob("*/configs/*.py"))
 
 
@@ -47,6 +48,21 @@ def test_every_config_is_short_and_instantiates_also_after_saving(path, tmp_path
     assert mapper.num_frames == model.num_frames
     assert mapper.grid == model.grid
     cfg.dataloader.evaluator.dataset = None  # there are no data
+    assert instantiate(cfg.dataloader.evaluator).reset() is None
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=config_name)
+def test_pretraining_of_the_tiny_backbone(path, tmp_path):
+    assert len(path.read_text().splitlines()) <= 50
+    cfg = load_config(str(path))
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    again = instantiate(LazyConfig.load(str(tmp_path / "config.yaml")).model).state_dict()
+    detector = instantiate(load("fsdbev_tiny_synthetic").model).state_dict()
+    shared = [key for key in again if key.startswith(("backbone.", "neck."))]
+    assert {key: again[key].shape for key in shared} == {k: detector[k].shape for k in shared}
+    mapper = instantiate(cfg.dataloader.train.mapper)
+    tiny = load("fsdbev_tiny_synthetic").dataloader
+    assert list(mapper.image_aug.image_size) == list(tiny.image_size)
     assert instantiate(cfg.dataloader.evaluator).reset() is None
 
 

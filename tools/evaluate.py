@@ -37,10 +37,10 @@ from command_line import exit_status, read_classes, tool_parser
 from fsdbev.data.build import open_nuscenes
 from fsdbev.data.dataset import FrameDataset
 from fsdbev.evaluation import ScoredDetections
+from fsdbev.evaluation.metrics import format_table
 from fsdbev.evaluation.nuscenes_truth import TableTruth, check_split
 from fsdbev.evaluation.results_file import read_results
 from fsdbev.evaluation.scoring import add_official, score_results, summary_differences
-from fsdbev.evaluation.summary import format_table
 from fsdbev.report.writer import REPORT_FILE, write_results_report
 from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 from fsdbev.utils.atomic_write import write_json

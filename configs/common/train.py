@@ -2,7 +2,8 @@
 
 train = dict(
     output_dir="./output",
-    init_checkpoint="",  # weights to start from or to evaluate; "": from scratch
+    init_checkpoint="",  # file or zoo://NAME to start from or to evaluate; "": from scratch
+    start_iter=0,  # first iteration of a training that continues one whose weights alone are kept
     # what follows if the weights of a checkpoint were trained for another grid, other depth bins,
     # classes, image size, normalisation or frame spacing: "error" or "warn"
     checkpoint_settings="error",

@@ -27,8 +27,9 @@ from fsdbev.utils.plain_yaml import check_references, check_size, iter_values, p
 #: Modules whose public classes and functions a YAML config may call, including submodules.
 CALLABLE = (
     *("detectron2.layers", "detectron2.modeling.backbone", "detectron2.solver"),
-    *("fsdbev.data.build", "fsdbev.data.mapper", "fsdbev.data.samplers", "fsdbev.data.transforms"),
-    *("fsdbev.evaluation.detection_evaluator", "fsdbev.evaluation.nuscenes_evaluator"),
+    *("fsdbev.data.build", "fsdbev.data.mapper", "fsdbev.data.nuimages", "fsdbev.data.samplers"),
+    *("fsdbev.data.transforms", "fsdbev.evaluation.detection_evaluator"),
+    *("fsdbev.evaluation.image_masks", "fsdbev.evaluation.nuscenes_evaluator"),
     *("fsdbev.engine.optim", "fsdbev.modeling", "fsdbev.structures"),
     *("fvcore.common.param_scheduler", "projects"),
     *("torch.dtype", "torch.nn.modules", "torch.optim"),

@@ -96,12 +96,16 @@ class FrameDataset:
     def __len__(self) -> int:
         return len(self.index)
 
-    def image(self, frame: Frame, camera: int) -> NDArray[np.uint8]:
+    def image(
+        self, frame: Frame, camera: int, at_least: tuple[int, int] | None = None
+    ) -> NDArray[np.uint8]:
         """Reads the image of one camera and rectifies it if the camera has a lens.
 
         Args:
             frame: a sample of the data set.
             camera: index of the camera, 0 .. N - 1.
+            at_least: (width, height) that is needed, see ``ImageFile.decode``; None, or a camera
+                with a lens: the size of the file.
 
         Returns:
             (height, width, 3) uint8 RGB.
@@ -110,8 +114,11 @@ class FrameDataset:
             FileNotFoundError, ValueError: see :meth:`image_file`; also ValueError if the file can't
                 be decoded.
         """
-        pixels = self.image_file(frame, camera).decode()
+        file = self.image_file(frame, camera)
         lens = frame.lenses[camera] if frame.lenses else None
+        if at_least is not None and lens is None:
+            return file.decode(at_least)
+        pixels = file.decode()
         return rectify(pixels, lens, frame.intrinsics[camera])
 
     def image_file(self, frame: Frame, camera: int) -> ImageFile:

@@ -39,7 +39,6 @@ from .hooks.iteration import (
     IterationSeed,
     seed_iteration,
 )
-from .hooks.machine_load import MachineLoad
 from .hooks.preemption import Preemption
 from .lazy_builders import LazyBuilders, instantiate_items
 from .resume import RunConditions, describe_changes
@@ -139,7 +138,6 @@ class Trainer(LazyBuilders):
         # TrainingCurves and HistoryTrimmer follow the writers.
         return [
             ThreadDump(train.output_dir),
-            MachineLoad(),
             hooks.IterationTimer(),
             self._seed,
             hooks.LRScheduler(),
@@ -171,6 +169,8 @@ class Trainer(LazyBuilders):
         Args:
             resume: continue from the last checkpoint of the output folder if there is one.
                 Otherwise the training starts from ``train.init_checkpoint``; "": from scratch.
+                ``train.start_iter`` is its first iteration then: learning rate and data are those
+                of that iteration, the optimizer has no state.
 
         Raises:
             ValueError: no checkpoint is complete, or it belongs to another model.
@@ -194,6 +194,21 @@ class Trainer(LazyBuilders):
             load_weights(checkpointer.model, path, strict=False, settings=checkpointer.settings)
             if self.ema:
                 self.ema.reset()
+        if start_iter := self.cfg.train.get("start_iter", 0):
+            self._start_later(start_iter)
+
+    def _start_later(self, iteration: int) -> None:
+        """Starts at an iteration of the schedule, with the state of the optimizer as it is."""
+        if not 0 < iteration < self.max_iter:
+            raise ValueError(
+                f"train.start_iter is {iteration}: it must be at least 0 and less than "
+                f"train.max_iter, {self.max_iter}"
+            )
+        self.start_iter = iteration
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])  # as in the state of a used optimizer
+        self._first_draw = iteration * self._batch_size()
+        self._resume_data_order()
 
     def train(self) -> dict[str, Any]:
         """Trains and evaluates; returns the metrics of the last evaluation on rank 0, else {}."""

@@ -3,6 +3,8 @@
 from .by_distance import DistanceBands
 from .detection_evaluator import DetectionEvaluator
 from .error_analysis import Analysis
+from .image_masks import ImageMaskEvaluator
+from .metrics import TP_ERROR_NAMES
 from .nuscenes_evaluator import NuScenesEvaluator
 from .scoring import ScoredDetections
 from .submission import (
@@ -13,13 +15,13 @@ from .submission import (
     read_submission,
     write_submission,
 )
-from .summary import TP_ERROR_NAMES
 
 __all__ = [
     "TP_ERROR_NAMES",
     "Analysis",
     "DetectionEvaluator",
     "DistanceBands",
+    "ImageMaskEvaluator",
     "NuScenesEvaluator",
     "ScoredDetections",
     "attribute_of",

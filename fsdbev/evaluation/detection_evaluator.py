@@ -19,9 +19,9 @@ from fsdbev.utils.atomic_write import unfinished_paths
 from fsdbev.utils.processes import run_in_subprocess
 
 from .box_arrays import EncodedSubmission
+from .metrics import format_table, summarize
 from .scoring import ScoredDetections, write_and_score
 from .submission import boxes_to_submission
-from .summary import format_table, summarize
 from .truth import IndexTruth, TruthSource, UnseenObjects
 
 if TYPE_CHECKING:

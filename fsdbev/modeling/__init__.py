@@ -7,7 +7,7 @@ from .center_head import CenterHead
 from .depth_net import DepthNet
 from .foreground_branch import ForegroundBranch
 from .image_features import ImageFeatures
-from .meta_arch import FSDBEV, FrameFeatures, LiftSplatDetector
+from .meta_arch import FSDBEV, FrameFeatures, ImagePretraining, LiftSplatDetector
 from .msfe import MSFE
 from .pixel_depth_net import PixelDepthNet
 from .registry import META_ARCH_REGISTRY, PART_REGISTRY, build_meta_arch, build_part
@@ -23,6 +23,7 @@ __all__ = [
     "ForegroundBranch",
     "FrameFeatures",
     "ImageFeatures",
+    "ImagePretraining",
     "LiftSplatDetector",
     "META_ARCH_REGISTRY",
     "MSFE",

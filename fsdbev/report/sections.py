@@ -10,7 +10,7 @@ import numpy as np
 
 from fsdbev.config.difference import Change
 from fsdbev.evaluation import TP_ERROR_NAMES, Analysis, ScoredDetections
-from fsdbev.evaluation.summary import summarize
+from fsdbev.evaluation.metrics import summarize
 from fsdbev.utils.collect_env import environment
 
 from .charts import ErrorKind, class_curves, error_histograms, score_charts

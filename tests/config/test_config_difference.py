@@ -64,7 +64,7 @@ def test_a_project_and_the_config_that_it_extends():
 def test_every_config_is_printed_read_again_and_compared(path, capsys, tmp_path):
     run(["--config-file", path, "--print-config", "train.log_period=7"])
     text = capsys.readouterr().out
-    assert "${model.grid}" in text and "log_period: 7\n" in text
+    assert "${model.classes}" in text and "log_period: 7\n" in text
     (tmp_path / "config.yaml").write_text(text)
     run(["--config-file", str(tmp_path / "config.yaml"), "--diff-config", path])
     assert capsys.readouterr().out == "train.log_period: 20 -> 7\n"

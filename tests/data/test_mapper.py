@@ -201,6 +201,18 @@ def test_frames_by_seconds(rig, frames, mapper, tmp_path):
         np.testing.assert_array_equal(sample["ego2global"], expected)
 
 
+def test_reduced_decoding_moves_no_pixel(synthetic, mapper):
+    """The matrices are those of the full size, and the pixels nearly the same."""
+    options = {"image_size": (32, 64)}
+    exact, reduced = (
+        mapper(training=True, reduced_decoding=reduce, **options)(synthetic, 1, rng(3))
+        for reduce in (False, True)
+    )
+    assert torch.equal(exact["image_aug"], reduced["image_aug"])
+    difference = (exact["images"].float() - reduced["images"].float()).abs()
+    assert 0 < difference.mean() < 4
+
+
 def test_images_of_a_camera_with_a_lens_are_rectified(rig, frames, mapper, tmp_path):
     """The index has the intrinsics of the rectified image; the lens those of the file."""
     dataset = rig([(64, 48), (64, 48)], count=1)

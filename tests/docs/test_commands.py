@@ -44,8 +44,15 @@ GIVEN = {
     "work_dirs": "results of mmdet3d",
     "prepared": "written by the Python blocks of docs/custom_dataset.md",
 }
-#: Files that a training or an evaluation writes to its output folder.
-RUN_FILES = ("model_final.pth", "results_nusc.json", "config.yaml", "log.txt", "metrics.json")
+#: Files that a training (a checkpoint among them) or an evaluation writes to its output folder.
+RUN_FILES = (
+    "model_final.pth",
+    "model_0003999.pth",
+    "results_nusc.json",
+    "config.yaml",
+    "log.txt",
+    "metrics.json",
+)
 FILE_TYPES = (".arrow", ".json", ".pth", ".py", ".safetensors", ".sh", ".txt")
 OUTPUT_OPTIONS = ("--out", "--output", "--json", "-o")
 COMMANDS = commands()
@@ -259,6 +266,7 @@ PYTHON = {
     "docs/detectron2.md": "test_detectron2_page.py",
     "docs/deployment.md": "needs an exported package; tests/export/test_export_model.py runs one",
     "docs/own_cameras.md": "test_getting_started.py",
+    "MODEL_ZOO.md": "tests/test_model_zoo.py",
     "README.md": "a config, which test_getting_started.py trains",
     "projects/README.md": "a sketch of projects/DilatedEncoder, which is tested",
 }

@@ -143,6 +143,34 @@ def test_learning_rate_continues_after_a_resume(toy_config):
         assert math.isclose(rates[iteration], 1e-2 * expected[iteration], rel_tol=1e-9)
 
 
+def test_a_later_leg_starts_at_its_iteration(toy_config, tmp_path):
+    """Learning rate and data are those of the iteration, and a resume within the leg is exact."""
+    first = toy_config("train.max_iter=6")
+    run(first)
+    weights = f"{first.train.output_dir}/model_final.pth"
+    leg = (f"train.init_checkpoint={weights}", "train.start_iter=6")
+    cfg = toy_config(*leg, f"train.output_dir={tmp_path / 'leg'}")
+    trainer, _ = run(cfg)
+    rates = {line["iteration"]: line["lr"] for line in metrics_of(cfg) if "lr" in line}
+    assert rates == {i: pytest.approx(1e-2) for i in range(6, 12)}
+    assert trainer.checkpointer.model.seen == [list(range(8 * i, 8 * i + 8)) for i in range(6, 12)]
+    cut = toy_config(*leg, f"train.output_dir={tmp_path / 'cut'}", "train.checkpointer.period=9")
+    stopped = Trainer(cut)
+    stopped.resume_or_load(resume=True)
+    stopped.max_iter = 9
+    stopped.train()
+    resumed, _ = run(cut, resume=True)
+    assert resumed.start_iter == 9
+    for key, value in trainer.checkpointer.model.state_dict().items():
+        assert torch.equal(value, resumed.checkpointer.model.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("start", [-1, 12])
+def test_a_leg_beyond_the_schedule(toy_config, start):
+    with pytest.raises(ValueError, match=f"train.start_iter is {start}: it must be at least 0"):
+        Trainer(toy_config(f"train.start_iter={start}")).resume_or_load(resume=False)
+
+
 @pytest.mark.parametrize(
     ("was_trained", "resume", "is_logged"),
     [(True, False, True), (True, True, False), (False, False, False)],

@@ -70,12 +70,17 @@ class ImageFile:
         """CRC-32 of the file."""
         return zlib.crc32(self._data)
 
-    def decode(self) -> NDArray[np.uint8]:
+    def decode(self, at_least: tuple[int, int] = (1 << 30, 1 << 30)) -> NDArray[np.uint8]:
         """Decodes the image.
 
         Pixels are returned as stored, because intrinsics refer to them: an EXIF orientation is
         ignored. Grey images become RGB, an alpha channel is dropped, and the first of several
         images in a file is used.
+
+        Args:
+            at_least: (width, height) that is needed. simplejpeg reads a half, a quarter or an
+                eighth of a JPEG file's size, rounded up, if that suffices. By default the size is
+                that of the file.
 
         Returns:
             (height, width, 3) uint8 RGB.
@@ -86,7 +91,10 @@ class ImageFile:
         with self._decoding():
             if self._jpeg:
                 # Pillow ignores defects, so that it must not read a file that this refuses.
-                pixels = simplejpeg.decode_jpeg(self._data, "RGB", strict=True)
+                width, height = self._reduced_size(at_least)
+                pixels = simplejpeg.decode_jpeg(
+                    self._data, "RGB", min_width=width, min_height=height, strict=True
+                )
                 colour_space, sampling = self._jpeg
                 if colour_space == "YCbCr" and sampling in _SAMPLINGS:
                     return pixels
@@ -95,6 +103,14 @@ class ImageFile:
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"mode {image.mode}: store it with 8 bits")
             return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+    def _reduced_size(self, at_least: tuple[int, int]) -> tuple[int, int]:
+        # The decoder supports other fractions too, but these are the only fast ones.
+        for divisor in (8, 4, 2):
+            width, height = (-(-side // divisor) for side in self.size)
+            if width >= at_least[0] and height >= at_least[1]:
+                return width, height
+        return self.size
 
     def _open(self) -> Image.Image:
         return Image.open(io.BytesIO(self._data), formats=_FORMATS)

@@ -189,3 +189,24 @@ def test_without_simplejpeg(read, monkeypatch):
     monkeypatch.setattr(image_file, "simplejpeg", None)
     assert_same(read(content), expected)
     assert read(content[:200]) is None
+
+
+@needs_simplejpeg
+@pytest.mark.parametrize(
+    "at_least, size",
+    [((81, 61), (83, 61)), ((42, 31), (42, 31)), ((42, 32), (83, 61)), ((9, 8), (11, 8))],
+)
+def test_reduced_decoding(tmp_path, at_least, size):
+    """The smallest of full, half, quarter and eighth size that suffices, with the same content."""
+    smooth = picture().resize((6, 5)).resize((83, 61), Image.Resampling.BICUBIC)
+    path = tmp_path / "image.jpg"
+    path.write_bytes(encoded(smooth, quality=98))
+    found = image_file.ImageFile(path).decode(at_least)
+    assert found.shape == (size[1], size[0], 3)
+    expected = np.asarray(smooth.resize(size, Image.Resampling.BOX), np.float32)
+    assert np.abs(found - expected).mean() < 6
+
+
+def test_other_formats_are_not_reduced(tmp_path):
+    picture().save(tmp_path / "image.png")
+    assert image_file.ImageFile(tmp_path / "image.png").decode((8, 8)).shape == (61, 83, 3)
