@@ -12,4 +12,3 @@ train.max_iter = 24 * 123580 // 64
 train.checkpointer.period = 123580 // 64
 train.eval_period = 0
 train.amp.enabled = True
-train.channels_last = True  # the layout in which mixed-precision convolutions compute

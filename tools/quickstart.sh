@@ -33,6 +33,8 @@ run_step() {
 }
 
 train() {
+    echo "The image backbone starts from weights/street.safetensors, pre-trained on synthetic images of other scenes"
+    echo "with 2D labels (docs/pretraining.md); the rest of the model starts anew."
     python tools/train_net.py --config-file $CONFIG --resume \
         train.output_dir="$OUT/train" dataloader.dataroot="$DATA"
 }

@@ -30,7 +30,6 @@ dataloader.image_size = [112, 304]
 optimizer.lr = 4e-3
 lr_multiplier.warmup_iters = 100
 train.max_iter = 6000
-train.channels_last = True
 train.ema = dict(enabled=True, decay=0.998, warmup=100, start_updates=0)
 train.checkpointer.period = 500
 train.eval_period = 2000
