@@ -5,11 +5,18 @@ This module is the public interface. Its names are imported at first use.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from fsdbev.utils.lazy_names import lazy_names
 
 __version__ = "0.2.0"
+
+# libgomp, the OpenMP of PyTorch's wheels for Linux, reads the variable when torch is loaded. Its
+# threads wait for each other in a loop, by default for 300000 turns: beside other programs, cores
+# spend their time on waiting for threads that have no core. After fewer turns, a thread sleeps.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 if TYPE_CHECKING:
     from fsdbev.config import load_config

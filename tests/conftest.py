@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import fsdbev  # noqa: F401  before torch: sets how its threads wait
+
 # The suite runs the same examples each time; --hypothesis-profile thorough and FSDBEV_FUZZ
 # (tests/bad_inputs/test_fuzzing.py) search for new ones.
 settings.register_profile("suite", derandomize=True)
