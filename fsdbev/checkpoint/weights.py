@@ -20,7 +20,10 @@ _OTHER_SETTINGS = (
     "Give the config the file's values, or start a training with the config's from these weights "
     "(train.init_checkpoint)"
 )
-_ONLY_PARTS = "It has only {}: a training can start from it (train.init_checkpoint)"
+_ONLY_PARTS = (
+    "It has only {}: a training can start from it (train.init_checkpoint). To use a whole model, "
+    "give --weights FILE or train.init_checkpoint=FILE"
+)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_leaves
 
 from fsdbev.checkpoint import ModelSettings, TrainingCheckpointer, load_weights, read_checkpoint
@@ -413,14 +414,17 @@ def replay(path: str, cfg: DictConfig) -> tuple[dict[str, Any], dict[str, float]
     not_finite = []
 
     def check(module: nn.Module, inputs: Any, output: Any) -> None:
-        if not all(t.isfinite().all() for t in tree_leaves(output) if isinstance(t, Tensor)):
+        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        if module in names and not all(tensor.isfinite().all() for tensor in tensors):
             not_finite.append(names[module])
 
-    for module in names:
-        module.register_forward_hook(check)
     device, precision = next(model.parameters()).device, autocast_dtype(cfg.train.amp)
     # Random draws, such as dropout and BEV-paste, are those of the saved iteration.
     seed_iteration(saved["seed"], saved["rank"], saved["iteration"])
-    with torch.autocast(device.type, precision, enabled=precision is not None):
+    # One hook for all modules: hooks of their own would change how the center head computes.
+    with (
+        register_module_forward_hook(check),
+        torch.autocast(device.type, precision, enabled=precision is not None),
+    ):
         losses = named_losses(model(saved["batch"]))
     return saved, {name: loss.item() for name, loss in losses.items()}, not_finite

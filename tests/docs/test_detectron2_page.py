@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fsdbev.checkpoint import load_weights
 from fsdbev.config import complete_config, load_config
 from fsdbev.d2 import BACKEND
 from fsdbev.d2.config import LazyCall as L
@@ -111,7 +112,9 @@ def test_the_head_of_the_command_line_is_that_of_the_config(page):
 
 def test_frozen_stages_keep_weights_and_statistics(page):
     torch.manual_seed(SEED)
-    initial = build_model(page["cfg"]).backbone.state_dict()
+    model = build_model(page["cfg"])
+    load_weights(model, page["cfg"].train.init_checkpoint, strict=False)
+    initial = model.backbone.state_dict()
     trained = page["trainer"].model.backbone.state_dict()
     kept = {name for name in trained if torch.equal(trained[name], initial[name])}
     assert kept == {name for name in trained if name.split(".")[0] in ("conv1", "bn1", "layer1")}

@@ -79,7 +79,8 @@ IN_FILE = r'model\.classes\.names: \["car", .*in the file, \["my_car", .* in the
 def test_data_of_other_classes_is_refused(train_net, tmp_path, options):
     """Also if the data set is opened without the classes of the model, as a data set of one's own
     may be."""
-    for overrides in ((), ("dataloader.classes=null",)):
+    untrained = "train.init_checkpoint="
+    for overrides in ((untrained,), (untrained, "dataloader.classes=null")):
         with pytest.raises(ValueError, match=IN_DATA):
             train_net(tmp_path, *overrides, options=options, classes="renamed", data="nuscenes")
 
