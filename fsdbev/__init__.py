@@ -16,7 +16,7 @@ __version__ = "0.2.0"
 # threads wait for each other in a loop, by default for 300000 turns: beside other programs, cores
 # spend their time on waiting for threads that have no core. After fewer turns, a thread sleeps.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 if TYPE_CHECKING:
     from fsdbev.config import load_config

@@ -43,12 +43,12 @@ def test_every_tool_sets_it_before_torch_is_loaded(tmp_path):
         str(ROOT / "tools/convert_checkpoint.py")
     }
     values = json.loads(_run(RUN_TOOLS, *sorted(tools), path=str(tmp_path)))
-    assert len(values) > 8 and set(values.values()) == {"10000"}, values
+    assert len(values) > 8 and set(values.values()) == {"30000"}, values
 
 
 @pytest.mark.parametrize(
     "variables, value",
-    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+    [({}, "30000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
 )
 def test_values_of_the_user_are_kept(variables, value):
     script = "import fsdbev, os; print(os.environ.get('GOMP_SPINCOUNT'))"
