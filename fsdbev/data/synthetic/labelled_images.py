@@ -13,6 +13,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from .catalog import ATTRIBUTES, CATEGORIES
+from .crowd import Actor
 from .options import SPLITS, SyntheticOptions
 from .scene import SceneKey, draw_noise, photograph, write_jpeg
 from .sensor_rig import CAMERA_SPECS, Sensor, draw_rig
@@ -98,15 +99,9 @@ def write_images(root: str, options: SyntheticOptions, key: SceneKey) -> Tables:
                     "translation": pose[:3, 3].tolist(),
                 }
             )
-            for actor in np.flatnonzero(picture.visible >= _MIN_PIXELS):
-                annotation = _annotation(picture.owner == actor, image, int(actor))
-                category = world.actors[actor].category
-                attribute = world.actors[actor].attribute(seconds)
-                annotation["category_token"] = token("category", category)
-                annotation["attribute_tokens"] = (
-                    [token("attribute", attribute)] if attribute else []
-                )
-                tables["object_ann"].append(annotation)
+            for number in np.flatnonzero(picture.visible >= _MIN_PIXELS).tolist():
+                actor, mask = world.actors[number], picture.owner == number
+                tables["object_ann"].append(_annotation(actor, number, mask, image, seconds))
     return tables
 
 
@@ -154,18 +149,21 @@ def _add_image(
     return image
 
 
-def _annotation(mask: np.ndarray, image: str, actor: int) -> dict:
-    """Returns an object_ann record without category and attributes.
+def _annotation(actor: Actor, number: int, mask: np.ndarray, image: str, seconds: float) -> dict:
+    """Returns the object_ann record of an object in an image.
 
     Args:
-        mask: (H, W) bool, the visible pixels of the object.
+        actor: the object.
+        number: its index in its world.
+        mask: (H, W) bool, its visible pixels.
         image: token of the image.
-        actor: index of the object in its world.
+        seconds: time of the image from scene start.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    attribute = actor.attribute(seconds)
     return {
-        "token": token(image, actor),
+        "token": token(image, number),
         "sample_data_token": image,
         # xmin, ymin, xmax, ymax in pixels
         "bbox": [int(v) for v in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)],
@@ -173,4 +171,6 @@ def _annotation(mask: np.ndarray, image: str, actor: int) -> dict:
             "size": encoded["size"],
             "counts": base64.b64encode(encoded["counts"]).decode(),
         },
+        "category_token": token("category", actor.category),
+        "attribute_tokens": [token("attribute", attribute)] if attribute else [],
     }
