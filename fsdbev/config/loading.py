@@ -91,9 +91,13 @@ def complete_config(cfg: DictConfig, overrides: Sequence[str] = ()) -> DictConfi
     load_plugins(_plugin_names(renamed))
     _check_registered(renamed)
     _fit_arguments(cfg, renamed)
-    cfg = apply_overrides(renamed, [o for o, first in zip(overrides, is_first) if not first])
-    _check_registered(cfg)  # once more, for a name in a mapping, as model.neck={name: FPN}
-    _fit_arguments(renamed, cfg)
+    others = [text for text, first in zip(overrides, is_first) if not first]
+    if others:
+        cfg = apply_overrides(renamed, others)
+        _check_registered(cfg)  # once more, for a name in a mapping, as model.neck={name: FPN}
+        _fit_arguments(renamed, cfg)
+    else:
+        cfg = renamed
     _check_second_models(cfg)
     _check_classes(cfg)
     _follow_backbone(cfg)

@@ -19,8 +19,7 @@ from bad_labels import labels_of
 from bad_predictions import submit
 from bad_results import samples_of
 from bad_rigs import FRONT
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from made_rows import SIZE, data_set
 from PIL import Image
 

@@ -9,8 +9,7 @@ import zipfile
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from fsdbev.checkpoint import TrainingCheckpointer, read_checkpoint, write_checkpoint, write_weights
 from fsdbev.checkpoint.checkpointer import LAST

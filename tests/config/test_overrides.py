@@ -9,8 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from fsdbev.config.overrides import apply_overrides
-from fsdbev.d2.config import LazyCall as L
-from fsdbev.d2.config import instantiate
+from fsdbev.d2.config import LazyCall as L, instantiate
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """Overrides that try to change a call, and any text as an override."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 

@@ -11,8 +11,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from fsdbev.config import complete_config, load_config, read_config, resolved
-from fsdbev.d2.config import LazyCall as L
-from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.config import LazyCall as L, LazyConfig, instantiate
 from fsdbev.d2.layers import ShapeSpec
 from fsdbev.modeling.registry import PART_REGISTRY
 

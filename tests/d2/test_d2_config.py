@@ -14,8 +14,7 @@ from omegaconf import DictConfig, ListConfig
 from torch import nn
 
 from fsdbev.d2 import BACKEND
-from fsdbev.d2.config import LazyCall as L
-from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.config import LazyCall as L, LazyConfig, instantiate
 from fsdbev.structures import BEVGrid
 
 only_builtin = pytest.mark.skipif(BACKEND != "builtin", reason="differs in Detectron2")

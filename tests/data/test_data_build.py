@@ -8,8 +8,7 @@ import cv2
 import pytest
 import torch
 
-from fsdbev.d2.config import LazyCall as L
-from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.config import LazyCall as L, LazyConfig, instantiate
 from fsdbev.d2.data import DatasetCatalog, MetadataCatalog
 from fsdbev.d2.evaluation import DatasetEvaluator, inference_on_dataset
 from fsdbev.data import build, samplers

@@ -13,8 +13,7 @@ import torch
 from fsdbev.checkpoint import load_weights
 from fsdbev.config import complete_config, load_config
 from fsdbev.d2 import BACKEND
-from fsdbev.d2.config import LazyCall as L
-from fsdbev.d2.config import instantiate
+from fsdbev.d2.config import LazyCall as L, instantiate
 from fsdbev.engine.lazy_builders import build_optimizer
 from fsdbev.engine.main import find_trainer
 from fsdbev.inference.model_builder import build_model

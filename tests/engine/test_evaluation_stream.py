@@ -11,8 +11,7 @@ from toy_training import ToyEvaluator
 
 from fsdbev.config import load_config
 from fsdbev.config.overrides import apply_overrides
-from fsdbev.d2.config import LazyCall as L
-from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.config import LazyCall as L, LazyConfig, instantiate
 from fsdbev.d2.evaluation import DatasetEvaluator
 from fsdbev.data.index.frame_index import FrameIndex, write_index
 from fsdbev.engine import Trainer

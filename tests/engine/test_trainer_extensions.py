@@ -10,8 +10,7 @@ import pytest
 import torch
 from toy_training import ToyEvaluator, ToyModel
 
-from fsdbev.d2.config import LazyCall as L
-from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.config import LazyCall as L, LazyConfig, instantiate
 from fsdbev.d2.engine import HookBase
 from fsdbev.d2.evaluation import DatasetEvaluators
 from fsdbev.d2.utils.events import get_event_storage
@@ -19,8 +18,7 @@ from fsdbev.engine import Trainer, evaluate, run
 from fsdbev.engine.main import evaluate_only, find_trainer
 from fsdbev.evaluation import NuScenesEvaluator
 from fsdbev.inference.model_builder import build_model
-from fsdbev.report import Evaluated, ReportSource
-from fsdbev.report import writer as report_writer
+from fsdbev.report import Evaluated, ReportSource, writer as report_writer
 
 CONFIG = Path(__file__).parent / "toy_config.py"
 

@@ -8,8 +8,7 @@ import torch
 from export_cases import CONFIG
 from toy_training import ToyModel
 
-from fsdbev.d2.config import LazyCall as L
-from fsdbev.d2.config import LazyConfig, instantiate
+from fsdbev.d2.config import LazyCall as L, LazyConfig, instantiate
 from fsdbev.d2.engine import create_ddp_model
 from fsdbev.d2.utils import comm
 from fsdbev.data.fake import fake_samples

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 from box_cases import boxes
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fsdbev.evaluation.box_arrays import submission_arrays
 from fsdbev.evaluation.matching import by_score, close_pairs, equal_pairs, match

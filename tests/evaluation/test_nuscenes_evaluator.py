@@ -13,8 +13,12 @@ from truth_samples import feed, truth_of
 
 from fsdbev.d2.structures import Instances
 from fsdbev.data.index.frame_index import FrameIndex
-from fsdbev.evaluation import NuScenesEvaluator, nuscenes_truth, scoring
-from fsdbev.evaluation import detection_evaluator as evaluator_module
+from fsdbev.evaluation import (
+    NuScenesEvaluator,
+    detection_evaluator as evaluator_module,
+    nuscenes_truth,
+    scoring,
+)
 from fsdbev.structures import NUSCENES_CLASSES, Boxes3D
 from fsdbev.utils.atomic_write import atomic_write
 

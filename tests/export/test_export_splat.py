@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fsdbev.export.standard_splat import splat_cells_in_standard_operators
 from fsdbev.layers import splat_cells_reference

@@ -6,8 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from nms_cases import needs_extension, threads
 from oracles.heatmaps import full_size_maps, published_heatmaps
 

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from nms_cases import needs_cuda, needs_extension
 
 from fsdbev.layers import draw_gaussians, draw_gaussians_reference

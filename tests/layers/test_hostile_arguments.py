@@ -8,8 +8,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, note, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, note, settings, strategies as st
 from operator_cases import REFERENCES, arguments_of
 
 from fsdbev.layers import EXTENSION_BUILT

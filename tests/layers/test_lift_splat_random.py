@@ -4,8 +4,7 @@ from importlib import import_module
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from lift_splat_cases import ALL, gradients, reference, scene, through_cells
 from nms_cases import needs_extension
 

@@ -5,8 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from nms_cases import needs_cuda, needs_extension, random_boxes
 
 from fsdbev.layers import (

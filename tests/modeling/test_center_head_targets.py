@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from oracles.heatmaps import cornernet_radius, published_center_targets
 
 from fsdbev.d2.structures import Instances

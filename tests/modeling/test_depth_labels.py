@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fsdbev.modeling.depth_labels import DepthLabels, depth_loss, downsample_labels
 from fsdbev.structures import DepthBins

@@ -7,8 +7,7 @@ import torch
 from hydra.utils import get_object
 
 from fsdbev.config import config_text, load_config
-from fsdbev.d2.config import LazyCall as L
-from fsdbev.d2.config import instantiate
+from fsdbev.d2.config import LazyCall as L, instantiate
 from fsdbev.modeling import FSDBEV, CenterHead, ResNet
 from fsdbev.modeling.registry import META_ARCH_REGISTRY, PART_REGISTRY
 

@@ -8,5 +8,6 @@ dataloader.train_split = "synth_train"
 dataloader.test_split = "synth_val"
 dataloader.image_size = [128, 352]
 dataloader.train.total_batch_size = 4
-dataloader.train.num_workers = 2
-dataloader.test.num_workers = 2
+# On a few cores the model uses all of them, and worker processes only interrupt it.
+dataloader.train.num_workers = 0
+dataloader.test.num_workers = 0

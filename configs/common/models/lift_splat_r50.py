@@ -22,7 +22,12 @@ model = L(build_meta_arch)(
     pixel_std=[58.395, 57.12, 57.375],
     # image branch
     backbone=L(build_part)(
-        name="ResNet", depth=50, width=64, bn_momentum=0.1, activation_checkpoint=False
+        name="ResNet",
+        depth=50,
+        width=64,
+        bn_momentum=0.1,
+        activation_checkpoint=False,
+        freeze_at=0,  # number of first stages that are not trained, as in Detectron2
     ),
     neck=L(build_part)(
         name="FPN",

@@ -10,8 +10,7 @@ from nuscenes.utils.data_classes import Box
 from pyquaternion import Quaternion
 
 from fsdbev.data.index.frame_index import FrameIndex
-from fsdbev.data.nuscenes import index_builder as nuscenes
-from fsdbev.data.nuscenes import rows as nuscenes_records
+from fsdbev.data.nuscenes import index_builder as nuscenes, rows as nuscenes_records
 from fsdbev.data.nuscenes.tables import tables_fingerprint
 from fsdbev.data.transforms.foreground_targets import image_boxes
 from fsdbev.structures import NUSCENES_CLASSES

@@ -13,9 +13,7 @@ from nuscenes.utils.splits import create_splits_scenes
 from fsdbev.data.index.frame_index import INDEX_FORMAT, FrameIndex
 from fsdbev.data.io.arrow_file import read_table, write_table
 from fsdbev.data.labels.point_labels import LABEL_FORMAT, read_point_labels, write_point_labels
-from fsdbev.data.nuscenes import index_builder as nuscenes
-from fsdbev.data.nuscenes import prepare
-from fsdbev.data.nuscenes import tables as nuscenes_tables
+from fsdbev.data.nuscenes import index_builder as nuscenes, prepare, tables as nuscenes_tables
 from fsdbev.data.nuscenes.check import check_nuscenes
 from fsdbev.data.nuscenes.output_folder import prepare_command
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes

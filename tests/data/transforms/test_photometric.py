@@ -9,8 +9,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from fsdbev.d2.config import LazyCall as L
-from fsdbev.d2.config import instantiate
+from fsdbev.d2.config import LazyCall as L, instantiate
 from fsdbev.data.build import build_train_loader
 from fsdbev.data.transforms.photometric import ColorJitter
 
