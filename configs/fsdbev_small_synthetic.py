@@ -23,6 +23,7 @@ dataloader.image_aug.scale = [0.85, 1.15]
 dataloader.bev_aug.max_rotation = 22.5
 dataloader.bev_aug.flip_prob = 0.5
 
+optimizer.lr = 4e-3
 train.init_checkpoint = ""  # the released backbone is narrower
 train.max_iter = 2000
 train.ema.decay = 0.998

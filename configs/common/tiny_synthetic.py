@@ -32,7 +32,7 @@ dataloader.bev_aug.flip_prob = 0.0
 dataloader.train.class_balanced = False
 dataloader.train.total_batch_size = 1
 
-optimizer.lr = 4e-3
+optimizer.lr = 3e-3
 lr_multiplier.warmup_iters = 50
 train.init_checkpoint = "zoo://street"  # backbone and neck, see docs/pretraining.md
 train.max_iter = 1400

@@ -40,7 +40,7 @@ class SyntheticOptions:
         ValueError: an option is out of range.
     """
 
-    scenes_train: int = 40
+    scenes_train: int = 80
     scenes_val: int = 10
     frames: int = 5
     rate: float = 2.0
