@@ -42,7 +42,16 @@ def get(name: str, *, device: str | None = None) -> nn.Module:
     from fsdbev.inference import load_model
 
     overrides = [] if device is None else [f"train.device={device}"]
-    return load_model(load_config(str(CONFIGS / read_card(name).config), overrides), ZOO + name)
+    return load_model(load_config(config_path(name), overrides), ZOO + name)
+
+
+def config_path(name: str) -> str:
+    """Returns the path of the config of a released model.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`.read_card`.
+    """
+    return str(CONFIGS / read_card(name).config)
 
 
 def get_config(path: str, keys: tuple[str, ...] | None = None) -> Any:
@@ -52,8 +61,12 @@ def get_config(path: str, keys: tuple[str, ...] | None = None) -> Any:
         path: path relative to ``configs/``, or the name of a released model.
         keys: names of values to return as a tuple; None returns a DictConfig of all values.
 
+    Returns:
+        The values, without overrides or checks.
+
     Raises:
         FileNotFoundError: the file does not exist, or the package was installed from a wheel.
+        ValueError: the card of the released model is malformed.
     """
     if path in model_names():
         path = read_card(path).config

@@ -61,8 +61,7 @@ def test_pretraining_of_the_tiny_backbone(path, tmp_path):
     shared = [key for key in again if key.startswith(("backbone.", "neck."))]
     assert {key: again[key].shape for key in shared} == {k: detector[k].shape for k in shared}
     mapper = instantiate(cfg.dataloader.train.mapper)
-    tiny = load("fsdbev_tiny_synthetic").dataloader
-    assert list(mapper.image_aug.image_size) == list(tiny.image_size)
+    assert list(mapper.image_aug.image_size) == list(cfg.dataloader.image_size)
     assert instantiate(cfg.dataloader.evaluator).reset() is None
 
 

@@ -12,8 +12,8 @@ classes can start from the file.
 
 The weights that OUT gets must fit a model exactly: no name may be missing, unknown or of another
 shape, and classes, grid, depth bins and normalisation, if IN says them, must be the model's.
-Without --config-file they are checked against all models of configs/; if none fits, the error lists
-the differences to the closest model.
+Without --config-file they are checked against the models of configs/*.py; if none fits, the error
+lists the differences to the closest model.
 
 With --foreign-objects the file may contain objects other than tensors and numbers. The named
 tensors are extracted in a separate process, which does not import the classes and functions that

@@ -48,11 +48,11 @@ from fsdbev.data.io.recording import RecordedFrame, frames_from_images, frames_f
 from fsdbev.data.io.rig_file import read_rig, rig_content
 from fsdbev.inference import Predictor, diagnose
 from fsdbev.inference.predictor import read_images
-from fsdbev.model_zoo import CONFIGS
+from fsdbev.model_zoo import config_path
 from fsdbev.structures import Cameras, LabelledBoxes, Rig
 from fsdbev.utils.atomic_write import write_json
 from fsdbev.utils.folder_lock import locked_folder
-from fsdbev.utils.model_cards import ZOO, read_card
+from fsdbev.utils.model_cards import ZOO
 from fsdbev.visualization import BEVArea, CameraView, diagnostics_sheet, mosaic
 
 DETECTOR = f"{ZOO}fsdbev_street"
@@ -78,7 +78,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     poses = parser.add_mutually_exclusive_group()
     poses.add_argument("--poses", help="JSON list of ego2global matrices, one per frame")
     poses.add_argument("--standing", action="store_true", help="the rig does not move")
-    rate = "frames per second to read from videos and to write to the result (default: 2)"
+    rate = "frames per second of the result, of videos as read, of the generated scene (default: 2)"
     add("--rate", type=float, default=2.0, help=rate)
     threshold = "least score of boxes in pictures; the JSON file has all boxes (default: 0.3)"
     add("--score-threshold", type=float, default=0.3, help=threshold)
@@ -114,7 +114,7 @@ def choose_model(args: argparse.Namespace) -> tuple[str, str]:
     weights = args.weights or DETECTOR
     if args.config_file:
         return args.config_file, weights
-    return str(CONFIGS / read_card(weights.removeprefix(ZOO)).config), weights
+    return config_path(weights.removeprefix(ZOO)), weights
 
 
 def read_recording(args: argparse.Namespace, folder: Path) -> Recording:
@@ -180,8 +180,7 @@ def detect(args: argparse.Namespace, recording: Recording, config: str, weights:
     lock = locked_folder(args.out, "choose another folder with --out")
     with lock, Results(Path(args.out), args.rate) as results:
         for frame in recording.frames:
-            skipped = int(frame.name) - number - 1
-            number += skipped + 1
+            skipped, number = int(frame.name) > number + 1, int(frame.name)
             if skipped and predictor.frame_interval is None:
                 # The model counts frames, and those before the gap are too old.
                 predictor.reset()

@@ -19,11 +19,11 @@ sizes = dict(
     bev_encoder=dict(out_channels=32),
     head=dict(shared_channels=16, branch_channels=16, score_threshold=0.03),
 )
-# For a camera-aware depth network. A few hundred steps are too few for dropout or strong
+# For a camera-aware depth network. So short a training has no use for dropout or strong
 # augmentation.
 depth_net_sizes = dict(mid_channels=32, aspp_channels=16, dropout=0.0)
 
-dataloader.image_size = [176, 480]  # the full width, for pedestrians and cones
+dataloader.image_size = [176, 480]  # full width: keeps pedestrians and cones visible
 dataloader.image_aug.scale = [0.95, 1.05]
 dataloader.image_aug.max_rotation = 0.0
 dataloader.bev_aug.max_rotation = 5.0

@@ -312,10 +312,7 @@ class MultiViewMapper:
         boxes = Boxes3D(torch.from_numpy(annotations.boxes)).transformed(bev_aug)
         classes = torch.from_numpy(annotations.class_ids.astype(np.int64))
         if self.training:
-            lower = boxes.tensor.new_tensor([self.grid.x_range[0], self.grid.y_range[0]])
-            upper = boxes.tensor.new_tensor([self.grid.x_range[1], self.grid.y_range[1]])
-            center = boxes.centers[:, :2]
-            inside = ((center > lower) & (center < upper)).all(dim=1)
+            inside = self.grid.contains(boxes.centers)
             boxes, classes = boxes[inside], classes[inside]
         instances = Instances(self.image_size)
         instances.gt_boxes_3d = boxes

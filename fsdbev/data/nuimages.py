@@ -1,4 +1,4 @@
-"""Images with 2D boxes, classes and masks in nuImages' format, for the training of image backbones.
+"""Images with classes and masks in nuImages' format, for the training of image backbones.
 
 Shapes: (H, W) network image, (h, w) original image, M objects, K classes.
 """
@@ -37,7 +37,8 @@ class LabelledImage:
     Attributes:
         sample_token: token of the sample.
         filename: file name, relative to the data root.
-        objects: class id and run-length encoding of the mask of each object.
+        objects: class id and mask of each object. A mask is in COCO's run-length encoding:
+            ``size`` [h, w] and ``counts``, in base64.
     """
 
     sample_token: str
@@ -54,6 +55,7 @@ class NuImages:
         classes: the classes; objects of other categories are background.
 
     Attributes:
+        dataroot: the folder.
         name: name for messages.
         index: the images.
         classes: the classes.
@@ -61,7 +63,8 @@ class NuImages:
 
     Raises:
         FileNotFoundError: the folder of the version or a table does not exist.
-        ValueError: a table is no JSON file, lacks a record or a field, or no image is annotated.
+        ValueError: a table is no JSON file, lacks a record or a field, or no image has an
+            object of the classes.
     """
 
     cameras = None
@@ -97,7 +100,8 @@ def _annotated_images(folder: Path, classes: ClassSet) -> list[LabelledImage]:
         class_id = class_ids[record["category_token"]]
         # nuImages has boxes without a mask.
         if class_id >= 0 and record["mask"]:
-            objects[record["sample_data_token"]].append((class_id, record["mask"]))
+            mask = {key: record["mask"][key] for key in ("size", "counts")}
+            objects[record["sample_data_token"]].append((class_id, mask))
     images = [r for r in _read_table(folder, "sample_data") if r["is_key_frame"]]
     return [
         LabelledImage(r["sample_token"], r["filename"], objects.get(r["token"], [])) for r in images
@@ -111,9 +115,12 @@ def _read_table(folder: Path, name: str) -> list[dict[str, Any]]:
             f"{path}: no such table; set dataloader.dataroot to the folder of nuImages"
         )
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error}); fetch it again") from error
+    if not isinstance(table, list):
+        raise ValueError(f"{path}: not a list of records; fetch it again")
+    return table
 
 
 class ImageLabelMapper:
@@ -150,10 +157,18 @@ class ImageLabelMapper:
     ) -> dict[str, Any]:
         """Returns the sample dict of a row.
 
+        Args:
+            dataset: the images.
+            row: number of the image in ``dataset.index``.
+            generator: random numbers of the augmentation; needed in training.
+
         Raises:
             FileNotFoundError, ValueError: the image is missing or damaged, or the mask of an object
                 has another size than the image.
+            ValueError: ``generator`` is None in training.
         """
+        if self.training and generator is None:
+            raise ValueError("training samples need a random generator")
         record = dataset.index[row]
         image = ImageFile(dataset.dataroot / record.filename)
         if self.training:

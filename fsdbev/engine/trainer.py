@@ -185,7 +185,7 @@ class Trainer(LazyBuilders):
             return
         if has_checkpoint:
             logger.warning(
-                "%s has checkpoints of another training, and this one starts from iteration 0: a "
+                "%s has checkpoints of another training, and this one does not continue it: a "
                 "later --resume may load the old ones. Use a separate train.output_dir for each "
                 "training",
                 self.cfg.train.output_dir,

@@ -46,8 +46,8 @@ class ImageMaskEvaluator(DatasetEvaluator):
             self._counts += torch.stack([both, either]).sum(dim=(2, 3)).numpy()
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """Returns ``masks``: ``mIoU`` and the IoU of each class that occurs, NaN of the others;
-        None on all ranks but the first."""
+        """Returns ``masks``: ``mIoU`` and the IoU of each class that occurs or is predicted, NaN of
+        the others; None on all ranks but the first."""
         gathered = comm.gather(self._counts)
         if not comm.is_main_process():
             return None

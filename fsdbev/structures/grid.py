@@ -152,6 +152,16 @@ class BEVGrid:
         """Shape (Y, X) of a BEV map."""
         return (self.count[1], self.count[0])
 
+    def contains(self, centers: Tensor) -> Tensor:
+        """Returns the mask of the points inside the grid, seen from above.
+
+        Args:
+            centers: (..., 2 or more) x, y in the ego frame, metres.
+        """
+        x, y = centers[..., 0], centers[..., 1]
+        inside_x = (x > self.x_range[0]) & (x < self.x_range[1])
+        return inside_x & (y > self.y_range[0]) & (y < self.y_range[1])
+
 
 @dataclass(frozen=True)
 class DepthBins:

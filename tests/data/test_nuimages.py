@@ -109,14 +109,20 @@ def without_category(records):
     return json.dumps([{k: v for k, v in r.items() if k != "category_token"} for r in records])
 
 
+def without_counts(records):
+    return json.dumps([r | {"mask": r["mask"] and {"size": r["mask"]["size"]}} for r in records])
+
+
 @pytest.mark.parametrize(
     "table, change, message",
     [
         ("category", lambda records: "[{", "category.json: not JSON"),
+        ("category", lambda records: "{}", "category.json: not a list of records"),
+        ("object_ann", without_counts, "the tables lack 'counts'"),
         ("object_ann", without_category, "the tables lack 'category_token'"),
         ("object_ann", lambda records: "[]", "no image has an object of the classes car"),
     ],
-    ids=["damaged", "field", "empty"],
+    ids=["damaged", "mapping", "mask", "field", "empty"],
 )
 def test_unsuitable_tables(dataroot, tmp_path, table, change, message):
     with pytest.raises(ValueError, match=message):
@@ -126,6 +132,11 @@ def test_unsuitable_tables(dataroot, tmp_path, table, change, message):
 def test_missing_version(tmp_path):
     with pytest.raises(FileNotFoundError, match="set dataloader.dataroot"):
         images_of(tmp_path)
+
+
+def test_training_needs_random_numbers(dataroot):
+    with pytest.raises(ValueError, match="need a random generator"):
+        mapper(training=True)(images_of(dataroot), 0)
 
 
 def test_mask_of_another_size(dataroot, tmp_path):

@@ -139,7 +139,12 @@ def other_kernel(head):
     head.task_heads[5]["reg"][1] = nn.Conv2d(3, 2, 1).double()
 
 
+def other_padding(head):
+    head.task_heads[5]["reg"][1].padding_mode = "reflect"
+
+
 CHANGES = [
+    other_padding,
     replaced_norm,
     subclassed_convolution,
     other_momentum,
@@ -147,6 +152,13 @@ CHANGES = [
     hook,
     other_kernel,
 ]
+
+
+def test_half_precision_weights_are_run_on_all_cells():
+    """The moments of the folded branches are in float32."""
+    head = make_head().bfloat16()
+    assert not can_fold(head.task_heads)
+    assert isinstance(head(torch.zeros(1, 5, 6, 8, dtype=torch.bfloat16)), list)
 
 
 @pytest.mark.parametrize("change", CHANGES)

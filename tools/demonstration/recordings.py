@@ -21,8 +21,9 @@ class Recording:
     Attributes:
         rig: the cameras.
         frames: the frames in the order of time.
-        poses: pose ego2global of each frame by its number; None if they are not known.
-        truth: true boxes of each frame by its number; None if they are not known.
+        poses: ego2global of each frame by its number, (4, 4), or (N, 4, 4) for N cameras, metres;
+            None if they are not known.
+        truth: true boxes of each frame by its number, in its ego frame; None if they are not known.
         class_names: names that the labels of ``truth`` index.
     """
 
@@ -37,10 +38,8 @@ class Recording:
         if they are not known, or are of other classes than the model's."""
         if self.truth is None or self.class_names != predictor.class_names:
             return None
-        truth, grid = self.truth[int(frame.name)], predictor.model.grid
-        x, y = truth.boxes.tensor[:, :2].T
-        (left, right), (bottom, top) = grid.x_range, grid.y_range
-        return truth[(left <= x) & (x <= right) & (bottom <= y) & (y <= top)]
+        truth = self.truth[int(frame.name)]
+        return truth[predictor.model.grid.contains(truth.boxes.centers)]
 
 
 def make_recording(folder: Path, rate: float) -> Recording:

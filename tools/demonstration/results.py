@@ -36,7 +36,7 @@ class Results:
         return self
 
     def add(self, name: str, picture: np.ndarray) -> Path:
-        """Writes the picture of the next frame, also to the video; returns its path."""
+        """Writes a picture, (H, W, 3) uint8 RGB, to a file and to the video; returns the path."""
         if not self._written:
             self._first = picture
         elif self._first is not None:

@@ -24,6 +24,9 @@ def make_held_out(folder: str | os.PathLike, **options) -> FrameDataset:
 
     Returns:
         The samples of the scene with their annotations.
+
+    Raises:
+        ValueError: an option is out of its range, or the folder has other files.
     """
     seeded = SyntheticOptions(scenes_train=0, scenes_val=1, seed=HELD_OUT_SEED, **options)
     generate(os.fspath(folder), seeded)

@@ -11,7 +11,7 @@ import numpy as np
 
 #: Values of ``SyntheticOptions.traffic``.
 TRAFFIC = ("right", "both")
-_SIDES = (-1.0, 1.0)
+_SIGNS = (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Traffic:
             rng: random generator of the world.
         """
         if name == "right":
-            along = {side: -side for side in _SIDES}
+            along = {side: -side for side in _SIGNS}
             return Traffic(-1.0, along, along, any_way=False)
-        sides = rng.choice(_SIDES, size=5).tolist()
-        lanes, cycle_lanes = (dict(zip(_SIDES, sides[i : i + 2])) for i in (1, 3))
-        return Traffic(sides[0], lanes, cycle_lanes, any_way=True)
+        signs = rng.choice(_SIGNS, size=5).tolist()
+        lanes, cycle_lanes = (dict(zip(_SIGNS, signs[i : i + 2])) for i in (1, 3))
+        return Traffic(signs[0], lanes, cycle_lanes, any_way=True)

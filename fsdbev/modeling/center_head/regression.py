@@ -2,8 +2,9 @@
 
 The box losses read few cells of the regression maps. Only the BatchNorm of a branch depends on all
 cells, through mean and variance of its input, the output of a convolution with kernels w. Both
-follow from the 3x3 patches of the features, which all branches share: with their mean m and
-covariance C they are ``w . m`` and ``w . C w``. So training computes no regression map.
+follow from the 3x3 patches of the features, which all branches share: with mean m and covariance V
+of the patches, a channel with kernel w has mean ``w . m`` and variance ``w . V w``. So training
+computes no regression map.
 
 Shapes: B maps (S stacked predictions of each sample), C channels of the features, M hidden channels
 of a branch, N branches of all tasks, (Y, X) BEV grid, P boxes of a task, R = 10 regression
@@ -93,7 +94,7 @@ def can_fold(task_heads: Sequence[nn.ModuleDict]) -> bool:
     """Returns whether the regression branches have the layers that :func:`fold_regression` reads.
 
     They do as built, but not with SyncBatchNorm, LoRA, parametrizations or other replaced layers,
-    and not with hooks.
+    and not with hooks or weights in half precision.
     """
     branches = [branches[name] for branches in task_heads for name in REGRESSION]
     layers = [list(branch.modules()) for branch in branches]
@@ -104,10 +105,13 @@ def can_fold(task_heads: Sequence[nn.ModuleDict]) -> bool:
         return False
     convs = [conv for hidden, output in branches for conv in (hidden.conv, output)]
     norms = [hidden.bn for hidden, _ in branches]
-    conv_settings = {(c.kernel_size, c.stride, c.padding, c.dilation, c.groups) for c in convs}
+    conv_settings = {
+        (c.kernel_size, c.stride, c.padding, c.dilation, c.groups, c.padding_mode) for c in convs
+    }
     norm_settings = {(n.eps, n.momentum, n.training) for n in norms}
     return (
-        conv_settings == {((3, 3), (1, 1), (1, 1), (1, 1), 1)}
+        conv_settings == {((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")}
+        and all(conv.weight.dtype in (torch.float32, torch.float64) for conv in convs)
         and all((conv.bias is None) == (number % 2 == 0) for number, conv in enumerate(convs))
         and all(norm.affine and norm.track_running_stats for norm in norms)
         and len(norm_settings) == 1

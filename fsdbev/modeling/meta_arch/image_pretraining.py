@@ -19,7 +19,8 @@ from fsdbev.modeling.blocks import heatmap_head
 from fsdbev.modeling.precision import full_precision
 from fsdbev.structures import ClassSet
 
-#: Bound of the predicted log distance to the side of a box, in strides.
+#: Bound of the predicted log distance to the side of a box (403 strides): an untrained head would
+#: otherwise predict boxes that are not finite.
 _MAX_LOG_DISTANCE = 6.0
 
 
@@ -85,17 +86,17 @@ class ImagePretraining(nn.Module):
         """
         images = torch.stack([sample["images"].to(self.device) for sample in batched_inputs])
         pyramid = self.neck(self.backbone((images - self.pixel_mean) / self.pixel_std))
-        levels = [head(maps) for head, maps in zip(self.heads, pyramid, strict=True)]
         if not self.training:
-            probabilities = levels[0][:, : len(self.classes)].sigmoid()
-            return [{"masks": masks} for masks in probabilities]
+            finest = self.heads[0](pyramid[0])
+            return [{"masks": masks} for masks in finest[:, : len(self.classes)].sigmoid()]
+        levels = [head(maps) for head, maps in zip(self.heads, pyramid, strict=True)]
         objects = torch.stack([sample["gt_objects"].to(self.device) for sample in batched_inputs])
         classes = [sample["gt_classes"].to(self.device) for sample in batched_inputs]
         boxes = object_boxes(objects, max(len(each) for each in classes))
         share = class_masks(objects, classes, len(self.classes))
         losses = {}
         for stride, maps in zip(self.strides, levels, strict=True):
-            logits, log_distances = maps.float().split((len(self.classes), 4), dim=1)
+            logits, log_distances = maps.split((len(self.classes), 4), dim=1)
             share = F.adaptive_avg_pool2d(share, logits.shape[-2:])
             losses[f"stride{stride}.loss_mask"] = mask_loss(logits, share)
             losses[f"stride{stride}.loss_box"] = box_loss(log_distances, objects, boxes, stride)
@@ -122,23 +123,21 @@ def class_masks(objects: Tensor, classes: Sequence[Tensor], num_classes: int) ->
 def object_boxes(objects: Tensor, count: int) -> Tensor:
     """Returns (V, M + 1, 4) x1, y1, x2, y2 of the visible pixels of the objects 0 .. M.
 
+    In pixels; x2 and y2 are exclusive.
+
     Args:
         objects: (V, H, W) number of the object at each pixel.
         count: M. Boxes of objects without a pixel are meaningless.
     """
     views, height, width = objects.shape
-    numbers = objects.long()
+    numbers, shape = objects.long().flatten(1), (views, count + 1)
+    columns, rows = (torch.arange(size, device=objects.device) for size in (width, height))
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     bounds = []
-    for pixels, axis in ((width, 1), (height, 2)):
-        # For each object and row or column, whether it has a pixel there.
-        position = torch.arange(pixels, device=objects.device)
-        position = position if axis == 1 else position[:, None]
-        position = position.expand(height, width).reshape(1, -1).expand(views, -1)
-        shape = (views, count + 1)
-        low = position.new_full(shape, pixels).scatter_reduce(
-            1, numbers.flatten(1), position, "amin"
-        )
-        high = position.new_zeros(shape).scatter_reduce(1, numbers.flatten(1), position + 1, "amax")
+    for pixels, position in ((width, x), (height, y)):
+        position = position.reshape(1, -1).expand(views, -1)
+        low = position.new_full(shape, pixels).scatter_reduce(1, numbers, position, "amin")
+        high = position.new_zeros(shape).scatter_reduce(1, numbers, position + 1, "amax")
         bounds.append((low, high))
     (x1, x2), (y1, y2) = bounds
     return torch.stack([x1, y1, x2, y2], dim=-1).float()
@@ -153,7 +152,7 @@ def mask_loss(logits: Tensor, share: Tensor) -> Tensor:
         share: (V, K, h, w) share of the pixels of a cell that belong to the class.
 
     Returns:
-        The sum over all cells, divided by the sum of ``share``.
+        The sum over all cells, divided by the sum of ``share``, at least 1.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, share, reduction="none")
     return (entropy * (share - logits.sigmoid()).square()).sum() / share.sum().clamp(min=1)
@@ -169,6 +168,9 @@ def box_loss(log_distances: Tensor, objects: Tensor, boxes: Tensor, stride: int)
         objects: (V, H, W) number of the object at each pixel, 0 for the background.
         boxes: (V, M + 1, 4) boxes of the objects 0 .. M, pixels.
         stride: side of a cell, pixels.
+
+    Returns:
+        A scalar; 0 if no cell has an object at its centre.
     """
     number = objects[:, stride // 2 :: stride, stride // 2 :: stride].long()
     view, row, column = number.nonzero(as_tuple=True)
