@@ -40,12 +40,12 @@ def cheaper(words):
         return [*words, *FEWER, f"train.report.{report}"]
     added = CHEAPER.get(tool, "").split()
     # The weights are of the smaller model: a checkpoint contains image size and grid.
-    smaller = FEWER if {"--weights", "diagnostics"} & set(words) else []
+    smaller = FEWER if "diagnostics" in words else []
     if tool == "visualize.py":
         at = words.index("--samples") if "--samples" in words else None
         kept = words if at is None else words[:at] + words[at + 2 :]
         return [*kept[:3], *added, *kept[3:], *smaller]
-    return [*words, *added, *(["--opts"] if smaller and tool == "demo.py" else []), *smaller]
+    return [*words, *added]
 
 
 pytestmark = pytest.mark.slow
@@ -81,21 +81,11 @@ json.dump(printed, sys.stdout)
 
 @pytest.fixture(scope="module")
 def followed(workspace):
-    """Mapping from every Python command of the pages to its output.
-
-    Commands that read the model of the quick start read the model that the first page trains.
-    """
-    train = workspace / "output" / "quickstart" / "train"
-    train.parent.mkdir(parents=True)
-    train.symlink_to(workspace / "output" / "first")
+    """Mapping from every Python command of the pages to its output."""
     found = [c.words for page in PAGES for c in commands() if c.document == page]
     found = [list(words) for words in dict.fromkeys(found) if words[0] == "python"]
     blocks = [block.code for block in python_blocks() if block.document == PYTHON_PAGE]
-    smaller = f"""
-import functools, fsdbev
-fsdbev.Predictor = functools.partial(fsdbev.Predictor, overrides={FEWER})
-"""
-    found.append(["python", "-c", "\n".join([smaller, *blocks])])
+    found.append(["python", "-c", "\n".join(blocks)])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL],
