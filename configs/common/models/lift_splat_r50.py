@@ -22,12 +22,7 @@ model = L(build_meta_arch)(
     pixel_std=[58.395, 57.12, 57.375],
     # image branch
     backbone=L(build_part)(
-        name="ResNet",
-        depth=50,
-        width=64,
-        bn_momentum=0.1,
-        activation_checkpoint=False,
-        freeze_at=0,  # number of first stages that are not trained, as in Detectron2
+        name="ResNet", depth=50, width=64, bn_momentum=0.1, activation_checkpoint=False
     ),
     neck=L(build_part)(
         name="FPN",

@@ -90,11 +90,9 @@ class ResNet(nn.Module):
         bn_momentum: momentum of every BatchNorm.
         activation_checkpoint: recompute each block in the backward pass instead of storing its
             activations. Saves memory, costs time, and does not change the result.
-        freeze_at: as in Detectron2, the number of first stages whose weights and BatchNorm
-            statistics stay as they are: 1 the stem, 2 the stem and res2, ..., 5 all; 0: none.
 
     Raises:
-        ValueError: ``depth`` is not one of ``ARCHITECTURES``, or ``freeze_at`` not 0 to 5.
+        ValueError: ``depth`` is not one of ``ARCHITECTURES``.
     """
 
     def __init__(
@@ -104,11 +102,8 @@ class ResNet(nn.Module):
         width: int = 64,
         bn_momentum: float = 0.1,
         activation_checkpoint: bool = False,
-        freeze_at: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= freeze_at <= 5:
-            raise ValueError(f"ResNet freeze_at must be 0 to 5, got {freeze_at}")
         block, num_blocks = _architecture(depth)
         self.out_channels = resnet_channels(depth, width)
         self.activation_checkpoint = activation_checkpoint
@@ -130,17 +125,6 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage + 1}", layer)
             in_channels = out_channels
         kaiming_init(self)
-        stem = nn.ModuleList([self.conv1, self.bn1])
-        self._frozen = (stem, *self.stages)[:freeze_at]  # a tuple registers no second name
-        for module in self._frozen:
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> ResNet:
-        """Sets the mode; frozen stages remain in evaluation mode."""
-        super().train(mode)
-        for module in self._frozen:
-            module.eval()
-        return self
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Returns channels and stride of each map, as a Detectron2 backbone does."""
