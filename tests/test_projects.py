@@ -160,6 +160,7 @@ def outputs(synthetic_root, tmp_path_factory):
                 f"train.output_dir={outputs[project.name]}",
                 f"dataloader.dataroot={synthetic_root}",
                 "dataloader.image_size=[32,96]",
+                "dataloader.train.total_batch_size=2",
                 "dataloader.train.num_workers=0",
                 "dataloader.test.num_workers=0",
                 "model.grid.cell=7.0",

@@ -70,6 +70,7 @@ def submit(tmp_path):
     return submit
 
 
+@pytest.mark.slow
 def test_it_is_queued_again_until_the_training_is_done(submit, tmp_path):
     output = tmp_path / "output" / "toy"
     options = ("train.max_iter=6000", "train.eval_period=0", "train.checkpointer.period=1")

@@ -137,7 +137,8 @@ def test_a_killed_process_ends_the_job_and_is_named(tmp_path, starts):
     assert_none_left(fault)
 
 
-@pytest.mark.parametrize("place", ["load:3", pytest.param("evaluate:1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["load:3", "evaluate:1"])
 def test_a_stuck_process_is_named_and_logs_its_threads(tmp_path, place):
     job = start_ranks(tmp_path, f"sleep1000@{place}:1")
     try:
@@ -164,6 +165,7 @@ def test_a_stuck_process_ends_the_job(tmp_path, starts):
     assert_none_left(fault)
 
 
+@pytest.mark.slow
 def test_rank_0_may_work_alone_for_longer_than_a_collective(tmp_path):
     sleep = f"sleep{TIMEOUT + 3}"
     fault = f"{sleep}@save:0:0,{sleep}@score:0:0"

@@ -133,6 +133,7 @@ def iterations(output):
     return [json.loads(line)["iteration"] for line in lines]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_told_to_stop_at_any_moment(toy_config, tmp_path):
     options = ["train.max_iter=150", "dataloader.train.num_workers=2", *precision("bfloat16")]
     parts = tmp_path / "parts"

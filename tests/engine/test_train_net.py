@@ -116,6 +116,7 @@ def test_two_processes_stop_on_a_signal_and_go_on(tmp_path, toy_config, trained_
     assert state(output) == state(trained_by_two)
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_goes_on_and_says_what_differs(
     tmp_path, toy_config, trained_by_two, caplog
 ):

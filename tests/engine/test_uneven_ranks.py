@@ -8,6 +8,8 @@ import uneven_ranks
 
 from fsdbev.engine.launch import launch
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = [1, 2, 5]
 
 
