@@ -4,12 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
-from fsdbev.d2.config import instantiate
 from fsdbev.data.nuscenes.prepare import prepare_nuscenes
 from fsdbev.data.synthetic import SyntheticOptions, generate
-from fsdbev.model_zoo import get_config
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
@@ -21,15 +18,11 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
-    """Output folder of the quick start, with an untrained model."""
+    """Output folder of a quick start before the training."""
     folder = tmp_path_factory.mktemp("quickstart")
     options = SyntheticOptions(scenes_train=0, scenes_val=1, frames=2, lidar_azimuths=64)
     generate(folder / "data", options)
     prepare_nuscenes(dataroot=folder / "data", version="v1.0-synth", splits=["synth_val"])
-    (folder / "train").mkdir()
-    torch.manual_seed(0)
-    model = instantiate(get_config("fsdbev_tiny_synthetic.py").model)
-    torch.save({"model": model.state_dict()}, folder / "train" / "model_final.pth")
     return folder
 
 
