@@ -89,6 +89,13 @@ class NuImages:
     def __len__(self) -> int:
         return len(self.index)
 
+    def classes_with_points(self) -> NDArray[np.bool_]:
+        """Returns (images, K) whether an image has an object of each class, for CBGS."""
+        present = np.zeros((len(self), len(self.classes)), bool)
+        for row, image in enumerate(self.index):
+            present[row, [class_id for class_id, _ in image.objects]] = True
+        return present
+
 
 def _annotated_images(folder: Path, classes: ClassSet) -> list[LabelledImage]:
     class_ids = {

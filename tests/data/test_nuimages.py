@@ -134,6 +134,14 @@ def test_missing_version(tmp_path):
         images_of(tmp_path)
 
 
+def test_classes_of_each_image(dataroot):
+    dataset = images_of(dataroot)
+    present = dataset.classes_with_points()
+    assert present.shape == (len(dataset), 10) and present.any()
+    for row, image in enumerate(dataset.index):
+        assert set(np.flatnonzero(present[row])) == {class_id for class_id, _ in image.objects}
+
+
 def test_training_needs_random_numbers(dataroot):
     with pytest.raises(ValueError, match="need a random generator"):
         mapper(training=True)(images_of(dataroot), 0)
