@@ -12,7 +12,6 @@ model.depth_net.mid_channels = 64
 model.depth_net.context_channels = 32
 model.depth_net.aspp_channels = 32
 
-
 optimizer.lr = 2e-3
 lr_multiplier.warmup_iters = 200
 train.max_iter = 6500
