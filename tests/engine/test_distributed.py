@@ -119,14 +119,8 @@ KILLED_MESSAGE = {
 
 
 @needs_proc
-@pytest.mark.parametrize(
-    "starts",
-    [
-        start_launcher,
-        pytest.param(start_machines, marks=pytest.mark.slow),
-        pytest.param(start_torchrun, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("starts", [start_launcher, start_machines, start_torchrun])
 def test_a_killed_process_ends_the_job_and_is_named(tmp_path, starts):
     """The workers of its loader end too, which have separate process groups."""
     fault = "kill@train:3:1"
@@ -175,6 +169,7 @@ def test_rank_0_may_work_alone_for_longer_than_a_collective(tmp_path):
     assert "Timeout" not in log_of(tmp_path, 0) + log_of(tmp_path, 1)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_the_job_ends_with_the_error_of_one_process(tmp_path):
     fault = "raise@evaluate:1:1"

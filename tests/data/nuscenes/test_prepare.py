@@ -165,6 +165,7 @@ def test_custom_split_that_is_added_and_changed(synthetic_root, made, tmp_path):
         assert files.pop(Path("own.arrow")) and files == made  # the other files are unchanged
 
 
+@pytest.mark.slow
 def test_command_line_with_workers(synthetic_root, made, tmp_path, run_tool, capsys):
     arguments = ("--dataroot", synthetic_root, "--version", VERSION, "--output", tmp_path)
     assert run_tool("prepare_nuscenes", *arguments, "--workers", 1) == 0

@@ -60,7 +60,8 @@ def kill_at(process, output, count, delay, group):
     return running
 
 
-@pytest.mark.parametrize(("times", "workers"), [(2, 1), pytest.param(8, 2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("times", "workers"), [(2, 1), (8, 2)])
 def test_killed_at_random_times(dataroot, tmp_path, times, workers):
     options = {"dataroot": dataroot, "version": VERSION, "splits": ["synth_train"]}
     prepare_nuscenes(**options, output=tmp_path / "uninterrupted")
