@@ -18,12 +18,11 @@ model.head.branch_channels = 32
 model.depth_net.dropout = 0.1
 
 dataloader.image_size = [128, 352]
-dataloader.train.total_batch_size = 2
 dataloader.image_aug.scale = [0.85, 1.15]
+dataloader.image_aug.flip_prob = 0.5
 dataloader.bev_aug.max_rotation = 22.5
 dataloader.bev_aug.flip_prob = 0.5
 
-optimizer.lr = 4e-3
 train.init_checkpoint = ""  # the released backbone is narrower
 train.max_iter = 2000
 train.ema.decay = 0.998

@@ -12,6 +12,9 @@ model.depth_net.mid_channels = 64
 model.depth_net.context_channels = 32
 model.depth_net.aspp_channels = 32
 
+dataloader.image_size = [176, 480]
+dataloader.image_aug.flip_prob = 0.5
+dataloader.train.total_batch_size = 1
 optimizer.lr = 2e-3
 lr_multiplier.warmup_iters = 200
 train.max_iter = 6500

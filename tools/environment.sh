@@ -23,15 +23,16 @@ prepare_environment() {
     stamp="$(environment_stamp "$base")"
     if [ "$(head -n 1 "$done_file" 2>/dev/null)" != "$stamp" ]; then
         "$base" -m venv "$VENV"
+        # Python compiles the modules that are imported; pip would compile all of them, for half a minute.
         # PyTorch first: the extension is compiled against it, so the build must not be isolated.
-        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+        "$VENV/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check \
             -c "$ROOT/constraints.txt" torch setuptools wheel ninja
-        (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+        (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check \
             -c constraints.txt --no-build-isolation -e ".${extras:+[$extras]}")
         printf '%s\n' "$stamp" "extras: $extras" >"$done_file"
     elif [ -n "$extras" ] && ! grep -qxF "extras: $extras" "$done_file"; then
         # The project is installed already, so this installs only the extras.
-        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+        "$VENV/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check \
             -c "$ROOT/constraints.txt" "fsdbev[$extras]"
         echo "extras: $extras" >>"$done_file"
     fi

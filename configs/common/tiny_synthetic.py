@@ -23,19 +23,21 @@ sizes = dict(
 # augmentation.
 depth_net_sizes = dict(mid_channels=32, aspp_channels=16, dropout=0.0)
 
-dataloader.image_size = [176, 480]  # full width: keeps pedestrians and cones visible
+dataloader.image_size = [144, 480]  # full width: keeps pedestrians and cones visible
 dataloader.image_aug.scale = [0.95, 1.05]
 dataloader.image_aug.max_rotation = 0.0
 dataloader.bev_aug.max_rotation = 5.0
-# A short training does not learn headings and speeds if half of the world is mirrored.
+# A short training does not learn headings and speeds if half of what it sees is mirrored: a mirrored
+# image of a vehicle shows its front where the rear is.
+dataloader.image_aug.flip_prob = 0.0
 dataloader.bev_aug.flip_prob = 0.0
 dataloader.train.class_balanced = False
-dataloader.train.total_batch_size = 1
+dataloader.train.total_batch_size = 2
 
-optimizer.lr = 3e-3
+optimizer.lr = 4e-3
 lr_multiplier.warmup_iters = 50
 train.init_checkpoint = "zoo://street"  # backbone and neck, see docs/pretraining.md
-train.max_iter = 1400
+train.max_iter = 900
 train.ema = dict(enabled=True, decay=0.99, warmup=20, start_updates=0)
 train.checkpointer.period = 200
 train.eval_period = 0
