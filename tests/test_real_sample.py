@@ -27,8 +27,7 @@ def test_the_sample_is_learnt(tmp_path):
     prepare_nuscenes(dataroot=SAMPLE, version=VERSION, splits=[SPLIT], output=index)
     data = [f"dataroot={SAMPLE}", f"version={VERSION}", f"index_dir={index}"]
     data += [f"train_split={SPLIT}", f"test_split={SPLIT}", "evaluator.official=false"]
-    data += ["train.total_batch_size=1", "image_aug.flip_prob=0.0"]
-    data += ["bev_aug.flip_prob=0.0", "bev_aug.max_rotation=0.0", "bev_aug.scale=[1.0,1.0]"]
+    data += ["train.total_batch_size=1", "bev_aug.max_rotation=0.0", "bev_aug.scale=[1.0,1.0]"]
     train = ["max_iter=400", "device=cpu", f"output_dir={output}", "report.enabled=false"]
     grid = ["x_range=[-38.4,38.4]", "y_range=[-38.4,38.4]", "cell=0.8"]
     run(

@@ -13,7 +13,7 @@ mkdir -p "$OUT"
 
 # Typical seconds of each step on two cores, from which the remaining time is estimated.
 NAMES=("environment, install, build" "synthetic data" "index and point labels" "training and evaluation" "pictures")
-SECONDS_TYPICAL=(110 75 30 450 15)
+SECONDS_TYPICAL=(90 75 17 450 15)
 step=0
 
 # run_step RESULT COMMAND...: runs the step unless its result exists. An empty RESULT always runs the step.

@@ -37,7 +37,7 @@ dataloader.train.total_batch_size = 2
 optimizer.lr = 4e-3
 lr_multiplier.warmup_iters = 50
 train.init_checkpoint = "zoo://street"  # backbone and neck, see docs/pretraining.md
-train.max_iter = 900
+train.max_iter = 1000
 train.ema = dict(enabled=True, decay=0.99, warmup=20, start_updates=0)
 train.checkpointer.period = 200
 train.eval_period = 0
