@@ -222,7 +222,7 @@ def test_runs_with_other_settings_are_refused(workplace):
         assert "another --out" in error
     workplace.config("b", "optimizer.lr = 1e-3")
     error = workplace.fails()
-    assert "optimizer.lr was 0.003, is 0.001" in error
+    assert "optimizer.lr was 0.004, is 0.001" in error
     assert str(workplace.out / "a") not in error
     record = workplace.out / "b" / "seed0" / "run.json"
     record.write_text("{")
@@ -234,13 +234,13 @@ def test_runs_with_other_settings_are_refused(workplace):
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ("train.max_iter = 30", "train.max_iter is 1400 in 'a' and 30 in 'b'"),
-        ("dataloader.train.total_batch_size = 4", "total_batch_size is 1 in 'a' and 4 in 'b'"),
+        ("train.max_iter = 30", "train.max_iter is 1000 in 'a' and 30 in 'b'"),
+        ("dataloader.train.total_batch_size = 4", "total_batch_size is 2 in 'a' and 4 in 'b'"),
         ("dataloader.dataroot = 'x'", "dataloader.dataroot is data/synthetic in 'a' and x in 'b'"),
         ("dataloader.version = 'v2'", "dataloader.version is v1.0-synth in 'a' and v2 in 'b'"),
         ("dataloader.train_split = 'x'", "dataloader.train_split is synth_train in 'a' and x"),
         ("dataloader.test_split = 'x'", "dataloader.test_split is synth_val in 'a' and x"),
-        ("dataloader.image_size = [64, 176]", "image_size is [176, 480] in 'a' and [64, 176]"),
+        ("dataloader.image_size = [64, 176]", "image_size is [144, 480] in 'a' and [64, 176]"),
         ("dataloader.test.dataset.split = 'x'", "test.dataset.split is synth_val in 'a' and x"),
         (
             "dataloader.evaluator.unseen_objects = 'count'",
@@ -269,7 +269,7 @@ def test_differences_of_the_method_are_reported(workplace):
     assert [row["name"] for row in report["configs"]] == ["a", "b", "FSD + PCI"]
     assert (workplace.out / "FSD + PCI" / "seed0" / "evaluation.json").is_file()
     assert report["differences"] == {
-        "optimizer.lr": {"a": "0.003", "b": "0.001", "FSD + PCI": "0.003"},
+        "optimizer.lr": {"a": "0.004", "b": "0.001", "FSD + PCI": "0.004"},
         "dataloader.image_aug.scale": {
             "a": "[0.95, 1.05]",
             "b": "[0.5, 1.5]",
@@ -277,7 +277,7 @@ def test_differences_of_the_method_are_reported(workplace):
         },
         "model.teacher_fill": {"a": "paper", "b": "null", "FSD + PCI": "paper"},
     }
-    assert "- `optimizer.lr`: 0.003 (a, FSD + PCI); 0.001 (b)\n" in printed
+    assert "- `optimizer.lr`: 0.004 (a, FSD + PCI); 0.001 (b)\n" in printed
     assert "teacher_fill" not in printed
 
 

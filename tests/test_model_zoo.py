@@ -51,7 +51,7 @@ def test_config_by_its_path():
     assert cfg == LazyConfig.load(str(model_zoo.CONFIGS / "fsdbev_tiny_synthetic.py"))
     assert model_zoo.get_config("common/train.py").train.plugins == []
     train, sizes = model_zoo.get_config("common/tiny_synthetic.py", ("train", "sizes"))
-    assert train.max_iter == 1400 and sizes.backbone.depth == 18
+    assert train.max_iter == 1000 and sizes.backbone.depth == 18
 
 
 def test_each_call_returns_a_new_config():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the project in a fresh clone, then trains and evaluates FSD-BEV on a synthetic data set.
-# Needs Python 3.10 to 3.12 and a C++ compiler; takes ten to fourteen minutes on two CPU cores.
+# Needs Python 3.10 to 3.12 and a C++ compiler; takes ten to twelve minutes on two CPU cores.
 # An interrupted run continues when it is started again. All output is written to output/quickstart/.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

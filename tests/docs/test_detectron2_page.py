@@ -124,7 +124,7 @@ def test_the_backbone_has_another_learning_rate(page):
     trainer = page["trainer"]
     assert type(trainer) is page["MyTrainer"] is find_trainer(page["cfg"])
     others, backbone = trainer.optimizer.param_groups
-    assert [others["lr"], backbone["lr"]] == [3e-3, pytest.approx(3e-4)]
+    assert [others["lr"], backbone["lr"]] == [4e-3, pytest.approx(4e-4)]
     trainable = [p for p in trainer.model.parameters() if p.requires_grad]
     assert len(others["params"]) + len(backbone["params"]) == len(trainable)
     assert len(backbone["params"]) < len(list(trainer.model.backbone.parameters()))
