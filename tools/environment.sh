@@ -16,6 +16,8 @@ environment_stamp() {
 # if the environment is up to date. EXTRAS, such as test,docs, are optional dependencies of pyproject.toml.
 prepare_environment() {
     local base="${PYTHON:-python3}" extras="${1:-}" stamp done_file="$VENV/.fsdbev-stamp"
+    # Python compiles the modules that are imported; pip would compile all of them, for half a minute.
+    local install=("$VENV/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check)
     if ! "$base" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'; then
         echo "error: $base is $("$base" --version 2>&1); Python 3.10 to 3.12 is needed (set PYTHON=...)" >&2
         return 1
@@ -23,17 +25,13 @@ prepare_environment() {
     stamp="$(environment_stamp "$base")"
     if [ "$(head -n 1 "$done_file" 2>/dev/null)" != "$stamp" ]; then
         "$base" -m venv "$VENV"
-        # Python compiles the modules that are imported; pip would compile all of them, for half a minute.
         # PyTorch first: the extension is compiled against it, so the build must not be isolated.
-        "$VENV/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check \
-            -c "$ROOT/constraints.txt" torch setuptools wheel ninja
-        (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check \
-            -c constraints.txt --no-build-isolation -e ".${extras:+[$extras]}")
+        "${install[@]}" -c "$ROOT/constraints.txt" torch setuptools wheel ninja
+        (cd "$ROOT" && "${install[@]}" -c constraints.txt --no-build-isolation -e ".${extras:+[$extras]}")
         printf '%s\n' "$stamp" "extras: $extras" >"$done_file"
     elif [ -n "$extras" ] && ! grep -qxF "extras: $extras" "$done_file"; then
         # The project is installed already, so this installs only the extras.
-        "$VENV/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check \
-            -c "$ROOT/constraints.txt" "fsdbev[$extras]"
+        "${install[@]}" -c "$ROOT/constraints.txt" "fsdbev[$extras]"
         echo "extras: $extras" >>"$done_file"
     fi
     export PATH="$VENV/bin:$PATH"

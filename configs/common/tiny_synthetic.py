@@ -27,8 +27,8 @@ dataloader.image_size = [144, 480]  # full width: keeps pedestrians and cones vi
 dataloader.image_aug.scale = [0.95, 1.05]
 dataloader.image_aug.max_rotation = 0.0
 dataloader.bev_aug.max_rotation = 5.0
-# A short training does not learn headings and speeds if half of what it sees is mirrored: a mirrored
-# image of a vehicle shows its front where the rear is.
+# A short training does not learn headings and speeds if half of what it sees is mirrored: in a
+# mirrored image, the front of a vehicle is where its rear should be.
 dataloader.image_aug.flip_prob = 0.0
 dataloader.bev_aug.flip_prob = 0.0
 dataloader.train.class_balanced = False
