@@ -44,6 +44,6 @@ def test_bad_input(theme, case, tmp_path, request):
 
 def test_the_page_is_generated_from_the_cases():
     assert len({(theme.title, case.name) for theme, case in CASES}) == len(CASES) >= 60
-    assert page.PAGE.read_text(encoding="utf-8") == page.text(), (
-        "update it: python tests/bad_inputs/bad_inputs_page.py"
-    )
+    assert (
+        page.PAGE.read_text(encoding="utf-8") == page.text()
+    ), "update it: python tests/bad_inputs/bad_inputs_page.py"

@@ -152,7 +152,7 @@ def test_images_and_histograms_in_the_tensorboard_file(tmp_path):
         writer.close()
     events = accumulators.EventAccumulator(str(tmp_path)).Reload()
     assert (events.Tags()["images"], events.Tags()["histograms"]) == (["made"], ["weights"])
-    ((image,), (histogram,)) = events.Images("made"), events.Histograms("weights")
+    (image,), (histogram,) = events.Images("made"), events.Histograms("weights")
     assert (image.step, image.height, image.width) == (5, 4, 6)
     value = histogram.histogram_value
     assert (histogram.step, value.min, value.max, value.num) == (5, 0, 4, 4)
