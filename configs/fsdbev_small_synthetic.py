@@ -18,10 +18,8 @@ model.head.branch_channels = 32
 model.depth_net.dropout = 0.1
 
 dataloader.image_size = [128, 352]
-dataloader.image_aug.scale = [0.85, 1.15]
-dataloader.image_aug.flip_prob = 0.5
-dataloader.bev_aug.max_rotation = 22.5
-dataloader.bev_aug.flip_prob = 0.5
+dataloader.image_aug.merge_with(dict(scale=[0.85, 1.15], flip_prob=0.5))
+dataloader.bev_aug.merge_with(dict(scale=[0.95, 1.05], max_rotation=22.5, flip_prob=0.5))
 
 train.init_checkpoint = ""  # the released backbone is narrower
 train.max_iter = 2000

@@ -13,7 +13,8 @@ model.depth_net.context_channels = 32
 model.depth_net.aspp_channels = 32
 
 dataloader.image_size = [176, 480]
-dataloader.image_aug.flip_prob = 0.5
+dataloader.image_aug.merge_with(dict(scale=[0.95, 1.05], flip_prob=0.5))
+dataloader.bev_aug.merge_with(dict(scale=[0.95, 1.05], max_rotation=5.0))
 dataloader.train.total_batch_size = 1
 optimizer.lr = 2e-3
 lr_multiplier.warmup_iters = 200

@@ -16,7 +16,9 @@ environment_stamp() {
 # if the environment is up to date. EXTRAS, such as test,docs, are optional dependencies of pyproject.toml.
 prepare_environment() {
     local base="${PYTHON:-python3}" extras="${1:-}" stamp done_file="$VENV/.fsdbev-stamp"
-    # Python compiles the modules that are imported; pip would compile all of them, for half a minute.
+    # Python compiles the modules that are imported; pip would compile all of them, for half a minute. So that no process
+    # compiles them again, for four seconds, Python must be allowed to write them.
+    unset PYTHONDONTWRITEBYTECODE
     local install=("$VENV/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check)
     if ! "$base" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'; then
         echo "error: $base is $("$base" --version 2>&1); Python 3.10 to 3.12 is needed (set PYTHON=...)" >&2
