@@ -271,9 +271,9 @@ def test_differences_of_the_method_are_reported(workplace):
     assert report["differences"] == {
         "optimizer.lr": {"a": "0.004", "b": "0.001", "FSD + PCI": "0.004"},
         "dataloader.image_aug.scale": {
-            "a": "[0.95, 1.05]",
+            "a": "[1.0, 1.0]",
             "b": "[0.5, 1.5]",
-            "FSD + PCI": "[0.95, 1.05]",
+            "FSD + PCI": "[1.0, 1.0]",
         },
         "model.teacher_fill": {"a": "paper", "b": "null", "FSD + PCI": "paper"},
     }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the project in a fresh clone, then trains and evaluates FSD-BEV on a synthetic data set.
-# Needs Python 3.10 to 3.12 and a C++ compiler; takes ten to twelve minutes on two CPU cores.
+# Needs Python 3.10 to 3.12 and a C++ compiler; takes ten minutes on two CPU cores.
 # An interrupted run continues when it is started again. All output is written to output/quickstart/.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -16,7 +16,7 @@ export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.mmap_threshold=1000000000:
 
 # Typical seconds of each step on two cores, from which the remaining time is estimated.
 NAMES=("environment, install, build" "synthetic data" "index and point labels" "training and evaluation" "pictures")
-SECONDS_TYPICAL=(90 75 17 450 15)
+SECONDS_TYPICAL=(90 60 15 410 15)
 step=0
 
 # run_step RESULT COMMAND...: runs the step unless its result exists. An empty RESULT always runs the step.
