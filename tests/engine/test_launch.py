@@ -24,6 +24,7 @@ def stop_one_later(args):
     raise SystemExit(PREEMPTED)
 
 
+@pytest.mark.slow
 def test_preempted_processes_end_the_job_with_their_status(tmp_path, monkeypatch):
     """The launcher waits until the last process has ended."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -156,6 +156,7 @@ def test_all_processes_stop_for_a_bad_number_of_one(stopped_for_a_bad_number):
     assert (output / "last_checkpoint").read_text() == "model_0000001.pth"
 
 
+@pytest.mark.slow
 def test_all_processes_skip_an_iteration_together_and_pass_over_a_damaged_checkpoint(
     stopped_for_a_bad_number, tmp_path
 ):
