@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import signal
-import statistics
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,8 @@ from types import SimpleNamespace
 import compare
 import pytest
 from command_line import interrupt_on_signals
-from comparison import plot, runs
+from comparison import plot, records, runs
+from comparison.bootstrap import interval
 from comparison.report import BEGIN, END
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ class Workplace:
         self.train_net.write_text(FAKE_TRAIN_NET)
         for name in ("a", "b"):
             self.config(name)
-        found = {"mATE": 0.75, "mAVE": 1.0}
+        found = {"mATE": 0.75, "mAOE": 0.5, "mAVE": 1.0}
         self.metrics(
             a=[{"mAP": 0.1, "NDS": 0.2, **found}, {"mAP": 0.2, "NDS": 0.3, **found}],
             b=[{"mAP": 0.3, "NDS": 0.4, **found}, {"mAP": 0.3, "NDS": 0.5, **found}],
@@ -106,7 +106,10 @@ class Workplace:
 
     def run(self, *more, **choices):
         """Runs the tool and returns its output."""
-        status = compare.main(self.arguments(*more, **choices))
+        return self.call(self.arguments(*more, **choices))
+
+    def call(self, arguments):
+        status = compare.main(list(map(str, arguments)))
         printed, error = self.capsys.readouterr()
         assert (status, error) == (0, "")
         return printed
@@ -121,14 +124,21 @@ class Workplace:
         path = self.folder / "calls.txt"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def report(self):
-        return json.loads((self.out / "comparison.json").read_text())
+    def record(self, name):
+        return json.loads((self.out / "records" / f"{name}.json").read_text())
+
+
+def two_draws(entry, results):
+    """Stands for ``evaluate_draws``: two draws, 0.01 below and above the metrics."""
+    metrics = json.loads((results.parent / "evaluation.json").read_text())["nuscenes"]
+    return {name: [metrics[name] - 0.01, metrics[name] + 0.01] for name in ("mAP", "NDS")}
 
 
 @pytest.fixture
 def workplace(tmp_path, synthetic_root, capsys, monkeypatch):
     place = Workplace(tmp_path, synthetic_root, capsys)
     monkeypatch.setattr(runs, "TRAIN_NET", place.train_net)
+    monkeypatch.setattr(records, "evaluate_draws", two_draws)
     return place
 
 
@@ -141,64 +151,104 @@ def test_every_config_is_trained_with_every_seed(workplace):
         assert arguments[3:5] == workplace.common
         assert "train.eval_period=0" in arguments[5:] and f"train.seed={seed}" in arguments[5:]
         assert int(threads) >= 1
-    rows = workplace.report()["configs"]
-    assert [row["name"] for row in rows] == ["a", "b"]
-    found = [[run["metrics"]["mAP"] for run in row["runs"]] for row in rows]
-    assert found == [[0.1, 0.2], [0.3, 0.3]]
-    spread = rows[0]["metrics"]["mAP"]
-    assert spread["mean"] == pytest.approx(0.15)
-    assert spread["deviation"] == pytest.approx(statistics.stdev([0.1, 0.2]))
-    assert (spread["lowest"], spread["highest"]) == (0.1, 0.2)
-    assert rows[0]["parameters"] == rows[1]["parameters"] > 1e6 and rows[0]["frames"] == 2
-    assert rows[0]["seconds"]["mean"] == pytest.approx(40 * 1.0)  # 0.5 s and 1.5 s an iteration
-    text = (workplace.out / "comparison.md").read_text()
-    row = next(line for line in text.splitlines() if line.startswith("| a |"))
-    assert "15.0 ± 7.1 (10.0 to 20.0)" in row and "25.0 ± 7.1 (20.0 to 30.0)" in row
-    assert "up to 10.0 mAP and 10.0 NDS" in " ".join(text.split())
-    assert text.split("\n\n")[1] in printed
-    assert (workplace.out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    a, b = workplace.record("a"), workplace.record("b")
+    assert [run["metrics"]["mAP"] for run in a["runs"].values()] == [0.1, 0.2]
+    assert a["runs"]["1"]["draws"]["mAP"] == "0.1900 0.2100"
+    assert a["parameters"] == b["parameters"] > 1e6 and a["frames"] == 2
+    assert a["runs"]["0"]["seconds"] == pytest.approx(40 * 0.5)
+    assert a["data"]["scenes_val"] == 1 and a["settings"]["train.max_iter"] == "40"
+    row = next(line for line in printed.splitlines() if line.startswith("| a |"))
+    # The lowest mean of two seeds is that of the lower seed, on the lower draw.
+    assert "| a | 2 | 15.0 (9.0 to 21.0) | 25.0 (19.0 to 31.0) | 0.75 | 0.50 | 1.00 |" in row
+    assert row.endswith("| 1.885 | 0.7 |")  # minutes: 40 times the mean of 0.5 s and 1.5 s
 
-    # Complete runs are kept; a run without an evaluation is resumed.
-    (workplace.out / "b" / "seed1" / "evaluation.json").unlink()
+    # Recorded runs are kept; another is resumed.
+    del b["runs"]["1"]
+    (workplace.out / "records" / "b.json").write_text(json.dumps(b))
     workplace.run()
     assert [call[:2] for call in workplace.calls()[4:]] == [["b", 1]]
     assert "4 runs, 0 to execute" in workplace.run() and len(workplace.calls()) == 5
+
+
+def test_records_are_enough_to_continue_and_to_report(workplace, tmp_path):
+    workplace.run()
+    elsewhere = tmp_path / "clone"
+    (workplace.out / "records").rename(elsewhere)
+    for run in ("a", "b"):
+        (workplace.out / run).rename(tmp_path / f"old {run}")
+    assert "4 runs, 0 to execute" in workplace.run("--records", elsewhere)
+    picture = tmp_path / "picture.png"
+    report = ["--report", "b", "a", "--pairs", "b:a", "--records", elsewhere, "--plot", picture]
+    printed = workplace.call(report)
+    assert printed.index("| b |") < printed.index("| a |")
+    # Differences of equal seeds on equal draws: 0.2 and 0.1 of mAP.
+    assert "| b | a | +15.0 (+10.0 to +20.0) | +20.0 (+20.0 to +20.0) |" in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "python tools/compare.py --config-file b=b.py" in printed
+    for arguments, error in (
+        (["--report", "c", "--records", elsewhere], "c.json is missing"),
+        (["--report", "a", "--records", elsewhere, "--pairs", "a:b"], "'b' is none of"),
+        (["--report", "a", "--records", elsewhere, "--pairs", "ab"], "'ab' is not NAME:NAME"),
+    ):
+        assert compare.main(list(map(str, arguments))) == 1
+        assert error in workplace.capsys.readouterr().err
+    other = workplace.out.parent / "clone" / "a.json"
+    record = json.loads(other.read_text())
+    record["data"]["world"] = "nuscenes"
+    other.write_text(json.dumps(record))
+    assert compare.main(list(map(str, report))) == 1
+    assert "world is street in the record of 'b' and nuscenes" in workplace.capsys.readouterr().err
+
+
+def test_interval_over_seeds_and_draws():
+    def run(mean, *draws):
+        return {"metrics": {"mAP": mean}, "draws": {"mAP": " ".join(map(str, draws))}}
+
+    draws = [0.1 + 0.01 * i for i in range(100)]
+    one = {"0": run(0.5, *draws)}
+    found = interval(one, "mAP")
+    assert (found["mean"], found["seeds"]) == (0.5, ["0"])
+    assert found["low"] == pytest.approx(0.12, abs=0.01)  # 2.5 % of the draws are below
+    assert found["high"] == pytest.approx(1.07, abs=0.01)
+    # A shift that all draws share is certain, however wide the draws are.
+    shifted = {"0": run(0.6, *(d + 0.1 for d in draws)), "1": run(0.9, *draws)}
+    found = interval(shifted, "mAP", one)
+    assert found["seeds"] == ["0"]
+    assert (found["low"], found["high"]) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert interval({"2": one["0"]}, "mAP", one) is None
+    # Seeds that differ widen the interval.
+    seeds = {str(s): run(v, *[v] * 50) for s, v in enumerate((0.1, 0.2, 0.3, 0.4))}
+    found = interval(seeds, "mAP")
+    assert found["mean"] == pytest.approx(0.25)
+    assert 0.12 < found["low"] < 0.17 and 0.33 < found["high"] < 0.38
 
 
 @pytest.mark.parametrize(("how", "processes"), [("one at a time", 1), ("together", 2)])
 def test_number_of_simultaneous_runs(workplace, how, processes):
     workplace.behave(how)
     workplace.run("--processes", processes, seeds=[0])
-    cores = workplace.report()["configs"][0]["runs"][0]["made_with"]["cores"]
+    cores = workplace.record("a")["runs"]["0"]["made_with"]["cores"]
     threads = str(max(1, cores // processes))
     assert [call[3] for call in workplace.calls()] == [threads] * 2
 
 
 def test_a_run_that_fails_does_not_stop_the_others(workplace):
-    assert "no run is complete" in workplace.fails("--only-report")
     workplace.behave("fail-a-0", "fail-a-1", "vanish-b-1")
     error = workplace.fails()
-    assert len(workplace.calls()) == 4 and not list(workplace.out.glob("comparison.*"))
+    assert len(workplace.calls()) == 4
     assert "a, seed 1 ended with status 1" in error and "and that is the end" in error
     assert str(workplace.out / "a" / "seed1" / "console.txt") in error
     assert "b, seed 1 ended before its evaluation" in error
-
-    printed = workplace.run("--only-report")
-    assert len(workplace.calls()) == 4
-    assert "Not complete, and left out: a, seed 0; a, seed 1; b, seed 1" in printed
-    assert "| a | 1.885 | 2 | - | - | - | - | - |" in printed
-    assert workplace.report()["lacking"] == ["a, seed 0", "a, seed 1", "b, seed 1"]
-    assert (workplace.out / "comparison.png").is_file()
+    assert list(workplace.record("b")["runs"]) == ["0"]
     for path in (*workplace.folder.glob("fail-*"), *workplace.folder.glob("vanish-*")):
         path.unlink()
     workplace.run()
     assert len(workplace.calls()) == 7
 
 
-def test_one_seed_has_no_deviation(workplace):
+def test_one_seed(workplace):
     printed = workplace.run(seeds=[1])
-    assert "One seed" in printed and "±" not in printed
-    assert "| b | 1.885 | 2 | 30.0 | 50.0 | 0.75 | 1.00 | 1.0 |" in printed
+    assert "| b | 1 | 30.0 (29.0 to 31.0) | 50.0 (49.0 to 51.0) | 0.75 | 0.50 | 1.00 |" in printed
 
 
 def test_a_metric_missing_for_one_seed_has_no_mean(workplace):
@@ -206,28 +256,31 @@ def test_a_metric_missing_for_one_seed_has_no_mean(workplace):
     workplace.metrics(a=[found, {**found, "mATE": None}], b=[found, found])
     printed = workplace.run()
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith(("| a", "| b"))]
-    assert [row[5] for row in rows] == ["-", "0.50"]
+    assert [row[4] for row in rows] == ["-", "0.50"]
     assert [row[6] for row in rows] == ["-", "-"]  # no run has mAVE
 
 
 def test_runs_with_other_settings_are_refused(workplace):
-    workplace.run(seeds=[0])
+    workplace.behave("vanish-a-0")
+    assert "before its evaluation" in workplace.fails(seeds=[0])  # a is started, b is recorded
     count = len(workplace.calls())
-    for more in ((), ("--only-report",)):
-        error = workplace.fails(*more, "train.clip_grad.max_norm=1")
-        assert len(workplace.calls()) == count
-        for name in ("a", "b"):
-            folder = workplace.out / name / "seed0"
-            assert f"{folder}: train.clip_grad.max_norm was 5.0, is 1.0" in error
-        assert "another --out" in error
+    error = workplace.fails("train.clip_grad.max_norm=1")
+    for place in (workplace.out / "a" / "seed0", workplace.out / "records" / "b.json"):
+        assert f"{place}: train.clip_grad.max_norm was 5.0, is 1.0" in error
+    assert "other --records" in error
     workplace.config("b", "optimizer.lr = 1e-3")
     error = workplace.fails()
     assert "optimizer.lr was 0.004, is 0.001" in error
     assert str(workplace.out / "a") not in error
-    record = workplace.out / "b" / "seed0" / "run.json"
+    record = workplace.out / "records" / "b.json"
     record.write_text("{")
     assert f"{record} is damaged" in workplace.fails()
+    start = workplace.out / "a" / "seed0" / "run.json"
+    start.write_text("{")
     record.unlink()
+    assert f"{start} is damaged" in workplace.fails()
+    start.unlink()
+    (start.parent / "metrics.json").touch()
     assert "not made by this tool" in workplace.fails() and len(workplace.calls()) == count
 
 
@@ -265,18 +318,9 @@ def test_differences_of_the_method_are_reported(workplace):
     )
     workplace.metrics(**{name: [{"mAP": 0, "NDS": 0}] for name in ("a", "b", "FSD + PCI")})
     printed = workplace.run(configs=[a, "{0}/b.py", f"FSD + PCI={a}"], seeds=[0])
-    report = workplace.report()
-    assert [row["name"] for row in report["configs"]] == ["a", "b", "FSD + PCI"]
     assert (workplace.out / "FSD + PCI" / "seed0" / "evaluation.json").is_file()
-    assert report["differences"] == {
-        "optimizer.lr": {"a": "0.004", "b": "0.001", "FSD + PCI": "0.004"},
-        "dataloader.image_aug.scale": {
-            "a": "[1.0, 1.0]",
-            "b": "[0.5, 1.5]",
-            "FSD + PCI": "[1.0, 1.0]",
-        },
-        "model.teacher_fill": {"a": "paper", "b": "null", "FSD + PCI": "paper"},
-    }
+    scale = "- `dataloader.image_aug.scale`: [1.0, 1.0] (a, FSD + PCI); [0.5, 1.5] (b)\n"
+    assert scale in printed and "log_period" not in printed
     assert "- `optimizer.lr`: 0.004 (a, FSD + PCI); 0.001 (b)\n" in printed
     assert "teacher_fill" not in printed
 
@@ -329,13 +373,12 @@ def test_the_table_replaces_the_text_between_the_markers(workplace, synthetic_ro
     workplace.run("--doc", new)
     assert new.read_text() == text.removeprefix("before\n").removesuffix("after\n")
 
-    # The report contains no path of the machine.
-    for path in (workplace.out / "comparison.json", workplace.out / "comparison.md", document):
+    # Report and records contain no path of the machine.
+    for path in (*(workplace.out / "records").iterdir(), document):
         text = path.read_text()
         assert str(workplace.folder) not in text and str(synthetic_root) not in text
-    command = workplace.report()["command"]
-    assert command.startswith("python tools/compare.py ") and "--seeds 0 1" in command
-    assert "train.max_iter=40" in command and "dataloader.dataroot=data" in command
+    assert "python tools/compare.py " in text and "--seeds 0 1" in text
+    assert "train.max_iter=40" in text and "dataloader.dataroot=data" in text
 
 
 @pytest.mark.parametrize("text", ["prose", "{1} {0}", "{0} {0} {1}", "{0}"])
@@ -347,27 +390,34 @@ def test_document_without_the_markers(workplace, text):
 
 
 def test_plot_of_every_seed_in_the_given_order():
-    rows = [("a", [0.1, 0.2], [0.2, 0.3]), ("b", [0.3, 0.3], [0.4, 0.5]), ("c", [], [])]
-    configs = []
-    for name, *values in rows:
-        metrics = [dict(zip(("mAP", "NDS"), pair)) for pair in zip(*values)]
-        spreads = {
-            metric: {"mean": statistics.fmean(found), "deviation": 0.1}
-            for metric, found in zip(("mAP", "NDS"), values)
-            if found
+    def found(mean):
+        return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+
+    configs = [
+        {
+            "name": name,
+            "values": {"mAP": values, "NDS": [2 * value for value in values]},
+            "intervals": {"mAP": found(0.2), "NDS": found(0.4)},
         }
-        configs.append(
-            {"name": name, "metrics": spreads, "runs": [{"metrics": found} for found in metrics]}
-        )
+        for name, values in (("a", [0.1, 0.3]), ("b", [0.2]))
+    ]
     settings = {"iterations": 40, "batch": 2, "data": "v1.0-synth"}
-    figure = plot.draw({"configs": configs, "settings": settings, "seeds": [0, 1]})
-    left, right = figure.axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b", "c"]
+    content = {"configs": configs, "pairs": [], "settings": settings}
+    left, right = plot.draw(content).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b"]
     assert left.yaxis_inverted()  # the first is on top
-    for axes, expected in ((left, [[10, 20], [30, 30]]), (right, [[20, 30], [40, 50]])):
-        dots = [dots.get_offsets() for dots in axes.collections if len(dots.get_offsets()) == 2]
-        for y, (found, values) in enumerate(zip(dots, expected, strict=True)):
-            assert found.tolist() == [[pytest.approx(value), y] for value in values]
+    for axes, factor in ((left, 1), (right, 2)):
+        dots = [dots.get_offsets().tolist() for dots in axes.collections[::2]]
+        assert dots == [
+            [[pytest.approx(10 * factor), 0], [pytest.approx(30 * factor), 0]],
+            [[pytest.approx(20 * factor), 1]],
+        ]
+        [[start, end]] = axes.collections[1].get_segments()
+        assert end[0] - start[0] == pytest.approx(20)
+    content["pairs"] = [{"name": "b", "over": "a", "mAP": found(0.05), "NDS": None}]
+    figure = plot.draw(content)
+    assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == ["b over a"]
+    assert [text.get_text() for text in figure.axes[2].texts] == ["+5.0"]
 
 
 def test_a_running_training_is_not_started_again(workplace):
@@ -416,8 +466,9 @@ def test_a_real_run(synthetic_root, tmp_path, capsys):
     small += [f"dataloader.dataroot={synthetic_root}", "train.report.enabled=false"]
     config = ["--config-file", str(ROOT / "configs/ablations/tiny/baseline.py")]
     assert compare.main([*config, "--out", str(tmp_path), *small]) == 0, capsys.readouterr().err
-    [row] = json.loads((tmp_path / "comparison.json").read_text())["configs"]
     evaluation = tmp_path / "baseline" / "seed0" / "evaluation.json"
     expected = json.loads(evaluation.read_text())["nuscenes"]
-    assert row["runs"][0]["metrics"] == expected
-    assert row["metrics"]["NDS"]["mean"] == expected["NDS"]
+    run = json.loads((tmp_path / "records" / "baseline.json").read_text())["runs"]["0"]
+    assert run["metrics"]["NDS"] == expected["NDS"]
+    # The only validation scene is drawn each time.
+    assert set(run["draws"]["NDS"].split()) == {f"{expected['NDS']:.4f}"}

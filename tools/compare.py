@@ -2,13 +2,19 @@
 """Trains and evaluates configs on the same data with the same seeds, and compares the results.
 
     python tools/compare.py --config-file A.py NAME=B.py ... --seeds 0 1 2 --out DIR \\
-        [--processes 2] [--doc FILE.md] [--only-report] [key=value ...]
+        [--records DIR] [--processes 2] [key=value ...]
+    python tools/compare.py --report A NAME ... [--pairs NAME:A ...] --records DIR \\
+        [--doc FILE.md] [--plot FILE.png]
 
 Each config is trained once per seed in DIR/NAME/seedS; key=value applies to every run. Configs with
-another number of iterations or other data are refused. The same command continues an interrupted
-comparison: it keeps complete runs and resumes others from their last checkpoint. The report is
-written to comparison.md, .png and .json in DIR. --doc also writes it into a document, between the
-lines
+another number of iterations or other data are refused. A complete run is added to the record of its
+config, RECORDS/NAME.json, which has its settings, metrics, seconds and versions. The same command
+continues an interrupted comparison, in any clone that has the records: it keeps the recorded runs
+and resumes others from their last checkpoint.
+
+--report needs the records only. It prints the metrics of the named configs with 95 % intervals, and
+the difference of each pair: NAME:A is NAME minus A. --doc also writes it into a document, between
+the lines
 
     <!-- comparison: begin -->
     <!-- comparison: end -->
@@ -17,37 +23,35 @@ lines
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import exit_status, interrupt_on_signals, tool_parser
-from comparison.entries import check_data, load_entries, without_folder
+from comparison.entries import check_data, load_entries
 from comparison.plot import write_plot
-from comparison.report import (
-    check_document,
-    markdown,
-    summarize,
-    write_document,
-    write_report,
-)
+from comparison.report import check_document, markdown, summarize, write_document
 from comparison.runs import make_runs, train
-
-from fsdbev.utils.atomic_write import atomic_write
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
     add = parser.add_argument
-    add("--config-file", nargs="+", required=True, metavar="[NAME=]FILE", help="configs to compare")
+    what = parser.add_mutually_exclusive_group(required=True)
+    configs = "configs to train and compare"
+    what.add_argument("--config-file", nargs="+", metavar="[NAME=]FILE", help=configs)
+    what.add_argument("--report", nargs="+", metavar="NAME", help="configs to report from records")
     add("--seeds", nargs="+", default=["0"], help="seeds for each config (default: 0)")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for runs and report")
+    runs = "folder of the runs (default: output/comparison)"
+    add("--out", type=Path, default=Path("output/comparison"), metavar="DIR", help=runs)
+    records = "folder of the records of complete runs (default: OUT/records)"
+    add("--records", type=Path, metavar="DIR", help=records)
     processes = "number of simultaneous runs, which share the CPUs (default: 1)"
     add("--processes", type=int, default=1, help=processes)
-    add("--doc", type=Path, help="Markdown file to write the table into")
-    add("--only-report", action="store_true", help="report complete runs and start no run")
+    pairs = "differences to report, of the first config over the second"
+    add("--pairs", nargs="+", default=[], metavar="NAME:NAME", help=pairs)
+    add("--doc", type=Path, help="Markdown file to write the tables into")
+    add("--plot", type=Path, metavar="FILE.png", help="picture of the tables to write")
     add("overrides", nargs="*", metavar="key=value", help="changes to all configs")
     result = parser.parse_intermixed_args(arguments)
     # --seeds takes any number of values, so that overrides right after it end up there.
@@ -57,16 +61,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def run(args: argparse.Namespace) -> None:
-    """Checks all arguments, executes missing runs, and writes the report.
+    """Checks all arguments, executes missing runs if configs are given, and reports.
 
     Raises:
         FileNotFoundError: a config, the data set or the folder of the document is missing.
         ValueError: an argument is invalid, the configs or runs cannot be compared, or a run failed.
     """
-    seeds = _checked_seeds(args)
-    entries = load_entries(args.config_file, args.overrides)
-    runs = make_runs(entries, seeds, args.out)
-    if not args.only_report:
+    seeds, pairs = _checked_seeds(args), _checked_pairs(args.pairs)
+    records = args.records or args.out / "records"
+    names = args.report
+    if names is None:
+        entries = load_entries(args.config_file, args.overrides)
+        names = [entry.name for entry in entries]
+        runs = make_runs(entries, seeds, args.out, records)
         check_data(entries[0])
         missing = [run for run in runs if not run.is_done]
         print(f"{len(runs)} runs, {len(missing)} to execute")
@@ -75,14 +82,12 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(
                 "\n".join(["no report, because not every run is complete:", *failures])
             )
-    content = summarize(entries, runs, _command(args))
-    with atomic_write(args.out / "comparison.json") as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
-    write_plot(content, args.out / "comparison.png")
-    write_report(content, args.out / "comparison.md", picture="comparison.png")
+    content = summarize(records, names, pairs)
+    if args.plot:
+        write_plot(content, args.plot)
     if args.doc:
         write_document(content, args.doc)
-    print(f"\n{markdown(content)}\nwrote {args.out / 'comparison'}.md, .png, .json")
+    print(markdown(content))
 
 
 def _checked_seeds(args: argparse.Namespace) -> list[int]:
@@ -97,17 +102,12 @@ def _checked_seeds(args: argparse.Namespace) -> list[int]:
     return seeds
 
 
-def _command(args: argparse.Namespace) -> str:
-    """Returns the command for the report, without folders of this machine."""
-    first, *others = map(without_folder, args.config_file)
-    lines = [
-        ["python", "tools/compare.py", "--config-file", first],
-        *([config] for config in others),
-        ["--seeds", *args.seeds],
-        ["--out", without_folder(str(args.out)), "--processes", str(args.processes)],
-        list(map(without_folder, args.overrides)),
-    ]
-    return " \\\n    ".join(shlex.join(line) for line in lines if line)
+def _checked_pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Splits NAME:NAME."""
+    for text in texts:
+        if text.count(":") != 1:
+            raise ValueError(f"--pairs: {text!r} is not NAME:NAME")
+    return [tuple(text.split(":")) for text in texts]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

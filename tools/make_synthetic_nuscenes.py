@@ -22,6 +22,7 @@ from command_line import cpu_count, tool_parser
 
 from fsdbev.data.synthetic import FORMATS, SyntheticOptions, generate
 from fsdbev.data.synthetic.traffic import TRAFFIC
+from fsdbev.data.synthetic.world_kind import WORLD_KINDS
 from fsdbev.utils.plain_file import check_file_names
 
 
@@ -47,6 +48,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--image-size", type=_image_size, default=default.image_size, metavar="WxH", help=size)
     fisheye = "cameras with a fisheye lens (default: none)"
     add("--fisheye", nargs="+", default=default.fisheye, metavar="CAM", help=fisheye)
+    world = f"street: near objects with many points; nuscenes: nuScenes' statistics {shown}"
+    add("--world", choices=WORLD_KINDS, default=default.world, help=world)
     add("--density", type=float, default=default.density, help=f"factor on objects {shown}")
     azimuths = f"azimuth steps of a LiDAR turn {shown}"
     add("--lidar-azimuths", type=int, default=default.lidar_azimuths, help=azimuths)

@@ -1,6 +1,6 @@
 """Differences between the rows of the ablation in FSD-BEV (arXiv:2407.10135), for any model size.
 
-Each function turns the config of a row into that of the row above it.
+``without_*`` turn the config of a row into that of the row above it.
 """
 
 from fsdbev.d2.config import LazyCall as L
@@ -22,3 +22,9 @@ def without_pci(dataloader):
 def without_fsd(model):
     """Removes foreground self-distillation: only the student is trained."""
     model.teacher_fill = None
+
+
+def teacher_alone(model, dataloader):
+    """Trains and evaluates the teacher without its student, by labels."""
+    model.student = False
+    dataloader.test.mapper.with_labels = True

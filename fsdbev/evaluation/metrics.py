@@ -119,13 +119,35 @@ def score(predictions: BoxArrays, truth: GroundTruth, task: DetectionTask) -> Sc
         task: classes, ranges and thresholds.
     """
     begin = time.time()
-    config = task.config
     matches = find_matches(predictions, truth, task)
+    metrics, curves = compute_metrics(matches, task)
+    metrics.add_runtime(time.time() - begin)
+    return Scores(matches, metrics, curves)
+
+
+def compute_metrics(
+    matches: Matches, task: DetectionTask, times: Ints | None = None
+) -> tuple[MetricsSummary, DetectionMetricDataList]:
+    """Computes the metrics of matched predictions.
+
+    Args:
+        matches: predictions matched with the ground truth.
+        task: classes, ranges and thresholds.
+        times: (S,) how often each sample counts, for bootstrap; None for once.
+
+    Returns:
+        The summary and the curves, see :class:`Scores`.
+    """
+    config = task.config
     curves = DetectionMetricDataList()
     metrics = MetricsSummary(config)
     for class_id, name in enumerate(task.names):
         chosen = np.flatnonzero(matches.predictions.class_id == class_id)
-        positives = np.count_nonzero(matches.truth.class_id == class_id)
+        true_samples = matches.truth.sample[matches.truth.class_id == class_id]
+        positives = len(true_samples)
+        if times is not None:
+            chosen = np.repeat(chosen, times[matches.predictions.sample[chosen]])
+            positives = times[true_samples].sum()
         for threshold in config.dist_ths:
             curve = matches.curves(threshold, chosen, positives)
             curves.set(name, threshold, curve)
@@ -136,8 +158,7 @@ def score(predictions: BoxArrays, truth: GroundTruth, task: DetectionTask) -> Sc
             curve = curves[name, config.dist_th_tp]
             value = calc_tp(curve, config.min_recall, error) if is_defined else np.nan
             metrics.add_label_tp(name, error, value)
-    metrics.add_runtime(time.time() - begin)
-    return Scores(matches, metrics, curves)
+    return metrics, curves
 
 
 def find_matches(predictions: BoxArrays, truth: GroundTruth, task: DetectionTask) -> Matches:

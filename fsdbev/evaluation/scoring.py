@@ -18,7 +18,7 @@ from fsdbev.utils.atomic_write import write_json
 
 from .box_arrays import EncodedSubmission, submission_arrays
 from .error_analysis import Analysis, analyse
-from .metrics import score
+from .metrics import Scores, score
 from .nuscenes_truth import TableTruth
 from .submission import META, check_sample_tokens, write_submission
 from .truth import TruthSource
@@ -100,10 +100,7 @@ def score_results(
     truth, task, scenes = source.truth, source.task, source.scenes
     if truth is None:
         return None
-    boxes = submission_arrays(results, task.names, task.attributes)
-    position = {token: number for number, token in enumerate(scenes)}
-    samples = np.array([position[token] for token in results], np.int64)
-    scores = score(replace(boxes, sample=samples[boxes.sample]), truth, task)
+    scores = compute_scores(results, source)
     return ScoredDetections(
         facts=source.facts,
         sample_tokens=list(scenes),
@@ -112,6 +109,16 @@ def score_results(
         analysis=analyse(scores, truth.scope.ego, task),
         notes=list(truth.notes),
     )
+
+
+def compute_scores(results: EncodedSubmission, source: TruthSource) -> Scores:
+    """Matches checked submission boxes with the ground truth of their samples and computes the
+    metrics; samples are numbered in the order of ``source.scenes``."""
+    task = source.task
+    boxes = submission_arrays(results, task.names, task.attributes)
+    position = {token: number for number, token in enumerate(source.scenes)}
+    samples = np.array([position[token] for token in results], np.int64)
+    return score(replace(boxes, sample=samples[boxes.sample]), source.truth, task)
 
 
 def score_with_devkit(

@@ -74,7 +74,7 @@ def environment() -> dict[str, str]:
     """
     facts: dict[str, str] = {}
     for name, read in (
-        ("fsdbev", _project),
+        ("fsdbev", project_version),
         ("Python", lambda: " ".join(sys.version.split())),
         ("platform", platform.platform),
         ("CPU", _cpu),
@@ -115,7 +115,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _project() -> str:
+def project_version() -> str:
+    """Returns the version of the project, in a clone with its revision."""
     revision = _output("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
     if not (ROOT / ".git").exists() or not revision:
         return __version__

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from nuscenes.eval.detection.constants import TP_METRICS
 from nuscenes.eval.detection.evaluate import DetectionEval
 from oracles.tables import CATEGORIES, draw_submission, draw_tables, write_splits
 
-from fsdbev.evaluation.box_arrays import submission_arrays
-from fsdbev.evaluation.metrics import score
+from fsdbev.evaluation.box_arrays import BoxArrays, submission_arrays
+from fsdbev.evaluation.metrics import compute_metrics, score
 from fsdbev.evaluation.nuscenes_truth import difference_from_nuscenes, nuscenes_task, read_truth
 from fsdbev.evaluation.scoring import summary_differences
+from fsdbev.evaluation.truth import GroundTruth
 from fsdbev.structures import NUSCENES_CLASSES, ClassSet
 
 TASK = nuscenes_task(NUSCENES_CLASSES)
@@ -78,6 +80,34 @@ def test_many_boxes(folder):
     assert np.isnan(scores.matches.errors).any(axis=1).tolist() == [
         metric in ("vel_err", "attr_err") for metric in TP_METRICS
     ]
+
+
+def test_samples_that_count_several_times(folder):
+    """Metrics with ``times`` are those of a data set with copies of the samples."""
+    rng = np.random.default_rng(3)
+    kinds = {"coarse": False, "classes": list(CATEGORIES)}
+    nusc = draw_tables(rng, folder, samples=4, objects=60, **kinds)
+    results = draw_submission(rng, nusc, boxes=80, scores=0, **kinds)
+    truth = read_truth(nusc, tokens_of(nusc), NUSCENES_CLASSES)
+    boxes = submission_arrays(results, TASK.names, TASK.attributes)
+    times = np.array([3, 0, 1, 2])
+
+    def copies(table):
+        parts = [table.select(times[table.sample] > copy) for copy in range(3)]
+        parts = [replace(part, sample=part.sample + 4 * copy) for copy, part in enumerate(parts)]
+        return BoxArrays.concatenate(parts)
+
+    scope = replace(
+        truth.scope,
+        ego=np.tile(truth.scope.ego, (3, 1)),
+        regions=[(4 * copy + i, box) for copy in range(3) for i, box in truth.scope.regions],
+    )
+    expected = score(copies(boxes), GroundTruth(copies(truth.boxes), scope), TASK).metrics
+    found, _ = compute_metrics(score(boxes, truth, TASK).matches, TASK, times)
+    differences = summary_differences(found.serialize(), expected.serialize(), 1e-9)
+    assert expected.mean_ap > 0 and differences == {}
+    once, _ = compute_metrics(score(boxes, truth, TASK).matches, TASK)
+    assert abs(once.mean_ap - found.mean_ap) > 1e-4
 
 
 def test_the_tables_have_boxes_to_exclude(folder):

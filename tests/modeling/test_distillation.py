@@ -27,6 +27,14 @@ def test_which_cells_are_the_teachers_foreground(fill, expected):
     assert foreground.flatten().tolist() == expected
 
 
+def test_without_foreground_segmentation_all_cells_are_pooled():
+    weights, foreground = teacher_weights(
+        LABELS, torch.full((1, 2, 1, 5), 0.5), FOREGROUND, fill="paper", foreground_threshold=0.0
+    )
+    assert foreground.flatten().tolist() == [1] * 5
+    assert weights[0, :, 0].T.tolist() == [[1, 0], [0, 1], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]
+
+
 def test_weights_are_labels_and_the_students_where_there_is_no_label():
     depth_prob = torch.full((1, 2, 1, 5), 0.5, requires_grad=True)
     weights, _ = teacher_weights(

@@ -66,6 +66,25 @@ def test_training_without_teacher(build_model, make_samples):
     assert batch_sizes == [2]
 
 
+def test_the_teacher_alone_detects_by_labels(build_model, make_samples):
+    model = build_model("model.student=false", file="ablations/fsd.py")
+    samples = make_samples(training=True)
+    losses = train_step(model, samples)
+    assert set(losses) == TASK_LOSSES | {"loss_depth", "loss_foreground"}
+    assert not [name for name, p in model.named_parameters() if p.grad is None]
+    # The pooled depth is that of the labels: another depth map gives another BEV map.
+    pooled = []
+    model.bev_encoder.register_forward_hook(lambda m, args, out: pooled.append(args[0]))
+    model.eval()(samples)
+    nearer = [{**sample, "gt_depth": 0.8 * sample["gt_depth"]} for sample in samples]
+    model(nearer)
+    assert pooled[0].shape[0] == 2 and not torch.allclose(*pooled)
+    with pytest.raises(ValueError, match="gt_depth.*with_labels"):
+        model(make_samples())
+    with pytest.raises(ValueError, match="teacher_fill"):
+        build_model("model.student=false", "model.teacher_fill=null", file="ablations/fsd.py")
+
+
 @pytest.mark.parametrize("row", ["baseline", "fsd", "fsd_pci", "fsd_pci_msfe"])
 def test_every_parameter_of_an_ablation_learns(build_model, make_samples, row):
     """DistributedDataParallel fails on a parameter without gradient."""

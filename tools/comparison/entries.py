@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf, SCMode
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.nuscenes.tables import check_tables
+from fsdbev.data.synthetic.generator import MARKER
+from fsdbev.structures import ClassSet
 
 #: Keys that must be equal in all configs for a fair comparison; a node includes all keys below it.
 SAME = (
@@ -34,6 +37,7 @@ OWN = {
     "train.output_dir": "--out",
     "train.eval_period": "the comparison, which evaluates once, at the end",
 }
+_DATAROOT = "dataloader.dataroot"
 #: Keys (or their beginnings) that do not change results and are not listed as differences.
 _WITHOUT_EFFECT = (*OWN, "train.plugins", "train.checkpointer.", "train.log_period")
 _WITHOUT_EFFECT += ("train.eval_streaming", "train.report.", "train.wandb.")
@@ -50,6 +54,7 @@ class Entry:
         cfg: the config with the overrides of all runs.
         parameters: number of parameters of its model.
         num_frames: number of frames that its model takes.
+        classes: classes of its model.
     """
 
     name: str
@@ -57,6 +62,24 @@ class Entry:
     cfg: DictConfig
     parameters: int
     num_frames: int
+    classes: ClassSet
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """The config as text by key, without the keys that the comparison sets and the folder of
+        the data. References are not resolved, so that a difference between two configs is listed
+        once, under the key referred to."""
+        values = flat(self.cfg, resolve=False)
+        return {key: value for key, value in values.items() if key not in (*OWN, _DATAROOT)}
+
+    @cached_property
+    def data_options(self) -> dict[str, Any]:
+        """Options of the synthetic data set; empty for other data."""
+        data = self.cfg.dataloader
+        marker = Path(data.dataroot) / data.version / MARKER
+        if not marker.is_file():
+            return {}
+        return json.loads(marker.read_text(encoding="utf-8"))["options"]
 
 
 def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
@@ -88,7 +111,8 @@ def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
     for name, cfg in configs.items():
         model = instantiate(cfg.model)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        entries.append(Entry(name, paths[name], cfg, parameters, model.num_frames))
+        found = (parameters, model.num_frames, model.classes)
+        entries.append(Entry(name, paths[name], cfg, *found))
     return entries
 
 
@@ -131,10 +155,12 @@ def changed_keys(before: dict[str, str], now: dict[str, str]) -> list[str]:
     return [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
 
 
-def differences(entries: Sequence[Entry]) -> dict[str, dict[str, str]]:
-    """Returns the settings that differ between configs: values by key and name of the config."""
-    # References are not resolved, so that a difference is listed once, under the key referred to.
-    settings = {entry.name: flat(entry.cfg, resolve=False) for entry in entries}
+def differences(settings: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Returns the settings that differ between configs: values by key and name of the config.
+
+    Args:
+        settings: name -> ``settings`` of its entry.
+    """
     found = {}
     for key in dict.fromkeys(key for values in settings.values() for key in values):
         same = len({values.get(key) for values in settings.values()}) == 1

@@ -1,4 +1,4 @@
-"""Plot of a comparison: mAP and NDS of each config, as mean and for each seed."""
+"""Plot of a comparison: metrics of each config with intervals, and differences between configs."""
 
 from __future__ import annotations
 
@@ -11,55 +11,65 @@ from matplotlib.figure import Figure
 from fsdbev.utils.atomic_write import atomic_write
 
 _COLORS = {"mAP": "#005EF5", "NDS": "#B0490F"}
-#: Least range of an axis in percent, so that noise does not look like a difference.
-_MIN_SPAN = 2.0
 
 
 def write_plot(content: dict[str, Any], path: Path) -> None:
     """Writes the plot of a report's content as PNG."""
     with atomic_write(path) as file:
-        draw(content).savefig(file, format="png", dpi=150)
+        draw(content).savefig(file, format="png", dpi=130)
 
 
 def draw(content: dict[str, Any]) -> Figure:
-    """Draws one row per config in the given order, with mAP on the left and NDS on the right."""
-    rows, settings = content["configs"], content["settings"]
-    figure = Figure(figsize=(9.0, 1.5 + 0.5 * len(rows)), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2, sharey=True), _COLORS, strict=True):
-        for place, row in enumerate(rows):
-            if row["metrics"].get(metric):
-                _draw_row(axes, place, row, metric)
-        low, high = axes.get_xlim()
-        pad = max(0.0, _MIN_SPAN - (high - low)) / 2
-        axes.set_xlim(low - pad, high + pad)
-        axes.set_title(f"{metric} (%)", fontsize=11, fontweight="bold")
-        axes.grid(color="#D8DEE4", linewidth=0.8)
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-    figure.axes[0].set_yticks(range(len(rows)), [row["name"] for row in rows])
-    figure.axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first config on top
+    """Draws one row per config in the given order, mAP on the left and NDS on the right, and below
+    one row per pair."""
+    configs, pairs = content["configs"], content["pairs"]
+    heights = [len(configs) + 1] + [len(pairs) + 1] * bool(pairs)
+    figure = Figure(figsize=(9.5, 1.0 + 0.36 * sum(heights)), layout="constrained")
+    grid = figure.subplots(
+        len(heights), 2, sharey="row", squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for axes, metric in zip(grid[0], _COLORS, strict=True):
+        for place, row in enumerate(configs):
+            values = [100 * value for value in row["values"][metric]]
+            axes.scatter(values, [place] * len(values), s=22, color=_COLORS[metric], alpha=0.5)
+            _draw_interval(axes, place, row["intervals"][metric], metric)
+        _style(axes, f"{metric} (%)", [row["name"] for row in configs])
+    for axes, metric in zip(grid[1] if pairs else (), _COLORS, strict=bool(pairs)):
+        for place, pair in enumerate(pairs):
+            _draw_interval(axes, place, pair[metric], metric, sign="+")
+        axes.axvline(0, color="#57606A", linewidth=1)
+        names = [f"{pair['name']} over {pair['over']}" for pair in pairs]
+        _style(axes, f"Difference of {metric}", names)
+    settings = content["settings"]
     caption = f"{settings['iterations']} iterations of {settings['batch']} samples on "
-    caption += f"{settings['data']}.  "
-    seeds = ", ".join(map(str, content["seeds"]))
-    caption += f"Dots: seeds {seeds}.  Line: their mean." if ", " in seeds else f"Seed {seeds}."
-    figure.suptitle(caption, fontsize=10)
+    figure.suptitle(f"{caption}{settings['data']}. Lines: 95 % intervals. Dots: seeds", fontsize=10)
     return figure
 
 
-def _draw_row(axes: Axes, place: int, row: dict[str, Any], metric: str) -> None:
-    """Draws range, mean and seeds of one config."""
-    color, spread = _COLORS[metric], row["metrics"][metric]
-    values = [100 * run["metrics"][metric] for run in row["runs"]]
-    mean = 100 * spread["mean"]
-    axes.hlines(place, min(values), max(values), color=color, alpha=0.35, linewidth=3)
-    axes.plot(mean, place, marker="|", color=color, markersize=18, markeredgewidth=2.5)
-    axes.scatter(values, [place] * len(values), s=34, color=color, alpha=0.75, edgecolors="white")
-    deviation = spread["deviation"]
+def _draw_interval(
+    axes: Axes, place: int, found: dict[str, Any] | None, metric: str, sign: str = ""
+) -> None:
+    """Draws mean and interval of one row, in percent; nothing for None."""
+    if found is None:
+        return
+    mean, low, high = (100 * found[key] for key in ("mean", "low", "high"))
+    axes.hlines(place, low, high, color=_COLORS[metric], linewidth=2)
+    axes.plot(mean, place, marker="|", color=_COLORS[metric], markersize=14, markeredgewidth=2.5)
     axes.annotate(
-        f"{mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}"),
+        f"{mean:{sign}.1f}",
         (1.02, place),
         xycoords=("axes fraction", "data"),
         va="center",
-        color=color,
+        color=_COLORS[metric],
         fontweight="bold",
     )
+
+
+def _style(axes: Axes, title: str, names: list[str]) -> None:
+    """Sets title, names and grid; the first row is on top."""
+    axes.set_title(title, fontsize=11, fontweight="bold")
+    axes.grid(color="#D8DEE4", linewidth=0.8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)

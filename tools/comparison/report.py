@@ -1,123 +1,149 @@
-"""Report of a comparison: results of all runs as JSON content and as Markdown."""
+"""Report of a comparison, made from the records of its configs."""
 
 from __future__ import annotations
 
 import json
-import statistics
+import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
-from fsdbev.engine.hooks.curves import METRICS_FILE, read_metrics
+from fsdbev.data.synthetic import SyntheticOptions
 from fsdbev.utils.atomic_write import atomic_write
 
-from .entries import Entry, differences, without_folder
-from .runs import Run
+from .bootstrap import METRICS, interval
+from .entries import SAME, changed_keys, differences
+from .records import read_record, record_path
 
-#: Key of the metrics in evaluation.json.
-_TASK = "nuscenes"
 #: Lines around the generated part of a document.
 BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
 
 
-def summarize(entries: Sequence[Entry], runs: Sequence[Run], command: str) -> dict[str, Any]:
-    """Collects the results of all runs as content for JSON.
+def summarize(
+    folder: Path, names: Sequence[str], pairs: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Collects the results of configs from their records.
 
     Args:
-        entries: the configs.
-        runs: their runs; incomplete runs are listed under ``lacking``.
-        command: command to show in the report.
+        folder: folder of the records.
+        names: configs in the order of the table.
+        pairs: (config, config that it is compared with).
 
     Raises:
-        ValueError: no run is complete, or a complete run has no metrics.
+        ValueError: a record is missing, or the records are not of the same training and data.
     """
-    done = [run for run in runs if run.is_done]
-    if not done:
-        raise ValueError("no run is complete: there is nothing to report")
+    records = {}
+    for name in names:
+        record = read_record(folder, name)
+        if record is None:
+            raise ValueError(f"{record_path(folder, name)} is missing: no run of it is complete")
+        records[name] = record
+    for name in {name for pair in pairs for name in pair}.difference(records):
+        raise ValueError(f"--pairs: {name!r} is none of the configs {', '.join(records)}")
+    _check_same(records)
     return {
-        "command": command,
-        "seeds": list(dict.fromkeys(run.seed for run in runs)),
-        "settings": _settings(entries[0]),
-        "configs": [_row(entry, [run for run in done if run.entry is entry]) for entry in entries],
-        "differences": differences(entries),
-        "lacking": [run.title for run in runs if not run.is_done],
+        "configs": [_row(record) for record in records.values()],
+        "pairs": [
+            {
+                "name": name,
+                "over": over,
+                **{
+                    metric: interval(records[name]["runs"], metric, records[over]["runs"])
+                    for metric in METRICS
+                },
+            }
+            for name, over in pairs
+        ],
+        "settings": _settings(records[names[0]]),
+        "differences": differences({name: each["settings"] for name, each in records.items()}),
+        "commands": _commands(list(records.values())),
+        "made_with": _made_with(list(records.values())),
     }
 
 
-def _settings(entry: Entry) -> dict[str, Any]:
+def _check_same(records: Mapping[str, dict[str, Any]]) -> None:
+    """Raises a ValueError that names a setting or an option of the data that differs."""
+    (first, expected), *others = (
+        (name, {**_same_settings(record), **record["data"]}) for name, record in records.items()
+    )
+    for name, found in others:
+        for key in changed_keys(expected, found)[:1]:
+            raise ValueError(
+                f"{key} is {expected.get(key, 'absent')} in the record of {first!r} and "
+                f"{found.get(key, 'absent')} in that of {name!r}: they cannot be compared"
+            )
+
+
+def _same_settings(record: dict[str, Any]) -> dict[str, str]:
+    """Returns the settings that have to be equal in all configs."""
+    keys = tuple(f"{key}." for key in SAME)
+    return {k: v for k, v in record["settings"].items() if f"{k}.".startswith(keys)}
+
+
+def _settings(record: dict[str, Any]) -> dict[str, Any]:
     """Returns schedule and data, which are equal in all configs."""
-    data = entry.cfg.dataloader
+    found, default = record["settings"], SyntheticOptions().as_dict()
     return {
-        "iterations": entry.cfg.train.max_iter,
-        "batch": data.train.total_batch_size,
-        "image_size": list(data.image_size),
-        "data": data.version,
-        "trained_on": data.train_split,
-        "evaluated_on": data.test_split,
+        "iterations": int(found["train.max_iter"]),
+        "batch": int(found["dataloader.train.total_batch_size"]),
+        "image_size": json.loads(found["dataloader.image_size"]),
+        "data": found["dataloader.version"],
+        "trained_on": found["dataloader.train_split"],
+        "evaluated_on": found["dataloader.test_split"],
+        "options": {k: v for k, v in record["data"].items() if v != default.get(k)},
     }
 
 
-def _row(entry: Entry, runs: Sequence[Run]) -> dict[str, Any]:
+def _row(record: dict[str, Any]) -> dict[str, Any]:
     """Returns the results of one config."""
-    results = [_result(run) for run in runs]
-    names = list(dict.fromkeys(name for result in results for name in result["metrics"]))
-    spreads = {name: _spread([r["metrics"].get(name) for r in results]) for name in names}
+    runs = record["runs"]
     return {
-        "name": entry.name,
-        "config": without_folder(entry.path),
-        "parameters": entry.parameters,
-        "frames": entry.num_frames,
-        "metrics": spreads,
-        "seconds": _spread([result["seconds"] for result in results]),
-        "runs": results,
+        **{key: record[key] for key in ("name", "parameters", "frames")},
+        "intervals": {metric: interval(runs, metric) for metric in METRICS},
+        "metrics": {
+            name: _mean([run["metrics"].get(name) for run in runs.values()])
+            for name in ("mATE", "mAOE", "mAVE")
+        },
+        "values": {m: [run["metrics"][m] for run in runs.values()] for m in METRICS},
+        "seeds": list(runs),
+        "seconds": _mean([run["seconds"] for run in runs.values()]),
     }
 
 
-def _result(run: Run) -> dict[str, Any]:
-    """Reads the metrics and the training time of one run.
-
-    Undefined metrics are None, as is the time of a training without logged iterations.
-
-    Raises:
-        ValueError: the evaluation has no mAP or NDS.
-    """
-    evaluation = json.loads(run.evaluation.read_text(encoding="utf-8"))
-    metrics = evaluation.get(_TASK, {})
-    if None in (metrics.get("mAP"), metrics.get("NDS")):
-        raise ValueError(
-            f"{run.evaluation} has no mAP and NDS under {_TASK!r}: the test split needs annotations"
-        )
-    # The mean time of logged iterations, multiplied by the number of iterations: a sum would count
-    # iterations that a resumed training logged twice.
-    times = read_metrics(str(run.folder / METRICS_FILE)).get("time", {}).values()
-    return {
-        "seed": run.seed,
-        "metrics": metrics,
-        "seconds": run.entry.cfg.train.max_iter * statistics.fmean(times) if times else None,
-        "made_with": run.read_record()["made_with"],
-    }
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Returns the mean; None if a value is missing."""
+    return None if None in values else float(np.mean(values))
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, float | None] | None:
-    """Computes mean, sample standard deviation and range of values; None if a value is missing."""
-    if not values or None in values:
-        return None
-    return {
-        "mean": statistics.fmean(values),
-        "deviation": statistics.stdev(values) if len(values) > 1 else None,
-        "lowest": min(values),
-        "highest": max(values),
-    }
+def _commands(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns the commands that make the records, one for each list of seeds and overrides."""
+    groups: dict[tuple, list[str]] = {}
+    for record in records:
+        key = (tuple(record["runs"]), tuple(record["overrides"]))
+        groups.setdefault(key, []).append(f"{record['name']}={record['config']}")
+    commands = []
+    for (seeds, overrides), configs in groups.items():
+        lines = [["python", "tools/compare.py", "--config-file", configs[0]]]
+        lines += [[config] for config in configs[1:]]
+        lines += [["--seeds", *seeds, "--out", "output/comparison"]]
+        lines += [list(overrides)] if overrides else []
+        commands.append(" \\\n    ".join(map(shlex.join, lines)))
+    return commands
 
 
-def write_report(content: dict[str, Any], path: Path, *, picture: str) -> None:
-    """Writes a Markdown file with title, text and picture."""
-    title, shown = "# Comparison", f"![mAP and NDS of each config and seed]({picture})"
-    with atomic_write(path) as file:
-        file.write(f"{title}\n\n{markdown(content)}\n{shown}\n".encode())
+def _made_with(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns the different combinations of versions and threads of the runs."""
+    texts = [
+        f"fsdbev {made['fsdbev']}, PyTorch {made['torch']}, {made['cores']} CPU cores (runs at a "
+        f"time: {made['processes']}, threads of each: {made['threads']})"
+        for record in records
+        for made in (run["made_with"] for run in record["runs"].values())
+    ]
+    return list(dict.fromkeys(texts))
 
 
 def check_document(path: Path) -> None:
@@ -141,55 +167,34 @@ def write_document(content: dict[str, Any], path: Path) -> None:
 
 
 def markdown(content: dict[str, Any]) -> str:
-    """Formats the report: table, settings, versions, and settings that differ between configs."""
+    """Formats the report: tables, settings, versions, and settings that differ between configs."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(percent=_percent, mean=_mean, paragraph=_paragraph)
-    return environment.get_template("report.md.jinja").render(
-        content,
-        made_with="; and ".join(_made_with(content)),
-        widest={metric: _largest_range(content, metric) for metric in ("mAP", "NDS")},
-    )
+    environment.filters.update(interval=_interval, number=_number, paragraph=_paragraph)
+    return environment.get_template("report.md.jinja").render(content)
 
 
-def _made_with(content: dict[str, Any]) -> list[str]:
-    """Returns the different combinations of versions and threads of the runs."""
-    runs = [run["made_with"] for row in content["configs"] for run in row["runs"]]
-    texts = [
-        f"fsdbev {made['fsdbev']}, PyTorch {made['torch']}, {made['cores']} CPU cores (runs at a "
-        f"time: {made['processes']}, threads of each: {made['threads']})"
-        for made in runs
-    ]
-    return list(dict.fromkeys(texts))
+def _number(value: float | None, digits: int, scale: float = 1.0) -> str:
+    """Formats a scaled number; "-" for None."""
+    return "-" if value is None else f"{scale * value:.{digits}f}"
 
 
-def _mean(spread: dict | None, digits: int, scale: float = 1.0) -> str:
-    """Formats the scaled mean."""
-    return f"{scale * spread['mean']:.{digits}f}" if spread else "-"
-
-
-def _percent(spread: dict | None) -> str:
-    """Formats the mean in percent, for several seeds with deviation and range."""
-    if not spread or spread["deviation"] is None:
-        return _mean(spread, 1, 100)
-    mean, deviation, lowest, highest = (100 * value for value in spread.values())
-    return f"{mean:.1f} ± {deviation:.1f} ({lowest:.1f} to {highest:.1f})"
+def _interval(found: dict[str, Any] | None, sign: str = "") -> str:
+    """Formats mean and 95 % interval in percent; ``sign`` "+" also marks positive numbers."""
+    if found is None:
+        return "-"
+    mean, low, high = (f"{100 * found[key]:{sign}.1f}" for key in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
 
 
 def _paragraph(text: str) -> str:
     """Wraps text at 120 columns without breaking words."""
     words = " ".join(text.split())
     return textwrap.fill(words, width=120, break_long_words=False, break_on_hyphens=False)
-
-
-def _largest_range(content: dict[str, Any], metric: str) -> float:
-    """Returns the largest difference between two seeds of one config, in percent."""
-    spreads = [row["metrics"][metric] for row in content["configs"] if row["runs"]]
-    return 100 * max(spread["highest"] - spread["lowest"] for spread in spreads)
 
 
 def _split(path: Path) -> tuple[str, str]:

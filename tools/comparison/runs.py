@@ -11,17 +11,17 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from command_line import cpu_count
 
-import fsdbev
-from fsdbev.utils.atomic_write import atomic_write
+from fsdbev.utils.atomic_write import write_json
+from fsdbev.utils.collect_env import project_version
 
-from .entries import OWN, Entry, changed_keys, flat
+from .entries import Entry, changed_keys
+from .records import add_run, read_record, record_path
 
 TRAIN_NET = Path(__file__).resolve().parents[1] / "train_net.py"
 #: Seconds between two checks of the processes, and from SIGTERM until a process is killed.
@@ -36,11 +36,13 @@ class Run:
         entry: the config.
         seed: value of ``train.seed``.
         folder: value of ``train.output_dir``.
+        records: folder of the records of complete runs.
     """
 
     entry: Entry
     seed: int
     folder: Path
+    records: Path
 
     @property
     def title(self) -> str:
@@ -48,30 +50,25 @@ class Run:
         return f"{self.entry.name}, seed {self.seed}"
 
     @property
-    def record(self) -> Path:
-        """File with the settings and versions of the run, written at its start."""
+    def start(self) -> Path:
+        """File with settings, data and versions of the run, written at its start."""
         return self.folder / "run.json"
 
     @property
     def evaluation(self) -> Path:
-        """File with the metrics, written at the end of the run."""
+        """File with the metrics, written at the end of the training."""
         return self.folder / "evaluation.json"
 
     @property
     def is_done(self) -> bool:
-        """Whether the run is complete."""
-        return self.evaluation.is_file()
+        """Whether the run is complete and recorded."""
+        record = read_record(self.records, self.entry.name)
+        return record is not None and str(self.seed) in record["runs"]
 
     @property
     def console(self) -> Path:
         """File with the output of the process. Unlike ``log.txt``, it also has tracebacks."""
         return self.folder / "console.txt"
-
-    @cached_property
-    def settings(self) -> dict[str, str]:
-        """The resolved config as text by key, without the keys that the comparison sets."""
-        values = flat(self.entry.cfg, resolve=True)
-        return {key: value for key, value in values.items() if key not in OWN}
 
     def command(self, overrides: Sequence[str]) -> list[str]:
         """Returns the command that starts or resumes the run."""
@@ -81,28 +78,37 @@ class Run:
         own = [f"train.seed={self.seed}", "train.eval_period=0", f'train.output_dir="{folder}"']
         return [*line, *overrides, *own]
 
-    def read_record(self) -> dict[str, Any]:
-        """Reads ``settings`` and ``made_with`` of a run that was started."""
+    def read_start(self) -> dict[str, Any]:
+        """Reads ``settings``, ``data`` and ``made_with`` of a run that was started."""
         try:
-            return json.loads(self.record.read_text(encoding="utf-8"))
+            return json.loads(self.start.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{self.record} is damaged ({error}): remove its folder") from error
+            raise ValueError(f"{self.start} is damaged ({error}): remove its folder") from error
+
+    def finish(self, overrides: Sequence[str]) -> None:
+        """Adds the complete run to the record of its config."""
+        made_with = self.read_start()["made_with"]
+        add_run(self.records, self.entry, self.seed, self.folder, made_with, overrides)
 
 
-def make_runs(entries: Sequence[Entry], seeds: Sequence[int], out: Path) -> list[Run]:
+def make_runs(
+    entries: Sequence[Entry], seeds: Sequence[int], out: Path, records: Path
+) -> list[Run]:
     """Returns all runs: first the runs of all configs with the first seed, and so on.
 
     Raises:
-        ValueError: a folder has a run with other settings.
+        ValueError: a folder has a run with other settings, or a record is of other settings.
     """
     runs = [
-        Run(entry, seed, out / entry.name / f"seed{seed}") for seed in seeds for entry in entries
+        Run(entry, seed, out / entry.name / f"seed{seed}", records)
+        for seed in seeds
+        for entry in entries
     ]
     if changed := [text for run in runs if (text := _changes(run))]:
         raise ValueError(
             "existing runs have other settings:\n  "
             + "\n  ".join(changed)
-            + "\nuse their settings or another --out, or remove these folders"
+            + "\nuse their settings, another --out or other --records, or remove these"
         )
     return runs
 
@@ -139,6 +145,8 @@ def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> l
             for process in [process for process in active if process.poll() is not None]:
                 run = active.pop(process)
                 failure = _failure(run, process.returncode)
+                if not failure:
+                    run.finish(overrides)
                 failures += [failure] if failure else []
                 done = len(runs) - len(waiting) - len(active)
                 minutes = (time.monotonic() - start_time) / 60
@@ -153,7 +161,7 @@ def _made_with(processes: int) -> dict[str, Any]:
     """Returns versions and the division of the cores, for the records of runs."""
     cores = cpu_count()
     return {
-        "fsdbev": fsdbev.__version__,
+        "fsdbev": project_version(),
         "torch": torch.__version__,
         "cores": cores,
         "threads": max(1, cores // processes),
@@ -162,16 +170,23 @@ def _made_with(processes: int) -> dict[str, Any]:
 
 
 def _changes(run: Run) -> str:
-    """Describes how the settings of the run in the folder differ; empty if they do not."""
-    if not run.record.is_file():
-        outputs = ("evaluation.json", "metrics.json", "last_checkpoint")
-        is_other = any((run.folder / name).exists() for name in outputs)
-        return f"{run.folder}: not made by this tool (no {run.record.name})" if is_other else ""
-    before, now = run.read_record()["settings"], run.settings
+    """Describes how settings or data of the record or of the run in the folder differ; empty if
+    they do not."""
+    place: Path = record_path(run.records, run.entry.name)
+    found = read_record(run.records, run.entry.name)
+    if found is None:
+        place = run.folder
+        if not run.start.is_file():
+            outputs = ("evaluation.json", "metrics.json", "last_checkpoint")
+            is_other = any((place / name).exists() for name in outputs)
+            return f"{place}: not made by this tool (no {run.start.name})" if is_other else ""
+        found = run.read_start()
+    before = {**found["settings"], **found["data"]}
+    now = {**run.entry.settings, **run.entry.data_options}
     changed = changed_keys(before, now)
     texts = [f"{k} was {before.get(k, 'absent')}, is {now.get(k, 'absent')}" for k in changed[:3]]
     texts += [f"and {len(changed) - 3} more"] if len(changed) > 3 else []
-    return f"{run.folder}: {'; '.join(texts)}" if changed else ""
+    return f"{place}: {'; '.join(texts)}" if changed else ""
 
 
 def _start(run: Run, overrides: Sequence[str], made_with: dict[str, Any]) -> subprocess.Popen:
@@ -184,9 +199,9 @@ def _start(run: Run, overrides: Sequence[str], made_with: dict[str, Any]) -> sub
     with open(run.console, "ab") as console:
         # The process inherits the lock and keeps it until its end, even if this tool is killed.
         fcntl.flock(console, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        record = {"settings": run.settings, "made_with": made_with}
-        with atomic_write(run.record) as file:
-            file.write(json.dumps(record, indent=1).encode() + b"\n")
+        entry = run.entry
+        start = {"settings": entry.settings, "data": entry.data_options, "made_with": made_with}
+        write_json(start, run.start, indent=1)
         process = subprocess.Popen(
             run.command(overrides),
             stdin=subprocess.DEVNULL,
@@ -202,7 +217,7 @@ def _start(run: Run, overrides: Sequence[str], made_with: dict[str, Any]) -> sub
 
 def _failure(run: Run, status: int) -> str:
     """Describes the failure of a process that has ended; empty after a success."""
-    if status == 0 and run.is_done:
+    if status == 0 and run.evaluation.is_file():
         return ""
     how = f"ended with status {status}" if status else "ended before its evaluation"
     text = run.console.read_text(encoding="utf-8", errors="replace")

@@ -44,6 +44,20 @@ RIDDEN_HEIGHT = {"motorcycle": 1.62, "bicycle": 1.75}
 #: Mean length in metres of a standing pedestrian; a stride makes walking pedestrians longer.
 STANDING_LENGTH = 0.45
 
+#: Mean number of radar points on an object that is visible, in worlds that count them.
+RADAR_POINTS = {
+    "car": 1.1,
+    "truck": 2.2,
+    "construction_vehicle": 1.9,
+    "bus": 2.2,
+    "trailer": 2.2,
+    "barrier": 0.3,
+    "motorcycle": 0.4,
+    "bicycle": 0.25,
+    "pedestrian": 0.22,
+    "traffic_cone": 0.08,
+}
+
 _CATEGORY_OF_CLASS = {
     "car": "vehicle.car",
     "truck": "vehicle.truck",

@@ -29,7 +29,7 @@ _MARKED_FOLDERS = {"nuscenes": VERSION, "nuimages": VERSIONS[SPLITS[0]]}
 #: Increased whenever the same options give different files.
 FORMAT = 1
 #: File that marks a folder as synthetic and records its options.
-_MARKER = "synthetic.json"
+MARKER = "synthetic.json"
 _CAMERAS = tuple(spec.channel for spec in CAMERA_SPECS)
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def _is_complete(out: str, options: SyntheticOptions, overwrite: bool) -> bool:
     """Checks whether ``out`` contains the data set and may be kept; raises as ``generate`` does."""
     if not os.path.exists(out) or (os.path.isdir(out) and not os.listdir(out)):
         return False
-    markers = (os.path.join(out, folder, _MARKER) for folder in _MARKED_FOLDERS.values())
+    markers = (os.path.join(out, folder, MARKER) for folder in _MARKED_FOLDERS.values())
     marker = next(filter(os.path.isfile, markers), None)
     if marker is None:
         raise ValueError(f"{out} exists and is not a synthetic data set; choose another folder")
@@ -117,7 +117,7 @@ def _write_images(root: str, options: SyntheticOptions, workers: int) -> None:
 
 
 def _write_marker(root: str, options: SyntheticOptions) -> None:
-    path = os.path.join(root, _MARKED_FOLDERS[options.format], _MARKER)
+    path = os.path.join(root, _MARKED_FOLDERS[options.format], MARKER)
     write_compact_json(_describe(options), path)
 
 

@@ -27,6 +27,8 @@ _NOISE, _NOISE_LIMIT = 0.006, 0.012
 _GROUND_NOISE_LIMIT = 0.009
 #: Probability that a ray has no return.
 _DROPOUT = 0.01
+#: Distance in metres over which the share of returns of a weakly reflecting object falls to 1 / e.
+_FADING = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def scan(
     lidar2street: np.ndarray,
     num_azimuths: int,
     rng: np.random.Generator,
+    reflectance: np.ndarray | None = None,
 ) -> Sweep:
     """Simulates one turn of the lidar; rays without a return produce no point.
 
@@ -59,6 +62,8 @@ def scan(
         lidar2street: (4, 4) pose of the lidar.
         num_azimuths: number of azimuth steps of a turn.
         rng: random generator of dropouts, range noise and intensities, in this order.
+        reflectance: (A,) share of the rays that each actor reflects; it fades with the distance.
+            None if all rays return but for dropouts.
     """
     parts = parts[np.linalg.norm(parts.center - lidar2street[:3, 3], axis=1) < MAX_RANGE]
     elevation = np.radians(BEAM_ELEVATIONS)
@@ -69,7 +74,12 @@ def scan(
     on_ground = ground < distance
     part[on_ground] = -1
     distance = np.where(on_ground, ground, distance)
-    returned = (distance < MAX_RANGE) & (rng.random(distance.shape) >= _DROPOUT)
+    lost = np.full(distance.shape, _DROPOUT)
+    if reflectance is not None and len(parts):
+        # -1 for ground and scenery.
+        owner = np.where(part < 0, -1, parts.owner[part])
+        lost = np.where(owner < 0, lost, 1 - reflectance[owner] * np.exp(-distance / _FADING))
+    returned = (distance < MAX_RANGE) & (rng.random(distance.shape) >= lost)
     # Points in the order of firing: all beams of one azimuth step, then the next step.
     beam, step = np.nonzero(returned)
     order = np.lexsort((beam, step))

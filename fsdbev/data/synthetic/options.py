@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from .sensor_rig import CAMERA_SPECS
 from .traffic import TRAFFIC
+from .world_kind import WORLD_KINDS, WorldKind
 
 SPLITS = ("synth_train", "synth_val")
 #: Formats of a data set: recordings with LiDAR and 3D boxes, or images with 2D boxes and masks.
@@ -29,6 +30,7 @@ class SyntheticOptions:
         rate: key frames per second, 2 as in nuScenes by default.
         image_size: (width, height) of every camera in pixels.
         fisheye: names of the cameras with a fisheye lens of about 135 degrees.
+        world: key of ``WORLD_KINDS``.
         density: factor on the number of objects; 1 results in about 30 visible objects per sample.
         lidar_azimuths: number of azimuth steps in a lidar turn, each with 32 beams.
         traffic: ``"right"``, or ``"both"`` for directions that do not depend on the side of the
@@ -46,6 +48,7 @@ class SyntheticOptions:
     rate: float = 2.0
     image_size: tuple[int, int] = (480, 270)
     fisheye: tuple[str, ...] = ()
+    world: str = "street"
     density: float = 1.0
     lidar_azimuths: int = 1085
     traffic: str = "right"
@@ -85,10 +88,17 @@ class SyntheticOptions:
             )
         if not 0.0 <= self.density <= 4.0:
             raise ValueError(f"density must be within 0..4, got {self.density}")
+        if self.world not in WORLD_KINDS:
+            raise ValueError(f"world must be one of {', '.join(WORLD_KINDS)}, got {self.world!r}")
         if self.traffic not in TRAFFIC:
             raise ValueError(f"traffic must be one of {', '.join(TRAFFIC)}, got {self.traffic!r}")
         if not 16 <= self.lidar_azimuths <= 4096:
             raise ValueError(f"lidar_azimuths must be within 16..4096, got {self.lidar_azimuths}")
+
+    @property
+    def world_kind(self) -> WorldKind:
+        """The kind of world that ``world`` names."""
+        return WORLD_KINDS[self.world]
 
     def as_dict(self) -> dict:
         """Returns the options with JSON types only."""

@@ -101,7 +101,7 @@ class Planner:
         a lane against s, which the ego vehicle uses to overtake."""
         rng, road, side = self.rng, self.street.road, self.traffic.ego_side
         reverse = self.traffic.lanes[side] < 0
-        for low, high in ((13.0, 24.0), (-22.0, -13.0)):
+        for low, high in self._sections_of_ego_lane():
             for _ in range(self._count(0.6)):
                 # Vehicles ahead are faster than the ego vehicle and those behind slower, so that
                 # no gap closes; none brakes below standstill within the scene.
@@ -112,6 +112,13 @@ class Planner:
                 if reverse:
                     motion = LaneMotion(road, start, lateral, -rng.uniform(0.8, 4.0), reverse=True)
                 self.crowd.add(self.drivers.draw(), motion, on_road=True)
+
+    def _sections_of_ego_lane(self) -> list[tuple[float, float]]:
+        """Returns sections of s relative to the ego vehicle that hold a vehicle each, metres."""
+        sections = [(13.0, 24.0), (-22.0, -13.0)]
+        for near in np.arange(36.0, -self.span[0] - 11.0, 22.0).tolist():
+            sections += [(near, near + 11.0), (-near - 11.0, -near)]
+        return sections
 
     def _fill_other_lane(self) -> None:
         """Places a column of vehicles beside the ego's lane, which all have the same speed."""

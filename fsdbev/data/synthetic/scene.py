@@ -94,12 +94,13 @@ class _KeyFrameRecord:
 
     Attributes:
         time: time of the lidar, microseconds from scene start.
-        points: (A,) number of lidar points on each actor.
+        points, radar: (A,) numbers of lidar and radar points on each actor.
         covered, visible: (A,) numbers of pixels, summed over the cameras, as in ``Picture``.
     """
 
     time: int
     points: np.ndarray
+    radar: np.ndarray
     covered: np.ndarray
     visible: np.ndarray
 
@@ -264,7 +265,15 @@ class _SceneWriter:
             else:
                 owner = self._write_sweep(sensor, index, time).owner
                 points += np.bincount(owner[owner >= 0], minlength=count)
-        return _KeyFrameRecord(time, points, covered, visible)
+        return _KeyFrameRecord(time, points, self._count_radar(visible), covered, visible)
+
+    def _count_radar(self, visible: np.ndarray) -> np.ndarray:
+        """Draws the (A,) numbers of radar points in worlds with weak returns: 0 for actors without
+        a visible pixel. There are no radar files; only annotations contain the numbers."""
+        if not self.options.world_kind.weak_returns:
+            return np.zeros(len(visible), dtype=np.int64)
+        means = [catalog.RADAR_POINTS[actor.class_name] for actor in self.world.actors]
+        return self.sensor_rng.poisson(means) * (visible > 0)
 
     def _add_sample_data(self, sensor: Sensor, index: int, time: int, suffix: str) -> dict:
         """Adds the sample_data and ego_pose records of one sensor at its own time.
@@ -325,6 +334,7 @@ class _SceneWriter:
             lidar2street,
             self.options.lidar_azimuths,
             self.sensor_rng,
+            self.world.reflectance,
         )
         record = self._add_sample_data(sensor, index, time, ".pcd.bin")
         sweep.points.tofile(os.path.join(self.root, record["filename"]))
@@ -339,16 +349,23 @@ class _SceneWriter:
         """Adds the instances and annotations of all actors.
 
         An actor is annotated without gaps from the first to the last key frame in which it has a
-        lidar point or a visible pixel.
+        lidar point or a visible pixel. In worlds with weak returns it is annotated in all key
+        frames if it has a lidar or radar point in any: the instructions of nuScenes ask for points,
+        and its annotators, who saw whole scenes, went on where an object is hidden for a while.
         """
         points = np.stack([frame.points for frame in frames])
+        radar = np.stack([frame.radar for frame in frames])
         covered = np.stack([frame.covered for frame in frames])
         visible = np.stack([frame.visible for frame in frames])
         poses = np.stack([self.world.poses_at(f.time / 1e6) for f in frames])
+        weak_returns = self.options.world_kind.weak_returns
         for actor in range(len(self.world.actors)):
-            observed = np.flatnonzero((points[:, actor] > 0) | (visible[:, actor] > 0))
+            other = radar if weak_returns else visible
+            observed = np.flatnonzero((points[:, actor] > 0) | (other[:, actor] > 0))
             if not len(observed):
                 continue
+            if weak_returns:
+                observed = np.arange(len(frames))
             chain = []
             for index in range(observed[0], observed[-1] + 1):
                 # An actor outside of all images covers no pixel and has visibility 0.
@@ -356,6 +373,7 @@ class _SceneWriter:
                 record = self._annotation(actor, index, poses[index, actor], frames[index].time)
                 record["visibility_token"] = catalog.visibility_token(fraction)
                 record["num_lidar_pts"] = int(points[index, actor])
+                record["num_radar_pts"] = int(radar[index, actor])
                 chain.append(record)
             link(chain)
             self.tables["sample_annotation"].extend(chain)
@@ -370,7 +388,7 @@ class _SceneWriter:
             )
 
     def _annotation(self, index: int, frame: int, pose: np.ndarray, time: int) -> dict:
-        """Returns the sample_annotation record of an actor, without visibility and lidar points.
+        """Returns the sample_annotation record of an actor, without visibility and points.
 
         Args:
             index: actor.

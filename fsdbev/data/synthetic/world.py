@@ -20,8 +20,8 @@ from .trajectory import EgoTrajectory, Road, rotation_z
 
 #: Shortest time in seconds in which the ego vehicle changes its speed from the first to the last.
 _MIN_RAMP = 0.5
-#: Metres by which the section with objects extends behind the first and ahead of the last ego pose.
-BEHIND, AHEAD = 24.0, 26.0
+#: Range of the share of LiDAR rays that an object reflects, in worlds with weak returns.
+_REFLECTANCE = (0.3, 1.0)
 #: Distance of a shadow's centre from its object, as a fraction of the length of the shadow.
 _SHADOW_OFFSET = 0.25
 #: (length, width) of the ego vehicle, metres.
@@ -57,6 +57,7 @@ class World:
         scenery: boxes that are not annotated.
         light: light of the scene.
         span: section of the road with objects, (start, end) of s in metres.
+        reflectance: (A,) share of the LiDAR rays that an actor reflects; None if all return.
     """
 
     street: Street
@@ -65,6 +66,7 @@ class World:
     scenery: Parts
     light: Light
     span: tuple[float, float]
+    reflectance: np.ndarray | None = None
 
     def poses_at(self, t: float) -> np.ndarray:
         """Returns (A, 3) x, y (m) and heading (rad) of the actors at time t (s)."""
@@ -118,7 +120,7 @@ def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
     ``generator.FORMAT``.
 
     Args:
-        options: number and rate of key frames, density of objects and traffic.
+        options: number and rate of key frames, kind of world, density of objects and traffic.
         rng: random generator of the scene's stream "world".
     """
     duration = (options.frames - 1) / options.rate
@@ -127,7 +129,8 @@ def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
     traffic = Traffic.draw(options.traffic, rng)
     ego = _draw_ego(road, traffic.ego_side, duration, rng)
     distance = float(ego.distance(duration))
-    span = (-BEHIND, distance + AHEAD)
+    kind = options.world_kind
+    span = (-kind.behind, distance + kind.ahead)
     crossing = float(rng.uniform(10.0, distance + 26.0)) if rng.uniform() < 0.45 else None
     grain = rng.uniform(-1.0, 1.0, size=(256, 256)).astype(np.float32)
     street = Street(road, crossing, grain)
@@ -139,9 +142,12 @@ def build_world(options: SyntheticOptions, rng: np.random.Generator) -> World:
     scenery = draw_scenery(street, span, rng)
     for place in scenery.places:
         crowd.reserve(place.stand.pose(times), place.extent, place.extent)
-    planner = Planner(crowd, street, span, options.density, traffic, rng)
+    planner = Planner(crowd, street, span, options.density * kind.density, traffic, rng)
     planner.fill(ego)
-    return World(street, ego, crowd.actors, scenery.parts, _draw_light(rng), span)
+    light, reflectance = _draw_light(rng), None
+    if kind.weak_returns:
+        reflectance = rng.uniform(*_REFLECTANCE, size=len(crowd.actors))
+    return World(street, ego, crowd.actors, scenery.parts, light, span, reflectance)
 
 
 def _draw_ego(road: Road, side: float, duration: float, rng: np.random.Generator) -> EgoTrajectory:

@@ -38,13 +38,16 @@ class FSDBEV(LiftSplatDetector):
         num_frames: T.
         teacher_fill: "paper" or "release", see ``distillation.teacher_weights``; None to train
             without teacher.
+        student: False for the teacher alone, which also detects by label depth: then evaluation
+            needs ``gt_depth`` and ``gt_foreground`` too (``with_labels`` of the mapper).
         depth_loss_weight: weight of ``loss_depth``.
         distill_loss_weight: weight of ``loss_distill``.
         foreground_loss_weight: weight of ``loss_foreground``.
         parts: the other arguments of ``LiftSplatDetector``.
 
     Raises:
-        ValueError: ``teacher_fill`` is none of its options.
+        ValueError: ``teacher_fill`` is none of its options, or there is neither student nor
+            teacher.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class FSDBEV(LiftSplatDetector):
         msfe: nn.Module,
         num_frames: int = 2,
         teacher_fill: str | None = "paper",
+        student: bool = True,
         depth_loss_weight: float = 3.0,
         distill_loss_weight: float = 1.0,
         foreground_loss_weight: float = 1.0,
@@ -63,19 +67,32 @@ class FSDBEV(LiftSplatDetector):
             raise ValueError(
                 f"teacher_fill must be one of {TEACHER_FILLS} or None, got {teacher_fill!r}"
             )
+        if teacher_fill is None and not student:
+            raise ValueError("student=False trains the teacher alone, which needs a teacher_fill")
         self.teacher_fill = teacher_fill
+        self.student = student
+        self.labels_in_evaluation = not student
         self.depth_loss_weight = depth_loss_weight
         self.distill_loss_weight = distill_loss_weight
         self.foreground_loss_weight = foreground_loss_weight
 
     def make_labels(self, batched_inputs: list[dict]) -> list[DepthLabels]:
-        """Computes the labels of all frames, since every frame has a teacher BEV map."""
+        """Computes the labels of all frames, since every frame has a teacher BEV map.
+
+        Raises:
+            ValueError: the samples have no labels.
+        """
+        if "gt_depth" not in batched_inputs[0]:
+            raise ValueError(
+                "the samples have no gt_depth, which the teacher detects by; set "
+                "dataloader.test.mapper.with_labels=true"
+            )
         return [self.downsample_labels(batched_inputs, t) for t in range(self.num_frames)]
 
     def pooling_weights(
         self, frame: FrameFeatures, labels: DepthLabels | None
     ) -> tuple[Tensor, Tensor]:
-        """Returns the weights of the student and, with labels, of the teacher (S = 1 or 2)."""
+        """Returns the weights of the student, with labels those of the teacher too (S = 1 or 2)."""
         weights, foreground = super().pooling_weights(frame, labels)
         if labels is None or self.teacher_fill is None:
             return weights, foreground
@@ -86,6 +103,8 @@ class FSDBEV(LiftSplatDetector):
             fill=self.teacher_fill,
             foreground_threshold=self.view_transform.foreground_threshold,
         )
+        if not self.student:
+            return hard_weights[None], hard_foreground[None]
         return (
             torch.cat([weights, hard_weights[None]]),
             torch.cat([foreground, hard_foreground[None]]),
@@ -111,7 +130,7 @@ class FSDBEV(LiftSplatDetector):
     ) -> dict[str, Tensor]:
         """Computes the head's losses for student and teacher, and ``loss_distill``."""
         losses = super().bev_losses(bev_feats, predictions, batched_inputs, transforms)
-        if self.teacher_fill is not None:
+        if self.student and self.teacher_fill is not None:
             # pooling_weights puts the student first, and all of its samples precede the teacher's.
             student, teacher = bev_feats.chunk(2)
             distance = distillation_loss(student, teacher)

@@ -118,6 +118,9 @@ class LiftSplatDetector(nn.Module):
             ``bev_paste``, or a part has other classes, another grid or other depth bins.
     """
 
+    #: Whether evaluation uses labels like training, as a teacher does.
+    labels_in_evaluation = False
+
     def __init__(
         self,
         *,
@@ -222,7 +225,8 @@ class LiftSplatDetector(nn.Module):
             if image_features is None
             else iter(image_features)
         )
-        labels = self.make_labels(batched_inputs) if self.training else [None] * self.num_frames
+        needs_labels = self.training or self.labels_in_evaluation
+        labels = self.make_labels(batched_inputs) if needs_labels else [None] * self.num_frames
         # Drawn before the network runs: on the CPU, dropout uses the same generator, so the order
         # determines the numbers of a seeded run.
         transforms = self.sample_paste_transforms(len(batched_inputs))

@@ -60,7 +60,7 @@ def test_a_set_of_an_earlier_version_has_the_defaults_of_newer_options(tmp_path)
     marker.parent.mkdir(parents=True)
     options = TINY.as_dict()
     assert (options.pop("rate"), options.pop("fisheye")) == (2.0, [])
-    del options["traffic"]
+    del options["traffic"], options["world"]
     marker.write_text(json.dumps({"format": generator.FORMAT, "options": options}))
     assert not generate(str(tmp_path / "set"), TINY)
     faster = SyntheticOptions(**{**TINY.as_dict(), "rate": 10.0})
@@ -122,6 +122,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         {"lidar_azimuths": 1},
         {"seed": -1},
         {"traffic": "left"},
+        {"world": "flat"},
     ],
 )
 def test_options_are_checked(wrong):

@@ -1,0 +1,6 @@
+"""The teacher of row "FSD" alone, at tiny size: it detects by the depth of the LiDAR points."""
+
+from ..rows import teacher_alone
+from .fsd import dataloader, lr_multiplier, model, optimizer, train
+
+teacher_alone(model, dataloader)

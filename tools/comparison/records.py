@@ -1,0 +1,99 @@
+"""Records of complete runs: one JSON file per config, in a folder that can be tracked.
+
+Any clone of the repository continues a comparison from its records, and reports it from them.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fsdbev.engine.hooks.curves import METRICS_FILE, read_metrics
+from fsdbev.utils.atomic_write import write_json
+
+from .bootstrap import evaluate_draws
+from .entries import Entry, without_folder
+
+#: Key of the metrics in evaluation.json, and the metrics that a record keeps.
+_TASK, _KEPT = "nuscenes", ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
+
+
+def record_path(folder: Path, name: str) -> Path:
+    """Returns the path of the record of a config."""
+    return folder / f"{name}.json"
+
+
+def read_record(folder: Path, name: str) -> dict[str, Any] | None:
+    """Reads the record of a config; None if no run of it is complete.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = record_path(folder, name)
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): restore or remove it") from error
+
+
+def add_run(
+    folder: Path,
+    entry: Entry,
+    seed: int,
+    run_folder: Path,
+    made_with: dict[str, Any],
+    overrides: Sequence[str],
+) -> None:
+    """Adds a complete run to the record of its config.
+
+    Args:
+        folder: folder of the records.
+        entry: the config.
+        seed: seed of the run.
+        run_folder: output folder of the run, with metrics and predictions.
+        made_with: versions and cores, kept with the run.
+        overrides: changes to all configs, ``key=value``.
+
+    Raises:
+        ValueError: the evaluation has no mAP or NDS.
+    """
+    record = read_record(folder, entry.name) or {
+        "name": entry.name,
+        "config": without_folder(entry.path),
+        "overrides": list(map(without_folder, overrides)),
+        "parameters": entry.parameters,
+        "frames": entry.num_frames,
+        "data": entry.data_options,
+        "settings": entry.settings,
+        "runs": {},
+    }
+    evaluation = run_folder / "evaluation.json"
+    metrics = json.loads(evaluation.read_text(encoding="utf-8")).get(_TASK, {})
+    if None in (metrics.get("mAP"), metrics.get("NDS")):
+        raise ValueError(
+            f"{evaluation} has no mAP and NDS under {_TASK!r}: the test split needs annotations"
+        )
+    # The mean time of logged iterations, multiplied by the number of iterations: a sum would count
+    # iterations that a resumed training logged twice.
+    times = read_metrics(str(run_folder / METRICS_FILE)).get("time", {}).values()
+    record["runs"][str(seed)] = {
+        "metrics": {
+            name: value
+            for name, value in metrics.items()
+            if name in _KEPT or name.startswith("AP_")
+        },
+        "draws": {
+            # One line of text: a list would take a line for each of its hundreds of values.
+            name: " ".join(f"{value:.4f}" for value in values)
+            for name, values in evaluate_draws(entry, run_folder / "results_nusc.json").items()
+        },
+        "seconds": entry.cfg.train.max_iter * statistics.fmean(times) if times else None,
+        "made_with": made_with,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(record, record_path(folder, entry.name), indent=1)
