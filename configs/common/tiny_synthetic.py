@@ -24,8 +24,8 @@ sizes = dict(
 depth_net_sizes = dict(mid_channels=32, aspp_channels=16, dropout=0.0)
 
 dataloader.image_size = [144, 480]  # full width: keeps pedestrians and cones visible
-# No augmentation: in five epochs it costs more than it gains. Above all, headings and speeds are not
-# learnt if half of the images are mirrored and show the front of a vehicle where its rear should be.
+# No augmentation: in five epochs it costs more than it gains. Above all, headings and speeds are
+# not learnt if half of the images are mirrored: they show the front of a vehicle as its rear.
 dataloader.image_aug.merge_with(dict(scale=[1.0, 1.0], max_rotation=0.0, flip_prob=0.0))
 dataloader.bev_aug.merge_with(dict(scale=[1.0, 1.0], max_rotation=0.0, flip_prob=0.0))
 dataloader.train.class_balanced = False
