@@ -40,6 +40,7 @@ TOOLS = (
     "visualize",
     "make_synthetic_nuscenes",
     "prepare_nuscenes",
+    "dataset_statistics",
     "evaluate",
     "analyze_model",
     "compare",

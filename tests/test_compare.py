@@ -314,7 +314,8 @@ def test_differences_of_the_method_are_reported(workplace):
     workplace.config(
         "b",
         "optimizer.lr = 1e-3\ndataloader.image_aug.scale = [0.5, 1.5]\n"
-        "model.teacher_fill = None\ntrain.log_period = 7",
+        "model.teacher_fill = None\ntrain.log_period = 7\n"
+        "model.classes.groups[0].iou_threshold = 0.5",
     )
     workplace.metrics(**{name: [{"mAP": 0, "NDS": 0}] for name in ("a", "b", "FSD + PCI")})
     printed = workplace.run(configs=[a, "{0}/b.py", f"FSD + PCI={a}"], seeds=[0])

@@ -85,10 +85,14 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{self.start} is damaged ({error}): remove its folder") from error
 
-    def finish(self, overrides: Sequence[str]) -> None:
-        """Adds the complete run to the record of its config."""
+    def finish(self, overrides: Sequence[str]) -> str:
+        """Adds the complete run to the record of its config; returns why that failed, or ""."""
         made_with = self.read_start()["made_with"]
-        add_run(self.records, self.entry, self.seed, self.folder, made_with, overrides)
+        try:
+            add_run(self.records, self.entry, self.seed, self.folder, made_with, overrides)
+        except ValueError as error:
+            return f"{self.title}: {error}"
+        return ""
 
 
 def make_runs(
@@ -144,9 +148,7 @@ def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> l
             time.sleep(_POLL)
             for process in [process for process in active if process.poll() is not None]:
                 run = active.pop(process)
-                failure = _failure(run, process.returncode)
-                if not failure:
-                    run.finish(overrides)
+                failure = _failure(run, process.returncode) or run.finish(overrides)
                 failures += [failure] if failure else []
                 done = len(runs) - len(waiting) - len(active)
                 minutes = (time.monotonic() - start_time) / 60
