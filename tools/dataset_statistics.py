@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -135,11 +136,11 @@ OVERALL: dict[str, tuple[str, Callable[[Objects], str]]] = {
 }
 
 
-def overall_table(data: dict[str, Objects]) -> list[str]:
-    """Returns the lines of the table over all objects."""
-    lines = [f"| | nuScenes, published | {' | '.join(data)} |", "|---" * (len(data) + 2) + "|"]
+def overall_table(names: Sequence[str], data: Sequence[Objects]) -> list[str]:
+    """Returns the lines of the table over all objects, with a column per data set."""
+    lines = [f"| | nuScenes, published | {' | '.join(names)} |", "|---" * (len(data) + 2) + "|"]
     for name, (published, value) in OVERALL.items():
-        lines.append(f"| {name} | {published} | {' | '.join(map(value, data.values()))} |")
+        lines.append(f"| {name} | {published} | {' | '.join(map(value, data))} |")
     return lines
 
 
@@ -177,12 +178,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def run(args: argparse.Namespace) -> None:
-    data = {}
-    for dataroot, version in args.data:
-        objects = read_objects(dataroot, version)
-        data[f"{version}, {objects.samples} sample{'s' * (objects.samples > 1)}"] = objects
-    print("\n".join(overall_table(data)))
-    for name, objects in data.items():
+    data = [read_objects(*place) for place in args.data]
+    names = [
+        f"{Path(root).name}, {each.samples} sample{'s' * (each.samples > 1)}"
+        for (root, _), each in zip(args.data, data, strict=True)
+    ]
+    print("\n".join(overall_table(names, data)))
+    for name, objects in zip(names, data, strict=True):
         print(f"\n{name}: median LiDAR points by distance, median height in pixels at 1600x900\n")
         print("\n".join(class_table(objects)))
 
