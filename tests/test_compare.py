@@ -143,7 +143,7 @@ def workplace(tmp_path, synthetic_root, capsys, monkeypatch):
 
 
 def test_every_config_is_trained_with_every_seed(workplace):
-    printed = workplace.run("--processes", 2)
+    printed = workplace.run("--processes", 2, "--pairs", "b:a")
     calls = workplace.calls()
     assert sorted(call[:2] for call in calls) == [["a", 0], ["a", 1], ["b", 0], ["b", 1]]
     for name, seed, arguments, threads in calls:
@@ -151,6 +151,7 @@ def test_every_config_is_trained_with_every_seed(workplace):
         assert arguments[3:5] == workplace.common
         assert "train.eval_period=0" in arguments[5:] and f"train.seed={seed}" in arguments[5:]
         assert int(threads) >= 1
+    assert "| b | a | +15.0 (" in printed
     a, b = workplace.record("a"), workplace.record("b")
     assert [run["metrics"]["mAP"] for run in a["runs"].values()] == [0.1, 0.2]
     assert a["runs"]["1"]["draws"]["mAP"] == "0.1900 0.2100"

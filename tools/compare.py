@@ -54,9 +54,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--plot", type=Path, metavar="FILE.png", help="picture of the tables to write")
     add("overrides", nargs="*", metavar="key=value", help="changes to all configs")
     result = parser.parse_intermixed_args(arguments)
-    # --seeds takes any number of values, so that overrides right after it end up there.
-    result.overrides += [text for text in result.seeds if "=" in text]
-    result.seeds = [text for text in result.seeds if "=" not in text]
+    # Options with any number of values also take the overrides right after them.
+    for name in ("seeds", "pairs"):
+        values = getattr(result, name)
+        result.overrides += [text for text in values if "=" in text]
+        setattr(result, name, [text for text in values if "=" not in text])
     return result
 
 

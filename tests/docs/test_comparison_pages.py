@@ -24,5 +24,5 @@ def test_tables_are_those_of_the_records(command, tmp_path, monkeypatch, capsys)
     assert picture.is_file()
 
 
-def test_both_pages_have_a_report():
-    assert {command.document for command in REPORTS} == {"docs/comparison.md", "docs/ablation.md"}
+def test_the_page_has_a_report():
+    assert {command.document for command in REPORTS} == {"docs/comparison.md"}

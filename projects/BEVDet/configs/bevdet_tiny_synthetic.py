@@ -11,3 +11,4 @@ dataloader, lr_multiplier, optimizer, train, _sizes = get_config(
 model.merge_with(_sizes)
 train.plugins = ["projects.BEVDet"]
 dataloader.image_aug.scale_depth = False
+optimizer.lr = 2e-3  # 4e-3 delays the learning of models without depth labels

@@ -13,3 +13,4 @@ model.depth_bins.start = 1.0  # the synthetic street is small
 train.plugins = ["projects.LSS"]
 dataloader.bev_aug.merge_with(dict(max_rotation=0.0, scale=[1.0, 1.0], flip_prob=0.0))
 dataloader.image_aug.scale_depth = False
+optimizer.lr = 2e-3  # 4e-3 delays the learning of models without depth labels
