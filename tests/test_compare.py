@@ -7,11 +7,13 @@ import fcntl
 import json
 import os
 import signal
+import statistics
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import compare
+import numpy as np
 import pytest
 from command_line import interrupt_on_signals
 from comparison import plot, records, runs
@@ -151,7 +153,7 @@ def test_every_config_is_trained_with_every_seed(workplace):
         assert arguments[3:5] == workplace.common
         assert "train.eval_period=0" in arguments[5:] and f"train.seed={seed}" in arguments[5:]
         assert int(threads) >= 1
-    assert "| b | a | +15.0 (" in printed
+    assert "| b | a | +15.0 ± 63.5 |" in printed  # t of one degree of freedom is 12.7
     a, b = workplace.record("a"), workplace.record("b")
     assert [run["metrics"]["mAP"] for run in a["runs"].values()] == [0.1, 0.2]
     assert a["runs"]["1"]["draws"]["mAP"] == "0.1900 0.2100"
@@ -159,8 +161,7 @@ def test_every_config_is_trained_with_every_seed(workplace):
     assert a["runs"]["0"]["seconds"] == pytest.approx(40 * 0.5)
     assert a["data"]["scenes_val"] == 1 and a["settings"]["train.max_iter"] == "40"
     row = next(line for line in printed.splitlines() if line.startswith("| a |"))
-    # The lowest mean of two seeds is that of the lower seed, on the lower draw.
-    assert "| a | 2 | 15.0 (9.0 to 21.0) | 25.0 (19.0 to 31.0) | 0.75 | 0.50 | 1.00 |" in row
+    assert "| a | 2 | 15.0 ± 63.6 | 25.0 ± 63.6 | 0.75 | 0.50 | 1.00 |" in row
     assert row.endswith("| 1.885 | 0.7 |")  # minutes: 40 times the mean of 0.5 s and 1.5 s
 
     # Recorded runs are kept; another is resumed.
@@ -182,13 +183,13 @@ def test_records_are_enough_to_continue_and_to_report(workplace, tmp_path):
     report = ["--report", "b", "a", "--pairs", "b:a", "--records", elsewhere, "--plot", picture]
     printed = workplace.call(report)
     assert printed.index("| b |") < printed.index("| a |")
-    # Differences of equal seeds on equal draws: 0.2 and 0.1 of mAP.
-    assert "| b | a | +15.0 (+10.0 to +20.0) | +20.0 (+20.0 to +20.0) |" in printed
+    # Differences of equal seeds on equal draws: 0.2 and 0.1 of mAP, twice 0.2 of NDS.
+    assert "| b | a | +15.0 ± 63.5 | +20.0 ± 0.0 |" in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "python tools/compare.py --config-file b=b.py" in printed
     for arguments, error in (
         (["--report", "c", "--records", elsewhere], "c.json is missing"),
-        (["--report", "a", "--records", elsewhere, "--pairs", "a:b"], "'b' is none of"),
+        (["--report", "a", "--records", elsewhere, "--pairs", "a:b"], "'a:b' is not NAME:NAME of"),
         (["--report", "a", "--records", elsewhere, "--pairs", "ab"], "'ab' is not NAME:NAME"),
     ):
         assert compare.main(list(map(str, arguments))) == 1
@@ -198,30 +199,49 @@ def test_records_are_enough_to_continue_and_to_report(workplace, tmp_path):
     record["data"]["world"] = "nuscenes"
     other.write_text(json.dumps(record))
     assert compare.main(list(map(str, report))) == 1
-    assert "world is street in the record of 'b' and nuscenes" in workplace.capsys.readouterr().err
+    assert "world is street in 'b' and nuscenes in 'a'" in workplace.capsys.readouterr().err
 
 
 def test_interval_over_seeds_and_draws():
     def run(mean, *draws):
         return {"metrics": {"mAP": mean}, "draws": {"mAP": " ".join(map(str, draws))}}
 
-    draws = [0.1 + 0.01 * i for i in range(100)]
+    draws = [0.4, 0.6] * 100
     one = {"0": run(0.5, *draws)}
     found = interval(one, "mAP")
-    assert (found["mean"], found["seeds"]) == (0.5, ["0"])
-    assert found["low"] == pytest.approx(0.12, abs=0.01)  # 2.5 % of the draws are below
-    assert found["high"] == pytest.approx(1.07, abs=0.01)
+    assert found == {"mean": 0.5, "half": pytest.approx(1.96 * 0.1, rel=1e-3), "seeds": ["0"]}
     # A shift that all draws share is certain, however wide the draws are.
     shifted = {"0": run(0.6, *(d + 0.1 for d in draws)), "1": run(0.9, *draws)}
     found = interval(shifted, "mAP", one)
-    assert found["seeds"] == ["0"]
-    assert (found["low"], found["high"]) == (pytest.approx(0.1), pytest.approx(0.1))
-    assert interval({"2": one["0"]}, "mAP", one) is None
-    # Seeds that differ widen the interval.
+    assert found["mean"] == pytest.approx(0.1) and found["half"] == pytest.approx(0, abs=1e-9)
+    assert found["seeds"] == ["0"] and interval({"2": one["0"]}, "mAP", one) is None
+    # Seeds that differ: t of three degrees of freedom is 3.182.
     seeds = {str(s): run(v, *[v] * 50) for s, v in enumerate((0.1, 0.2, 0.3, 0.4))}
     found = interval(seeds, "mAP")
-    assert found["mean"] == pytest.approx(0.25)
-    assert 0.12 < found["low"] < 0.17 and 0.33 < found["high"] < 0.38
+    expected = 3.182 * statistics.stdev((0.1, 0.2, 0.3, 0.4)) / 2
+    assert (found["mean"], found["half"]) == (
+        pytest.approx(0.25),
+        pytest.approx(expected, rel=1e-3),
+    )
+
+
+def test_the_interval_covers_the_truth():
+    """Of means of seeds and scenes around 0, 95 % of the intervals have 0 inside."""
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        scene = rng.normal(0, 0.02)  # what all seeds share: the draws spread around the mean
+        found = {
+            str(seed): {
+                "metrics": {"mAP": mean},
+                "draws": {"mAP": " ".join(map(str, mean + spread))},
+            }
+            for spread in [rng.normal(0, 0.02, 100)]
+            for seed, mean in enumerate(scene + rng.normal(0, 0.02, 3))
+        }
+        value = interval(found, "mAP")
+        inside += abs(value["mean"]) < value["half"]
+    assert 0.93 < inside / 400 <= 1.0
 
 
 @pytest.mark.parametrize(("how", "processes"), [("one at a time", 1), ("together", 2)])
@@ -249,7 +269,8 @@ def test_a_run_that_fails_does_not_stop_the_others(workplace):
 
 def test_one_seed(workplace):
     printed = workplace.run(seeds=[1])
-    assert "| b | 1 | 30.0 (29.0 to 31.0) | 50.0 (49.0 to 51.0) | 0.75 | 0.50 | 1.00 |" in printed
+    assert "| b | 1 | 30.0 ± 2.0 | 50.0 ± 2.0 | 0.75 | 0.50 | 1.00 |" in printed
+    assert "with one seed for the scenes alone" in printed.replace("\n", " ")
 
 
 def test_a_metric_missing_for_one_seed_has_no_mean(workplace):
@@ -346,6 +367,8 @@ def test_invalid_configs(workplace, configs, error):
         (["--processes", 0], "--processes"),
         (["--seeds", 1, 1], "different whole numbers"),
         (["--seeds", "one"], "whole numbers"),
+        (["--seeds", "train.log_period=3"], "whole numbers"),
+        (["--pairs", "a:c"], "'a:c' is not NAME:NAME of a, b"),
         (["--doc", "no/such/folder/file.md"], "no folder"),
         (["train.seed=3"], "set by --seeds"),
         (["train.output_dir=x"], "set by --out"),
@@ -393,7 +416,7 @@ def test_document_without_the_markers(workplace, text):
 
 def test_plot_of_every_seed_in_the_given_order():
     def found(mean):
-        return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+        return {"mean": mean, "half": 0.1}
 
     configs = [
         {

@@ -9,12 +9,12 @@
 Each config is trained once per seed in DIR/NAME/seedS; key=value applies to every run. Configs with
 another number of iterations or other data are refused. A complete run is added to the record of its
 config, RECORDS/NAME.json, which has its settings, metrics, seconds and versions. The same command
-continues an interrupted comparison, in any clone that has the records: it keeps the recorded runs
-and resumes others from their last checkpoint.
+continues an interrupted comparison: it skips recorded runs, in any clone that has the records, and
+resumes others from their last checkpoint in DIR.
 
---report needs the records only. It prints the metrics of the named configs with 95 % intervals, and
-the difference of each pair: NAME:A is NAME minus A. --doc also writes it into a document, between
-the lines
+--report needs the records only. It prints the metrics of the named configs over all recorded seeds
+with 95 % intervals, and the difference of each pair: NAME:A is NAME minus A. --doc also writes the
+report into a document, between the lines
 
     <!-- comparison: begin -->
     <!-- comparison: end -->
@@ -59,6 +59,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         values = getattr(result, name)
         result.overrides += [text for text in values if "=" in text]
         setattr(result, name, [text for text in values if "=" not in text])
+    # In the order of the command line: of two overrides of a key the last one counts.
+    given = sys.argv[1:] if arguments is None else arguments
+    result.overrides = [text for text in given if text in set(result.overrides)]
     return result
 
 
@@ -69,12 +72,12 @@ def run(args: argparse.Namespace) -> None:
         FileNotFoundError: a config, the data set or the folder of the document is missing.
         ValueError: an argument is invalid, the configs or runs cannot be compared, or a run failed.
     """
-    seeds, pairs = _checked_seeds(args), _checked_pairs(args.pairs)
+    seeds = _checked_seeds(args)
     records = args.records or args.out / "records"
-    names = args.report
-    if names is None:
-        entries = load_entries(args.config_file, args.overrides)
-        names = [entry.name for entry in entries]
+    entries = [] if args.report else load_entries(args.config_file, args.overrides)
+    names = args.report or [entry.name for entry in entries]
+    pairs = _checked_pairs(args.pairs, names)
+    if entries:
         runs = make_runs(entries, seeds, args.out, records)
         check_data(entries[0])
         missing = [run for run in runs if not run.is_done]
@@ -95,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
 def _checked_seeds(args: argparse.Namespace) -> list[int]:
     """Returns the seeds after checking them and the other arguments."""
     seeds = [int(text) for text in args.seeds if text.isdecimal()]
-    if len(set(seeds)) < len(args.seeds):
+    if not seeds or len(set(seeds)) < len(args.seeds):
         raise ValueError(f"--seeds must be different whole numbers, got {' '.join(args.seeds)}")
     if args.processes < 1:
         raise ValueError(f"--processes must be at least 1, got {args.processes}")
@@ -104,12 +107,13 @@ def _checked_seeds(args: argparse.Namespace) -> list[int]:
     return seeds
 
 
-def _checked_pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Splits NAME:NAME."""
-    for text in texts:
-        if text.count(":") != 1:
-            raise ValueError(f"--pairs: {text!r} is not NAME:NAME")
-    return [tuple(text.split(":")) for text in texts]
+def _checked_pairs(texts: Sequence[str], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Splits NAME:NAME and checks both names."""
+    pairs = [tuple(text.split(":")) for text in texts]
+    for text, pair in zip(texts, pairs, strict=True):
+        if len(pair) != 2 or not set(pair) <= set(names):
+            raise ValueError(f"--pairs: {text!r} is not NAME:NAME of {', '.join(names)}")
+    return pairs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

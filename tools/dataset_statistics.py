@@ -18,9 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 from command_line import exit_status, tool_parser
-from nuscenes.nuscenes import NuScenes
 
-from fsdbev.data.nuscenes.tables import check_tables
+from fsdbev.data.nuscenes.tables import NuScenesTables, check_tables
 from fsdbev.structures import NUSCENES_CLASSES
 
 #: Class -> number of annotations and mean height (m) in v1.0-trainval, which has 34149 samples
@@ -77,7 +76,7 @@ def read_objects(dataroot: str, version: str) -> Objects:
         ValueError: there are no annotations of the detection classes.
     """
     check_tables(dataroot, version)
-    nusc = NuScenes(version=version, dataroot=dataroot, verbose=False)
+    nusc = NuScenesTables(dataroot, version)
     rows, samples = [], set()
     for record in nusc.sample_annotation:
         class_id = NUSCENES_CLASSES.id_of_category(record["category_name"])

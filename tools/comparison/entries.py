@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, SCMode
 from fsdbev.config import load_config
 from fsdbev.d2.config import instantiate
 from fsdbev.data.nuscenes.tables import check_tables
+from fsdbev.data.synthetic import SyntheticOptions
 from fsdbev.data.synthetic.generator import MARKER
 from fsdbev.structures import ClassSet
 
@@ -75,13 +76,26 @@ class Entry:
         return {key: value for key, value in values.items() if key not in (*OWN, _DATAROOT)}
 
     @cached_property
+    def same(self) -> dict[str, str]:
+        """The resolved values of ``SAME``, which all configs must share, as text by key."""
+        values = flat(self.cfg, resolve=True)
+        return {
+            key: values[key]
+            for start in SAME
+            for key in values
+            if f"{key}.".startswith(f"{start}.") and not key.endswith(_FREE)
+        }
+
+    @cached_property
     def data_options(self) -> dict[str, Any]:
         """Options of the synthetic data set; empty for other data."""
         data = self.cfg.dataloader
         marker = Path(data.dataroot) / data.version / MARKER
         if not marker.is_file():
             return {}
-        return json.loads(marker.read_text(encoding="utf-8"))["options"]
+        found = json.loads(marker.read_text(encoding="utf-8"))["options"]
+        # A data set of an earlier version lacks the options that are newer.
+        return {**SyntheticOptions().as_dict(), **found}
 
 
 def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
@@ -108,13 +122,16 @@ def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
             )
         paths[name] = path
     configs = {name: load_config(path, overrides) for name, path in paths.items()}
-    _check_same(configs)
     entries = []
     for name, cfg in configs.items():
+        for key in ("model", *SAME):
+            if OmegaConf.select(cfg, key) is None:
+                raise ValueError(f"{name!r} has no {key} and cannot be compared")
         model = instantiate(cfg.model)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         found = (parameters, model.num_frames, model.classes)
         entries.append(Entry(name, paths[name], cfg, *found))
+    check_same({entry.name: entry.same for entry in entries})
     return entries
 
 
@@ -202,22 +219,21 @@ def _name_and_path(text: str) -> tuple[str, str]:
     return match["name"] or Path(text).stem, match["path"]
 
 
-def _check_same(configs: dict[str, DictConfig]) -> None:
-    """Raises a ValueError that names a key of ``SAME`` and its values in two configs."""
-    for name, cfg in configs.items():
-        for key in ("model", *SAME):
-            if OmegaConf.select(cfg, key) is None:
-                raise ValueError(f"{name!r} has no {key} and cannot be compared")
-    (first, expected), *others = ((name, flat(cfg, resolve=True)) for name, cfg in configs.items())
-    for key in SAME:
-        for name, found in others:
-            for part in changed_keys(expected, found):
-                if f"{part}.".startswith(f"{key}.") and not part.endswith(_FREE):
-                    raise ValueError(
-                        f"{part} is {expected.get(part, 'absent')} in {first!r} and "
-                        f"{found.get(part, 'absent')} in {name!r}: a comparison needs equal "
-                        f"values; correct a config, or override {key} for every run"
-                    )
+def check_same(values: Mapping[str, Mapping[str, str]]) -> None:
+    """Raises a ValueError that names a key and its values if two configs differ.
+
+    Args:
+        values: name of a config -> its values by key.
+    """
+    (first, expected), *others = values.items()
+    for name, found in others:
+        # In the order of ``SAME``: a value that others refer to comes first.
+        for key in [k for k in {**expected, **found} if expected.get(k) != found.get(k)]:
+            raise ValueError(
+                f"{key} is {expected.get(key, 'absent')} in {first!r} and "
+                f"{found.get(key, 'absent')} in {name!r}: a comparison needs equal values; "
+                "correct a config, or override the key for every run"
+            )
 
 
 def _name_of(value: Any) -> str:

@@ -52,8 +52,8 @@ def _draw_interval(
     """Draws mean and interval of one row, in percent; nothing for None."""
     if found is None:
         return
-    mean, low, high = (100 * found[key] for key in ("mean", "low", "high"))
-    axes.hlines(place, low, high, color=_COLORS[metric], linewidth=2)
+    mean, half = 100 * found["mean"], 100 * found["half"]
+    axes.hlines(place, mean - half, mean + half, color=_COLORS[metric], linewidth=2)
     axes.plot(mean, place, marker="|", color=_COLORS[metric], markersize=14, markeredgewidth=2.5)
     axes.annotate(
         f"{mean:{sign}.1f}",

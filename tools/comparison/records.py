@@ -5,9 +5,12 @@ Any clone of the repository continues a comparison from its records, and reports
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +65,6 @@ def add_run(
     Raises:
         ValueError: the evaluation has no mAP or NDS.
     """
-    record = read_record(folder, entry.name) or {
-        "name": entry.name,
-        "config": without_folder(entry.path),
-        "overrides": list(map(without_folder, overrides)),
-        "parameters": entry.parameters,
-        "frames": entry.num_frames,
-        "data": entry.data_options,
-        "settings": entry.settings,
-        "runs": {},
-    }
     evaluation = run_folder / "evaluation.json"
     metrics = json.loads(evaluation.read_text(encoding="utf-8")).get(_TASK, {})
     if None in (metrics.get("mAP"), metrics.get("NDS")):
@@ -81,7 +74,7 @@ def add_run(
     # The mean time of logged iterations, multiplied by the number of iterations: a sum would count
     # iterations that a resumed training logged twice.
     times = read_metrics(str(run_folder / METRICS_FILE)).get("time", {}).values()
-    record["runs"][str(seed)] = {
+    run = {
         "metrics": {
             name: value
             for name, value in metrics.items()
@@ -96,4 +89,30 @@ def add_run(
         "made_with": made_with,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(record, record_path(folder, entry.name), indent=1)
+    with _locked(folder):
+        record = read_record(folder, entry.name) or {
+            "name": entry.name,
+            "config": without_folder(entry.path),
+            "overrides": list(map(without_folder, overrides)),
+            "parameters": entry.parameters,
+            "frames": entry.num_frames,
+            "data": entry.data_options,
+            # Not the places of the data on this machine.
+            "same": {k: v for k, v in entry.same.items() if not k.endswith(("root", "index_dir"))},
+            "settings": entry.settings,
+            "runs": {},
+        }
+        record["runs"][str(seed)] = run
+        write_json(record, record_path(folder, entry.name), indent=1)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Waits for and holds the lock of a folder, so that two comparisons do not lose each other's
+    runs."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from fsdbev.data.synthetic import SyntheticOptions
 from fsdbev.utils.atomic_write import atomic_write
 
 from .bootstrap import METRICS, interval
-from .entries import SAME, changed_keys, differences
+from .entries import check_same, differences, without_folder
 from .records import read_record, record_path
 
 #: Lines around the generated part of a document.
@@ -42,9 +42,7 @@ def summarize(
         if record is None:
             raise ValueError(f"{record_path(folder, name)} is missing: no run of it is complete")
         records[name] = record
-    for name in {name for pair in pairs for name in pair}.difference(records):
-        raise ValueError(f"--pairs: {name!r} is none of the configs {', '.join(records)}")
-    _check_same(records)
+    check_same({name: {**record["same"], **record["data"]} for name, record in records.items()})
     return {
         "configs": [_row(record) for record in records.values()],
         "pairs": [
@@ -60,33 +58,14 @@ def summarize(
         ],
         "settings": _settings(records[names[0]]),
         "differences": differences({name: each["settings"] for name, each in records.items()}),
-        "commands": _commands(list(records.values())),
+        "commands": _commands(list(records.values()), folder),
         "made_with": _made_with(list(records.values())),
     }
 
 
-def _check_same(records: Mapping[str, dict[str, Any]]) -> None:
-    """Raises a ValueError that names a setting or an option of the data that differs."""
-    (first, expected), *others = (
-        (name, {**_same_settings(record), **record["data"]}) for name, record in records.items()
-    )
-    for name, found in others:
-        for key in changed_keys(expected, found)[:1]:
-            raise ValueError(
-                f"{key} is {expected.get(key, 'absent')} in the record of {first!r} and "
-                f"{found.get(key, 'absent')} in that of {name!r}: they cannot be compared"
-            )
-
-
-def _same_settings(record: dict[str, Any]) -> dict[str, str]:
-    """Returns the settings that have to be equal in all configs."""
-    keys = tuple(f"{key}." for key in SAME)
-    return {k: v for k, v in record["settings"].items() if f"{k}.".startswith(keys)}
-
-
 def _settings(record: dict[str, Any]) -> dict[str, Any]:
     """Returns schedule and data, which are equal in all configs."""
-    found, default = record["settings"], SyntheticOptions().as_dict()
+    found, default = record["same"], SyntheticOptions().as_dict()
     return {
         "iterations": int(found["train.max_iter"]),
         "batch": int(found["dataloader.train.total_batch_size"]),
@@ -119,8 +98,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return None if None in values else float(np.mean(values))
 
 
-def _commands(records: Sequence[dict[str, Any]]) -> list[str]:
+def _commands(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     """Returns the commands that make the records, one for each list of seeds and overrides."""
+    place = ["--out", f"output/{folder.name}", "--records", without_folder(str(folder))]
     groups: dict[tuple, list[str]] = {}
     for record in records:
         key = (tuple(record["runs"]), tuple(record["overrides"]))
@@ -129,7 +109,7 @@ def _commands(records: Sequence[dict[str, Any]]) -> list[str]:
     for (seeds, overrides), configs in groups.items():
         lines = [["python", "tools/compare.py", "--config-file", configs[0]]]
         lines += [[config] for config in configs[1:]]
-        lines += [["--seeds", *seeds, "--out", "output/comparison"]]
+        lines += [["--seeds", *seeds, *place]]
         lines += [list(overrides)] if overrides else []
         commands.append(" \\\n    ".join(map(shlex.join, lines)))
     return commands
@@ -187,8 +167,7 @@ def _interval(found: dict[str, Any] | None, sign: str = "") -> str:
     """Formats mean and 95 % interval in percent; ``sign`` "+" also marks positive numbers."""
     if found is None:
         return "-"
-    mean, low, high = (f"{100 * found[key]:{sign}.1f}" for key in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
+    return f"{100 * found['mean']:{sign}.1f} ± {100 * found['half']:.1f}"
 
 
 def _paragraph(text: str) -> str:

@@ -51,7 +51,7 @@ class Run:
 
     @property
     def start(self) -> Path:
-        """File with settings, data and versions of the run, written at its start."""
+        """File with settings, data and versions of the run, written when it starts or resumes."""
         return self.folder / "run.json"
 
     @property
@@ -87,11 +87,11 @@ class Run:
 
     def finish(self, overrides: Sequence[str]) -> str:
         """Adds the complete run to the record of its config; returns why that failed, or ""."""
-        made_with = self.read_start()["made_with"]
         try:
+            made_with = self.read_start()["made_with"]
             add_run(self.records, self.entry, self.seed, self.folder, made_with, overrides)
-        except ValueError as error:
-            return f"{self.title}: {error}"
+        except (OSError, ValueError) as error:
+            return f"{self.title} cannot be recorded: {error}"
         return ""
 
 

@@ -1,4 +1,4 @@
-"""The teacher of row "FSD" alone, at tiny size: it detects by the depth of the LiDAR points."""
+"""The teacher of row "FSD" alone, at tiny size: it pools by the depth of LiDAR points."""
 
 from ..rows import teacher_alone
 from .fsd import dataloader, lr_multiplier, model, optimizer, train

@@ -27,7 +27,7 @@ _NOISE, _NOISE_LIMIT = 0.006, 0.012
 _GROUND_NOISE_LIMIT = 0.009
 #: Probability that a ray has no return.
 _DROPOUT = 0.01
-#: Distance in metres over which the share of returns of a weakly reflecting object falls to 1 / e.
+#: Distance in metres over which the share of returns of an actor with a reflectance falls to 1 / e.
 _FADING = 60.0
 
 

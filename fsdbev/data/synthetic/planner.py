@@ -114,7 +114,7 @@ class Planner:
                 self.crowd.add(self.drivers.draw(), motion, on_road=True)
 
     def _sections_of_ego_lane(self) -> list[tuple[float, float]]:
-        """Returns sections of s relative to the ego vehicle that hold a vehicle each, metres."""
+        """Returns sections of s relative to the ego vehicle that hold at most one vehicle, in m."""
         sections = [(13.0, 24.0), (-22.0, -13.0)]
         for near in np.arange(36.0, -self.span[0] - 11.0, 22.0).tolist():
             sections += [(near, near + 11.0), (-near - 11.0, -near)]

@@ -27,9 +27,9 @@ class FSDBEV(LiftSplatDetector):
     ``gt_foreground`` and ``gt_heatmap`` and also returns ``loss_depth``, ``loss_distill`` and
     ``loss_foreground``.
 
-    In training the context of every frame is pooled twice: weighted by the predicted depth
-    (student) and by the label depth (teacher). Both BEV maps pass the same encoder and head, and
-    ``loss_distill`` compares their encoder outputs (docs/model.md, "Foreground
+    In training with teacher and student the context of every frame is pooled twice: weighted by the
+    predicted depth (student) and by the label depth (teacher). Both BEV maps pass the same encoder
+    and head, and ``loss_distill`` compares their encoder outputs (docs/model.md, "Foreground
     self-distillation").
 
     Args:
@@ -38,8 +38,8 @@ class FSDBEV(LiftSplatDetector):
         num_frames: T.
         teacher_fill: "paper" or "release", see ``distillation.teacher_weights``; None to train
             without teacher.
-        student: False for the teacher alone, which also detects by label depth: then evaluation
-            needs ``gt_depth`` and ``gt_foreground`` too (``with_labels`` of the mapper).
+        student: False for the teacher alone. Evaluation then pools with the label depth too, and
+            needs ``gt_depth`` and ``gt_foreground`` (``with_labels`` of the mapper).
         depth_loss_weight: weight of ``loss_depth``.
         distill_loss_weight: weight of ``loss_distill``.
         foreground_loss_weight: weight of ``loss_foreground``.
@@ -84,7 +84,7 @@ class FSDBEV(LiftSplatDetector):
         """
         if "gt_depth" not in batched_inputs[0]:
             raise ValueError(
-                "the samples have no gt_depth, which the teacher detects by; set "
+                "the samples have no gt_depth, which the teacher needs; for an evaluation set "
                 "dataloader.test.mapper.with_labels=true"
             )
         return [self.downsample_labels(batched_inputs, t) for t in range(self.num_frames)]
@@ -92,7 +92,14 @@ class FSDBEV(LiftSplatDetector):
     def pooling_weights(
         self, frame: FrameFeatures, labels: DepthLabels | None
     ) -> tuple[Tensor, Tensor]:
-        """Returns the weights of the student, with labels those of the teacher too (S = 1 or 2)."""
+        """Returns the weights of the student, with labels those of the teacher too (S = 1 or 2);
+        without a student those of the teacher.
+
+        Raises:
+            ValueError: there are neither labels nor a student.
+        """
+        if labels is None and not self.student:
+            raise ValueError("the teacher alone needs samples with gt_depth and gt_foreground")
         weights, foreground = super().pooling_weights(frame, labels)
         if labels is None or self.teacher_fill is None:
             return weights, foreground
