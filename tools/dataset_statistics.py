@@ -114,15 +114,15 @@ OVERALL: dict[str, tuple[str, Callable[[Objects], str]]] = {
         lambda o: f"{len(o.name) / o.samples:.1f}",
     ),
     "LiDAR points of an object, weighted mean": (
-        f"{_POINTS}",
+        f"{_POINTS} (mini)",
         lambda o: f"{weighted(o, o.lidar):.1f}",
     ),
     "radar points of an object, weighted mean": (
-        f"{_RADAR_POINTS}",
+        f"{_RADAR_POINTS} (mini)",
         lambda o: f"{weighted(o, o.radar):.2f}",
     ),
     "objects without LiDAR or radar point": (
-        f"{_EMPTY:.1%}",
+        f"{_EMPTY:.1%} (mini)",
         lambda o: f"{(o.lidar + o.radar == 0).mean():.1%}",
     ),
     "the same, weighted": ("-", lambda o: f"{weighted(o, o.lidar + o.radar == 0):.1%}"),
