@@ -157,7 +157,7 @@ def test_every_config_is_trained_with_every_seed(workplace):
     a, b = workplace.record("a"), workplace.record("b")
     assert [run["metrics"]["mAP"] for run in a["runs"].values()] == [0.1, 0.2]
     assert a["runs"]["1"]["draws"]["mAP"] == "0.1900 0.2100"
-    assert a["parameters"] == b["parameters"] > 1e6 and a["frames"] == 2
+    assert a["parameters"] == b["parameters"] > 1e6
     assert a["runs"]["0"]["seconds"] == pytest.approx(40 * 0.5)
     assert a["data"]["scenes_val"] == 1 and a["settings"]["train.max_iter"] == "40"
     row = next(line for line in printed.splitlines() if line.startswith("| a |"))

@@ -56,7 +56,6 @@ class Entry:
         path: path of the config file.
         cfg: the config with the overrides of all runs.
         parameters: number of parameters of its model.
-        num_frames: number of frames that its model takes.
         classes: classes of its model.
     """
 
@@ -64,7 +63,6 @@ class Entry:
     path: str
     cfg: DictConfig
     parameters: int
-    num_frames: int
     classes: ClassSet
 
     @cached_property
@@ -129,8 +127,7 @@ def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
                 raise ValueError(f"{name!r} has no {key} and cannot be compared")
         model = instantiate(cfg.model)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        found = (parameters, model.num_frames, model.classes)
-        entries.append(Entry(name, paths[name], cfg, *found))
+        entries.append(Entry(name, paths[name], cfg, parameters, model.classes))
     check_same({entry.name: entry.same for entry in entries})
     return entries
 

@@ -95,14 +95,14 @@ def add_run(
             "config": without_folder(entry.path),
             "overrides": list(map(without_folder, overrides)),
             "parameters": entry.parameters,
-            "frames": entry.num_frames,
-            "data": entry.data_options,
+                "data": entry.data_options,
             # Not the places of the data on this machine.
             "same": {k: v for k, v in entry.same.items() if not k.endswith(("root", "index_dir"))},
             "settings": entry.settings,
             "runs": {},
         }
-        record["runs"][str(seed)] = run
+        runs = {**record["runs"], str(seed): run}
+        record["runs"] = dict(sorted(runs.items(), key=lambda item: int(item[0])))
         write_json(record, record_path(folder, entry.name), indent=1)
 
 

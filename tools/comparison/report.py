@@ -81,7 +81,8 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     """Returns the results of one config."""
     runs = record["runs"]
     return {
-        **{key: record[key] for key in ("name", "parameters", "frames")},
+        "name": record["name"],
+        "parameters": record["parameters"],
         "intervals": {metric: interval(runs, metric) for metric in METRICS},
         "metrics": {
             name: _mean([run["metrics"].get(name) for run in runs.values()])
