@@ -39,8 +39,7 @@ def teacher_weights(
         fill: "paper" also pools cells without a label whose predicted foreground probability
             reaches the threshold. "release" pools only cells with a foreground label, as the
             public release does (docs/model.md, "Paper and release").
-        foreground_threshold: smallest foreground probability of a filled cell; 0 for a teacher
-            without foreground segmentation, which pools the background too.
+        foreground_threshold: smallest foreground probability of a filled cell.
 
     Returns:
         (V, D, h, w) depth weights and (V, h, w) foreground mask, 0 or 1.
@@ -55,8 +54,6 @@ def teacher_weights(
         is_foreground = is_foreground | (~labels.known & (foreground >= foreground_threshold))
     elif fill != "release":
         raise ValueError(f"teacher fill must be one of {TEACHER_FILLS}, got {fill!r}")
-    if foreground_threshold <= 0:
-        is_foreground = torch.ones_like(is_foreground)
     return weights, is_foreground.to(weights.dtype)
 
 

@@ -95,7 +95,7 @@ def add_run(
             "config": without_folder(entry.path),
             "overrides": list(map(without_folder, overrides)),
             "parameters": entry.parameters,
-                "data": entry.data_options,
+            "data": entry.data_options,
             # Not the places of the data on this machine.
             "same": {k: v for k, v in entry.same.items() if not k.endswith(("root", "index_dir"))},
             "settings": entry.settings,

@@ -74,7 +74,7 @@ def scan(
     on_ground = ground < distance
     part[on_ground] = -1
     distance = np.where(on_ground, ground, distance)
-    lost = np.full(distance.shape, _DROPOUT)
+    lost = _DROPOUT
     if reflectance is not None and len(parts):
         # -1 for ground and scenery.
         owner = np.where(part < 0, -1, parts.owner[part])

@@ -358,14 +358,13 @@ class _SceneWriter:
         covered = np.stack([frame.covered for frame in frames])
         visible = np.stack([frame.visible for frame in frames])
         poses = np.stack([self.world.poses_at(f.time / 1e6) for f in frames])
-        weak_returns = self.options.world_kind.weak_returns
+        seen = (points > 0) | (visible > 0)
+        if self.options.world_kind.weak_returns:
+            seen[:] = ((points > 0) | (radar > 0)).any(axis=0)
         for actor in range(len(self.world.actors)):
-            other = radar if weak_returns else visible
-            observed = np.flatnonzero((points[:, actor] > 0) | (other[:, actor] > 0))
+            observed = np.flatnonzero(seen[:, actor])
             if not len(observed):
                 continue
-            if weak_returns:
-                observed = np.arange(len(frames))
             chain = []
             for index in range(observed[0], observed[-1] + 1):
                 # An actor outside of all images covers no pixel and has visibility 0.
