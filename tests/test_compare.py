@@ -191,6 +191,8 @@ def test_records_are_enough_to_continue_and_to_report(workplace, tmp_path):
         (["--report", "c", "--records", elsewhere], "c.json is missing"),
         (["--report", "a", "--records", elsewhere, "--pairs", "a:b"], "'a:b' is not NAME:NAME of"),
         (["--report", "a", "--records", elsewhere, "--pairs", "ab"], "'ab' is not NAME:NAME"),
+        (["--report", "a", "--records", elsewhere, "--pairs", "a:a"], "'a:a' is not NAME:NAME"),
+        (["--report", "a", "--records", elsewhere, "train.max_iter=2"], "remove train.max_iter=2"),
     ):
         assert compare.main(list(map(str, arguments))) == 1
         assert error in workplace.capsys.readouterr().err
@@ -270,7 +272,18 @@ def test_a_run_that_fails_does_not_stop_the_others(workplace):
 def test_one_seed(workplace):
     printed = workplace.run(seeds=[1])
     assert "| b | 1 | 30.0 ± 2.0 | 50.0 ± 2.0 | 0.75 | 0.50 | 1.00 |" in printed
-    assert "with one seed for the scenes alone" in printed.replace("\n", " ")
+    assert "with one seed, for the scenes alone" in printed.replace("\n", " ")
+
+
+def test_a_pair_with_a_single_common_seed(workplace):
+    workplace.run("--pairs", "b:a")
+    path = workplace.out / "records" / "b.json"
+    record = json.loads(path.read_text())
+    record["runs"]["2"] = record["runs"].pop("1")
+    path.write_text(json.dumps(record))
+    report = ["--report", "a", "b", "--records", path.parent]
+    assert "with one seed" not in workplace.call(report)
+    assert "with one seed" in workplace.call([*report, "--pairs", "b:a"])
 
 
 def test_a_metric_missing_for_one_seed_has_no_mean(workplace):
@@ -290,6 +303,10 @@ def test_runs_with_other_settings_are_refused(workplace):
     for place in (workplace.out / "a" / "seed0", workplace.out / "records" / "b.json"):
         assert f"{place}: train.clip_grad.max_norm was 5.0, is 1.0" in error
     assert "other --records" in error
+    # A setting without effect on the results may change.
+    workplace.behave("fail-a-0")
+    assert "and that is the end" in workplace.fails("train.log_period=7", seeds=[0])
+    count += 1
     workplace.config("b", "optimizer.lr = 1e-3")
     error = workplace.fails()
     assert "optimizer.lr was 0.004, is 0.001" in error
@@ -369,7 +386,8 @@ def test_invalid_configs(workplace, configs, error):
         (["--seeds", "one"], "whole numbers"),
         (["--seeds", "train.log_period=3"], "whole numbers"),
         (["--pairs", "a:c"], "'a:c' is not NAME:NAME of a, b"),
-        (["--doc", "no/such/folder/file.md"], "no folder"),
+        (["--doc", "no/such/folder/file.md"], "--doc: no folder"),
+        (["--plot", "no/such/folder/file.png"], "--plot: no folder"),
         (["train.seed=3"], "set by --seeds"),
         (["train.output_dir=x"], "set by --out"),
         (["train.eval_period=3"], "evaluates once"),
@@ -450,8 +468,20 @@ def test_a_running_training_is_not_started_again(workplace):
     console.parent.mkdir(parents=True)
     with open(console, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert "b, seed 0 is already running" in workplace.fails(seeds=[0])
+        assert "b, seed 0: already running" in workplace.fails(seeds=[0])
     assert [call[:2] for call in workplace.calls()] == [["a", 0]]
+
+
+def test_a_config_that_changes_during_a_comparison(workplace, monkeypatch):
+    def change_b(number):
+        workplace.config("b", "optimizer.lr = 1e-3")
+        return real(number)
+
+    real = runs._made_with
+    monkeypatch.setattr(runs, "_made_with", change_b)
+    error = workplace.fails(seeds=[0])
+    assert "b, seed 0" in error and "b.py has changed" in error and "optimizer.lr" in error
+    assert [call[0] for call in workplace.calls()] == ["a"]
 
 
 def test_ctrl_c_ends_the_runs(workplace, monkeypatch, capsys):

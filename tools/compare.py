@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Trains and evaluates configs on the same data with the same seeds, and compares the results.
 
-    python tools/compare.py --config-file A.py NAME=B.py ... --seeds 0 1 2 --out DIR \\
+    python tools/compare.py --config-file [NAME=]FILE ... --seeds 0 1 2 --out DIR \\
         [--records DIR] [--processes 2] [key=value ...]
-    python tools/compare.py --report A NAME ... [--pairs NAME:A ...] --records DIR \\
+    python tools/compare.py --report NAME ... [--pairs NAME1:NAME2 ...] --records DIR \\
         [--doc FILE.md] [--plot FILE.png]
 
 Each config is trained once per seed in DIR/NAME/seedS; key=value applies to every run. Configs with
@@ -12,9 +12,10 @@ config, RECORDS/NAME.json, which has its settings, metrics, seconds and versions
 continues an interrupted comparison: it skips recorded runs, in any clone that has the records, and
 resumes others from their last checkpoint in DIR.
 
---report needs the records only. It prints the metrics of the named configs over all recorded seeds
-with 95 % intervals, and the difference of each pair: NAME:A is NAME minus A. --doc also writes the
-report into a document, between the lines
+The report is made from the records; --report makes it without training. It has the metrics of each
+config over all recorded seeds, also those of earlier commands, with 95 % intervals, and the
+difference of each pair: NAME1:NAME2 is NAME1 minus NAME2. --doc also writes the report into a
+document, between the lines
 
     <!-- comparison: begin -->
     <!-- comparison: end -->
@@ -51,7 +52,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     pairs = "differences to report, of the first config over the second"
     add("--pairs", nargs="+", default=[], metavar="NAME:NAME", help=pairs)
     add("--doc", type=Path, help="Markdown file to write the tables into")
-    add("--plot", type=Path, metavar="FILE.png", help="picture of the tables to write")
+    add("--plot", type=Path, metavar="FILE.png", help="chart of the intervals to write")
     add("overrides", nargs="*", metavar="key=value", help="changes to all configs")
     result = parser.parse_intermixed_args(arguments)
     # Options with any number of values also take the overrides right after them.
@@ -61,7 +62,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         setattr(result, name, [text for text in values if "=" not in text])
     # In the order of the command line: of two overrides of a key the last one counts.
     given = sys.argv[1:] if arguments is None else arguments
-    result.overrides = [text for text in given if text in set(result.overrides)]
+    result.overrides = [text for text in given if text in result.overrides]
     return result
 
 
@@ -72,14 +73,15 @@ def run(args: argparse.Namespace) -> None:
         FileNotFoundError: a config, the data set or the folder of the document is missing.
         ValueError: an argument is invalid, the configs or runs cannot be compared, or a run failed.
     """
-    seeds = _checked_seeds(args)
+    seeds = _checked_seeds(args.seeds)
+    _check_options(args)
     records = args.records or args.out / "records"
     entries = [] if args.report else load_entries(args.config_file, args.overrides)
     names = args.report or [entry.name for entry in entries]
     pairs = _checked_pairs(args.pairs, names)
     if entries:
-        runs = make_runs(entries, seeds, args.out, records)
         check_data(entries[0])
+        runs = make_runs(entries, seeds, args.out, records)
         missing = [run for run in runs if not run.is_done]
         print(f"{len(runs)} runs, {len(missing)} to execute")
         failures = train(missing, args.overrides, processes=args.processes)
@@ -95,24 +97,34 @@ def run(args: argparse.Namespace) -> None:
     print(markdown(content))
 
 
-def _checked_seeds(args: argparse.Namespace) -> list[int]:
-    """Returns the seeds after checking them and the other arguments."""
-    seeds = [int(text) for text in args.seeds if text.isdecimal()]
-    if not seeds or len(set(seeds)) < len(args.seeds):
-        raise ValueError(f"--seeds must be different whole numbers, got {' '.join(args.seeds)}")
-    if args.processes < 1:
-        raise ValueError(f"--processes must be at least 1, got {args.processes}")
-    if args.doc:
-        check_document(args.doc)
+def _checked_seeds(texts: Sequence[str]) -> list[int]:
+    """Converts and checks the seeds."""
+    seeds = [int(text) for text in texts if text.isdecimal()]
+    if not seeds or len(set(seeds)) < len(texts):
+        raise ValueError(f"--seeds must be different whole numbers, got {' '.join(texts)}")
     return seeds
 
 
-def _checked_pairs(texts: Sequence[str], names: Sequence[str]) -> list[tuple[str, str]]:
+def _check_options(args: argparse.Namespace) -> None:
+    """Checks the other options, before hours of training."""
+    if args.report and args.overrides:
+        raise ValueError(f"--report trains nothing: remove {' '.join(args.overrides)}")
+    if args.processes < 1:
+        raise ValueError(f"--processes must be at least 1, got {args.processes}")
+    if args.plot and not args.plot.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--plot: no folder {args.plot.absolute().parent}; create it first")
+    if args.doc:
+        check_document(args.doc)
+
+
+def _checked_pairs(texts: Sequence[str], names: Sequence[str]) -> list[tuple[str, ...]]:
     """Splits NAME:NAME and checks both names."""
-    pairs = [tuple(text.split(":")) for text in texts]
-    for text, pair in zip(texts, pairs, strict=True):
-        if len(pair) != 2 or not set(pair) <= set(names):
+    pairs = []
+    for text in texts:
+        pair = tuple(text.split(":"))
+        if len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(names):
             raise ValueError(f"--pairs: {text!r} is not NAME:NAME of {', '.join(names)}")
+        pairs.append(pair)
     return pairs
 
 

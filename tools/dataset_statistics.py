@@ -121,7 +121,7 @@ OVERALL: dict[str, tuple[str, Callable[[Objects], str]]] = {
         f"{_RADAR_POINTS} (mini)",
         lambda o: f"{weighted(o, o.radar):.2f}",
     ),
-    "objects without LiDAR or radar point": (
+    "objects with neither LiDAR nor radar points": (
         f"{_EMPTY:.1%} (mini)",
         lambda o: f"{(o.lidar + o.radar == 0).mean():.1%}",
     ),

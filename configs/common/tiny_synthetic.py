@@ -8,8 +8,8 @@ from .optim import AdamW as optimizer
 from .schedule import cosine as lr_multiplier
 from .train import train
 
-# For any model: model.merge_with(sizes). The synthetic street is small: nearly 90 % of the objects
-# are within 28 m.
+# For any model: model.merge_with(sizes). The synthetic street is small: most objects are within
+# 28 m (docs/comparison.md).
 sizes = dict(
     grid=dict(x_range=[-28.0, 28.0], y_range=[-28.0, 28.0], cell=1.0),
     depth_bins=dict(stop=41.0, step=1.0),

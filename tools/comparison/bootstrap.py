@@ -2,9 +2,8 @@
 
 Every run is evaluated on the same random draws of its scenes (Efron and Tibshirani, "An
 Introduction to the Bootstrap", 1993), so that differences between configs are paired. Seeds are too
-few for a bootstrap: drawn from three, percentiles that should cover 95 % cover 75 %.
-
-Shapes: S samples, R draws.
+few for a bootstrap: the 95 % percentile interval of three seeds is their range, which has the true
+median in 75 % of cases.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ from fsdbev.evaluation.scoring import compute_scores
 from .entries import Entry
 
 METRICS = ("mAP", "NDS")
-#: Number of draws of scenes.
+#: Number of draws of scenes. Existing records need the same number and random generator: a
+#: difference is computed on equal draws.
 DRAWS = 200
 #: Probability below the upper end of a 95 % interval.
 _UPPER = 0.975
@@ -39,7 +39,7 @@ def evaluate_draws(entry: Entry, results: Path) -> dict[str, list[float]]:
         results: its file of predictions.
 
     Returns:
-        mAP and NDS of each of the R draws.
+        mAP and NDS of each of the ``DRAWS`` draws.
     """
     data = entry.cfg.dataloader
     source = TableTruth(
@@ -51,8 +51,8 @@ def evaluate_draws(entry: Entry, results: Path) -> dict[str, list[float]]:
         split=data.test_split,
     )
     matches = compute_scores(read_results(str(results), source).boxes, source).matches
-    _, scene = np.unique(list(source.scenes.values()), return_inverse=True)
-    count = scene.max() + 1
+    names, scene = np.unique(list(source.scenes.values()), return_inverse=True)
+    count = len(names)
     found: dict[str, list[float]] = {name: [] for name in METRICS}
     for drawn in np.random.default_rng(0).integers(count, size=(DRAWS, count)):
         times = np.bincount(drawn, minlength=count)[scene]
@@ -67,9 +67,10 @@ def interval(
 ) -> dict[str, Any] | None:
     """Computes mean and 95 % interval of a metric, or of its difference from another config.
 
-    Its half-width adds two squares: that of the deviation over the draws of scenes, and that of the
-    standard error over the seeds with the quantile of Student's t. A single seed has only the
-    first: how much other seeds differ is unknown.
+    The half-width is sqrt(a² + b²): a is 1.96 times the standard deviation over the draws of
+    scenes, b the standard error over the seeds times the quantile of Student's t. A single seed has
+    no b: how much other seeds differ is unknown. The normal approximation in a is narrow for few
+    scenes: by 6 % with 30.
 
     Args:
         runs: seed -> run of a record.

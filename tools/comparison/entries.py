@@ -41,8 +41,8 @@ OWN = {
 #: Ends of keys within ``SAME`` that may differ: the NMS of a model is part of its classes.
 _FREE = (".output_dir", ".classes.groups")
 _DATAROOT = "dataloader.dataroot"
-#: Keys (or their beginnings) that do not change results and are not listed as differences.
-_WITHOUT_EFFECT = (*OWN, "train.plugins", "train.checkpointer.", "train.log_period")
+#: Keys (or their beginnings) that do not change results: differences in them do not count.
+_WITHOUT_EFFECT = ("train.plugins", "train.checkpointer.", "train.log_period")
 _WITHOUT_EFFECT += ("train.eval_streaming", "train.report.", "train.wandb.")
 _CONFIG = re.compile(r"(?:(?P<name>\w[\w.+ -]*)=)?(?P<path>[^=]+\.(?:py|ya?ml))")
 
@@ -67,11 +67,8 @@ class Entry:
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """The config as text by key, without the keys that the comparison sets and the folder of
-        the data. References are not resolved, so that a difference between two configs is listed
-        once, under the key referred to."""
-        values = flat(self.cfg, resolve=False)
-        return {key: value for key, value in values.items() if key not in (*OWN, _DATAROOT)}
+        """``settings_of`` the config."""
+        return settings_of(self.cfg)
 
     @cached_property
     def same(self) -> dict[str, str]:
@@ -128,7 +125,7 @@ def load_entries(texts: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
         model = instantiate(cfg.model)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         entries.append(Entry(name, paths[name], cfg, parameters, model.classes))
-    check_same({entry.name: entry.same for entry in entries})
+    check_same({entry.name: entry.same for entry in entries}, "override it for all runs")
     return entries
 
 
@@ -145,10 +142,19 @@ def check_data(entry: Entry) -> None:
             instantiate(loader.dataset)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{error}\nThe commands for the synthetic data set are: "
+            f"{error}\nThe commands for the synthetic data set, to which you add the options of "
+            "the runs that you continue, are: "
             f"python tools/make_synthetic_nuscenes.py --out {data.dataroot} && "
             f"python tools/prepare_nuscenes.py --dataroot {data.dataroot} --version v1.0-synth"
         ) from error
+
+
+def settings_of(cfg: DictConfig) -> dict[str, str]:
+    """Returns a config as text by key, without the keys that the comparison sets and the folder of
+    the data. References are not resolved, so that a difference between two configs is listed once,
+    under the key referred to."""
+    values = flat(cfg, resolve=False)
+    return {key: value for key, value in values.items() if key not in (*OWN, _DATAROOT)}
 
 
 def flat(cfg: DictConfig, *, resolve: bool) -> dict[str, str]:
@@ -166,9 +172,13 @@ def flat(cfg: DictConfig, *, resolve: bool) -> dict[str, str]:
     return found
 
 
-def changed_keys(before: dict[str, str], now: dict[str, str]) -> list[str]:
+def changed_keys(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Returns the keys with different values, or that only one of two flat configs has."""
-    return [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return [
+        key
+        for key in {**before, **now}
+        if before.get(key) != now.get(key) and not key.startswith(_WITHOUT_EFFECT)
+    ]
 
 
 def differences(settings: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
@@ -177,13 +187,12 @@ def differences(settings: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str
     Args:
         settings: name -> ``settings`` of its entry.
     """
-    found = {}
-    for key in dict.fromkeys(key for values in settings.values() for key in values):
-        same = len({values.get(key) for values in settings.values()}) == 1
-        if not same and not key.startswith(_WITHOUT_EFFECT):
-            by_name = {name: values.get(key, "absent") for name, values in settings.items()}
-            found[key] = {name: without_folder(value) for name, value in by_name.items()}
-    return found
+    first, *others = settings.values()
+    changed = dict.fromkeys(key for other in others for key in changed_keys(first, other))
+    return {
+        key: {name: without_folder(own.get(key, "absent")) for name, own in settings.items()}
+        for key in changed
+    }
 
 
 def without_folder(text: str) -> str:
@@ -216,20 +225,20 @@ def _name_and_path(text: str) -> tuple[str, str]:
     return match["name"] or Path(text).stem, match["path"]
 
 
-def check_same(values: Mapping[str, Mapping[str, str]]) -> None:
+def check_same(values: Mapping[str, Mapping[str, str]], remedy: str) -> None:
     """Raises a ValueError that names a key and its values if two configs differ.
 
     Args:
         values: name of a config -> its values by key.
+        remedy: end of the message.
     """
     (first, expected), *others = values.items()
     for name, found in others:
-        # In the order of ``SAME``: a value that others refer to comes first.
-        for key in [k for k in {**expected, **found} if expected.get(k) != found.get(k)]:
+        if changed := changed_keys(expected, found):
+            key = changed[0]
             raise ValueError(
                 f"{key} is {expected.get(key, 'absent')} in {first!r} and "
-                f"{found.get(key, 'absent')} in {name!r}: a comparison needs equal values; "
-                "correct a config, or override the key for every run"
+                f"{found.get(key, 'absent')} in {name!r}: a comparison needs equal values; {remedy}"
             )
 
 

@@ -23,7 +23,9 @@ def draw(content: dict[str, Any]) -> Figure:
     """Draws one row per config in the given order, mAP on the left and NDS on the right, and below
     one row per pair."""
     configs, pairs = content["configs"], content["pairs"]
-    heights = [len(configs) + 1] + [len(pairs) + 1] * bool(pairs)
+    heights = [len(configs) + 1]
+    if pairs:
+        heights.append(len(pairs) + 1)
     figure = Figure(figsize=(9.5, 1.0 + 0.36 * sum(heights)), layout="constrained")
     grid = figure.subplots(
         len(heights), 2, sharey="row", squeeze=False, gridspec_kw={"height_ratios": heights}
@@ -34,15 +36,19 @@ def draw(content: dict[str, Any]) -> Figure:
             axes.scatter(values, [place] * len(values), s=22, color=_COLORS[metric], alpha=0.5)
             _draw_interval(axes, place, row["intervals"][metric], metric)
         _style(axes, f"{metric} (%)", [row["name"] for row in configs])
-    for axes, metric in zip(grid[1] if pairs else (), _COLORS, strict=bool(pairs)):
-        for place, pair in enumerate(pairs):
-            _draw_interval(axes, place, pair[metric], metric, sign="+")
-        axes.axvline(0, color="#57606A", linewidth=1)
+    if pairs:
         names = [f"{pair['name']} over {pair['over']}" for pair in pairs]
-        _style(axes, f"Difference of {metric}", names)
+        for axes, metric in zip(grid[1], _COLORS, strict=True):
+            for place, pair in enumerate(pairs):
+                _draw_interval(axes, place, pair[metric], metric, sign="+")
+            axes.axvline(0, color="#57606A", linewidth=1)
+            _style(axes, f"Difference of {metric}", names)
     settings = content["settings"]
-    caption = f"{settings['iterations']} iterations of {settings['batch']} samples on "
-    figure.suptitle(f"{caption}{settings['data']}. Lines: 95 % intervals. Dots: seeds", fontsize=10)
+    figure.suptitle(
+        f"{settings['iterations']} iterations of {settings['batch']} samples on {settings['data']}."
+        " Lines: 95 % intervals. Dots: seeds",
+        fontsize=10,
+    )
     return figure
 
 

@@ -71,8 +71,8 @@ def add_run(
         raise ValueError(
             f"{evaluation} has no mAP and NDS under {_TASK!r}: the test split needs annotations"
         )
-    # The mean time of logged iterations, multiplied by the number of iterations: a sum would count
-    # iterations that a resumed training logged twice.
+    # metrics.json has one time per logging period, the median of recent iterations: the mean of all
+    # stands for all iterations.
     times = read_metrics(str(run_folder / METRICS_FILE)).get("time", {}).values()
     run = {
         "metrics": {

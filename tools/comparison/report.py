@@ -42,22 +42,30 @@ def summarize(
         if record is None:
             raise ValueError(f"{record_path(folder, name)} is missing: no run of it is complete")
         records[name] = record
-    check_same({name: {**record["same"], **record["data"]} for name, record in records.items()})
+    check_same(
+        {name: {**record["same"], **record["data"]} for name, record in records.items()},
+        "report them separately",
+    )
+    rows = [_row(record) for record in records.values()]
+    differing = differences({name: each["settings"] for name, each in records.items()})
+    compared = [
+        {
+            "name": name,
+            "over": over,
+            **{
+                metric: interval(records[name]["runs"], metric, records[over]["runs"])
+                for metric in METRICS
+            },
+        }
+        for name, over in pairs
+    ]
+    found = [row["intervals"]["mAP"] for row in rows] + [pair["mAP"] for pair in compared]
     return {
-        "configs": [_row(record) for record in records.values()],
-        "pairs": [
-            {
-                "name": name,
-                "over": over,
-                **{
-                    metric: interval(records[name]["runs"], metric, records[over]["runs"])
-                    for metric in METRICS
-                },
-            }
-            for name, over in pairs
-        ],
+        "configs": rows,
+        "pairs": compared,
+        "has_single_seed": any(each is not None and len(each["seeds"]) == 1 for each in found),
         "settings": _settings(records[names[0]]),
-        "differences": differences({name: each["settings"] for name, each in records.items()}),
+        "differences": {k: v for k, v in differing.items() if not k.startswith("model.")},
         "commands": _commands(list(records.values()), folder),
         "made_with": _made_with(list(records.values())),
     }
@@ -101,7 +109,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _commands(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     """Returns the commands that make the records, one for each list of seeds and overrides."""
-    place = ["--out", f"output/{folder.name}", "--records", without_folder(str(folder))]
+    place = ["--records", without_folder(str(folder))]
     groups: dict[tuple, list[str]] = {}
     for record in records:
         key = (tuple(record["runs"]), tuple(record["overrides"]))

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from command_line import cpu_count
 
+from fsdbev.config import load_config
 from fsdbev.utils.atomic_write import write_json
 from fsdbev.utils.collect_env import project_version
 
-from .entries import Entry, changed_keys
+from .entries import Entry, changed_keys, settings_of
 from .records import add_run, read_record, record_path
 
 TRAIN_NET = Path(__file__).resolve().parents[1] / "train_net.py"
@@ -130,7 +131,6 @@ def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> l
     Returns:
         A text for each run that failed; all other runs are complete.
     """
-    made_with = _made_with(processes)
     start_time, failures = time.monotonic(), []
     waiting: deque[Run] = deque(runs)
     active: dict[subprocess.Popen, Run] = {}
@@ -139,12 +139,9 @@ def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> l
             while waiting and len(active) < processes:
                 run = waiting.popleft()
                 try:
-                    active[_start(run, overrides, made_with)] = run
-                except BlockingIOError:
-                    failures.append(
-                        f"{run.title} is already running in {run.folder}; wait until its process "
-                        "has ended, or end it"
-                    )
+                    active[_start(run, overrides, processes)] = run
+                except (OSError, ValueError) as error:
+                    failures.append(f"{run.title}: {error}")
             time.sleep(_POLL)
             for process in [process for process in active if process.poll() is not None]:
                 run = active.pop(process)
@@ -191,17 +188,28 @@ def _changes(run: Run) -> str:
     return f"{place}: {'; '.join(texts)}" if changed else ""
 
 
-def _start(run: Run, overrides: Sequence[str], made_with: dict[str, Any]) -> subprocess.Popen:
+def _start(run: Run, overrides: Sequence[str], processes: int) -> subprocess.Popen:
     """Starts the process of a run.
 
     Raises:
         BlockingIOError: another process of this run is active.
+        ValueError: the config file has changed since the comparison has read it.
     """
+    entry, made_with = run.entry, _made_with(processes)
+    if changed := changed_keys(entry.settings, settings_of(load_config(entry.path, overrides))):
+        raise ValueError(
+            f"{entry.path} has changed since the comparison has started ({', '.join(changed)}): "
+            "undo the change, or start a new comparison in another folder"
+        )
     run.folder.mkdir(parents=True, exist_ok=True)
     with open(run.console, "ab") as console:
         # The process inherits the lock and keeps it until its end, even if this tool is killed.
-        fcntl.flock(console, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        entry = run.entry
+        try:
+            fcntl.flock(console, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"already running in {run.folder}; wait until its process has ended, or end it"
+            ) from error
         start = {"settings": entry.settings, "data": entry.data_options, "made_with": made_with}
         write_json(start, run.start, indent=1)
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Ablation row "FSD" at tiny size without foreground segmentation of student and teacher."""
+"""Ablation row "FSD" at tiny size: student and teacher pool all pixels, not foreground alone."""
 
 from .fsd import dataloader, lr_multiplier, model, optimizer, train
 

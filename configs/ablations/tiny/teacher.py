@@ -1,4 +1,4 @@
-"""The teacher of row "FSD" alone, at tiny size: it pools by the depth of LiDAR points."""
+"""The teacher of row "FSD" alone, at tiny size: LiDAR depth in training and in evaluation."""
 
 from ..rows import teacher_alone
 from .fsd import dataloader, lr_multiplier, model, optimizer, train

@@ -10,11 +10,12 @@ class WorldKind:
     """What distinguishes one kind of world from another.
 
     Attributes:
-        behind, ahead: metres by which the section with objects extends behind the first and ahead
-            of the last ego pose.
+        behind, ahead: objects stand from ``behind`` metres behind the first ego pose to ``ahead``
+            metres ahead of the last one.
         density: factor on the number of objects along the street.
-        weak_returns: whether LiDAR rays that hit an object may have no return, and radar points are
-            counted (``lidar.scan``, ``catalog.RADAR_POINTS``).
+        weak_returns: whether a LiDAR ray that hits an object may have no return (``lidar.scan``),
+            radar points are counted (``catalog.RADAR_POINTS``), and an object with a point in any
+            key frame of its scene is annotated in all of them (``scene``).
     """
 
     behind: float

@@ -82,7 +82,8 @@ def test_statistics(sparse, run_tool, capsys):
     records = annotations(sparse)
     assert f"| objects per sample | 33.2 | {len(records) / 6:.1f} |" in printed
     empty = np.mean([r["num_lidar_pts"] + r["num_radar_pts"] == 0 for r in records])
-    assert f"| objects without LiDAR or radar point | 18.7% (mini) | {empty:.1%} |" in printed
+    row = f"| objects with neither LiDAR nor radar points | 18.7% (mini) | {empty:.1%} |"
+    assert row in printed
     assert "| pedestrian |" in printed
     assert run_tool("dataset_statistics", "--data", sparse, "v2") == 1
     assert "v2" in capsys.readouterr().err
