@@ -131,6 +131,8 @@ def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> l
     Returns:
         A text for each run that failed; all other runs are complete.
     """
+    # Once: records that are tracked by git change with each run.
+    made_with = _made_with(processes)
     start_time, failures = time.monotonic(), []
     waiting: deque[Run] = deque(runs)
     active: dict[subprocess.Popen, Run] = {}
@@ -139,7 +141,7 @@ def train(runs: Sequence[Run], overrides: Sequence[str], *, processes: int) -> l
             while waiting and len(active) < processes:
                 run = waiting.popleft()
                 try:
-                    active[_start(run, overrides, processes)] = run
+                    active[_start(run, overrides, made_with)] = run
                 except (OSError, ValueError) as error:
                     failures.append(f"{run.title}: {error}")
             time.sleep(_POLL)
@@ -188,14 +190,14 @@ def _changes(run: Run) -> str:
     return f"{place}: {'; '.join(texts)}" if changed else ""
 
 
-def _start(run: Run, overrides: Sequence[str], processes: int) -> subprocess.Popen:
+def _start(run: Run, overrides: Sequence[str], made_with: dict[str, Any]) -> subprocess.Popen:
     """Starts the process of a run.
 
     Raises:
         BlockingIOError: another process of this run is active.
         ValueError: the config file has changed since the comparison has read it.
     """
-    entry, made_with = run.entry, _made_with(processes)
+    entry = run.entry
     if changed := changed_keys(entry.settings, settings_of(load_config(entry.path, overrides))):
         raise ValueError(
             f"{entry.path} has changed since the comparison has started ({', '.join(changed)}): "
