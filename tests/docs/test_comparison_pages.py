@@ -24,5 +24,5 @@ def test_tables_are_those_of_the_records(command, tmp_path, monkeypatch, capsys)
     assert picture.is_file()
 
 
-def test_the_page_has_a_report():
-    assert {command.document for command in REPORTS} == {"docs/comparison.md"}
+def test_each_page_has_a_report():
+    assert {command.document for command in REPORTS} == {"docs/ablation.md", "docs/comparison.md"}
