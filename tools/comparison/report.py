@@ -124,15 +124,16 @@ def _commands(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     return commands
 
 
-def _made_with(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Returns the different combinations of versions and threads of the runs."""
-    texts = [
-        f"fsdbev {made['fsdbev']}, PyTorch {made['torch']}, {made['cores']} CPU cores (runs at a "
-        f"time: {made['processes']}, threads of each: {made['threads']})"
-        for record in records
-        for made in (run["made_with"] for run in record["runs"].values())
+def _made_with(records: Sequence[dict[str, Any]]) -> str:
+    """Lists the different versions of the runs, and the different divisions of the cores."""
+    made_with = [run["made_with"] for record in records for run in record["runs"].values()]
+    cores = [
+        f"PyTorch {made['torch']}, {made['cores']} CPU cores (runs at a time: {made['processes']}, "
+        f"threads of each: {made['threads']})"
+        for made in made_with
     ]
-    return list(dict.fromkeys(texts))
+    versions = [f"fsdbev {made['fsdbev']}" for made in made_with]
+    return ", ".join(dict.fromkeys([*versions, *cores]))
 
 
 def check_document(path: Path) -> None:
