@@ -252,6 +252,15 @@ def test_a_metric_missing_for_one_seed_has_no_mean(workplace):
     assert [row[6] for row in rows] == ["-", "-"]  # no run has mAVE
 
 
+def test_differences_by_class(workplace):
+    found = {"mAP": 0.1, "NDS": 0.2, "AP_car": 0.1, "AP_bus": 0.1}
+    b = [{**found, "AP_car": car, "AP_bus": bus} for car, bus in ((0.2, 0.2), (0.3, 0), (0.4, 0.3))]
+    workplace.metrics(a=[found] * 3, b=b)
+    printed = workplace.run("--pairs", "b:a", "a:b", seeds=(0, 1, 2))
+    assert "| difference of AP | b over a | a over b |\n|---|---|---|\n" in printed
+    assert "| car | **+20.0** | **-20.0** |\n| bus | +6.7 | -6.7 |\n" in printed
+
+
 def test_runs_with_other_settings_are_refused(workplace):
     workplace.behave("vanish-a-0")
     assert "before its evaluation" in workplace.fails(seeds=[0])  # a is started, b is recorded

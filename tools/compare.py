@@ -14,8 +14,8 @@ resumes others from their last checkpoint in DIR.
 
 The report is made from the records; --report makes it without training. It has the metrics of each
 config over all recorded seeds, also those of earlier commands, with 95 % intervals, and the
-difference of each pair: NAME1:NAME2 is NAME1 minus NAME2. --doc also writes the report into a
-document, between the lines
+difference of each pair, also by class: NAME1:NAME2 is NAME1 minus NAME2. --doc also writes the
+report into a document, between the lines
 
     <!-- comparison: begin -->
     <!-- comparison: end -->

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ def summarize(
                 metric: interval(records[name]["runs"], metric, records[over]["runs"])
                 for metric in METRICS
             },
+            "classes": _by_class(records[name]["runs"], records[over]["runs"]),
         }
         for name, over in pairs
     ]
@@ -105,6 +106,22 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
 def _mean(values: Sequence[float | None]) -> float | None:
     """Returns the mean; None if a value is missing."""
     return None if None in values else float(np.mean(values))
+
+
+def _by_class(runs: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the mean difference of the AP of each class over the seeds that both configs have.
+
+    Bold if it has the same sign with each of at least three seeds.
+    """
+    seeds = [seed for seed in runs if seed in over]
+    found = {}
+    for key in next(iter(runs.values()))["metrics"]:
+        if key.startswith("AP_"):
+            values = [runs[seed]["metrics"][key] - over[seed]["metrics"][key] for seed in seeds]
+            text = f"{100 * np.mean(values):+.1f}" if values else "-"
+            is_clear = len(values) >= 3 and len(set(np.sign(values))) == 1
+            found[key.removeprefix("AP_")] = f"**{text}**" if is_clear else text
+    return found
 
 
 def _commands(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
