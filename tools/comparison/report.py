@@ -108,20 +108,17 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return None if None in values else float(np.mean(values))
 
 
-def _by_class(runs: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the mean difference of the AP of each class over the seeds that both configs have.
-
-    Bold if it has the same sign with each of at least three seeds.
-    """
-    seeds = [seed for seed in runs if seed in over]
-    found = {}
-    for key in next(iter(runs.values()))["metrics"]:
-        if key.startswith("AP_"):
-            values = [runs[seed]["metrics"][key] - over[seed]["metrics"][key] for seed in seeds]
-            text = f"{100 * np.mean(values):+.1f}" if values else "-"
-            is_clear = len(values) >= 3 and len(set(np.sign(values))) == 1
-            found[key.removeprefix("AP_")] = f"**{text}**" if is_clear else text
-    return found
+def _by_class(runs: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Returns the differences of the AP of each class, one for each seed that both configs have."""
+    return {
+        key.removeprefix("AP_"): [
+            run["metrics"][key] - over[seed]["metrics"][key]
+            for seed, run in runs.items()
+            if seed in over
+        ]
+        for key in next(iter(runs.values()))["metrics"]
+        if key.startswith("AP_")
+    }
 
 
 def _commands(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
@@ -181,7 +178,9 @@ def markdown(content: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(interval=_interval, number=_number, paragraph=_paragraph)
+    environment.filters.update(
+        interval=_interval, number=_number, paragraph=_paragraph, seeds=_seeds
+    )
     return environment.get_template("report.md.jinja").render(content)
 
 
@@ -195,6 +194,15 @@ def _interval(found: dict[str, Any] | None, sign: str = "") -> str:
     if found is None:
         return "-"
     return f"{100 * found['mean']:{sign}.1f} ± {100 * found['half']:.1f}"
+
+
+def _seeds(values: Sequence[float]) -> str:
+    """Formats the mean of a difference in percent, bold if three or more seeds agree in its sign;
+    "-" without a seed."""
+    if not values:
+        return "-"
+    text = f"{100 * np.mean(values):+.1f}"
+    return f"**{text}**" if len(values) >= 3 and len(set(np.sign(values))) == 1 else text
 
 
 def _paragraph(text: str) -> str:
