@@ -146,8 +146,8 @@ def _made_with(records: Sequence[dict[str, Any]]) -> str:
         f"threads of each: {made['threads']})"
         for made in made_with
     ]
-    versions = [f"fsdbev {made['fsdbev']}" for made in made_with]
-    return ", ".join(dict.fromkeys([*versions, *cores]))
+    versions = dict.fromkeys(made["fsdbev"] for made in made_with)
+    return "; ".join([f"fsdbev {'; '.join(versions)}", *dict.fromkeys(cores)])
 
 
 def check_document(path: Path) -> None:
