@@ -8,8 +8,10 @@ from documents import DOCUMENTS, ROOT, python_blocks
 
 #: Top-level folders whose paths a code span may name.
 FOLDERS = ("fsdbev", "configs", "projects", "tools", "tests", "docs", "examples", ".github")
+#: In the README of a plugin also its own folder of code.
+PLUGIN_FOLDERS = (*FOLDERS, "modeling")
 MAX_LAYOUT_LINES = 80
-_PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./*<>{{}}-]*")
+_PATH = r"(?<![\w./-])(?:{})/[\w./*<>{{}}-]*"
 _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^()\s]+)\)")
 _CODE_BLOCK = re.compile(r"^ *```.*?^ *```$", re.M | re.S)
@@ -21,11 +23,12 @@ GENERATED = {"docs/command_line.md"}
 WRITTEN = {block.file for block in python_blocks() if block.file}
 
 
-def named_paths(text):
-    """Returns the repository's paths that the code spans of a document name."""
+def named_paths(text, folders=FOLDERS):
+    """Returns the paths below ``folders`` that the code spans of a document name."""
+    pattern = re.compile(_PATH.format("|".join(map(re.escape, folders))))
     found = set()
     for span in _SPAN.findall(_CODE_BLOCK.sub("", text)):
-        for path in _PATH.findall(span):
+        for path in pattern.findall(span):
             if not _PLACEHOLDER.search(path):
                 found.add(path.rstrip("."))
     return found
@@ -47,11 +50,11 @@ def linked_paths(text, folder):
 def test_named_and_linked_paths_exist(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     folder = posixpath.dirname(document)
-    # A project's README names files of its own folder.
-    own = ROOT / folder if document.startswith("projects/") else ROOT
+    plugin = folder.startswith("projects/")  # its README names files of its own folder
+    own = ROOT / folder if plugin else ROOT
     missing = {
         path
-        for path in named_paths(text)
+        for path in named_paths(text, PLUGIN_FOLDERS if plugin else FOLDERS)
         if not (ROOT / path).exists() and not (own / path).exists()
     }
     missing |= {path for path in linked_paths(text, folder) if not (ROOT / path).exists()}
